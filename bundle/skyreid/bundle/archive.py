@@ -1,0 +1,210 @@
+"""A bundle on disk: written whole or not at all, verified before a byte of it is used.
+
+::
+
+    manifest.json  model.{fp32,fp16,int8}.onnx  golden/{pictures,outputs}.npz  parity.json
+    SHA256SUMS     one line a file: hex digest, two spaces, name
+
+A zip of the directory is opened alike. Verification comes before parsing: the sums first, then the
+manifest's schema, then the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from skyreid.bundle.manifest import SCHEMA, Manifest, NumericFormat
+from skyreid.contract.errors import BundleError
+
+SUMS = "SHA256SUMS"
+_SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\s].*)")
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A verified bundle: every listed file is in memory and has the digest that it should."""
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+    """Digest of SHA256SUMS: names exactly these bytes."""
+    files: Mapping[str, bytes]
+
+    def model(self, numeric_format: NumericFormat) -> bytes:
+        """The ONNX model in one numeric format.
+
+        Raises:
+            BundleError: the bundle does not have it.
+        """
+        if numeric_format not in self.manifest.formats:
+            raise BundleError(
+                f"bundle {self.path} has no {numeric_format} model, "
+                f"it has: {', '.join(self.manifest.formats)}"
+            )
+        return self.files[f"model.{numeric_format}.onnx"]
+
+    def golden(self) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
+        """Golden pictures uint8 [N, H, W, 3] and the fp32 outputs [N, ...] by name."""
+        with np.load(io.BytesIO(self.files["golden/pictures.npz"]), allow_pickle=False) as data:
+            pictures = data["pictures"]
+        with np.load(io.BytesIO(self.files["golden/outputs.npz"]), allow_pickle=False) as data:
+            outputs = {name: data[name] for name in data.files}
+        return pictures, outputs
+
+
+def open_bundle(path: Path) -> Bundle:
+    """Read and verify a bundle directory or zip.
+
+    Raises:
+        BundleError: it is missing, a file is missing, foreign or has another digest, or the
+            manifest is not one this version reads.
+    """
+    files = _read(path)
+    if SUMS not in files:
+        raise BundleError(f"{path} is not a bundle: it has no {SUMS}")
+    sums = files.pop(SUMS)
+    listed: dict[str, str] = {}
+    for line in sums.decode("utf-8", "replace").splitlines():
+        match = _SUM_LINE.fullmatch(line)
+        if match is None:
+            raise BundleError(f"bundle {path}: {SUMS} has a line that is not one: {line!r}")
+        listed[match[2]] = match[1]
+    for name in sorted(listed.keys() | files.keys()):
+        if name not in files:
+            raise BundleError(f"bundle {path}: {name} is listed in {SUMS} and missing")
+        if name not in listed:
+            raise BundleError(f"bundle {path}: {name} is not listed in {SUMS}")
+        if hashlib.sha256(files[name]).hexdigest() != listed[name]:
+            raise BundleError(
+                f"bundle {path}: {name} does not have the digest that {SUMS} says; "
+                "it is damaged or was changed: get the bundle again"
+            )
+    manifest = _manifest(path, files.get("manifest.json"))
+    for numeric_format in manifest.formats:
+        if f"model.{numeric_format}.onnx" not in files:
+            raise BundleError(f"bundle {path}: model.{numeric_format}.onnx is missing")
+    return Bundle(path, manifest, hashlib.sha256(sums).hexdigest(), files)
+
+
+def write_bundle(
+    path: Path,
+    manifest: Manifest,
+    models: Mapping[NumericFormat, bytes],
+    *,
+    golden_pictures: NDArray[np.uint8],
+    golden_outputs: Mapping[str, NDArray[np.float32]],
+    parity: Mapping[str, object],
+    extra: Mapping[str, bytes] | None = None,
+) -> Bundle:
+    """Write a bundle directory, whole or not at all, and open it again.
+
+    Args:
+        path: the directory to make; it must not exist.
+        manifest: its ``formats`` must be the keys of ``models``.
+        models: ONNX bytes per numeric format.
+        golden_pictures: uint8 [N, H, W, 3].
+        golden_outputs: float32 [N, ...] per output name, from the fp32 model.
+        parity: what was measured against the checkpoint.
+        extra: further files by name.
+
+    Raises:
+        BundleError: ``path`` exists, or manifest and models disagree.
+    """
+    if path.exists():
+        raise BundleError(f"{path} exists already: remove it, or write to another directory")
+    if set(manifest.formats) != set(models):
+        raise BundleError(f"manifest lists {manifest.formats}, models are {sorted(models)}")
+    files: dict[str, bytes] = {
+        "manifest.json": (manifest.model_dump_json(indent=1) + "\n").encode(),
+        "parity.json": (json.dumps(parity, indent=1, sort_keys=True) + "\n").encode(),
+        "golden/pictures.npz": _npz({"pictures": golden_pictures}),
+        "golden/outputs.npz": _npz(golden_outputs),
+        **{f"model.{name}.onnx": data for name, data in models.items()},
+        **(extra or {}),
+    }
+    sums = "".join(
+        f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items())
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        for name, data in {**files, SUMS: sums.encode()}.items():
+            target = draft / name
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(data)
+        draft.chmod(0o755)
+        draft.rename(path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return open_bundle(path)
+
+
+def _read(path: Path) -> dict[str, bytes]:
+    """Every file of a bundle by its posix name."""
+    if path.is_dir():
+        return {
+            file.relative_to(path).as_posix(): file.read_bytes()
+            for file in sorted(path.rglob("*"))
+            if file.is_file() and file.name != "README.md"  # a repository may explain a bundle
+        }
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n for n in archive.namelist() if not n.endswith("/")]
+            prefix = _common_directory(names)
+            return {n[len(prefix) :]: archive.read(n) for n in names}
+    except FileNotFoundError as error:
+        raise BundleError(f"bundle {path} does not exist") from error
+    except (OSError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{path} is neither a bundle directory nor a zip of one") from error
+
+
+def _common_directory(names: list[str]) -> str:
+    roots = {PurePosixPath(name).parts[0] for name in names}
+    if len(roots) == 1 and all("/" in name for name in names):
+        return f"{roots.pop()}/"
+    return ""
+
+
+def _manifest(path: Path, data: bytes | None) -> Manifest:
+    if data is None:
+        raise BundleError(f"bundle {path}: manifest.json is missing")
+    try:
+        schema = json.loads(data).get("schema_version")
+        if schema != SCHEMA:
+            raise BundleError(
+                f"bundle {path}: manifest schema {schema!r}, this version reads {SCHEMA}; "
+                "export the model again or update skyreid"
+            )
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()
+        )
+        raise BundleError(f"bundle {path}: manifest.json: {wrong}") from error
+    except (ValueError, AttributeError) as error:
+        raise BundleError(f"bundle {path}: manifest.json is not a JSON object") from error
+
+
+def _npz(arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """A compressed npz with fixed time stamps, so that the same arrays give the same bytes."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in sorted(arrays.items()):
+            data = io.BytesIO()
+            np.lib.format.write_array(data, np.ascontiguousarray(array), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), data.getvalue(), zipfile.ZIP_DEFLATED)
+    return out.getvalue()

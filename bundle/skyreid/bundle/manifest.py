@@ -1,0 +1,86 @@
+"""``manifest.json``: what a bundle says about itself, and the key that says what compares."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from skyreid.contract.input_spec import InputSpec
+
+SCHEMA = 1
+
+NumericFormat = Literal["fp32", "fp16", "int8"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ScorePrior(_Part):
+    """Cosine of same-person and different-person pairs of one view pair, as two normals.
+
+    Measured on people the model was not fitted on; where the server's score calibration starts.
+    """
+
+    same_mean: float
+    same_std: float = Field(gt=0)
+    different_mean: float
+    different_std: float = Field(gt=0)
+    pairs: int
+    """Same-person pairs behind the numbers."""
+
+
+class DetectorSpec(_Part):
+    """How a detector's outputs are read."""
+
+    stride: int
+    """Pixels of the input per cell of the output; height and width are multiples of ``align``."""
+    align: int
+    """The input's height and width must be multiples of this."""
+    score_min: float = Field(ge=0, le=1)
+    """Default score threshold, chosen on validation clips."""
+
+
+class Manifest(_Part):
+    """The whole of ``manifest.json``."""
+
+    schema_version: int = SCHEMA
+    kind: Literal["embedder", "detector"]
+    name: str
+    model_key: str = ""
+    """Embeddings compare only within one; empty for a detector."""
+    view: Literal["aerial", "ground", "any"] = "any"
+    input: InputSpec
+    embedding_dim: int = 0
+    """0 for a detector."""
+    formats: tuple[NumericFormat, ...]
+    """Numeric formats present, as ``model.{format}.onnx``."""
+    opset: int
+    checkpoint_sha256: str
+    tools: dict[str, str] = {}
+    """Versions of what made the bundle."""
+    licence: str = "Apache-2.0"
+    detector: DetectorSpec | None = None
+    score_priors: dict[str, ScorePrior] = {}
+    """By view pair: ``aerial-aerial``, ``aerial-ground``, ``ground-ground``."""
+    notes: str = ""
+
+
+def model_key(checkpoint_sha256: str, spec: InputSpec, embedding_dim: int) -> str:
+    """First 16 hex digits of SHA-256 over the canonical JSON of what makes embeddings comparable.
+
+    View, numeric format and wire format are not part of it; the parity gates justify that.
+    """
+    text = json.dumps(
+        {
+            "checkpoint_sha256": checkpoint_sha256,
+            "input_spec_sha256": spec.sha256(),
+            "embedding_dim": embedding_dim,
+        },
+        sort_keys=True,
+        separators=(",", ":"),
+    )
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,183 @@
+"""Camera model and site frame: from a pixel to metres on the ground, with its uncertainty.
+
+The site frame is a local tangent plane: x east, y north, z up, metres, ground at z = 0. A camera is
+an ideal pinhole: x right, y down, z forward, pixel centres at half-integers. See Hartley and
+Zisserman, Multiple View Geometry, chapter 6.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.contract.errors import InputError
+from skyreid.contract.sighting import Ground, View
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class CameraModel:
+    """A pinhole camera at one moment.
+
+    ``matrix`` [3, 3] is K in pixels, ``rotation`` [3, 3] turns site axes into camera axes and
+    ``translation`` [3] follows it: x_camera = rotation @ x_site + translation.
+    """
+
+    matrix: Float64
+    rotation: Float64
+    translation: Float64
+    width_px: int
+    height_px: int
+
+    @property
+    def position(self) -> Float64:
+        """[3] metres in the site frame."""
+        centre: Float64 = -self.rotation.T @ self.translation
+        return centre
+
+    def project(self, points: Float64) -> tuple[Float64, Float64]:
+        """Site points [N, 3] -> pixels [N, 2] and depth [N] in metres.
+
+        Pixels are meaningless where the depth is not positive.
+        """
+        seen = points @ self.rotation.T + self.translation
+        depth = seen[:, 2]
+        safe = np.where(np.abs(depth) < 1e-9, 1e-9, depth)
+        pixels = (seen / safe[:, None]) @ self.matrix.T
+        return pixels[:, :2], depth
+
+    def ray(self, x_px: float, y_px: float) -> Float64:
+        """Direction [3] in the site frame of the ray through a pixel (not normalised)."""
+        inside = np.linalg.solve(self.matrix, np.array([x_px, y_px, 1.0]))
+        direction: Float64 = self.rotation.T @ inside
+        return direction
+
+    def ground_point(self, x_px: float, y_px: float, height_m: float = 0.0) -> Float64 | None:
+        """East and north [2] where the pixel's ray meets the plane z = ``height_m``.
+
+        None where the ray does not come down to it (at or above the horizon).
+        """
+        ray, centre = self.ray(x_px, y_px), self.position
+        if ray[2] >= -1e-6 * float(np.linalg.norm(ray)):
+            return None
+        hit = centre + ray * (height_m - centre[2]) / ray[2]
+        point: Float64 = hit[:2]
+        return point
+
+    def ground(
+        self, x_px: float, y_px: float, *, sigma_px: float, sigma_m: float, range_max_m: float
+    ) -> Ground | None:
+        """Ground position of a foot point with its covariance, first order.
+
+        Args:
+            x_px: column of the foot point.
+            y_px: row of the foot point.
+            sigma_px: standard deviation of the foot point in the picture, both axes.
+            sigma_m: standard deviation added on the ground, both axes (pose and plane errors).
+            range_max_m: beyond this distance from the camera the answer is None: near the horizon
+                one pixel is worth tens of metres.
+        """
+        here = self.ground_point(x_px, y_px)
+        if here is None or float(np.hypot(*(here - self.position[:2]))) > range_max_m:
+            return None
+        step = 0.5
+        right = self.ground_point(x_px + step, y_px)
+        below = self.ground_point(x_px, y_px + step)
+        if right is None or below is None:
+            return None
+        jacobian = np.stack([right - here, below - here], 1) / step  # [2, 2] metres per pixel
+        cov = jacobian @ jacobian.T * sigma_px**2 + np.eye(2) * sigma_m**2
+        return Ground(
+            float(here[0]), float(here[1]), float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CameraPoses:
+    """A camera's models over a recording: one for a fixed camera, one per frame for a moving one.
+
+    ``frames`` are frame numbers from 1, ascending.
+    """
+
+    view: View
+    fps: float
+    frames: tuple[int, ...]
+    models: tuple[CameraModel, ...]
+
+    def at(self, time_s: float) -> CameraModel:
+        """The model in force ``time_s`` seconds after the first frame (the latest not after it)."""
+        frame = round(time_s * self.fps, 3) + 1.0
+        index = bisect_right(self.frames, frame + 0.5) - 1
+        return self.models[max(index, 0)]
+
+
+def read_poses(path: Path, camera: str) -> CameraPoses:
+    """Read one camera's poses from a calibration file.
+
+    The file is JSON: ``{"1": {"width", "height", "fps", "kind": "aerial" | "ground", "frames":
+    [{"frame": 1, "K": 3x3, "R": 3x3, "t": [3]}, ...]}, ...}``; camera ``cam1`` is entry ``1``.
+
+    Raises:
+        InputError: the file or the entry cannot be used.
+    """
+    try:
+        table: Mapping[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"camera poses {path}: {error}") from error
+    name = camera.removeprefix("cam")
+    if name not in table:
+        raise InputError(f"camera poses {path}: no camera {camera!r}, it has {sorted(table)}")
+    entry = table[name]
+    try:
+        size = int(entry["width"]), int(entry["height"])
+        rows = sorted(entry["frames"], key=lambda row: int(row["frame"]))
+        models = tuple(
+            CameraModel(
+                np.asarray(row["K"], float).reshape(3, 3),
+                np.asarray(row["R"], float).reshape(3, 3),
+                np.asarray(row["t"], float).reshape(3),
+                *size,
+            )
+            for row in rows
+        )
+        if not models:
+            raise ValueError("no frames")
+        frames = tuple(int(row["frame"]) for row in rows)
+        return CameraPoses(View.of(entry["kind"]), float(entry["fps"]), frames, models)
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"camera poses {path}, camera {camera}: {error!r}") from error
+
+
+def write_poses(path: Path, cameras: Mapping[str, CameraPoses]) -> None:
+    """Write a calibration file that ``read_poses`` reads; keys are camera names (``cam1``)."""
+    table = {
+        name.removeprefix("cam"): {
+            "width": poses.models[0].width_px,
+            "height": poses.models[0].height_px,
+            "fps": poses.fps,
+            "kind": poses.view.word,
+            "frames": _rows(poses.frames, poses.models),
+        }
+        for name, poses in cameras.items()
+    }
+    path.write_text(json.dumps(table) + "\n")
+
+
+def _rows(frames: Sequence[int], models: Sequence[CameraModel]) -> list[dict[str, Any]]:
+    return [
+        {
+            "frame": frame,
+            "K": model.matrix.tolist(),
+            "R": model.rotation.tolist(),
+            "t": model.translation.tolist(),
+        }
+        for frame, model in zip(frames, models, strict=True)
+    ]

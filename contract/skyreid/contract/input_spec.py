@@ -1,0 +1,93 @@
+"""What a network sees: the one reference pre-processing of training, ranges, parity and device.
+
+A picture is cut out of the frame (``crop_box``), resized (``fit``) and handed over as uint8 NHWC
+RGB. Mean and standard deviation are applied inside the graph, so nothing else may be done here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+UInt8 = NDArray[np.uint8]
+
+
+class InputSpec(BaseModel):
+    """Size, colour and cropping rules of a network's input."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    height: int = Field(ge=0)
+    """Rows in pixels; 0 for a detector that takes any multiple of its stride."""
+    width: int = Field(ge=0)
+    """Columns in pixels; 0 for a detector that takes any multiple of its stride."""
+    mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    """Subtracted in the graph, per RGB channel, in units of 0..255."""
+    std: tuple[float, float, float] = (127.5, 127.5, 127.5)
+    """Divided by in the graph, per RGB channel, in units of 0..255."""
+    crop_margin: float = Field(0.05, ge=0.0, le=0.5)
+    """Each side of a person's box is moved out by this fraction of the box before cropping."""
+    colour: Literal["rgb"] = "rgb"
+    layout: Literal["nhwc"] = "nhwc"
+    resize: Literal["bilinear-antialias"] = "bilinear-antialias"
+
+    def sha256(self) -> str:
+        """Hex digest of the canonical JSON: part of the model key."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def crop_box(
+    box_xyxy: tuple[float, float, float, float], frame_width: int, frame_height: int, margin: float
+) -> tuple[int, int, int, int]:
+    """Integer pixel box (x0, y0, x1, y1) to cut out: the box with its margin, inside the frame.
+
+    At least one pixel wide and high; x1 and y1 are exclusive.
+    """
+    x0, y0, x1, y1 = box_xyxy
+    dx, dy = (x1 - x0) * margin, (y1 - y0) * margin
+    left = int(np.clip(np.floor(x0 - dx), 0, frame_width - 1))
+    top = int(np.clip(np.floor(y0 - dy), 0, frame_height - 1))
+    right = int(np.clip(np.ceil(x1 + dx), left + 1, frame_width))
+    bottom = int(np.clip(np.ceil(y1 + dy), top + 1, frame_height))
+    return left, top, right, bottom
+
+
+def fit(image: UInt8, spec: InputSpec) -> UInt8:
+    """Resize an RGB picture uint8 [h, w, 3] to uint8 [spec.height, spec.width, 3].
+
+    Separable triangle filter whose support grows with the reduction (what PIL calls BILINEAR with
+    its antialiasing), sampled at pixel centres, computed in float32 and rounded half up. The aspect
+    ratio is not kept: re-identification networks are trained on stretched crops.
+
+    Raises:
+        ValueError: ``image`` is not a non-empty uint8 [h, w, 3] array.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"expected uint8 [h, w, 3], got {image.dtype} {list(image.shape)}")
+    height, width = image.shape[:2]
+    rows, columns = _filter(height, spec.height), _filter(width, spec.width)
+    # [H, h] @ [h, w*3] -> [H, w, 3] -> [H, 3, w] @ [w, W] -> [H, W, 3]
+    tall = (rows @ image.reshape(height, -1).astype(np.float32)).reshape(spec.height, width, 3)
+    out = tall.transpose(0, 2, 1) @ columns.T
+    rounded: UInt8 = np.clip(out.transpose(0, 2, 1) + 0.5, 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(rounded)
+
+
+@lru_cache(maxsize=1024)
+def _filter(source: int, target: int) -> NDArray[np.float32]:
+    """Row-stochastic float32 [target, source] matrix of the antialiased triangle filter."""
+    scale = source / target
+    support = max(scale, 1.0)
+    centre = (np.arange(target) + 0.5) * scale  # in source pixels
+    distance = np.abs((np.arange(source) + 0.5)[None] - centre[:, None]) / support
+    weight = np.clip(1.0 - distance, 0.0, None)
+    matrix: NDArray[np.float32] = (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+    matrix.setflags(write=False)
+    return matrix

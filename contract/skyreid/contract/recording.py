@@ -1,0 +1,197 @@
+"""A recorded run: what an edge process saw and sent, on disk. One format for every role.
+
+::
+
+    DIR/run.json             device, boot, camera, view, bundle, start, when it ended, drop counters
+    DIR/detections/cam1.txt  MOTChallenge rows: frame (from 1), -1, x, y, w, h, score, -1, -1, -1
+    DIR/tracks/cam1.txt      MOTChallenge rows with the track's number as identity
+    DIR/sightings.bin        every sighting produced: uint32 LE length + SightingBatch of one
+
+Boxes are pixels of the decoded frame, as MOTChallenge has them (x, y, width, height).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from skyreid.contract.errors import InputError
+from skyreid.contract.sighting import SightingBatch, decode_batch, encode_batch
+
+_LENGTH = struct.Struct("<I")
+
+
+class RunInfo(BaseModel):
+    """``run.json``: who made the recording, and how it ended."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    schema_version: int = 1
+    site: str
+    device: str
+    boot: str
+    camera: str
+    view: str
+    source: str
+    start_ns: int
+    """Capture time of the first frame."""
+    model_key: str
+    bundles: tuple[str, ...] = ()
+    """SHA-256 of each bundle's SHA256SUMS."""
+    ended: bool = False
+    """False while the run goes on, and for ever when it was killed."""
+    frames: int = 0
+    sightings: int = 0
+    dropped: dict[str, int] = {}
+    """What was left out, by reason."""
+    seconds: float = 0.0
+    """Wall time."""
+
+
+@dataclass(frozen=True, eq=False)
+class MotRows:
+    """MOTChallenge rows as parallel arrays, sorted by frame.
+
+    frame int64 [N] (from 1), identity int64 [N] (-1 for detections), box_xyxy float64 [N, 4] in
+    pixels, score float64 [N], visibility float64 [N] (1 where the file has none).
+    """
+
+    frame: NDArray[np.int64]
+    identity: NDArray[np.int64]
+    box_xyxy: NDArray[np.float64]
+    score: NDArray[np.float64]
+    visibility: NDArray[np.float64]
+
+
+def read_mot(path: Path, *, truth: bool = False) -> MotRows:
+    """Read a MOTChallenge text file; ``truth`` says that column 9 is the visibility.
+
+    Raises:
+        InputError: the file is missing or a row does not parse.
+    """
+    rows: list[list[float]] = []
+    try:
+        text = path.read_text()
+    except OSError as error:
+        raise InputError(f"MOT rows {path}: {error.strerror}") from error
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            values = [float(v) for v in line.split(",")]
+        except ValueError as error:
+            raise InputError(f"MOT rows {path}, line {number}: {line!r} is not numbers") from error
+        if len(values) < 7:
+            raise InputError(f"MOT rows {path}, line {number}: {len(values)} columns, at least 7")
+        rows.append([*values, 1.0, 1.0][:9])
+    table = np.array(rows, float).reshape(-1, 9)
+    table = table[np.argsort(table[:, 0], kind="stable")]
+    corner, size = table[:, 2:4], table[:, 4:6]
+    return MotRows(
+        frame=table[:, 0].astype(np.int64),
+        identity=table[:, 1].astype(np.int64),
+        box_xyxy=np.concatenate([corner, corner + size], 1),
+        score=table[:, 6],
+        visibility=table[:, 8] if truth else np.ones(len(table)),
+    )
+
+
+def mot_row(frame: int, identity: int, box_xyxy: Sequence[float], score: float) -> str:
+    """One MOTChallenge row without its newline."""
+    x0, y0, x1, y1 = box_xyxy
+    return f"{frame},{identity},{x0:.1f},{y0:.1f},{x1 - x0:.1f},{y1 - y0:.1f},{score:.3f},-1,-1,-1"
+
+
+class Recorder:
+    """Writes a recorded run; every row reaches the disk in order, ``run.json`` first and last."""
+
+    def __init__(self, directory: Path, info: RunInfo) -> None:
+        if (directory / "run.json").exists():
+            raise InputError(f"recording {directory}: there is one already, give a new directory")
+        self._directory, self._info = directory, info
+        for part in ("detections", "tracks"):
+            (directory / part).mkdir(parents=True, exist_ok=True)
+        self._write_info(info)
+        # Held open for the run, closed in close(): not a job for a with block.
+        self._detections = open(directory / "detections" / f"{info.camera}.txt", "w")
+        self._tracks = open(directory / "tracks" / f"{info.camera}.txt", "w")
+        self._sightings = open(directory / "sightings.bin", "ab")
+
+    def detections(self, frame: int, boxes: NDArray[Any], scores: NDArray[Any]) -> None:
+        """Add one frame's detections: boxes [N, 4] xyxy pixels, scores [N]."""
+        for box, score in zip(boxes, scores, strict=True):
+            self._detections.write(mot_row(frame, -1, box, float(score)) + "\n")
+
+    def tracks(self, frame: int, rows: Iterable[tuple[int, Sequence[float], float]]) -> None:
+        """Add one frame's tracks: (track, box xyxy in pixels, score)."""
+        for track, box, score in rows:
+            self._tracks.write(mot_row(frame, track, box, score) + "\n")
+
+    def sighting(self, batch: SightingBatch) -> None:
+        """Add a batch, before it is sent; flushed, so that it survives a kill of the process."""
+        data = encode_batch(batch)
+        self._sightings.write(_LENGTH.pack(len(data)) + data)
+        self._sightings.flush()
+
+    def close(self, **outcome: Any) -> None:
+        """Write ``run.json`` again with how the run ended (fields of ``RunInfo``)."""
+        for stream in (self._detections, self._tracks, self._sightings):
+            stream.close()
+        self._write_info(self._info.model_copy(update={"ended": True, **outcome}))
+
+    def _write_info(self, info: RunInfo) -> None:
+        target = self._directory / "run.json"
+        draft = target.with_suffix(".tmp")
+        draft.write_text(info.model_dump_json(indent=1) + "\n")
+        draft.replace(target)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for stream in (self._detections, self._tracks, self._sightings):
+            stream.close()
+
+
+def read_run(directory: Path) -> RunInfo:
+    """Read ``run.json``.
+
+    Raises:
+        InputError: it is missing or not one.
+    """
+    path = directory / "run.json"
+    try:
+        return RunInfo.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"recording {path}: {error.strerror}") from error
+    except ValidationError as error:
+        raise InputError(f"recording {path}: {error.errors()[0]['msg']}") from error
+
+
+def read_sightings(directory: Path) -> Iterator[SightingBatch]:
+    """Every recorded batch in order; a record cut short by a kill ends the iteration.
+
+    Raises:
+        MessageError: a whole record does not decode.
+    """
+    info = read_run(directory)
+    with open(directory / "sightings.bin", "rb") as stream:
+        while len(head := stream.read(_LENGTH.size)) == _LENGTH.size:
+            (length,) = _LENGTH.unpack(head)
+            data = stream.read(length)
+            if len(data) < length:
+                return
+            yield decode_batch(data, site=info.site, device=info.device)

@@ -1,0 +1,119 @@
+"""One frozen settings object per role: TOML file < environment < ``--section.key value``.
+
+Every default stands in the role's class with a docstring that gives its unit; a wrong or unknown
+key anywhere is reported together with all the others, by path.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+from pydantic_settings.exceptions import SettingsError as CommandLineError
+
+from skyreid.contract.errors import SettingsError
+
+
+class Section(BaseModel):
+    """A table of a settings file: frozen, unknown keys refused, docstrings under the fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Settings(BaseSettings):
+    """Base of a role's settings; the role sets ``env_prefix`` in ``model_config``."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_nested_delimiter="__", use_attribute_docstrings=True
+    )
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(cls: type[S], toml: Path, options: Sequence[str], *, program: str) -> S:
+    """Read a role's settings.
+
+    Args:
+        cls: the role's settings class.
+        toml: the settings file.
+        options: what is left of the command line, ``--section.key value`` each.
+        program: how the command is called, for ``--help``.
+
+    Raises:
+        SettingsError: the file is missing or is not TOML, or any key is unknown or wrong; the
+            message names every one of them.
+    """
+    if not toml.is_file():
+        raise SettingsError(f"settings file {str(toml)!r} does not exist")
+
+    class Sources(cls):  # type: ignore[misc,valid-type]  # the file and options of this one call
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            command_line: CliSettingsSource[Any] = CliSettingsSource(
+                settings_cls,
+                cli_prog_name=program,
+                cli_parse_args=list(options),
+                cli_exit_on_error=False,
+                cli_avoid_json=True,
+            )
+            return (command_line, env_settings, TomlConfigSettingsSource(settings_cls, toml))
+
+    try:
+        loaded = Sources()
+        values = {name: getattr(loaded, name) for name in cls.model_fields}
+        return cast(S, cls.model_construct(**values))
+    except ValidationError as error:
+        raise SettingsError(f"settings {toml}: {_explain(cls, error)}") from error
+    except CommandLineError as error:
+        raise SettingsError(f"options of {program}: {error}") from error
+    except ValueError as error:  # tomllib.TOMLDecodeError; the file is named, the place is in it
+        raise SettingsError(f"settings {toml} is not TOML: {error}") from error
+
+
+def effective(settings: Settings) -> str:
+    """The settings in force as canonical JSON: logged at start, digested into ``birth``."""
+    return json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+
+
+def _explain(cls: type[BaseModel], error: ValidationError) -> str:
+    parts = []
+    for item in error.errors():
+        path = ".".join(str(p) for p in item["loc"]) or "(whole file)"
+        if item["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(path, _paths(cls), n=1)
+            parts.append(f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
+        elif item["type"] == "missing":
+            parts.append(f"{path}: missing, this key has no default")
+        else:
+            parts.append(f"{path}: {item['msg']} (got {item['input']!r})")
+    return "; ".join(parts)
+
+
+def _paths(cls: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted paths of every key below ``cls``."""
+    out = []
+    for name, info in cls.model_fields.items():
+        kind = info.annotation
+        out.append(prefix + name)
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            out += _paths(kind, f"{prefix}{name}.")
+    return out

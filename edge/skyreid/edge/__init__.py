@@ -1,0 +1,1 @@
+"""The device: video in, people's embeddings out. GStreamer, detector, tracker, spool, MQTT."""

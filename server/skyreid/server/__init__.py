@@ -1,0 +1,1 @@
+"""The central matcher: sightings in, identities out, live, with a stated confidence."""
