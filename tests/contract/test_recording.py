@@ -1,0 +1,74 @@
+"""Recorded runs: what is written is read back, also after a kill."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skyreid.contract.errors import InputError
+from skyreid.contract.recording import Recorder, RunInfo, read_mot, read_run, read_sightings
+from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
+
+INFO = RunInfo(
+    site="plaza", device="uav-1", boot="1-a", camera="cam1", view="aerial", source="file:///x.mp4",
+    start_ns=5, model_key="0123456789abcdef",
+)  # fmt: skip
+
+
+def heartbeat(watermark_ns: int) -> SightingBatch:
+    model = ModelRef("0123456789abcdef", 4, "", "m")
+    return SightingBatch("plaza", "uav-1", "1-a", Lane.LIVE, 1, model, (), watermark_ns)
+
+
+def test_a_recording_reads_back(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run", INFO) as recorder:
+        recorder.detections(1, np.array([[1.0, 2.0, 11.0, 32.0]]), np.array([0.5]))
+        recorder.tracks(1, [(7, (1.0, 2.0, 11.5, 32.0), 0.5)])
+        recorder.sighting(heartbeat(11))
+        recorder.sighting(heartbeat(12))
+        recorder.close(frames=1, sightings=2, dropped={"late": 3})
+    info = read_run(tmp_path / "run")
+    assert (info.ended, info.frames, info.dropped) == (True, 1, {"late": 3})
+    detections = read_mot(tmp_path / "run/detections/cam1.txt")
+    np.testing.assert_allclose(detections.box_xyxy, [[1, 2, 11, 32]])
+    tracks = read_mot(tmp_path / "run/tracks/cam1.txt")
+    assert (tracks.identity[0], tracks.box_xyxy[0, 2]) == (7, 11.5)
+    assert [b.watermark_ns for b in read_sightings(tmp_path / "run")] == [11, 12]
+
+
+def test_a_record_cut_short_by_a_kill_ends_the_iteration(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run", INFO) as recorder:
+        recorder.sighting(heartbeat(11))
+        recorder.sighting(heartbeat(12))
+    path = tmp_path / "run" / "sightings.bin"
+    path.write_bytes(path.read_bytes()[:-3])
+    assert [b.watermark_ns for b in read_sightings(tmp_path / "run")] == [11]
+    assert not read_run(tmp_path / "run").ended
+
+
+def test_a_second_recording_does_not_overwrite_the_first(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run", INFO):
+        pass
+    with pytest.raises(InputError, match="give a new directory"):
+        Recorder(tmp_path / "run", INFO)
+
+
+def test_truth_rows_carry_their_visibility(tmp_path: Path) -> None:
+    (tmp_path / "gt.txt").write_text("2,5,1,2,3,4,1,1,0.25\n1,5,1,2,3,4,1,1,1.00\n")
+    rows = read_mot(tmp_path / "gt.txt", truth=True)
+    assert rows.frame.tolist() == [1, 2]
+    assert rows.visibility.tolist() == [1.0, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"), [("1,2,x,4", "line 1: .* is not numbers"), ("1,2,3", "3 columns")]
+)
+def test_a_bad_row_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "gt.txt").write_text(text)
+    with pytest.raises(InputError, match=complaint):
+        read_mot(tmp_path / "gt.txt")
+
+
+def test_a_missing_recording_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"run\.json"):
+        read_run(tmp_path)

@@ -1,0 +1,222 @@
+"""The wire: what goes in comes out, and nothing malformed gets through."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skyreid.contract import sighting_pb2 as pb
+from skyreid.contract.errors import MessageError
+from skyreid.contract.sighting import (
+    Box,
+    Clock,
+    Ground,
+    Kind,
+    Lane,
+    ModelRef,
+    Range,
+    Receipt,
+    Sighting,
+    SightingBatch,
+    Status,
+    View,
+    decode_batch,
+    decode_receipt,
+    decode_sighting,
+    encode_batch,
+    encode_raw_batch,
+    encode_receipt,
+    encode_sighting,
+    ranges_of,
+)
+
+DIM = 8
+START_NS = 1_700_000_000_000_000_000
+
+
+def make_sighting(seq: int = 1, **changes: object) -> Sighting:
+    direction = np.arange(1, DIM + 1, dtype=np.float32) * (1 if seq % 2 else -1)
+    whole = Sighting(
+        seq=seq,
+        camera="cam1",
+        view=View.AERIAL,
+        track=7,
+        revision=2,
+        kind=Kind.UPDATE,
+        first_seen_ns=START_NS,
+        captured_at_ns=START_NS + 5,
+        clock=Clock.FILE,
+        clock_error_ms=3,
+        box=Box(1.5, 2.25, 30.0, 80.5, 1280, 720),
+        quality=0.75,
+        crops=4,
+        embedding=direction / np.linalg.norm(direction),
+        spread=0.875,
+        ground=Ground(1.0, -2.0, 0.25, 0.125, 0.5),
+    )
+    return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def make_batch(*sightings: Sighting, **changes: object) -> SightingBatch:
+    whole = SightingBatch(
+        site="plaza",
+        device="uav-1",
+        boot="3-ab12",
+        lane=Lane.LIVE,
+        sent_at_ns=START_NS + 9,
+        model=ModelRef("0123456789abcdef", DIM, "f" * 64, "vdt-tiny"),
+        sightings=sightings,
+        watermark_ns=START_NS + 5,
+    )
+    return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
+
+
+def decode(data: bytes) -> SightingBatch:
+    return decode_batch(data, site="plaza", device="uav-1")
+
+
+def test_a_batch_survives_the_wire() -> None:
+    first, second = make_sighting(1), make_sighting(2, ground=None, kind=Kind.END)
+    out = decode(encode_batch(make_batch(first, second)))
+    assert (out.site, out.device, out.boot, out.lane) == ("plaza", "uav-1", "3-ab12", Lane.LIVE)
+    assert out.watermark_ns == START_NS + 5
+    assert out.model == ModelRef("0123456789abcdef", DIM, "f" * 64, "vdt-tiny")
+    for sent, got in zip((first, second), out.sightings, strict=True):
+        for field in dataclasses.fields(Sighting):
+            if field.name != "embedding":
+                assert getattr(got, field.name) == getattr(sent, field.name), field.name
+        np.testing.assert_allclose(got.embedding, sent.embedding, atol=5e-4)  # float16
+        assert np.linalg.norm(got.embedding) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_heartbeat_has_no_sightings() -> None:
+    assert decode(encode_batch(make_batch())).sightings == ()
+
+
+def test_raw_concatenation_equals_encoding_the_batch() -> None:
+    batch = make_batch(make_sighting(1), make_sighting(300))
+    raw = encode_raw_batch(make_batch(), [encode_sighting(s) for s in batch.sightings])
+    parsed, expected = pb.SightingBatch(), pb.SightingBatch()
+    parsed.ParseFromString(raw)
+    expected.ParseFromString(encode_batch(batch))
+    assert parsed == expected
+    assert [s.seq for s in decode(raw).sightings] == [1, 300]
+
+
+def test_unknown_fields_of_a_later_schema_are_tolerated() -> None:
+    later = encode_batch(make_batch(make_sighting())) + bytes([15 << 3 | 0, 42])
+    assert len(decode(later).sightings) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"site": "other"}, "envelope"),
+        ({"device": "uav-2"}, "envelope"),
+        ({"boot": "a/b"}, "envelope"),
+        ({"watermark_ns": -1}, "envelope"),
+        ({"model": ModelRef("", DIM, "", "")}, "envelope"),
+        ({"model": ModelRef("0123456789abcdef", 0, "", "")}, "envelope"),
+        ({"model": ModelRef("0123456789abcdef", DIM + 1, "", "")}, "sighting"),
+        ({"sightings": tuple(make_sighting(i) for i in range(33))}, "envelope"),
+    ],
+)
+def test_a_wrong_envelope_is_refused(changes: dict[str, object], reason: str) -> None:
+    with pytest.raises(MessageError) as caught:
+        decode(encode_batch(make_batch(make_sighting(), **changes)))
+    assert caught.value.reason == reason
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"camera": ""},
+        {"camera": "cam+1"},
+        {"first_seen_ns": START_NS + 6},
+        {"first_seen_ns": 0},
+        {"box": Box(5, 2, 4, 9, 10, 10)},
+        {"box": Box(1, 2, float("nan"), 9, 10, 10)},
+        {"box": Box(1, 2, 3, 9, 0, 10)},
+        {"quality": 1.5},
+        {"quality": float("nan")},
+        {"crops": 0},
+        {"embedding": np.zeros(DIM, np.float32)},
+        {"embedding": np.full(DIM, np.nan, np.float32)},
+        {"spread": float("inf")},
+        {"ground": Ground(float("nan"), 0, 1, 0, 1)},
+        {"ground": Ground(0, 0, 1, 2, 1)},
+    ],
+)
+def test_a_wrong_sighting_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(MessageError) as caught:
+        decode(encode_batch(make_batch(make_sighting(**changes))))
+    assert caught.value.reason == "sighting"
+
+
+def test_another_schema_is_refused() -> None:
+    message = pb.SightingBatch()
+    message.ParseFromString(encode_batch(make_batch()))
+    message.schema = 2
+    with pytest.raises(MessageError, match="schema 2") as caught:
+        decode(message.SerializeToString())
+    assert caught.value.reason == "schema"
+
+
+@given(st.binary(max_size=400))
+@settings(max_examples=300)
+def test_random_bytes_raise_message_error_and_nothing_else(data: bytes) -> None:
+    for parse in (decode, decode_receipt, lambda d: decode_sighting(d, DIM)):
+        try:
+            parse(data)
+        except MessageError:
+            pass
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_a_corrupted_batch_never_yields_an_invalid_sighting(data: st.DataObject) -> None:
+    good = bytearray(encode_batch(make_batch(make_sighting(1), make_sighting(2))))
+    for _ in range(data.draw(st.integers(1, 4))):
+        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(good)))
+    try:
+        batch = decode(bytes(good[:cut]))
+    except MessageError:
+        return
+    for sighting in batch.sightings:
+        assert sighting.first_seen_ns <= sighting.captured_at_ns
+        assert np.isfinite(sighting.embedding).all()
+        assert np.linalg.norm(sighting.embedding) == pytest.approx(1.0, abs=1e-5)
+
+
+@given(st.lists(st.integers(0, 60)))
+def test_ranges_hold_exactly_the_numbers_given(seqs: list[int]) -> None:
+    ranges = ranges_of(seqs, Status.STORED)
+    inside = [n for r in ranges for n in range(r.first, r.last + 1)]
+    assert inside == sorted(set(seqs))
+    assert all(a.last + 1 < b.first for a, b in itertools.pairwise(ranges))
+
+
+def test_a_receipt_survives_the_wire() -> None:
+    receipt = Receipt("3-ab12", (Range(1, 5, Status.STORED), Range(7, 7, Status.REJECTED)))
+    assert decode_receipt(encode_receipt(receipt)) == receipt
+
+
+def test_a_receipt_with_a_backward_range_is_refused() -> None:
+    with pytest.raises(MessageError, match=r"range 5\.\.4"):
+        decode_receipt(encode_receipt(Receipt("b", (Range(5, 4, Status.STORED),))))
+
+
+def test_the_bytes_of_release_0_1_stay_decodable(repository: object) -> None:
+    """The recorded message of every release must decode for ever."""
+    from pathlib import Path
+
+    data = (Path(str(repository)) / "tests/golden/sighting-batch.v0.1.bin").read_bytes()
+    out = decode(data)
+    assert [s.seq for s in out.sightings] == [1, 2]
+    assert out.sightings[0].ground == Ground(1.0, -2.0, 0.25, 0.125, 0.5)
+    assert out.sightings[1].ground is None
+    assert encode_batch(out) == data
