@@ -1,0 +1,130 @@
+"""A bundle is whole and verified, or it is refused with a line that says why."""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skyreid.bundle.archive import SUMS, Bundle, open_bundle, write_bundle
+from skyreid.contract.errors import BundleError
+
+
+def test_a_bundle_opens_and_says_what_it_is(bundle: Bundle) -> None:
+    again = open_bundle(bundle.path)
+    assert again.sha256 == bundle.sha256
+    assert again.manifest == bundle.manifest
+    pictures, outputs = again.golden()
+    assert pictures.shape == (8, 8, 4, 3)
+    assert outputs["embedding"].shape == (8, 3)
+
+
+def test_a_zip_of_the_directory_is_the_same_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    for root, base in ((bundle.path, "."), (bundle.path.parent, bundle.path.name)):
+        archive = shutil.make_archive(str(tmp_path / f"zip-{base}"), "zip", root, base)
+        assert open_bundle(Path(archive)).sha256 == bundle.sha256
+
+
+def test_the_same_content_gives_the_same_bytes(bundle: Bundle, tmp_path: Path) -> None:
+    pictures, outputs = bundle.golden()
+    again = write_bundle(
+        tmp_path / "again",
+        bundle.manifest,
+        {"fp32": bundle.model("fp32")},
+        golden_pictures=pictures,
+        golden_outputs=outputs,
+        parity={"fp32": {"max_abs": 0.0}},
+    )
+    assert again.sha256 == bundle.sha256
+
+
+def test_one_flipped_byte_in_any_file_is_found(bundle: Bundle) -> None:
+    files = [f for f in bundle.path.rglob("*") if f.is_file()]
+    assert len(files) >= 5
+    for file in files:
+        good = file.read_bytes()
+        bad = bytearray(good)
+        bad[len(bad) // 2] ^= 1
+        file.write_bytes(bytes(bad))
+        with pytest.raises(BundleError, match=str(bundle.path)):
+            open_bundle(bundle.path)
+        file.write_bytes(good)
+    open_bundle(bundle.path)
+
+
+def test_a_missing_and_a_foreign_file_are_named(bundle: Bundle) -> None:
+    (bundle.path / "evil.so").write_bytes(b"x")
+    with pytest.raises(BundleError, match=r"evil\.so is not listed"):
+        open_bundle(bundle.path)
+    (bundle.path / "evil.so").unlink()
+    (bundle.path / "parity.json").unlink()
+    with pytest.raises(BundleError, match=r"parity\.json is listed in SHA256SUMS and missing"):
+        open_bundle(bundle.path)
+
+
+def test_what_is_not_a_bundle_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="does not exist"):
+        open_bundle(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleError, match=f"has no {SUMS}"):
+        open_bundle(tmp_path / "empty")
+    (tmp_path / "file").write_bytes(b"no zip")
+    with pytest.raises(BundleError, match="neither a bundle directory nor a zip"):
+        open_bundle(tmp_path / "file")
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w"):
+        pass
+    with pytest.raises(BundleError, match=f"has no {SUMS}"):
+        open_bundle(tmp_path / "empty.zip")
+
+
+def test_a_manifest_of_another_schema_is_refused_before_the_model(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    pictures, outputs = bundle.golden()
+    manifest = bundle.manifest.model_copy(update={"schema_version": 99})
+    with pytest.raises(BundleError, match="manifest schema 99, this version reads 1"):
+        write_bundle(
+            tmp_path / "later",
+            manifest,
+            {"fp32": b"not a model"},
+            golden_pictures=pictures,
+            golden_outputs=outputs,
+            parity={},
+        )
+
+
+def test_a_bundle_is_not_written_over_another(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="exists already"):
+        write_bundle(
+            bundle.path,
+            bundle.manifest,
+            {"fp32": b""},
+            golden_pictures=np.zeros((1, 8, 4, 3), np.uint8),
+            golden_outputs={},
+            parity={},
+        )
+
+
+def test_a_failed_write_leaves_nothing(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_bundle(
+            tmp_path / "room" / "new",
+            bundle.manifest,
+            {"fp32": b""},
+            golden_pictures=np.zeros((1, 8, 4, 3), np.uint8),
+            golden_outputs={},
+            parity={},
+        )
+    assert list((tmp_path / "room").iterdir()) == []
+
+
+def test_a_format_that_is_not_there_is_named(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="has no int8 model, it has: fp32"):
+        bundle.model("int8")
