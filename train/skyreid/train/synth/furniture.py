@@ -1,0 +1,155 @@
+"""What stands on the plaza: trees, benches, bollards, lamps, planters and parked cars."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from skyreid.train.synth.surfaces import (
+    Floats,
+    Mesh,
+    blob,
+    grid_faces,
+    grid_normals,
+    linear,
+    tube,
+)
+
+Colour = tuple[float, float, float]
+Spot = tuple[float, float]
+
+TREES: tuple[Spot, ...] = (
+    (-14, 15),
+    (-21, 12),
+    (15, 15),
+    (19, 10),
+    (-21, -8),
+    (22, -9),
+    (-6, 20),
+    (6, 21),
+    (-28, 2),
+    (28, 3),
+)
+BENCHES: tuple[Spot, ...] = ((-8, 9), (-3, 9), (8, 8), (-11, -5), (11, -4), (3, -9))
+LAMPS: tuple[Spot, ...] = ((-12, 2), (12, 3), (0, 15), (-4, -13), (16, -13))
+PLANTERS: tuple[Spot, ...] = ((-6, 3), (6, -3), (7, 13), (-13, -11))
+BOLLARDS: tuple[Spot, ...] = tuple((float(east), -16.0) for east in range(-16, 20, 4))
+CARS: tuple[tuple[Spot, Colour], ...] = (
+    ((-12, -20.4), (0.65, 0.10, 0.10)),
+    ((-4, -23.6), (0.85, 0.85, 0.86)),
+    ((12, -20.4), (0.15, 0.20, 0.35)),
+    ((20, -23.6), (0.30, 0.32, 0.34)),
+)
+
+WOOD: Colour = (0.45, 0.30, 0.18)
+BARK: Colour = (0.30, 0.22, 0.15)
+IRON: Colour = (0.20, 0.20, 0.22)
+LEAVES: Colour = (0.22, 0.40, 0.18)
+
+KEEP_CLEAR_M = 3.0
+
+
+def furnish(rng: np.random.Generator, keep_clear: Sequence[Spot]) -> list[Mesh]:
+    """All furniture, a little displaced by the seed; none within `KEEP_CLEAR_M` of `keep_clear`."""
+    props: list[Mesh] = []
+
+    def near(spot: Spot, spread_m: float) -> Spot | None:
+        """Where the thing stands in this world, or None where a camera needs the place."""
+        east, north = (float(q) for q in np.array(spot) + rng.normal(0, spread_m, 2))
+        for other in keep_clear:
+            if np.hypot(east - other[0], north - other[1]) < KEEP_CLEAR_M:
+                return None
+        return east, north
+
+    builders = [
+        (TREES, 0.8, _tree),
+        (BENCHES, 0.8, _bench),
+        (LAMPS, 0.5, _lamp),
+        (PLANTERS, 0.6, _planter),
+        (BOLLARDS, 0.0, _bollard),
+    ]
+    for spots, spread_m, build in builders:
+        for spot in spots:
+            standing = near(spot, spread_m)
+            if standing is not None:
+                props += build(rng, *standing)
+    for spot, colour in CARS:
+        east, north = spot[0] + float(rng.normal(0, 1.5)), spot[1]
+        props += _car(rng, east, north, colour)
+    return props
+
+
+def _thing(rng: np.random.Generator, grid: Floats, colour: Colour, grain: float) -> Mesh:
+    rows, columns = grid.shape[:2]
+    shades = 1 + grain * rng.normal(size=(rows * columns, 1))
+    return Mesh(
+        vertices=grid.reshape(-1, 3),
+        normals=grid_normals(grid).reshape(-1, 3),
+        colours=linear(np.asarray(colour) * shades),
+        faces=grid_faces(rows, columns),
+        boxed=rows * columns,
+    )
+
+
+def _pole(
+    rng: np.random.Generator, spot: Spot, radius_m: float, height_m: float, colour: Colour
+) -> Mesh:
+    line = np.array([[*spot, z] for z in np.linspace(0, height_m, 8)])
+    radius = np.full(8, radius_m)
+    return _thing(rng, tube(line, radius, radius, 12), colour, 0.06)
+
+
+def _box(
+    rng: np.random.Generator, centre: Sequence[float], radii: Sequence[float], c: Colour
+) -> Mesh:
+    return _thing(rng, blob(centre, radii, 14, 32, power=9), c, 0.02)
+
+
+def _tree(rng: np.random.Generator, east: float, north: float) -> list[Mesh]:
+    parts = [_pole(rng, (east, north), 0.16, 3.2, BARK)]
+    for _ in range(9):
+        centre = np.array([east, north, 4.3]) + rng.normal(0, 0.8, 3)
+        crown = blob(centre, rng.uniform(0.8, 1.5, 3), 14, 20)
+        leaves = (0.20 + rng.uniform(0, 0.12), 0.36 + rng.uniform(0, 0.1), 0.14)
+        parts.append(_thing(rng, crown + rng.normal(0, 0.08, crown.shape), leaves, 0.22))
+    return parts
+
+
+def _bench(rng: np.random.Generator, east: float, north: float) -> list[Mesh]:
+    return [
+        _box(rng, (east, north, 0.45), (0.9, 0.22, 0.04), WOOD),
+        _box(rng, (east, north + 0.2, 0.72), (0.9, 0.03, 0.16), WOOD),
+        _box(rng, (east - 0.7, north, 0.22), (0.05, 0.18, 0.22), IRON),
+        _box(rng, (east + 0.7, north, 0.22), (0.05, 0.18, 0.22), IRON),
+    ]
+
+
+def _lamp(rng: np.random.Generator, east: float, north: float) -> list[Mesh]:
+    globe = blob((east, north, 5.6), (0.28, 0.28, 0.2))
+    pole = _pole(rng, (east, north), 0.07, 5.5, (0.18, 0.2, 0.2))
+    return [pole, _thing(rng, globe, (0.9, 0.9, 0.85), 0.06)]
+
+
+def _planter(rng: np.random.Generator, east: float, north: float) -> list[Mesh]:
+    bush = blob((east, north, 0.8), (0.62, 0.62, 0.45))
+    return [
+        _box(rng, (east, north, 0.3), (0.65, 0.65, 0.3), (0.62, 0.60, 0.56)),
+        _thing(rng, bush + rng.normal(0, 0.05, bush.shape), LEAVES, 0.25),
+    ]
+
+
+def _bollard(rng: np.random.Generator, east: float, north: float) -> list[Mesh]:
+    return [_pole(rng, (east, north), 0.09, 0.95, IRON)]
+
+
+def _car(rng: np.random.Generator, east: float, north: float, colour: Colour) -> list[Mesh]:
+    parts = [
+        _box(rng, (east, north, 0.62), (2.15, 0.86, 0.36), colour),
+        _box(rng, (east - 0.15, north, 1.15), (1.15, 0.76, 0.32), (0.12, 0.14, 0.17)),
+    ]
+    for x in (-1.3, 1.3):
+        for y in (-0.8, 0.8):
+            wheel = (east + x, north + y, 0.32)
+            parts.append(_box(rng, wheel, (0.32, 0.12, 0.32), (0.05, 0.05, 0.05)))
+    return parts

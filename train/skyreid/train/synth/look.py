@@ -1,0 +1,136 @@
+"""How a camera delivers what it sees: light of the hour, colour cast, blur, noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+from skyreid.contract.sighting import View
+from skyreid.train.synth.raster import Light
+from skyreid.train.synth.rig import view_of
+from skyreid.train.synth.shading import Bytes, Picture
+from skyreid.train.synth.surfaces import Floats
+
+NIGHT_CAMERAS = (4, 9, 13)
+STREET_LAMPS = Light(225, 35, (0.55, 0.50, 0.42), (0.32, 0.36, 0.50))
+SUNLIGHT = np.array([2.0, 1.9, 1.7])
+SKYLIGHT = np.array([0.55, 0.6, 0.7])
+
+_BRIGHTEST = 6.0  # linear radiance that the tone curve still tells apart
+_CURVE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class CameraLook:
+    """One camera's rendition.
+
+    `white_balance` are factors of R, G, B; `noise` is a deviation in 8-bit steps; `blur_px` a
+    Gaussian's deviation; `night` raises the exposure.
+    """
+
+    white_balance: tuple[float, float, float]
+    exposure: float
+    gamma: float
+    saturation: float
+    noise: float
+    blur_px: float
+    jpeg_quality: int
+    night: bool = False
+
+
+def camera_look(camera: int, seed: int, night: bool) -> CameraLook:
+    """The fixed character of a camera, by seed."""
+    rng = np.random.default_rng([seed, camera, 1000])
+    cast = 1 + rng.normal(0, 0.06, 3) * [1, 0.4, 1]
+    sharpest, softest = (0.35, 0.7) if view_of(camera) is View.AERIAL else (0.3, 0.8)
+    return CameraLook(
+        white_balance=(float(cast[0]), float(cast[1]), float(cast[2])),
+        exposure=float(rng.uniform(0.75, 1.25)),
+        gamma=float(rng.uniform(0.88, 1.14)),
+        saturation=float(rng.uniform(0.6, 1.02)),
+        noise=float(rng.uniform(2, 7) + 5 * night),
+        blur_px=float(rng.uniform(sharpest, softest)),
+        jpeg_quality=int(rng.integers(55, 92)),
+        night=night,
+    )
+
+
+def daylight(rng: np.random.Generator) -> Light:
+    """Sun and sky of a random hour and weather: overcast, hazy or clear."""
+    sun = SUNLIGHT * rng.choice([0.25, 0.8, 1.1])
+    sky = SKYLIGHT * rng.uniform(0.8, 1.2)
+    return make_light(rng.uniform(20, 340), rng.uniform(28, 65), sun, sky)
+
+
+def make_light(azimuth_deg: float, elevation_deg: float, sun: Floats, sky: Floats) -> Light:
+    """A light from arrays [3] of linear colour."""
+    r, g, b = (float(value) for value in sun)
+    sky_r, sky_g, sky_b = (float(value) for value in sky)
+    return Light(float(azimuth_deg), float(elevation_deg), (r, g, b), (sky_r, sky_g, sky_b))
+
+
+def jittered(look: CameraLook, rng: np.random.Generator, amount: float) -> CameraLook:
+    """The camera at another hour: white balance and exposure wander."""
+    cast = np.array(look.white_balance) * (1 + amount * rng.normal(0, 0.025, 3))
+    return replace(
+        look,
+        white_balance=(float(cast[0]), float(cast[1]), float(cast[2])),
+        exposure=look.exposure * float(np.exp(amount * rng.normal(0, 0.12))),
+    )
+
+
+@lru_cache(maxsize=1)
+def _tone_curve() -> Picture:
+    x = np.linspace(0, _BRIGHTEST, _CURVE_SIZE)
+    return (np.clip(x / (1 + 0.22 * x) * 1.12, 0, 1) ** (1 / 2.2)).astype(np.float32)
+
+
+def develop(
+    radiance: Picture,
+    look: CameraLook,
+    rng: np.random.Generator,
+    motion_px: float = 0.0,
+    motion_rad: float = 0.0,
+) -> Bytes:
+    """Linear radiance float32 [H, W, 3] to the delivered picture uint8 [H, W, 3], RGB.
+
+    `motion_px` is the length of a motion blur in the direction `motion_rad` of the picture.
+    """
+    gain = np.array(look.white_balance) * look.exposure * (1.5 if look.night else 1.0)
+    steps = radiance * (gain * (_CURVE_SIZE - 1) / _BRIGHTEST).astype(np.float32)
+    picture = _tone_curve()[np.clip(steps, 0, _CURVE_SIZE - 1).astype(np.int16)]
+    picture = cv2.pow(picture, look.gamma)
+    mix = (1 - look.saturation) / 3 + look.saturation * np.eye(3)
+    picture = cv2.transform(picture, mix.astype(np.float32))
+    if look.blur_px > 0.3:
+        picture = cv2.GaussianBlur(picture, (0, 0), look.blur_px)
+    if motion_px > 1.2:
+        picture = cv2.filter2D(picture, -1, _motion_kernel(motion_px, motion_rad))
+    height, width = picture.shape[:2]
+    noisy = picture * 255 + look.noise * _grain(rng, height, width)
+    return np.clip(noisy, 0, 255).astype(np.uint8)
+
+
+def _motion_kernel(length_px: float, direction_rad: float) -> Picture:
+    size = int(np.ceil(length_px)) | 1
+    kernel = np.zeros((size, size), np.float32)
+    middle = size // 2
+    step = np.array([np.cos(direction_rad), np.sin(direction_rad)]) * middle
+    ends = [tuple(round(float(middle + sign * q)) for q in step) for sign in (-1, 1)]
+    cv2.line(kernel, ends[0], ends[1], (1.0,))
+    blur: Picture = kernel / kernel.sum()
+    return blur
+
+
+def _grain(rng: np.random.Generator, height: int, width: int) -> Picture:
+    """Unit noise float32 [H, W, 1]; large pictures repeat a tile, which nobody sees."""
+    tile = 256
+    if height * width < 200_000:
+        return rng.standard_normal((height, width, 1), np.float32)
+    noise = rng.standard_normal((tile, tile, 1), np.float32)
+    noise = np.tile(noise, (height // tile + 1, width // tile + 1, 1))
+    shift = tuple(int(q) for q in rng.integers(0, tile, 2))
+    return np.roll(noise, shift, (0, 1))[:height, :width]

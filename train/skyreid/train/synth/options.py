@@ -1,0 +1,108 @@
+"""What a user may choose about a synthetic data set, checked before anything is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from skyreid.contract.errors import SettingsError
+
+CAMERAS = tuple(range(1, 14))  # 1..5 aerial, 6..13 ground, as in CARGO
+LAST_AERIAL_CAMERA = 5
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """A multi-camera clip.
+
+    `camera_jitter` is how far the cameras stray from the rig of this package: 0 not at all, 1 as far
+    as another site would put them. `oversample` is rendered pixels per delivered pixel along a side.
+    `crf` is x264's quality: lower is better and larger.
+    """
+
+    out: Path
+    seed: int = 0
+    seconds: float = 20.0
+    fps: int = 8
+    people: int = 16
+    cameras: tuple[int, ...] = (1, 3, 6, 8, 12)
+    width_px: int = 1280
+    jobs: int = 1
+    camera_jitter: float = 0.0
+    oversample: float = 1.0
+    noise: float = 1.0
+    crf: int = 23
+
+    def __post_init__(self) -> None:
+        _between("--seconds", self.seconds, 0.1, 3600)
+        _between("--fps", self.fps, 1, 60)
+        _between("--people", self.people, 1, 200)
+        _between("--width", self.width_px, 64, 3840)
+        _between("--jobs", self.jobs, 1, 256)
+        _between("--camera-jitter", self.camera_jitter, 0, 2)
+        _between("--oversample", self.oversample, 1, 3)
+        _between("--noise", self.noise, 0, 4)
+        _between("--crf", self.crf, 0, 51)
+        _known_cameras(self.cameras)
+        if self.width_px % 32:
+            raise SettingsError(
+                f"--width {self.width_px}: must be a multiple of 32, so that 16:9 has even sides"
+            )
+        if self.frame_count < 1:
+            raise SettingsError(
+                f"--seconds {self.seconds:g} at --fps {self.fps}: less than one frame, ask for more"
+            )
+
+    @property
+    def height_px(self) -> int:
+        """Height of a 16:9 picture."""
+        return self.width_px * 9 // 16
+
+    @property
+    def frame_count(self) -> int:
+        """Frames of every camera."""
+        return round(self.seconds * self.fps)
+
+
+@dataclass(frozen=True)
+class CropsOptions:
+    """A CARGO-shaped set of crops.
+
+    `test` is the fraction of the look-alike families that goes to query and gallery. `jitter` scales
+    the change of light and white balance between two pictures of one camera; at 0 every camera keeps
+    one look, which a network learns instead of the people.
+    """
+
+    out: Path
+    people: int = 40
+    cameras: tuple[int, ...] = CAMERAS
+    frames: int = 3
+    seed: int = 0
+    test: float = 0.5
+    jitter: float = 1.0
+    jobs: int = 1
+
+    def __post_init__(self) -> None:
+        _between("--people", self.people, 1, 9999)  # four digits in a CARGO name
+        _between("--frames", self.frames, 1, 1000)
+        _between("--test", self.test, 0, 1)
+        _between("--jitter", self.jitter, 0, 3)
+        _between("--jobs", self.jobs, 1, 256)
+        _known_cameras(self.cameras)
+
+
+def _between(option: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise SettingsError(f"{option} {value:g}: must lie between {low:g} and {high:g}")
+
+
+def _known_cameras(cameras: tuple[int, ...]) -> None:
+    if not cameras:
+        raise SettingsError("--cameras is empty: name at least one of 1 to 13")
+    for camera in cameras:
+        if camera not in CAMERAS:
+            raise SettingsError(
+                f"--cameras {camera}: there is no such camera; 1 to 5 are aerial, 6 to 13 ground"
+            )
+    if len(set(cameras)) != len(cameras):
+        raise SettingsError(f"--cameras {','.join(map(str, cameras))}: a camera is named twice")

@@ -1,0 +1,177 @@
+"""Triangles to pixels: a z-buffer rasteriser compiled by numba, and the sun's shadow map."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from skyreid.contract.camera import CameraModel
+from skyreid.train.synth.surfaces import Floats, Ints
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+SUN_HEIGHT_M = 100.0  # added to depths along the sun's ray, so that all are positive
+
+
+def compiled(function: Function) -> Function:
+    """`numba.njit` with the settings of this renderer; machine code is cached beside the module."""
+    return cast(Function, numba.njit(cache=True, fastmath=True)(function))
+
+
+@dataclass(frozen=True)
+class Light:
+    """A sun and a sky, in linear colours; azimuth is counter-clockwise from east."""
+
+    azimuth_deg: float
+    elevation_deg: float
+    sun: tuple[float, float, float]
+    sky: tuple[float, float, float]
+
+    @property
+    def axes(self) -> Floats:
+        """Rows [3, 3]: two axes across the sun's rays, and the direction towards the sun."""
+        a, e = np.radians(self.azimuth_deg), np.radians(self.elevation_deg)
+        to_sun = np.array([np.cos(e) * np.cos(a), np.cos(e) * np.sin(a), np.sin(e)])
+        across = np.cross([0.0, 0.0, 1.0], to_sun)
+        across /= np.linalg.norm(across)
+        return np.stack([across, np.cross(to_sun, across), to_sun])
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """Depth seen from the sun over a square of the ground, float64 [size, size]."""
+
+    depth: Floats
+    low_u: float
+    low_v: float
+    texels_per_m: float
+
+
+@dataclass
+class Buffers:
+    """What the rasteriser writes: depth key, face index (-1 = none), two barycentrics per pixel."""
+
+    key: Floats
+    face: Ints
+    weight: npt.NDArray[np.float32]
+
+    def copy(self) -> Buffers:
+        """An independent copy to draw on."""
+        return Buffers(self.key.copy(), self.face.copy(), self.weight.copy())
+
+
+def empty_buffers(width_px: int, height_px: int) -> Buffers:
+    """Nothing drawn yet."""
+    return Buffers(
+        np.zeros((height_px, width_px)),
+        np.full((height_px, width_px), -1, np.int32),
+        np.zeros((height_px, width_px, 2), np.float32),
+    )
+
+
+def on_screen(camera: CameraModel, points: Floats) -> Floats:
+    """Site points [N, 3] -> column, row and depth key [N, 3].
+
+    The key is 1/depth: linear on the screen, larger is nearer, -1 behind the camera.
+    """
+    pixels, depth = camera.project(points)
+    ahead = depth > 0.1
+    key = np.where(ahead, 1.0 / np.where(ahead, depth, 1.0), -1.0)
+    return np.concatenate([pixels, key[:, None]], 1)
+
+
+def draw(buffers: Buffers, screen: Floats, faces: Ints, first_face: int = 0) -> None:
+    """Draw the faces from `first_face` on into the buffers; nearer wins."""
+    fill_triangles(screen, faces, buffers.key, buffers.face, buffers.weight, first_face)
+
+
+def covered_pixels(camera: CameraModel, vertices: Floats, faces: Ints) -> int:
+    """How many pixels a mesh covers when nothing stands before it."""
+    buffers = empty_buffers(camera.width_px, camera.height_px)
+    draw(buffers, on_screen(camera, vertices), faces)
+    return int((buffers.face >= 0).sum())
+
+
+def cast_shadow(
+    light: Light,
+    vertices: Floats,
+    faces: Ints,
+    centre: tuple[float, float],
+    radius_m: float,
+    size: int,
+    base: Shadow | None = None,
+    first_face: int = 0,
+) -> Shadow:
+    """Shadow map around `centre` (east, north).
+
+    `base` holds the faces before `first_face`, which did not move, from an earlier call with the
+    same light, centre, radius and size.
+    """
+    axes = light.axes
+    middle = axes @ np.array([*centre, 0.8])
+    scale = size / (2 * radius_m)
+    low_u, low_v = float(middle[0]) - radius_m, float(middle[1]) - radius_m
+    seen = vertices @ axes.T
+    screen = np.stack(
+        [(seen[:, 0] - low_u) * scale, (seen[:, 1] - low_v) * scale, seen[:, 2] + SUN_HEIGHT_M], 1
+    )
+    buffers = empty_buffers(size, size)
+    if base is not None:
+        buffers.key[:] = base.depth
+    draw(buffers, screen, faces, first_face)
+    return Shadow(buffers.key, low_u, low_v, scale)
+
+
+@compiled
+def fill_triangles(
+    screen: Floats,
+    faces: Ints,
+    key: Floats,
+    face: Ints,
+    weight: npt.NDArray[np.float32],
+    first_face: int,
+) -> None:
+    """The inner loop: every pixel centre inside a triangle, unless something nearer is there."""
+    height, width = key.shape
+    for f in range(first_face, faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        key_a, key_b, key_c = screen[a, 2], screen[b, 2], screen[c, 2]
+        if key_a <= 0 or key_b <= 0 or key_c <= 0:
+            continue
+        ax, ay = screen[a, 0], screen[a, 1]
+        bx, by = screen[b, 0], screen[b, 1]
+        cx, cy = screen[c, 0], screen[c, 1]
+        x0, x1 = min(ax, bx, cx), max(ax, bx, cx)
+        y0, y1 = min(ay, by, cy), max(ay, by, cy)
+        if x1 < 0 or y1 < 0 or x0 >= width or y0 >= height:
+            continue
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if abs(area) < 1e-9:
+            continue
+        inverse = 1.0 / area
+        first_row, last_row = (
+            max(0, int(np.ceil(y0 - 0.5))),
+            min(height - 1, int(np.floor(y1 - 0.5))),
+        )
+        first, last = max(0, int(np.ceil(x0 - 0.5))), min(width - 1, int(np.floor(x1 - 0.5)))
+        for y in range(first_row, last_row + 1):
+            py = y + 0.5
+            for x in range(first, last + 1):
+                px = x + 0.5
+                wa = ((bx - px) * (cy - py) - (by - py) * (cx - px)) * inverse
+                if wa < 0:
+                    continue
+                wb = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) * inverse
+                if wb < 0 or wa + wb > 1:
+                    continue
+                here = wa * key_a + wb * key_b + (1 - wa - wb) * key_c
+                if here > key[y, x]:
+                    key[y, x] = here
+                    face[y, x] = f
+                    weight[y, x, 0] = wa
+                    weight[y, x, 1] = wb

@@ -1,0 +1,152 @@
+"""The cameras around the plaza: five drones that hover and eight fixed street cameras.
+
+Numbers follow CARGO (Zhang et al., View-decoupled Transformer for Person Re-identification under
+Aerial-ground Camera Network, CVPR 2024): 1 to 5 are aerial, 6 to 13 ground.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from skyreid.contract.camera import CameraModel
+from skyreid.contract.sighting import View
+from skyreid.train.synth.options import LAST_AERIAL_CAMERA
+from skyreid.train.synth.surfaces import TURN, Floats
+
+
+@dataclass(frozen=True)
+class Station:
+    """Where a camera is and looks. Yaw is counter-clockwise from east, pitch negative downwards."""
+
+    position: tuple[float, float, float]
+    yaw_deg: float
+    pitch_deg: float
+    fov_deg: float  # horizontal
+    view: View
+
+
+def view_of(camera: int) -> View:
+    """Aerial or ground, by the camera's number."""
+    return View.AERIAL if camera <= LAST_AERIAL_CAMERA else View.GROUND
+
+
+def _hovering(
+    height_m: float, pitch_deg: float, yaw_deg: float, target: tuple[float, float], fov_deg: float
+) -> Station:
+    """A drone that looks at a point of the ground (east, north)."""
+    away = height_m / np.tan(np.radians(-pitch_deg))
+    yaw = np.radians(yaw_deg)
+    east, north = target[0] - away * np.cos(yaw), target[1] - away * np.sin(yaw)
+    position = (float(east), float(north), height_m)
+    return Station(position, yaw_deg, pitch_deg, fov_deg, View.AERIAL)
+
+
+def _mounted(
+    east: float, north: float, up: float, yaw_deg: float, pitch_deg: float, fov_deg: float
+) -> Station:
+    return Station((east, north, up), yaw_deg, pitch_deg, fov_deg, View.GROUND)
+
+
+# height, pitch, yaw, where it looks, field of view: from oblique to straight down
+_AERIAL = {
+    1: (15.0, -35.0, 0.0, (0.0, 2.0), 55.0),
+    2: (22.0, -50.0, 70.0, (3.0, -3.0), 55.0),
+    3: (30.0, -65.0, 150.0, (-4.0, 1.0), 55.0),
+    4: (40.0, -75.0, 250.0, (4.0, 4.0), 34.0),
+    5: (55.0, -88.0, 310.0, (0.0, 0.0), 34.0),
+}
+_GROUND = {
+    6: _mounted(-17, 1, 2.6, 0, -9, 60),
+    7: _mounted(16, -3, 3.4, 172, -12, 62),
+    8: _mounted(1, 18, 3.0, -92, -11, 58),
+    9: _mounted(-3, -18, 2.2, 84, -6, 55),
+    10: _mounted(-14, 12, 4.0, -42, -15, 65),
+    11: _mounted(14, 12, 2.4, -138, -8, 60),
+    12: _mounted(13, -13, 3.2, 133, -11, 60),
+    13: _mounted(-13, -12, 2.0, 43, -5, 56),
+}
+
+
+def station(camera: int, seed: int = 0, jitter: float = 0.0) -> Station:
+    """A camera of the rig, or with `jitter` > 0 one like it at another site."""
+    rng = np.random.default_rng([seed, camera, 71])
+    spread = rng.normal(size=6) * jitter
+    if camera in _AERIAL:
+        height_m, pitch, yaw, target, fov = _AERIAL[camera]
+        return _hovering(
+            height_m=height_m * float(np.exp(0.18 * spread[0])),
+            pitch_deg=float(np.clip(pitch + 6 * spread[1], -89, -27)),
+            yaw_deg=yaw + 60 * float(spread[2]),
+            target=(target[0] + 2.5 * float(spread[3]), target[1] + 2.5 * float(spread[4])),
+            fov_deg=fov * float(np.exp(0.1 * spread[5])),
+        )
+    base = _GROUND[camera]
+    east, north, up = base.position
+    return replace(
+        base,
+        position=(
+            east + 1.2 * float(spread[0]),
+            north + 1.2 * float(spread[1]),
+            float(np.clip(up + 0.6 * spread[2], 1.7, 5.5)) if jitter else up,
+        ),
+        yaw_deg=base.yaw_deg + 7 * float(spread[3]),
+        pitch_deg=base.pitch_deg + 2 * float(spread[4]),
+        fov_deg=base.fov_deg * float(np.exp(0.1 * spread[5])),
+    )
+
+
+def hovered(base: Station, camera: int, seed: int, time_s: float) -> Station:
+    """The station at a moment: a drone drifts and turns a little, a street camera stays."""
+    if base.view is View.GROUND:
+        return base
+    phase = np.random.default_rng([seed, camera, 72]).uniform(0, TURN, 5)
+    east, north, up = base.position
+    t = time_s
+    return replace(
+        base,
+        position=(
+            east + 0.5 * float(np.sin(0.50 * t + phase[0])),
+            north + 0.4 * float(np.sin(0.37 * t + phase[1])),
+            up + 0.25 * float(np.sin(0.60 * t + phase[2])),
+        ),
+        yaw_deg=base.yaw_deg + 1.2 * float(np.sin(0.43 * t + phase[3])),
+        pitch_deg=max(-89.9, base.pitch_deg + 0.5 * float(np.sin(0.70 * t + phase[4]))),
+    )
+
+
+def model_of(at: Station, width_px: int, height_px: int) -> CameraModel:
+    """The station as a pinhole with square pixels and a centred principal point."""
+    yaw, pitch = np.radians(at.yaw_deg), np.radians(at.pitch_deg)
+    forward = np.array([np.cos(pitch) * np.cos(yaw), np.cos(pitch) * np.sin(yaw), np.sin(pitch)])
+    right = np.array([np.sin(yaw), -np.cos(yaw), 0.0])
+    rotation = np.stack([right, np.cross(forward, right), forward])
+    focal_px = width_px / 2 / np.tan(np.radians(at.fov_deg) / 2)
+    matrix = np.array([[focal_px, 0, width_px / 2], [0, focal_px, height_px / 2], [0, 0, 1.0]])
+    return CameraModel(matrix, rotation, -rotation @ np.array(at.position), width_px, height_px)
+
+
+def window(
+    camera: CameraModel, x0: float, y0: float, width: float, height: float, scale: float = 1.0
+) -> CameraModel:
+    """The camera that sees only a rectangle of the picture (pixels), `scale` times as large."""
+    shift = np.array([[scale, 0, -x0 * scale], [0, scale, -y0 * scale], [0, 0, 1.0]])
+    matrix: Floats = shift @ camera.matrix
+    return CameraModel(
+        matrix,
+        camera.rotation,
+        camera.translation,
+        max(1, round(width * scale)),
+        max(1, round(height * scale)),
+    )
+
+
+def box_around(camera: CameraModel, points: Floats) -> tuple[float, float, float, float] | None:
+    """x0, y0, x1, y1 in pixels around site points [N, 3]; None if one is behind the camera."""
+    pixels, depth = camera.project(points)
+    if float(depth.min()) <= 0.1:
+        return None
+    x0, y0 = pixels.min(0)
+    x1, y1 = pixels.max(0)
+    return float(x0), float(y0), float(x1), float(y1)

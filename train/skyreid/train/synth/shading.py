@@ -1,0 +1,242 @@
+"""Light on pixels: sun with soft-edged shadow, sky, textured ground, facades behind it all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from skyreid.contract.camera import CameraModel
+from skyreid.train.synth.raster import (
+    SUN_HEIGHT_M,
+    Buffers,
+    Light,
+    Shadow,
+    compiled,
+    draw,
+    empty_buffers,
+    on_screen,
+)
+from skyreid.train.synth.surfaces import Crowd, Floats, Ints
+
+Bytes = npt.NDArray[np.uint8]
+Picture = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """Ground and walls, as sRGB textures uint8 [rows, columns, 3].
+
+    The ground comes in four sizes, each half of the one before; it repeats beyond its edge. The
+    walls are one strip around a square of `half_m`.
+    """
+
+    ground: tuple[Bytes, Bytes, Bytes, Bytes]
+    ground_texel_m: float
+    walls: Bytes
+    wall_texel_m: float
+    half_m: float
+
+
+def render(
+    camera: CameraModel,
+    backdrop: Backdrop,
+    crowd: Crowd,
+    light: Light,
+    shadow: Shadow,
+    base: Buffers | None = None,
+    first_face: int = 0,
+) -> tuple[Picture, Ints]:
+    """Draw the world as a camera sees it.
+
+    `base` holds the faces before `first_face` from an earlier call with the same camera.
+
+    Returns:
+        linear radiance float32 [H, W, 3], RGB, and the mesh index of every pixel int32 [H, W],
+        -1 = backdrop.
+    """
+    screen = on_screen(camera, crowd.vertices)
+    if base is None:
+        buffers = empty_buffers(camera.width_px, camera.height_px)
+    else:
+        buffers = base.copy()
+    draw(buffers, screen, crowd.faces, first_face)
+    picture = np.empty((camera.height_px, camera.width_px, 3), np.float32)
+    shade(
+        picture,
+        buffers.key,
+        buffers.face,
+        buffers.weight,
+        screen,
+        crowd.vertices,
+        crowd.normals,
+        crowd.colours,
+        crowd.faces,
+        camera.rotation,
+        camera.position,
+        float(camera.matrix[0, 0]),
+        float(camera.matrix[0, 2]),
+        float(camera.matrix[1, 2]),
+        light.axes,
+        shadow.depth,
+        shadow.low_u,
+        shadow.low_v,
+        shadow.texels_per_m,
+        np.array(light.sun, dtype=np.float64),
+        np.array(light.sky, dtype=np.float64),
+        *backdrop.ground,
+        backdrop.ground_texel_m,
+        backdrop.walls,
+        backdrop.half_m,
+        backdrop.wall_texel_m,
+    )
+    owner = np.where(buffers.face >= 0, crowd.owner[np.maximum(buffers.face, 0)], -1)
+    return picture, owner.astype(np.int32)
+
+
+@compiled
+def _texture(texture: Bytes, x: float, y: float, out: Floats) -> None:
+    """Bilinear sample of a repeating texture, 0..1."""
+    height, width = texture.shape[0], texture.shape[1]
+    column, row = int(np.floor(x)), int(np.floor(y))
+    ax, ay = x - column, y - row
+    x0, x1 = column % width, (column + 1) % width
+    y0, y1 = row % height, (row + 1) % height
+    for k in range(3):
+        above = texture[y0, x0, k] * (1 - ax) + texture[y0, x1, k] * ax
+        below = texture[y1, x0, k] * (1 - ax) + texture[y1, x1, k] * ax
+        out[k] = (above * (1 - ay) + below * ay) / 255.0
+
+
+@compiled
+def _sunlit(
+    point: Floats,
+    axes: Floats,
+    depth: Floats,
+    low_u: float,
+    low_v: float,
+    scale: float,
+    bias: float,
+) -> float:
+    """Part of the sun that reaches a point: closer or not, over 3 x 3 texels; 1 outside the map."""
+    u = (point[0] * axes[0, 0] + point[1] * axes[0, 1] + point[2] * axes[0, 2] - low_u) * scale
+    v = (point[0] * axes[1, 0] + point[1] * axes[1, 1] + point[2] * axes[1, 2] - low_v) * scale
+    mine = point[0] * axes[2, 0] + point[1] * axes[2, 1] + point[2] * axes[2, 2]
+    mine += SUN_HEIGHT_M + bias
+    row, column = int(v), int(u)
+    if row < 1 or column < 1 or row >= depth.shape[0] - 1 or column >= depth.shape[1] - 1:
+        return 1.0
+    lit = 0
+    for i in range(row - 1, row + 2):
+        for j in range(column - 1, column + 2):
+            if mine >= depth[i, j]:
+                lit += 1
+    return lit / 9.0
+
+
+@compiled
+def shade(
+    picture: Picture,
+    key: Floats,
+    face: Ints,
+    weight: Picture,
+    screen: Floats,
+    vertices: Floats,
+    normals: Floats,
+    colours: Floats,
+    faces: Ints,
+    rotation: Floats,
+    eye: Floats,
+    focal: float,
+    centre_x: float,
+    centre_y: float,
+    axes: Floats,
+    depth: Floats,
+    low_u: float,
+    low_v: float,
+    scale: float,
+    sun: Floats,
+    sky: Floats,
+    ground0: Bytes,
+    ground1: Bytes,
+    ground2: Bytes,
+    ground3: Bytes,
+    ground_texel: float,
+    walls: Bytes,
+    half: float,
+    wall_texel: float,
+) -> None:
+    """Fill `picture` with linear radiance: meshes where a face was drawn, else ground or walls."""
+    height, width = key.shape
+    colour, normal, point, ray = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)
+    for y in range(height):
+        for x in range(width):
+            f = face[y, x]
+            if f >= 0:
+                a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+                distance = 1.0 / key[y, x]
+                wa = weight[y, x, 0] * screen[a, 2] * distance
+                wb = weight[y, x, 1] * screen[b, 2] * distance
+                wc = 1 - wa - wb
+                length = 0.0
+                for k in range(3):
+                    colour[k] = wa * colours[a, k] + wb * colours[b, k] + wc * colours[c, k]
+                    normal[k] = wa * normals[a, k] + wb * normals[b, k] + wc * normals[c, k]
+                    point[k] = wa * vertices[a, k] + wb * vertices[b, k] + wc * vertices[c, k]
+                    length += normal[k] * normal[k]
+                length = 1.0 / (np.sqrt(length) + 1e-9)
+                facing = 0.0
+                for k in range(3):
+                    normal[k] *= length
+                    facing += normal[k] * axes[2, k]
+                lit = 0.0
+                if facing > 0:
+                    bias = 0.025 + 0.03 * (1 - facing)
+                    lit = facing * _sunlit(point, axes, depth, low_u, low_v, scale, bias)
+                open_sky = 0.62 + 0.38 * normal[2]
+                for k in range(3):
+                    picture[y, x, k] = colour[k] * (sky[k] * open_sky + sun[k] * lit)
+                continue
+
+            right, down = (x + 0.5 - centre_x) / focal, (y + 0.5 - centre_y) / focal
+            for k in range(3):
+                ray[k] = right * rotation[0, k] + down * rotation[1, k] + rotation[2, k]
+            distance = 1e30
+            side = 0  # 1 = ground, 2 = a wall to the east or west, 3 = to the north or south
+            if ray[2] < -1e-6:
+                distance = -eye[2] / ray[2]
+                side = 1
+            for k in range(2):
+                if abs(ray[k]) > 1e-9:
+                    to_wall = ((half if ray[k] > 0 else -half) - eye[k]) / ray[k]
+                    if 0 < to_wall < distance:
+                        distance = to_wall
+                        side = 2 + k
+            for k in range(3):
+                point[k] = eye[k] + distance * ray[k]
+            if side == 1:
+                slope = abs(ray[2]) / np.sqrt(ray[0] ** 2 + ray[1] ** 2 + ray[2] ** 2)
+                footprint = distance / focal / ground_texel / max(0.2, np.sqrt(slope))
+                u, v = point[0] / ground_texel, point[1] / ground_texel
+                if footprint < 1.5:
+                    _texture(ground0, u, v, colour)
+                elif footprint < 3:
+                    _texture(ground1, u / 2, v / 2, colour)
+                elif footprint < 6:
+                    _texture(ground2, u / 4, v / 4, colour)
+                else:
+                    _texture(ground3, u / 8, v / 8, colour)
+                lit = _sunlit(point, axes, depth, low_u, low_v, scale, 0.02) * axes[2, 2]
+                for k in range(3):
+                    picture[y, x, k] = colour[k] * colour[k] * (sky[k] + sun[k] * lit)
+            else:
+                if side == 2:
+                    along = point[1] + half + (0 if ray[0] > 0 else 4) * half
+                else:
+                    along = point[0] + half + (2 if ray[1] > 0 else 6) * half
+                last_row = walls.shape[0] - 1.001
+                row = min(max(walls.shape[0] - 1 - point[2] / wall_texel, 0.0), last_row)
+                _texture(walls, along / wall_texel, row, colour)
+                for k in range(3):
+                    picture[y, x, k] = colour[k] * colour[k] * (sky[k] * 1.1 + sun[k] * 0.45)

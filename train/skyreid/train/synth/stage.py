@@ -1,0 +1,217 @@
+"""One instant of a clip: the people placed, every camera's picture, every box and its visibility."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from skyreid.contract.camera import CameraModel
+from skyreid.contract.sighting import View
+from skyreid.train.synth.figure import figure
+from skyreid.train.synth.look import CameraLook, camera_look, daylight, develop
+from skyreid.train.synth.options import ClipOptions
+from skyreid.train.synth.plaza import Plaza, build_plaza
+from skyreid.train.synth.raster import (
+    Buffers,
+    Light,
+    Shadow,
+    cast_shadow,
+    covered_pixels,
+    draw,
+    empty_buffers,
+    on_screen,
+)
+from skyreid.train.synth.rig import (
+    Station,
+    box_around,
+    hovered,
+    model_of,
+    station,
+    view_of,
+    window,
+)
+from skyreid.train.synth.shading import Bytes, render
+from skyreid.train.synth.surfaces import Crowd, Ints, Mesh, gathered, placed
+from skyreid.train.synth.walk import Walks, walk
+from skyreid.train.synth.wardrobe import Person, population
+
+SHADOW_RADIUS_M = 24.0
+SHADOW_TEXELS = 2048
+_CLIP_NOISE = 3.0  # the most noise of a clip's camera at --noise 1, in 8-bit steps
+_MIN_BOX_PX = (3.0, 6.0)
+_MIN_INSIDE = 0.3  # part of a box that must lie in the picture to be labelled
+
+
+@dataclass(frozen=True)
+class Box:
+    """One label: an amodal box, clipped to the picture, and the part of the person that shows."""
+
+    pid: int
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    visibility: float
+
+
+@dataclass(frozen=True)
+class Shot:
+    """What one camera saw at one frame; `picture` is RGB uint8 [H, W, 3]."""
+
+    picture: Bytes
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Everything that does not change while a clip runs."""
+
+    options: ClipOptions
+    plaza: Plaza
+    people: list[Person]
+    walks: Walks
+    stations: dict[int, Station]
+    looks: dict[int, CameraLook]
+    light: Light
+    furniture: Crowd
+    furniture_shadow: Shadow
+    furniture_drawn: dict[int, Buffers]  # of the cameras that do not move
+
+
+def build_stage(options: ClipOptions) -> Stage:
+    """Set the stage for a clip. Equal options give an equal stage."""
+    seed = options.seed
+    stations = {camera: station(camera, seed, options.camera_jitter) for camera in options.cameras}
+    feet = [at.position[:2] for at in stations.values() if at.view is View.GROUND]
+    plaza = build_plaza(seed, keep_clear=feet)
+    people = population(options.people, seed + 77)
+    light = daylight(np.random.default_rng([seed, 7]))
+    furniture = gathered(plaza.props)
+    return Stage(
+        options=options,
+        plaza=plaza,
+        people=people,
+        walks=walk(plaza, people, options.frame_count, options.fps, seed),
+        stations=stations,
+        looks={camera: _clip_look(camera, options) for camera in options.cameras},
+        light=light,
+        furniture=furniture,
+        furniture_shadow=_shadow(light, furniture),
+        furniture_drawn={
+            camera: _drawn(
+                _rendering(camera_model(stations, camera, options, 0), options), furniture
+            )
+            for camera in options.cameras
+            if view_of(camera) is View.GROUND
+        },
+    )
+
+
+def camera_model(
+    stations: dict[int, Station], camera: int, options: ClipOptions, frame: int
+) -> CameraModel:
+    """The camera at a frame (from 0), at the size of the delivered picture."""
+    at = hovered(stations[camera], camera, options.seed, frame / options.fps)
+    return model_of(at, options.width_px, options.height_px)
+
+
+def shoot(stage: Stage, frame: int) -> dict[int, Shot]:
+    """Every camera's picture and labels at a frame (from 0)."""
+    walks = stage.walks
+    here = [int(i) for i in np.flatnonzero(walks.present[frame])]
+    walkers = [
+        placed(
+            figure(stage.people[i], walks.phase[frame, i], walks.swing[frame, i]),
+            walks.east[frame, i],
+            walks.north[frame, i],
+            walks.heading[frame, i],
+        )
+        for i in here
+    ]
+    crowd = gathered([*stage.plaza.props, *walkers])
+    still = len(stage.furniture.faces)
+    shadow = _shadow(stage.light, crowd, stage.furniture_shadow, still)
+    people = [stage.people[i] for i in here]
+    shots = {}
+    for camera in stage.options.cameras:
+        model = camera_model(stage.stations, camera, stage.options, frame)
+        seen_by = _rendering(model, stage.options)
+        drawn = stage.furniture_drawn.get(camera)
+        first = still if drawn is not None else 0
+        radiance, owner = render(
+            seen_by, stage.plaza.backdrop, crowd, stage.light, shadow, drawn, first
+        )
+        if stage.options.oversample > 1:
+            size = (model.width_px, model.height_px)
+            radiance = cv2.resize(radiance, size, interpolation=cv2.INTER_AREA)
+        rng = np.random.default_rng([stage.options.seed, camera, frame])
+        picture = develop(radiance, stage.looks[camera], rng)
+        boxes = _label(
+            model, stage.options.oversample, owner, len(stage.plaza.props), people, walkers
+        )
+        shots[camera] = Shot(picture, boxes)
+    return shots
+
+
+def _rendering(model: CameraModel, options: ClipOptions) -> CameraModel:
+    return window(model, 0, 0, model.width_px, model.height_px, options.oversample)
+
+
+def _shadow(light: Light, crowd: Crowd, base: Shadow | None = None, first_face: int = 0) -> Shadow:
+    return cast_shadow(
+        light,
+        crowd.vertices,
+        crowd.faces,
+        centre=(0.0, 0.0),
+        radius_m=SHADOW_RADIUS_M,
+        size=SHADOW_TEXELS,
+        base=base,
+        first_face=first_face,
+    )
+
+
+def _drawn(model: CameraModel, furniture: Crowd) -> Buffers:
+    buffers = empty_buffers(model.width_px, model.height_px)
+    draw(buffers, on_screen(model, furniture.vertices), furniture.faces)
+    return buffers
+
+
+def _clip_look(camera: int, options: ClipOptions) -> CameraLook:
+    """The camera's look with the noise of a clip, which must be compressed."""
+    look = camera_look(camera, options.seed, night=False)
+    return replace(look, noise=min(look.noise, _CLIP_NOISE) * options.noise)
+
+
+def _label(
+    model: CameraModel,
+    scale: float,
+    owner: Ints,
+    first_walker: int,
+    people: list[Person],
+    walkers: list[Mesh],
+) -> tuple[Box, ...]:
+    seen = np.bincount(owner[owner >= first_walker] - first_walker, minlength=len(people))
+    boxes = []
+    for person, walker, seen_px in zip(people, walkers, seen, strict=True):
+        whole = box_around(model, walker.vertices[: walker.boxed])
+        if whole is None:
+            continue
+        x0, y0 = max(0.0, whole[0]), max(0.0, whole[1])
+        x1, y1 = min(float(model.width_px), whole[2]), min(float(model.height_px), whole[3])
+        width, height = x1 - x0, y1 - y0
+        area = (whole[2] - whole[0]) * (whole[3] - whole[1])
+        if width < _MIN_BOX_PX[0] or height < _MIN_BOX_PX[1] or width * height < _MIN_INSIDE * area:
+            continue
+        alone = window(
+            model,
+            whole[0] - 2,
+            whole[1] - 2,
+            whole[2] - whole[0] + 4,
+            whole[3] - whole[1] + 4,
+            scale,
+        )
+        alone_px = covered_pixels(alone, walker.vertices, walker.faces)
+        boxes.append(Box(person.pid, x0, y0, x1, y1, min(1.0, int(seen_px) / max(1, alone_px))))
+    return tuple(boxes)

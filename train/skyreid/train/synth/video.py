@@ -1,0 +1,66 @@
+"""H.264 files that any hardware decoder plays: yuv420p, a fixed group of pictures, no B-frames."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+
+from skyreid.contract.errors import PlatformError
+from skyreid.train.synth.shading import Bytes
+
+
+class H264Writer:
+    """Writes RGB pictures uint8 [H, W, 3] to an .mp4 at a constant rate; the first has time 0.
+
+    One encoder thread, so that the same pictures give the same file.
+    """
+
+    def __init__(self, path: Path, width_px: int, height_px: int, fps: int, crf: int) -> None:
+        try:
+            self._file = av.open(str(path), "w")
+            self._stream = self._file.add_stream("libx264", rate=fps)
+        except (ValueError, av.codec.codec.UnknownCodecError) as error:
+            raise PlatformError(
+                f"PyAV {av.__version__} has no libx264 ({error}): install a PyAV wheel from PyPI"
+            ) from error
+        stream = self._stream
+        stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.codec_context.time_base = Fraction(1, fps)
+        group = 2 * fps  # a key frame every two seconds, wherever the picture changes
+        stream.options = {
+            "crf": str(crf),
+            "preset": "medium",
+            "bf": "0",
+            "g": str(group),
+            "keyint_min": str(group),
+            "sc_threshold": "0",
+        }
+        self._count = 0
+
+    def write(self, picture: Bytes) -> None:
+        """Append one picture."""
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+        frame.pts = self._count
+        self._count += 1
+        self._file.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        """Flush the encoder and finish the file."""
+        self._file.mux(self._stream.encode(None))
+        self._file.close()
+
+    def __enter__(self) -> H264Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
