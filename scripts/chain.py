@@ -1,0 +1,278 @@
+"""The whole chain on one machine: broker, server, and one edge process for each camera of a clip.
+
+Used by ``scripts/demo`` and by the end-to-end tests, which kill its parts on the way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+AERIAL = range(1, 6)
+"""Cameras 1 to 5 of a clip are aerial, as in the CARGO data set."""
+SITE = "demo"
+START_NS = 1_760_000_000_000_000_000
+"""Capture time of every camera's first frame: a fixed moment, so that runs can be compared."""
+
+
+class ChainError(Exception):
+    """A part of the chain did not start or ended before its time; the message names its log."""
+
+
+@dataclass
+class Part:
+    """One process and its log."""
+
+    name: str
+    command: list[str]
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self.process.poll() is None
+
+    def stop(self, timeout_s: float = 20.0) -> int:
+        """Ask the process to end, wait, insist; its exit code."""
+        if self.alive:
+            self.process.terminate()
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+    def tail(self, lines: int = 12) -> str:
+        """The end of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+
+@dataclass
+class Chain:
+    """Everything that runs, and where it writes. Start the parts in the order of the methods."""
+
+    clip: Path
+    work: Path
+    geometry: bool = True
+    detector: Path = ROOT / "examples/bundle/detector"
+    embedder: Path = ROOT / "examples/bundle/vdt-tiny"
+    edge_options: tuple[str, ...] = ()
+    broker: Part | None = None
+    server: Part | None = None
+    edges: dict[str, Part] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.work.mkdir(parents=True, exist_ok=True)
+        (self.work / "logs").mkdir(exist_ok=True)
+        self.cameras = cameras_of(self.clip)
+        self.broker_port = free_port()
+        self.http_port = free_port()
+        self._write_settings()
+
+    # --- what is where ---------------------------------------------------------------------------
+
+    @property
+    def address(self) -> str:
+        """The page's address."""
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def journal(self) -> Path:
+        """The server's journal."""
+        return self.work / "server" / "journal.db"
+
+    def run_directory(self, camera: str) -> Path:
+        """Where the edge process of ``camera`` records its run."""
+        return self.work / "runs" / camera
+
+    def spool(self, camera: str) -> Path:
+        """The spool of the device at ``camera``."""
+        return self.work / "edge" / f"{camera}.db"
+
+    # --- start and stop --------------------------------------------------------------------------
+
+    def start_broker(self) -> Part:
+        """Start mosquitto and wait until it listens. Also after a kill: same port, same data."""
+        program = shutil.which("mosquitto", path=os.environ.get("PATH", "") + ":/usr/sbin")
+        if program is None:
+            raise ChainError("mosquitto is not installed: run scripts/setup demo")
+        self.broker = self._start("broker", [program, "-c", str(self.work / "mosquitto.conf")])
+        self._wait(self.broker, lambda: listens(self.broker_port), 15)
+        return self.broker
+
+    def start_server(self) -> Part:
+        """Start the server and wait until it is ready."""
+        command = [sys.executable, "-m", "skyreid.server", "run", str(self.work / "server.toml")]
+        self.server = self._start("server", command)
+        self._wait(self.server, lambda: self.get("/readyz") is not None, 40)
+        return self.server
+
+    def start_edge(self, camera: str, *, record: bool = True) -> Part:
+        """Start the device at ``camera``; its recording goes to ``run_directory``."""
+        command = [sys.executable, "-m", "skyreid.edge", "run", str(self.work / f"{camera}.toml")]
+        if record:
+            command += ["--record", str(self.run_directory(camera))]
+        self.edges[camera] = self._start(camera, [*command, *self.edge_options])
+        return self.edges[camera]
+
+    def stop(self) -> None:
+        """End everything, devices first, so that each can still hand over what it has."""
+        for part in [*self.edges.values(), self.server, self.broker]:
+            if part is not None:
+                part.stop()
+
+    def kill(self, part: Part) -> None:
+        """``kill -9`` a part and wait for it to be gone."""
+        part.process.send_signal(signal.SIGKILL)
+        part.process.wait()
+
+    def check(self) -> None:
+        """Raise ChainError if broker or server died, or an edge process failed."""
+        for part in (self.broker, self.server):
+            if part is not None and not part.alive:
+                raise ChainError(f"{part.name} ended, {part.log}:\n{part.tail()}")
+        for part in self.edges.values():
+            if part.process.poll() not in (None, 0):
+                code = part.process.returncode
+                raise ChainError(
+                    f"{part.name} ended with exit code {code}, {part.log}:\n{part.tail()}"
+                )
+
+    # --- looking at it ---------------------------------------------------------------------------
+
+    def get(self, path: str, timeout_s: float = 5.0) -> Any:
+        """GET a JSON document of the server's API; None while it does not answer with 200."""
+        try:
+            with urllib.request.urlopen(self.address + path, timeout=timeout_s) as answer:
+                return json.load(answer)
+        except (urllib.error.URLError, OSError, ValueError):
+            return None
+
+    def duration_s(self, camera: str) -> float:
+        """Length of a camera's video, by the last frame of its ground truth."""
+        entry = json.loads((self.clip / "calib.json").read_text())[camera.removeprefix("cam")]
+        rows = (self.clip / "gt" / f"{camera}.txt").read_text().split()
+        return max(int(row.split(",")[0]) for row in rows) / float(entry["fps"])
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def _start(self, name: str, command: list[str]) -> Part:
+        log = self.work / "logs" / f"{name}.log"
+        environment = {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",
+            # One thread per process: the cores are shared by all of them.
+            "OMP_NUM_THREADS": "1",
+        }
+        with open(log, "ab") as stream:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is ours: the parts are stopped in order
+            )
+        return Part(name, command, log, process)
+
+    def _wait(self, part: Part, ready: Any, timeout_s: float) -> None:
+        end = time.monotonic() + timeout_s
+        while not ready():
+            if not part.alive:
+                raise ChainError(f"{part.name} did not start, {part.log}:\n{part.tail()}")
+            if time.monotonic() > end:
+                raise ChainError(
+                    f"{part.name} was not ready after {timeout_s:g} s, {part.log}:\n{part.tail()}"
+                )
+            time.sleep(0.1)
+
+    def _write_settings(self) -> None:
+        work = self.work
+        (work / "broker").mkdir(exist_ok=True)
+        contract = (ROOT / "docker" / "mosquitto-contract.conf").read_text()
+        (work / "mosquitto.conf").write_text(
+            f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\n"
+            f"persistence_location {work / 'broker'}/\n"
+            # Debian's mosquitto drops to its own user when started by root, and could then not
+            # write here.
+            f"user {user_name()}\n{contract}"
+        )
+        site = [f"id = {q(SITE)}", 'pictures = "always"']
+        for camera, view in self.cameras.items():
+            site += ["[[camera]]", f"id = {q(camera)}", f"view = {q(view)}"]
+            if self.geometry:
+                site.append(f"poses = {q(self.clip.resolve() / 'calib.json')}")
+        (work / "site.toml").write_text("\n".join(site) + "\n")
+        broker = q(f"mqtt://127.0.0.1:{self.broker_port}")
+        (work / "server.toml").write_text(
+            f"site = {q(work / 'site.toml')}\n[mqtt]\nurl = {broker}\n"
+            f"[journal]\npath = {q(self.journal)}\n[http]\nport = {self.http_port}\n"
+            f"[matching]\nbundles = [{q(self.embedder)}]\n"
+        )
+        for camera in self.cameras:
+            (work / f"{camera}.toml").write_text(
+                f"site = {q(work / 'site.toml')}\n"
+                f"[device]\nid = {q('device-' + camera)}\n"
+                f"[camera]\nid = {q(camera)}\n"
+                f"source = {q((self.clip / f'{camera}.mp4').resolve())}\n"
+                f"file_start_ns = {START_NS}\n"
+                f"[detector]\nmodel = {q(self.detector)}\n"
+                f"[embedder]\nbundles = [{q(self.embedder)}]\n"
+                f"[mqtt]\nurl = {broker}\n[spool]\npath = {q(self.spool(camera))}\n"
+            )
+
+
+def cameras_of(clip: Path) -> dict[str, str]:
+    """Camera names of a clip and their views, aerial first.
+
+    Raises:
+        ChainError: the folder is not a clip.
+    """
+    for needed in ("calib.json", "gt"):
+        if not (clip / needed).exists():
+            raise ChainError(
+                f"{clip} is not a clip: it has no {needed} (see examples/clip/README.md)"
+            )
+    numbers = sorted(int(p.stem.removeprefix("cam")) for p in clip.glob("cam*.mp4"))
+    if not numbers:
+        raise ChainError(f"{clip} is not a clip: it has no cam*.mp4")
+    return {f"cam{n}": "aerial" if n in AERIAL else "ground" for n in numbers}
+
+
+def free_port() -> int:
+    """A TCP port on loopback that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def listens(port: int) -> bool:
+    """Whether somebody accepts connections on a loopback port."""
+    with socket.socket() as probe:
+        probe.settimeout(1.0)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def user_name() -> str:
+    """The account this process runs under."""
+    import pwd
+
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+def q(value: object) -> str:
+    """A TOML basic string."""
+    return json.dumps(str(value))
