@@ -1,0 +1,90 @@
+"""``skyreid-export``: from a checkpoint to a bundle that proves itself."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from skyreid.bundle.manifest import ScorePrior
+from skyreid.contract.errors import InputError, PlatformError, run_command
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit code of the contract."""
+    options = _parser().parse_args(argv)
+    return run_command(lambda: int(options.verb(options)))
+
+
+def _bundle(options: argparse.Namespace) -> int:
+    try:
+        from skyreid.export.bundle import export_bundle
+    except ImportError as error:
+        raise PlatformError(
+            f"{error.name} is not installed: pip install 'skyreid[export]'"
+        ) from error
+    bundle = export_bundle(
+        options.checkpoint,
+        options.out,
+        view=options.view,
+        name=options.name or options.out.name,
+        formats=tuple(options.formats.split(",")),
+        pictures_from=options.golden,
+        licence=options.licence,
+        notes=options.notes,
+        score_priors=_priors(options.score_priors),
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(bundle.path)
+    return 0
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from skyreid.export.report import as_lines, inspect
+
+    facts = inspect(options.bundle)
+    print(json.dumps(facts) if options.json else "\n".join(as_lines(facts)))
+    return 0
+
+
+def _priors(path: Path | None) -> dict[str, ScorePrior]:
+    if path is None:
+        return {}
+    try:
+        text = path.read_text()
+        return dict(TypeAdapter(dict[str, ScorePrior]).validate_json(text))
+    except (OSError, ValidationError) as error:
+        raise InputError(f"--score-priors {path}: {error}") from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="skyreid-export", description=__doc__)
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    bundle = verbs.add_parser("bundle", help="export a checkpoint to ONNX and write its bundle")
+    bundle.set_defaults(verb=_bundle)
+    bundle.add_argument("checkpoint", type=Path, help="what skyreid-train fit wrote")
+    bundle.add_argument("-o", "--out", type=Path, required=True, help="bundle directory to make")
+    bundle.add_argument("--view", choices=("aerial", "ground", "any"), required=True)
+    bundle.add_argument("--name", help="of the model, for people (default: name of the directory)")
+    bundle.add_argument("--formats", default="fp32", help="numeric formats, comma separated")
+    bundle.add_argument("--golden", type=Path, help="directory of pictures (default: drawn ones)")
+    bundle.add_argument("--licence", default="Apache-2.0", help="of the weights, SPDX")
+    bundle.add_argument("--notes", default="", help="for people, into the manifest")
+    bundle.add_argument(
+        "--score-priors", type=Path, help="JSON of cosine distributions by view pair"
+    )
+
+    inspect = verbs.add_parser("inspect", help="verify a bundle and say what it is")
+    inspect.set_defaults(verb=_inspect)
+    inspect.add_argument("bundle", type=Path)
+    inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Checkpoint to raw ONNX, and the reference outputs: the only file of this role with torch."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from skyreid.contract.errors import GateError, InputError
+from skyreid.contract.input_spec import InputSpec
+from skyreid.train import checkpoint
+
+Outputs = dict[str, NDArray[np.float32]]
+Kind = Literal["embedder", "detector"]
+
+INPUT = "images"
+OUTPUTS: dict[Kind, tuple[str, ...]] = {"embedder": ("embedding",), "detector": ("heat", "box")}
+OPSET = 20
+"""The newest that TensorRT 10.3 (JetPack 6) documents; it has LayerNormalization and Gelu whole."""
+_LARGEST_BATCH = 256
+_LARGEST_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A checkpoint's network, ready to be exported or asked."""
+
+    kind: Kind
+    module: nn.Module
+    input_spec: InputSpec
+    config: dict[str, Any]
+    checkpoint_sha256: str
+    align: int
+    """Height and width must be multiples of it; 0 where both are fixed."""
+    stride: int
+    """Pixels per cell of the outputs; 0 for an embedder."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        return OUTPUTS[self.kind]
+
+
+def load(path: Path) -> Traced:
+    """Read a checkpoint and build its network for inference.
+
+    Raises:
+        InputError: the checkpoint cannot be read.
+    """
+    read = checkpoint.load(path)
+    module = checkpoint.build(read).eval().requires_grad_(False)
+    kind: Kind = "detector" if read.kind == "detector" else "embedder"
+    align = stride = 0
+    if kind == "detector":
+        from skyreid.train.detector.model import MULTIPLE, STRIDE
+
+        align, stride = MULTIPLE, STRIDE
+    elif not (read.input_spec.height and read.input_spec.width):
+        raise InputError(f"{path}: an embedder needs a fixed input size, this one has none")
+    return Traced(kind, module, read.input_spec, dict(read.config), read.sha256, align, stride)
+
+
+def ask(traced: Traced, pictures: NDArray[np.uint8]) -> Outputs:
+    """The network's own float32 outputs for uint8 [N, H, W, 3] pictures, by name."""
+    with torch.inference_mode():
+        found = traced.module(torch.from_numpy(pictures))
+    tensors = (found,) if isinstance(found, Tensor) else tuple(found)
+    return {
+        name: value.numpy().astype(np.float32)
+        for name, value in zip(traced.output_names, tensors, strict=True)
+    }
+
+
+def export(traced: Traced, example: NDArray[np.uint8]) -> bytes:
+    """Raw ONNX with a dynamic batch; a detector's height and width are dynamic too.
+
+    Args:
+        traced: what to export.
+        example: uint8 [N, H, W, 3] with N >= 2 (a batch of 1 would be burnt in as a constant).
+
+    Raises:
+        GateError: the exporter refused the network.
+    """
+    shape: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)}
+    if traced.align:
+        most = _LARGEST_SIDE // traced.align
+        shape[1] = traced.align * torch.export.Dim("rows", min=2, max=most)
+        shape[2] = traced.align * torch.export.Dim("columns", min=2, max=most)
+    # The exporter talks on stdout and through warnings about its own internals.
+    noise = logging.getLogger("torch.onnx")
+    before = noise.level
+    noise.setLevel(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            torch.inference_mode(),
+        ):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                traced.module,
+                (torch.from_numpy(example),),
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=[INPUT],
+                output_names=list(traced.output_names),
+                dynamic_shapes=(shape,),
+                external_data=False,
+                verbose=False,
+            )
+    except Exception as error:  # the exporter wraps whatever went wrong in trees of its own
+        raise GateError(f"torch.onnx cannot export this {traced.kind}: {error}") from error
+    finally:
+        noise.setLevel(before)
+    assert program is not None
+    serialised: bytes = program.model_proto.SerializeToString()
+    return serialised

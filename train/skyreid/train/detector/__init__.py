@@ -1,0 +1,1 @@
+"""The person detector: one class, centre heatmap at stride 4, trained on the synthetic world."""

@@ -1,0 +1,106 @@
+"""`skyreid-train fit` and `evaluate` where the recipe or the model is a detector's."""
+
+from __future__ import annotations
+
+import json
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import tomllib
+
+from skyreid.contract.errors import InputError
+
+
+def is_recipe(path: Path) -> bool:
+    """Whether a recipe says ``kind = "detector"``; what cannot be read is left to its reader."""
+    try:
+        return bool(tomllib.loads(path.read_text()).get("kind") == "detector")
+    except (OSError, ValueError):
+        return False
+
+
+def is_model(path: Path) -> bool:
+    """Whether a bundle or a checkpoint holds a detector.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if path.suffix == ".safetensors":
+        from skyreid.train import checkpoint
+
+        return checkpoint.load(path).kind == "detector"
+    from skyreid.bundle.archive import open_bundle
+
+    return open_bundle(path).manifest.kind == "detector"
+
+
+def fit(arguments: Namespace) -> int:
+    """Train on clips; the last ones given only validate."""
+    from skyreid.train.detector.fit import fit as train
+
+    print(train(arguments.recipe, arguments.data, arguments.out))
+    return 0
+
+
+def evaluate(arguments: Namespace) -> int:
+    """Recall, precision and average precision of every camera of a clip."""
+    report = measure(arguments.model, arguments.data)
+    print(json.dumps(report) if arguments.json else "\n".join(table(report)))
+    return 0
+
+
+def measure(model: Path, clip: Path) -> dict[str, Any]:
+    """A detector over every frame of a clip, at its own default threshold.
+
+    Returns:
+        JSON-ready: ``model``, ``clip``, ``score_min`` and ``cameras``, by name ``recall``,
+        ``precision`` and ``average_precision`` (0 to 1) and ``people`` (boxes to be found).
+    """
+    import sys
+
+    from tqdm import tqdm
+
+    from skyreid.train.detector.clips import find_views
+    from skyreid.train.detector.evaluate import average_precision, tally
+
+    detect, score_min = _open(model)
+    cameras: dict[str, dict[str, float]] = {}
+    for view in tqdm(find_views(clip), unit="camera", file=sys.stderr):
+        part = tally(detect, view)
+        recall, precision = part.rates(score_min)
+        cameras[view.camera] = {
+            "recall": round(recall, 4),
+            "precision": round(precision, 4),
+            "average_precision": round(average_precision(part), 4),
+            "people": part.people,
+        }
+    return {"model": str(model), "clip": str(clip), "score_min": score_min, "cameras": cameras}
+
+
+def table(report: dict[str, Any]) -> list[str]:
+    """The report for people, in percent, a line a camera."""
+    lines = [f"{'score >= ' + str(report['score_min']):<14} recall  precision    AP  people"]
+    for camera, row in report["cameras"].items():
+        lines.append(
+            f"{camera:<14} {100 * row['recall']:6.1f} {100 * row['precision']:10.1f} "
+            f"{100 * row['average_precision']:5.1f} {row['people']:7d}"
+        )
+    return lines
+
+
+def _open(model: Path) -> tuple[Any, float]:
+    """A detect function and the default threshold of a checkpoint or a bundle."""
+    from skyreid.train.detector import inference
+
+    if model.suffix != ".safetensors":
+        from skyreid.bundle.archive import open_bundle
+
+        bundle = open_bundle(model)
+        if bundle.manifest.detector is None:
+            raise InputError(f"{model} is no detector bundle")
+        return inference.with_bundle(bundle), bundle.manifest.detector.score_min
+    from skyreid.train import checkpoint
+
+    read = checkpoint.load(model)
+    return inference.with_torch(checkpoint.build(read)), float(read.config["score_min"])

@@ -1,0 +1,92 @@
+"""Training pictures: random windows of frames, resized, mirrored and recoloured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.train.detector.clips import People, UInt8
+
+
+@dataclass(frozen=True)
+class CropRules:
+    """How a window is cut and changed."""
+
+    height_px: int = 320
+    width_px: int = 320
+    scale: tuple[float, float] = (0.7, 1.4)
+    """The frame is resized by a factor from this range (log-uniform) before the window is cut."""
+    on_person: float = 0.7
+    """Chance that the window is laid over a person instead of anywhere."""
+    hidden_below: float = 0.3
+    """People with less visibility are neither positive nor negative."""
+    cut_below: float = 0.3
+    """Likewise people of whom the window keeps less than this part."""
+
+
+def cut(
+    frame: UInt8, people: People, rules: CropRules, random: np.random.Generator
+) -> tuple[UInt8, NDArray[np.float32], NDArray[np.bool_]]:
+    """One training picture.
+
+    Returns:
+        uint8 [height_px, width_px, 3] RGB; boxes float32 [K, 4] in its pixels; ignored bool [K].
+    """
+    height, width = frame.shape[:2]
+    scale = float(np.exp(random.uniform(*np.log(rules.scale))))
+    window_h = min(height, round(rules.height_px / scale))
+    window_w = min(width, round(rules.width_px / scale))
+    if len(people.boxes) and random.random() < rules.on_person:
+        x0, y0, x1, y1 = people.boxes[random.integers(len(people.boxes))]
+        centre_x, centre_y = (x0 + x1) / 2, (y0 + y1) / 2
+        left = centre_x - random.uniform(0.1, 0.9) * window_w
+        top = centre_y - random.uniform(0.1, 0.9) * window_h
+    else:
+        left, top = random.uniform(0, width - window_w), random.uniform(0, height - window_h)
+    x, y = (
+        int(np.clip(left, 0, width - window_w)),
+        int(np.clip(top, 0, height - window_h)),
+    )
+    picture = cv2.resize(
+        frame[y : y + window_h, x : x + window_w],
+        (rules.width_px, rules.height_px),
+        interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR,
+    )
+    sides = np.array([rules.width_px / window_w, rules.height_px / window_h] * 2, np.float32)
+    whole = (people.boxes - np.array([x, y, x, y], np.float32)) * sides
+    limit = np.array([rules.width_px, rules.height_px] * 2, np.float32)
+    boxes = np.clip(whole, 0, limit)
+    kept = _area(boxes) / np.maximum(_area(whole), 1e-6)
+    inside = kept > 0
+    ignored = (people.visibility < rules.hidden_below) | (kept < rules.cut_below)
+    boxes, ignored = boxes[inside], ignored[inside]
+    if random.random() < 0.5:
+        picture = picture[:, ::-1]
+        boxes = boxes[:, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [rules.width_px, 0, rules.width_px, 0]
+    return recolour(picture, random), boxes.astype(np.float32), ignored
+
+
+def recolour(picture: UInt8, random: np.random.Generator) -> UInt8:
+    """Exposure, contrast, white balance, saturation, noise and blur as cameras differ in them."""
+    pixels = picture.astype(np.float32)
+    gain = np.exp(random.normal(0, 0.2) + random.normal(0, 0.06, 3)).astype(np.float32)
+    pixels *= gain
+    middle = np.float32(pixels.mean())
+    pixels = (pixels - middle) * np.float32(np.exp(random.normal(0, 0.18))) + middle
+    grey = pixels.mean(2, keepdims=True)
+    pixels = grey + (pixels - grey) * np.float32(random.uniform(0.5, 1.3))
+    if random.random() < 0.3:
+        pixels = cv2.GaussianBlur(pixels, (0, 0), random.uniform(0.4, 1.0))
+    if random.random() < 0.5:
+        noise = random.standard_normal(pixels.shape[:2], np.float32)[..., None]
+        pixels += noise * np.float32(random.uniform(1, 8))
+    out: UInt8 = np.clip(pixels + 0.5, 0, 255).astype(np.uint8)
+    return out
+
+
+def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    area: NDArray[np.float32] = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return area
