@@ -220,7 +220,7 @@ class Chain:
         (work / "server.toml").write_text(
             f"site = {q(work / 'site.toml')}\n[mqtt]\nurl = {broker}\n"
             f"[journal]\npath = {q(self.journal)}\n[http]\nport = {self.http_port}\n"
-            f"[matching]\nbundles = [{q(self.embedder)}]\n"
+            f"[matching]\nbundle = {q(self.embedder)}\n"
         )
         for camera in self.cameras:
             (work / f"{camera}.toml").write_text(
