@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from skyreid.contract.sighting import View
-from skyreid.train.synth.raster import Light
+from skyreid.train.synth.raster import Light, compiled
 from skyreid.train.synth.rig import view_of
 from skyreid.train.synth.shading import Bytes, Picture
 from skyreid.train.synth.surfaces import Floats
@@ -21,6 +21,7 @@ SKYLIGHT = np.array([0.55, 0.6, 0.7])
 
 _BRIGHTEST = 6.0  # linear radiance that the tone curve still tells apart
 _CURVE_SIZE = 4096
+_TILE_PX = 256
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,12 @@ def jittered(look: CameraLook, rng: np.random.Generator, amount: float) -> Camer
     )
 
 
-@lru_cache(maxsize=1)
-def _tone_curve() -> Picture:
+@lru_cache(maxsize=64)
+def _tone_curve(gamma: float) -> Picture:
+    """Film curve and display gamma as a table over linear radiance 0 to `_BRIGHTEST`."""
     x = np.linspace(0, _BRIGHTEST, _CURVE_SIZE)
-    return (np.clip(x / (1 + 0.22 * x) * 1.12, 0, 1) ** (1 / 2.2)).astype(np.float32)
+    toned = np.clip(x / (1 + 0.22 * x) * 1.12, 0, 1) ** (gamma / 2.2)
+    return 255 * toned.astype(np.float32)
 
 
 def develop(
@@ -100,18 +103,50 @@ def develop(
     `motion_px` is the length of a motion blur in the direction `motion_rad` of the picture.
     """
     gain = np.array(look.white_balance) * look.exposure * (1.5 if look.night else 1.0)
-    steps = radiance * (gain * (_CURVE_SIZE - 1) / _BRIGHTEST).astype(np.float32)
-    picture = _tone_curve()[np.clip(steps, 0, _CURVE_SIZE - 1).astype(np.int16)]
-    picture = cv2.pow(picture, look.gamma)
-    mix = (1 - look.saturation) / 3 + look.saturation * np.eye(3)
-    picture = cv2.transform(picture, mix.astype(np.float32))
+    steps = (gain * (_CURVE_SIZE - 1) / _BRIGHTEST).astype(np.float32)
+    mix = ((1 - look.saturation) / 3 + look.saturation * np.eye(3)).astype(np.float32)
+    picture = np.empty_like(radiance)
+    apply_curve(radiance, steps, _tone_curve(look.gamma), mix, picture)
     if look.blur_px > 0.3:
         picture = cv2.GaussianBlur(picture, (0, 0), look.blur_px)
     if motion_px > 1.2:
         picture = cv2.filter2D(picture, -1, _motion_kernel(motion_px, motion_rad))
     height, width = picture.shape[:2]
-    noisy = picture * 255 + look.noise * _grain(rng, height, width)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    # A large picture repeats a tile of noise at a random place, which nobody sees.
+    tile = rng.standard_normal((min(height, _TILE_PX), min(width, _TILE_PX)), np.float32)
+    down, right = (int(q) for q in rng.integers(0, _TILE_PX, 2))
+    result = np.empty((height, width, 3), np.uint8)
+    add_grain(picture, tile, down, right, np.float32(look.noise), result)
+    return result
+
+
+@compiled
+def apply_curve(
+    radiance: Picture, steps: Picture, curve: Picture, mix: Picture, out: Picture
+) -> None:
+    """Radiance to 0..255 through the curve, then mix the channels with `mix` [3, 3]."""
+    last = curve.shape[0] - 1
+    for y in range(radiance.shape[0]):
+        for x in range(radiance.shape[1]):
+            r = curve[min(last, int(radiance[y, x, 0] * steps[0]))]
+            g = curve[min(last, int(radiance[y, x, 1] * steps[1]))]
+            b = curve[min(last, int(radiance[y, x, 2] * steps[2]))]
+            for k in range(3):
+                out[y, x, k] = mix[k, 0] * r + mix[k, 1] * g + mix[k, 2] * b
+
+
+@compiled
+def add_grain(
+    picture: Picture, tile: Picture, down: int, right: int, strength: np.float32, out: Bytes
+) -> None:
+    """Add grey noise and round to uint8."""
+    rows, columns = tile.shape
+    for y in range(picture.shape[0]):
+        row = (y + down) % rows
+        for x in range(picture.shape[1]):
+            grain = tile[row, (x + right) % columns] * strength + np.float32(0.5)
+            for k in range(3):
+                out[y, x, k] = np.uint8(min(255.0, max(0.0, picture[y, x, k] + grain)))
 
 
 def _motion_kernel(length_px: float, direction_rad: float) -> Picture:
@@ -123,14 +158,3 @@ def _motion_kernel(length_px: float, direction_rad: float) -> Picture:
     cv2.line(kernel, ends[0], ends[1], (1.0,))
     blur: Picture = kernel / kernel.sum()
     return blur
-
-
-def _grain(rng: np.random.Generator, height: int, width: int) -> Picture:
-    """Unit noise float32 [H, W, 1]; large pictures repeat a tile, which nobody sees."""
-    tile = 256
-    if height * width < 200_000:
-        return rng.standard_normal((height, width, 1), np.float32)
-    noise = rng.standard_normal((tile, tile, 1), np.float32)
-    noise = np.tile(noise, (height // tile + 1, width // tile + 1, 1))
-    shift = tuple(int(q) for q in rng.integers(0, tile, 2))
-    return np.roll(noise, shift, (0, 1))[:height, :width]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numba
 import numpy as np
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from skyreid.contract.camera import CameraModel
 from skyreid.train.synth.surfaces import Floats, Ints
 
+Keys: TypeAlias = npt.NDArray[np.float32]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 SUN_HEIGHT_M = 100.0  # added to depths along the sun's ray, so that all are positive
@@ -44,9 +45,9 @@ class Light:
 
 @dataclass(frozen=True)
 class Shadow:
-    """Depth seen from the sun over a square of the ground, float64 [size, size]."""
+    """Depth seen from the sun over a square of the ground, float32 [size, size]."""
 
-    depth: Floats
+    depth: Keys
     low_u: float
     low_v: float
     texels_per_m: float
@@ -56,7 +57,7 @@ class Shadow:
 class Buffers:
     """What the rasteriser writes: depth key, face index (-1 = none), two barycentrics per pixel."""
 
-    key: Floats
+    key: Keys
     face: Ints
     weight: npt.NDArray[np.float32]
 
@@ -68,7 +69,7 @@ class Buffers:
 def empty_buffers(width_px: int, height_px: int) -> Buffers:
     """Nothing drawn yet."""
     return Buffers(
-        np.zeros((height_px, width_px)),
+        np.zeros((height_px, width_px), np.float32),
         np.full((height_px, width_px), -1, np.int32),
         np.zeros((height_px, width_px, 2), np.float32),
     )
@@ -90,10 +91,21 @@ def draw(buffers: Buffers, screen: Floats, faces: Ints, first_face: int = 0) -> 
     fill_triangles(screen, faces, buffers.key, buffers.face, buffers.weight, first_face)
 
 
-def covered_pixels(camera: CameraModel, vertices: Floats, faces: Ints) -> int:
-    """How many pixels a mesh covers when nothing stands before it."""
-    buffers = empty_buffers(camera.width_px, camera.height_px)
-    draw(buffers, on_screen(camera, vertices), faces)
+def box_on_screen(screen: Floats) -> tuple[float, float, float, float] | None:
+    """x0, y0, x1, y1 in pixels around points from `on_screen`; None if one is behind the camera."""
+    x0, y0, x1, y1, farthest = extent(screen)
+    return None if farthest <= 0 else (x0, y0, x1, y1)
+
+
+def covered_pixels(screen: Floats, faces: Ints) -> int:
+    """How many pixels a mesh covers when nothing stands before it, the picture's edge included."""
+    box = box_on_screen(screen)
+    if box is None:
+        return 0
+    left, top = int(np.floor(box[0])), int(np.floor(box[1]))
+    width, height = int(np.ceil(box[2])) - left, int(np.ceil(box[3])) - top
+    buffers = empty_buffers(max(1, width), max(1, height))
+    draw(buffers, screen - [left, top, 0], faces)
     return int((buffers.face >= 0).sum())
 
 
@@ -128,10 +140,21 @@ def cast_shadow(
 
 
 @compiled
+def extent(screen: Floats) -> tuple[float, float, float, float, float]:
+    """Smallest and largest column and row, and the smallest key, of points [N, 3]."""
+    x0, y0, x1, y1, farthest = np.inf, np.inf, -np.inf, -np.inf, np.inf
+    for i in range(screen.shape[0]):
+        x0, x1 = min(x0, screen[i, 0]), max(x1, screen[i, 0])
+        y0, y1 = min(y0, screen[i, 1]), max(y1, screen[i, 1])
+        farthest = min(farthest, screen[i, 2])
+    return x0, y0, x1, y1, farthest
+
+
+@compiled
 def fill_triangles(
     screen: Floats,
     faces: Ints,
-    key: Floats,
+    key: Keys,
     face: Ints,
     weight: npt.NDArray[np.float32],
     first_face: int,

@@ -140,13 +140,3 @@ def window(
         max(1, round(width * scale)),
         max(1, round(height * scale)),
     )
-
-
-def box_around(camera: CameraModel, points: Floats) -> tuple[float, float, float, float] | None:
-    """x0, y0, x1, y1 in pixels around site points [N, 3]; None if one is behind the camera."""
-    pixels, depth = camera.project(points)
-    if float(depth.min()) <= 0.1:
-        return None
-    x0, y0 = pixels.min(0)
-    x1, y1 = pixels.max(0)
-    return float(x0), float(y0), float(x1), float(y1)

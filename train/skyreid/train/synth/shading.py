@@ -11,12 +11,12 @@ from skyreid.contract.camera import CameraModel
 from skyreid.train.synth.raster import (
     SUN_HEIGHT_M,
     Buffers,
+    Keys,
     Light,
     Shadow,
     compiled,
     draw,
     empty_buffers,
-    on_screen,
 )
 from skyreid.train.synth.surfaces import Crowd, Floats, Ints
 
@@ -41,6 +41,7 @@ class Backdrop:
 
 def render(
     camera: CameraModel,
+    screen: Floats,
     backdrop: Backdrop,
     crowd: Crowd,
     light: Light,
@@ -50,13 +51,20 @@ def render(
 ) -> tuple[Picture, Ints]:
     """Draw the world as a camera sees it.
 
-    `base` holds the faces before `first_face` from an earlier call with the same camera.
+    Args:
+        camera: which.
+        screen: the crowd's vertices by `on_screen` of that camera, [V, 3].
+        backdrop: behind and below the crowd.
+        crowd: all meshes.
+        light: sun and sky.
+        shadow: cast by the crowd.
+        base: the faces before `first_face`, already drawn by the same camera.
+        first_face: see `base`.
 
     Returns:
         linear radiance float32 [H, W, 3], RGB, and the mesh index of every pixel int32 [H, W],
         -1 = backdrop.
     """
-    screen = on_screen(camera, crowd.vertices)
     if base is None:
         buffers = empty_buffers(camera.width_px, camera.height_px)
     else:
@@ -113,7 +121,7 @@ def _texture(texture: Bytes, x: float, y: float, out: Floats) -> None:
 def _sunlit(
     point: Floats,
     axes: Floats,
-    depth: Floats,
+    depth: Keys,
     low_u: float,
     low_v: float,
     scale: float,
@@ -127,6 +135,14 @@ def _sunlit(
     row, column = int(v), int(u)
     if row < 1 or column < 1 or row >= depth.shape[0] - 1 or column >= depth.shape[1] - 1:
         return 1.0
+    # Where the corners agree, so does nearly always what lies between them.
+    corners = 0
+    for i in range(row - 1, row + 2, 2):
+        for j in range(column - 1, column + 2, 2):
+            if mine >= depth[i, j]:
+                corners += 1
+    if corners == 0 or corners == 4:
+        return corners / 4.0
     lit = 0
     for i in range(row - 1, row + 2):
         for j in range(column - 1, column + 2):
@@ -138,7 +154,7 @@ def _sunlit(
 @compiled
 def shade(
     picture: Picture,
-    key: Floats,
+    key: Keys,
     face: Ints,
     weight: Picture,
     screen: Floats,
@@ -152,7 +168,7 @@ def shade(
     centre_x: float,
     centre_y: float,
     axes: Floats,
-    depth: Floats,
+    depth: Keys,
     low_u: float,
     low_v: float,
     scale: float,

@@ -17,6 +17,7 @@ from skyreid.train.synth.raster import (
     Buffers,
     Light,
     Shadow,
+    box_on_screen,
     cast_shadow,
     covered_pixels,
     draw,
@@ -25,7 +26,6 @@ from skyreid.train.synth.raster import (
 )
 from skyreid.train.synth.rig import (
     Station,
-    box_around,
     hovered,
     model_of,
     station,
@@ -33,7 +33,7 @@ from skyreid.train.synth.rig import (
     window,
 )
 from skyreid.train.synth.shading import Bytes, render
-from skyreid.train.synth.surfaces import Crowd, Ints, Mesh, gathered, placed
+from skyreid.train.synth.surfaces import Crowd, Floats, Mesh, gathered, placed
 from skyreid.train.synth.walk import Walks, walk
 from skyreid.train.synth.wardrobe import Person, population
 
@@ -137,21 +137,27 @@ def shoot(stage: Stage, frame: int) -> dict[int, Shot]:
     shots = {}
     for camera in stage.options.cameras:
         model = camera_model(stage.stations, camera, stage.options, frame)
-        seen_by = _rendering(model, stage.options)
+        enlarged = _rendering(model, stage.options)
+        screen = on_screen(enlarged, crowd.vertices)
         drawn = stage.furniture_drawn.get(camera)
         first = still if drawn is not None else 0
         radiance, owner = render(
-            seen_by, stage.plaza.backdrop, crowd, stage.light, shadow, drawn, first
+            enlarged, screen, stage.plaza.backdrop, crowd, stage.light, shadow, drawn, first
         )
         if stage.options.oversample > 1:
             size = (model.width_px, model.height_px)
             radiance = cv2.resize(radiance, size, interpolation=cv2.INTER_AREA)
         rng = np.random.default_rng([stage.options.seed, camera, frame])
         picture = develop(radiance, stage.looks[camera], rng)
-        boxes = _label(
-            model, stage.options.oversample, owner, len(stage.plaza.props), people, walkers
-        )
-        shots[camera] = Shot(picture, boxes)
+        seen = np.bincount(owner[owner >= 0], minlength=len(crowd.starts))
+        boxes = []
+        for index, (person, walker) in enumerate(zip(people, walkers, strict=True)):
+            mesh = len(stage.plaza.props) + index
+            start = crowd.starts[mesh]
+            mine = screen[start : start + len(walker.vertices)]
+            box = _label(model, stage.options.oversample, person, walker, mine, int(seen[mesh]))
+            boxes += [] if box is None else [box]
+        shots[camera] = Shot(picture, tuple(boxes))
     return shots
 
 
@@ -185,33 +191,21 @@ def _clip_look(camera: int, options: ClipOptions) -> CameraLook:
 
 
 def _label(
-    model: CameraModel,
-    scale: float,
-    owner: Ints,
-    first_walker: int,
-    people: list[Person],
-    walkers: list[Mesh],
-) -> tuple[Box, ...]:
-    seen = np.bincount(owner[owner >= first_walker] - first_walker, minlength=len(people))
-    boxes = []
-    for person, walker, seen_px in zip(people, walkers, seen, strict=True):
-        whole = box_around(model, walker.vertices[: walker.boxed])
-        if whole is None:
-            continue
-        x0, y0 = max(0.0, whole[0]), max(0.0, whole[1])
-        x1, y1 = min(float(model.width_px), whole[2]), min(float(model.height_px), whole[3])
-        width, height = x1 - x0, y1 - y0
-        area = (whole[2] - whole[0]) * (whole[3] - whole[1])
-        if width < _MIN_BOX_PX[0] or height < _MIN_BOX_PX[1] or width * height < _MIN_INSIDE * area:
-            continue
-        alone = window(
-            model,
-            whole[0] - 2,
-            whole[1] - 2,
-            whole[2] - whole[0] + 4,
-            whole[3] - whole[1] + 4,
-            scale,
-        )
-        alone_px = covered_pixels(alone, walker.vertices, walker.faces)
-        boxes.append(Box(person.pid, x0, y0, x1, y1, min(1.0, int(seen_px) / max(1, alone_px))))
-    return tuple(boxes)
+    model: CameraModel, scale: float, person: Person, walker: Mesh, screen: Floats, seen_px: int
+) -> Box | None:
+    """The walker's label, or None where too little of the box lies in the picture.
+
+    `screen` are the walker's vertices in the rendered picture, which is `scale` times the delivered.
+    """
+    whole = box_on_screen(screen[: walker.boxed])
+    if whole is None:
+        return None
+    left, top, right, bottom = (edge / scale for edge in whole)
+    x0, y0 = max(0.0, left), max(0.0, top)
+    x1, y1 = min(float(model.width_px), right), min(float(model.height_px), bottom)
+    width, height = x1 - x0, y1 - y0
+    area = (right - left) * (bottom - top)
+    if width < _MIN_BOX_PX[0] or height < _MIN_BOX_PX[1] or width * height < _MIN_INSIDE * area:
+        return None
+    alone_px = covered_pixels(screen, walker.faces)
+    return Box(person.pid, x0, y0, x1, y1, min(1.0, seen_px / max(1, alone_px)))

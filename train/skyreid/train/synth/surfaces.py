@@ -41,13 +41,17 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Crowd:
-    """Many meshes as one; `owner` [F] is the index of the mesh a face came from."""
+    """Many meshes as one.
+
+    `owner` [F] is the index of the mesh a face came from, `starts` [M] each mesh's first vertex.
+    """
 
     vertices: Floats
     normals: Floats
     colours: Floats
     faces: Ints
     owner: Ints
+    starts: Ints
 
 
 def turn_about(axis: str, angle_rad: float) -> Floats:
@@ -220,4 +224,5 @@ def gathered(meshes: Sequence[Mesh]) -> Crowd:
         owner=np.repeat(
             np.arange(len(meshes), dtype=np.int32), [len(mesh.faces) for mesh in meshes]
         ),
+        starts=offsets,
     )
