@@ -1,0 +1,80 @@
+"""``skyreid-server``: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from skyreid.contract.errors import run_command
+from skyreid.contract.settings import effective
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code of docs/commands.md."""
+    return run_command(lambda: _main(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(arguments: Sequence[str]) -> int:
+    from skyreid.server import evaluate
+
+    parser = argparse.ArgumentParser(
+        prog="skyreid-server", description="The central matcher: sightings in, identities out."
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for verb, does in (
+        ("run", "run the server until it is told to stop"),
+        ("check", "read the settings and the site, say what is wrong, change nothing"),
+    ):
+        command = verbs.add_parser(
+            verb,
+            help=does,
+            description=does,
+            epilog="options, after the file: any --section.key value",
+            allow_abbrev=False,
+        )
+        command.add_argument("settings", type=Path, help="settings file (server.toml)")
+        command.set_defaults(run=None)
+        if verb == "check":
+            command.add_argument("--json", action="store_true", help="print the settings in force")
+    evaluate.add_parser(verbs)
+    given, rest = parser.parse_known_args(arguments)
+    if given.run is not None:
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        return int(given.run(given))
+    return _serve(given, rest)
+
+
+def _serve(given: argparse.Namespace, rest: Sequence[str]) -> int:
+    from skyreid.server import app
+    from skyreid.server.config import read_settings
+
+    settings = read_settings(given.settings, rest, verb=given.verb)
+    if given.verb == "check":
+        site = app.check(settings)
+        if given.json:
+            print(json.dumps(json.loads(effective(settings))))
+        else:
+            cameras = ", ".join(f"{c.id} ({c.view})" for c in site.camera) or "none listed"
+            print(f"{given.settings}: good. site {site.id}, cameras {cameras}")
+            print(f"broker {settings.mqtt.url}, journal {settings.journal.path}")
+        return 0
+    _log_to_stderr()
+    return app.run(settings)
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s"
+    )
+    logging.Formatter.converter = time.gmtime
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

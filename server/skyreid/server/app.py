@@ -1,0 +1,252 @@
+"""Puts the parts together and runs them: broker thread, writer thread, HTTP thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+from skyreid.bundle.archive import open_bundle
+from skyreid.contract.errors import InputError, PlatformError, SettingsError, SkyreidError
+from skyreid.contract.settings import effective
+from skyreid.contract.site import Site, read_site
+from skyreid.server import identity
+from skyreid.server.api import make_api
+from skyreid.server.config import MatchingSection, ServerSettings, broker_address
+from skyreid.server.devices import Devices
+from skyreid.server.ingest import Broker, Queue
+from skyreid.server.journal import Journal
+from skyreid.server.likelihood import Normals
+from skyreid.server.lookup import Lookup
+from skyreid.server.matcher import Matcher, MatchingOptions
+from skyreid.server.metrics import Metrics
+from skyreid.server.outbox import CONTENT_TYPE, Outbox
+from skyreid.server.stream import Hub
+from skyreid.server.writer import Writer
+
+_log = logging.getLogger(__name__)
+
+
+def check(settings: ServerSettings) -> Site:
+    """Everything that can be known to be wrong before anything runs.
+
+    Raises:
+        SkyreidError: something is.
+    """
+    _need("fastapi", "paho.mqtt", "prometheus_client", "scipy", "uvicorn")
+    site = read_site(settings.site)
+    matching_options(settings.matching)
+    if settings.http.port:
+        _listen(settings.http.host, settings.http.port).close()
+    return site
+
+
+def run(settings: ServerSettings) -> int:
+    """Run until SIGINT or SIGTERM; 0 then, 1 after a defect.
+
+    Raises:
+        SkyreidError: it cannot start.
+    """
+    import uvicorn
+
+    site = check(settings)
+    _log.info("settings %s", effective(settings))
+    listening = _listen(settings.http.host, settings.http.port)
+    host, port = listening.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    journal = Journal(
+        settings.journal.path, site.id, pictures_max_bytes=settings.pictures.max_mb << 20
+    )
+    metrics, hub = Metrics(), Hub(settings.http.events_queue)
+    queue = Queue(settings.mqtt.queue_messages, settings.mqtt.queue_mb << 20)
+    writer = make_writer(settings, site, journal, queue, hub, metrics)
+    broker = Broker(
+        site.id,
+        broker_address(settings.mqtt.url),
+        queue,
+        keepalive_s=settings.mqtt.keepalive_s,
+        session_expiry_s=settings.mqtt.session_expiry_s,
+        on_taken=lambda mid: outbox.confirm(mid),
+        on_dropped=_Alarm(metrics),
+    )
+    outbox = Outbox(
+        journal,
+        site.id,
+        lambda topic, body: broker.publish(topic, body, properties={}, content_type=CONTENT_TYPE),
+    )
+    api = make_api(writer, Lookup(settings.journal.path, site.pictures), hub, metrics, site)
+    http = uvicorn.Server(
+        uvicorn.Config(
+            api, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
+        )
+    )
+
+    stop = threading.Event()
+    failed: list[str] = []
+
+    def guarded(name: str, work: object, *arguments: object) -> None:
+        """Run a thread's work; its end, whatever the reason, is the end of the server."""
+        try:
+            work(*arguments)  # type: ignore[operator]
+        except Exception:
+            _log.exception("the %s thread failed", name)
+            failed.append(name)
+        finally:
+            stop.set()
+
+    threads = [
+        threading.Thread(target=guarded, args=("writer", writer.run, broker, outbox)),
+        threading.Thread(target=guarded, args=("http", http.run, [listening])),
+    ]
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    broker.start()
+    for thread in threads:
+        thread.start()
+    try:
+        while not http.started and not stop.wait(0.02):
+            pass
+        _announce(address, settings.http.address_file, site)
+        while not stop.wait(3600):
+            pass
+    finally:
+        _log.info("stopping")
+        hub.close()
+        http.should_exit = True
+        writer.stop()
+        for thread in threads:
+            thread.join()
+        broker.stop()
+        journal.close()
+        if settings.http.address_file is not None:
+            settings.http.address_file.unlink(missing_ok=True)
+    if failed:
+        raise SkyreidError(f"the {failed[0]} thread failed, see the log; it is a defect")
+    return 0
+
+
+def make_writer(
+    settings: ServerSettings,
+    site: Site,
+    journal: Journal,
+    queue: Queue,
+    hub: Hub,
+    metrics: Metrics,
+) -> Writer:
+    """The writer where the journal's log left off.
+
+    Raises:
+        InputError: the log does not fit together.
+    """
+    options = matching_options(settings.matching)
+    matcher = Matcher(options, identity.replay(journal.decisions()))
+    devices = Devices(
+        journal.devices(),
+        [camera.id for camera in site.camera],
+        stall_s=settings.matching.stall_s,
+        now_s=time.monotonic(),
+    )
+    writer = Writer(
+        site,
+        queue,
+        journal,
+        matcher,
+        devices,
+        hub,
+        metrics,
+        batch_messages=settings.journal.batch_messages,
+        batch_wait_s=settings.journal.batch_wait_ms / 1000,
+        period_s=settings.matching.period_s,
+    )
+    window_ns = int(options.window_s * 1e9)
+    writer.feed(list(journal.sightings_since(matcher.state.at_ns - window_ns)))
+    _log.info(
+        "journal open path=%s sightings=%d identities=%d",
+        settings.journal.path,
+        writer.stored,
+        len(writer.state.identities),
+    )
+    return writer
+
+
+def matching_options(section: MatchingSection) -> MatchingOptions:
+    """The matcher's options, with the priors of the bundle's manifest where one is named.
+
+    Raises:
+        BundleError: the bundle cannot be used.
+        SettingsError: it has no score priors.
+    """
+    priors = {}
+    if section.bundle is not None:
+        manifest = open_bundle(section.bundle).manifest
+        if not manifest.score_priors:
+            raise SettingsError(
+                f"matching.bundle {section.bundle}: its manifest has no score priors; "
+                "export it again, or leave the key out"
+            )
+        priors = {
+            pair: Normals(p.same_mean, p.same_std, p.different_mean, p.different_std)
+            for pair, p in manifest.score_priors.items()
+        }
+    return MatchingOptions(
+        fpir=section.fpir, batch_s=section.batch_s, window_s=section.window_s, priors=priors
+    )
+
+
+class _Alarm:
+    """Says once for each rise that the broker drops messages: it must never."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics, self._last = metrics, 0
+
+    def __call__(self, dropped: int) -> None:
+        self._metrics.broker_dropped.set(dropped)
+        if dropped > self._last:
+            _log.error(
+                "the broker says it dropped %d messages since it started; "
+                "its settings must be those of docker/mosquitto.conf",
+                dropped,
+            )
+        self._last = dropped
+
+
+def _need(*modules: str) -> None:
+    from importlib.util import find_spec
+
+    for module in modules:
+        try:
+            found = find_spec(module) is not None
+        except ModuleNotFoundError:
+            found = False
+        if not found:
+            raise PlatformError(f"{module} is not installed: pip install 'skyreid[server]'")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a busy port is said before anything starts."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        raise InputError(
+            f"http.host {host!r} port {port}: {error.strerror}; choose another, port 0 is any"
+        ) from error
+    return listening
+
+
+def _announce(address: str, file: Path | None, site: Site) -> None:
+    _log.info("page and API address=%s pictures=%s", address, site.pictures)
+    if site.pictures != "never":
+        _log.warning(
+            "pictures of people are kept and shown: the site's policy is %s", site.pictures
+        )
+    if file is not None:
+        draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+        draft.write_text(address + "\n")
+        draft.replace(file)

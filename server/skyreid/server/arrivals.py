@@ -1,0 +1,212 @@
+"""What arrived from the broker, decoded, checked and sorted. No I/O.
+
+One bad message never harms another: what cannot be used is a ``Refused`` with a reason, and its
+original bytes are set aside on ``rejected/{reason}``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from skyreid.contract import sighting_pb2 as pb
+from skyreid.contract import topics
+from skyreid.contract.errors import MessageError
+from skyreid.contract.sighting import Lane, SightingBatch, Status, decode_batch
+from skyreid.contract.site import Site
+from skyreid.server.journal import MAX_INTEGER, Arrived, Heard, Picture
+from skyreid.server.pictures import read_picture
+
+MAX_JSON_BYTES = 64 << 10
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One MQTT message as it came; ``generation`` tells connections apart (see ``ingest``)."""
+
+    topic: str
+    payload: bytes
+    properties: Mapping[str, str]
+    received_at_ns: int
+    mid: int = 0
+    qos: int = 0
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A message that cannot be used. ``keep_payload`` is False where policy forbids passing it on.
+
+    ``seqs`` are the sightings that the device may forget (REJECTED), with their ``boot``.
+    """
+
+    message: Message
+    reason: str
+    detail: str
+    device: str | None = None
+    boot: str | None = None
+    seqs: tuple[int, ...] = ()
+    keep_payload: bool = True
+
+
+@dataclass
+class Sorted:
+    """A batch of messages, by what they are."""
+
+    sightings: list[Arrived] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    births: list[tuple[str, Json]] = field(default_factory=list)
+    """Device and what it says about itself; empty where it withdrew it."""
+    statuses: list[tuple[str, bool]] = field(default_factory=list)
+    """Device and whether it is online."""
+    healths: list[tuple[str, Json]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+def sort_messages(messages: Iterable[Message], site: Site) -> Sorted:
+    """Decode and check messages in order; never raises for what is in them."""
+    out = Sorted()
+    for message in messages:
+        try:
+            topic = topics.parse_device(message.topic)
+            if topic.site != site.id:
+                raise MessageError("topic", f"site {topic.site!r}, this server is {site.id!r}")
+        except MessageError as error:
+            out.refused.append(Refused(message, error.reason, str(error)))
+            continue
+        try:
+            _sort(out, message, topic, site)
+        except MessageError as error:
+            boot, seqs = _forgettable(message, topic, error.reason)
+            out.refused.append(
+                Refused(
+                    message,
+                    error.reason,
+                    str(error),
+                    topic.device,
+                    boot,
+                    seqs,
+                    # A picture that must not exist is not passed on to yet another topic.
+                    keep_payload=topic.channel != "picture" or site.pictures != "never",
+                )
+            )
+    return out
+
+
+def _sort(out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site) -> None:
+    device, now = topic.device, message.received_at_ns
+    if topic.channel == "sightings":
+        batch = decode_batch(message.payload, site=site.id, device=device)
+        _check(batch, site)
+        out.sightings.extend(_arrived(batch, message))
+        out.heard.append(_heard(batch, now))
+    elif topic.channel == "picture":
+        out.pictures.append(
+            read_picture(message.payload, message.properties, device, now, site.pictures)
+        )
+    elif topic.channel == "status":
+        words = {b"online": True, b"offline": False, b"": False}
+        if message.payload not in words:
+            raise MessageError("status", f"{message.payload[:40]!r} is not online or offline")
+        out.statuses.append((device, words[message.payload]))
+    elif topic.channel == "birth":
+        out.births.append((device, _json(message.payload) if message.payload else {}))
+    else:
+        out.healths.append((device, _json(message.payload)))
+        out.heard.append(Heard(device, now))
+
+
+def _check(batch: SightingBatch, site: Site) -> None:
+    """What the contract alone cannot know: the site's cameras and the journal's integers."""
+    views = {camera.id: camera.view for camera in site.camera}
+    for s in batch.sightings:
+        if max(s.seq, s.track) > MAX_INTEGER:
+            raise MessageError("sighting", f"seq {s.seq} or track {s.track} beyond 2^63 - 1")
+        if views.get(s.camera, s.view.word) != s.view.word:
+            raise MessageError(
+                "view",
+                f"camera {s.camera!r} is {views[s.camera]} in the site file of the server and "
+                f"{s.view.word} in that of the device: give both the same file",
+            )
+
+
+def _heard(batch: SightingBatch, received_at_ns: int) -> Heard:
+    last = batch.sightings[-1] if batch.sightings else None
+    live = batch.lane == Lane.LIVE
+    captured = max((s.captured_at_ns for s in batch.sightings), default=0)
+    return Heard(
+        batch.device,
+        received_at_ns,
+        batch.boot if live else None,  # what was saved up says nothing about the present
+        (batch.watermark_ns or captured) if live else 0,
+        last.camera if last else None,
+        int(last.view) if last else None,
+        batch.model.key,
+    )
+
+
+def _arrived(batch: SightingBatch, message: Message) -> list[Arrived]:
+    # The sub-messages as they came, with any fields that this version does not know.
+    bodies = pb.SightingBatch.FromString(message.payload).sightings
+    return [
+        Arrived(
+            batch.device,
+            batch.boot,
+            int(batch.lane),
+            batch.model.key,
+            batch.model.dim,
+            message.received_at_ns,
+            sighting,
+            body.SerializeToString(),
+        )
+        for sighting, body in zip(batch.sightings, bodies, strict=True)
+    ]
+
+
+def _forgettable(
+    message: Message, topic: topics.DeviceTopic, reason: str
+) -> tuple[str | None, tuple[int, ...]]:
+    """Boot and sequence numbers of a refused batch, where they can be known and are at fault.
+
+    Only a bad sighting is for the device to forget. Everything else (another schema, another site
+    file) can be put right on this side, and the device still has it then.
+    """
+    if topic.channel != "sightings" or reason != "sighting":
+        return None, ()
+    batch = pb.SightingBatch.FromString(message.payload)
+    return batch.boot, tuple(s.seq for s in batch.sightings)
+
+
+def _json(payload: bytes) -> Json:
+    if len(payload) > MAX_JSON_BYTES:
+        raise MessageError("size", f"JSON of {len(payload)} bytes, at most {MAX_JSON_BYTES}")
+    try:
+        data = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise MessageError("json", f"{payload[:40]!r} is not JSON") from error
+    if not isinstance(data, dict):
+        raise MessageError("json", "not a JSON object")
+    return data
+
+
+def receipts(
+    stored: Sequence[Arrived], refused: Sequence[Refused]
+) -> dict[tuple[str, str], dict[Status, list[int]]]:
+    """Sequence numbers by (device, boot) and what became of them.
+
+    ``stored`` are all sightings that are in the journal now, the repeated ones too.
+    """
+    out: dict[tuple[str, str], dict[Status, list[int]]] = {}
+    for item in stored:
+        by_status = out.setdefault((item.device, item.boot), {})
+        by_status.setdefault(Status.STORED, []).append(item.sighting.seq)
+    for entry in refused:
+        if entry.device is not None and entry.boot is not None and entry.seqs:
+            by_status = out.setdefault((entry.device, entry.boot), {})
+            by_status.setdefault(Status.REJECTED, []).extend(entry.seqs)
+    return out

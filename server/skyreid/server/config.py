@@ -1,0 +1,147 @@
+"""Settings of ``skyreid-server``: every key, its unit and its default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from skyreid.contract.settings import Section, Settings, load
+
+PROGRAM = "skyreid-server"
+
+
+class MqttSection(Section):
+    """The broker."""
+
+    url: str = "mqtt://127.0.0.1:1883"
+    """``mqtt://HOST[:PORT]``."""
+    keepalive_s: int = Field(30, ge=5)
+    """Seconds of silence after which a ping is sent."""
+    session_expiry_s: int = Field(7 * 86_400, ge=86_400)
+    """Seconds for which the broker keeps messages for a server that is away; a day at least."""
+    queue_messages: int = Field(2_000, ge=1)
+    """Messages read ahead of the journal; beyond it the socket is left alone (back-pressure)."""
+    queue_mb: int = Field(64, ge=1)
+    """The same, in megabytes."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        broker_address(value)
+        return value
+
+
+class JournalSection(Section):
+    """Where everything is kept."""
+
+    path: Path
+    """SQLite file, made when absent; relative to the settings file."""
+    batch_messages: int = Field(256, ge=1)
+    """Messages stored in one transaction at most."""
+    batch_wait_ms: int = Field(20, ge=0)
+    """Milliseconds for which a transaction waits for more messages."""
+
+
+class HttpSection(Section):
+    """The API and the page. There is no log-in: whoever reaches the port sees everything."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(8080, ge=0, le=65_535)
+    """0 = any free port (see ``address_file``)."""
+    address_file: Path | None = None
+    """``http://HOST:PORT`` is written here once it answers; relative to the settings file."""
+    insecure_public: bool = False
+    """Say yes to a ``host`` that other machines can reach, without a log-in."""
+    events_queue: int = Field(256, ge=1)
+    """Events held for a slow listener before it is cut off."""
+
+    @model_validator(mode="after")
+    def _stays_at_home(self) -> HttpSection:
+        if not self.insecure_public and not _is_loopback(self.host):
+            raise ValueError(
+                f"host {self.host!r} can be reached from other machines and there is no log-in: "
+                "use 127.0.0.1, or set insecure_public = true"
+            )
+        return self
+
+
+class MatchingSection(Section):
+    """How sightings become identities."""
+
+    fpir: float = Field(0.01, gt=0, lt=1)
+    """Accepted rate of strangers taken for somebody known."""
+    batch_s: float = Field(0.5, gt=0)
+    """Length of a micro-batch, seconds of capture time."""
+    window_s: float = Field(600.0, gt=0)
+    """Tracklets last seen longer ago take no part in matching, seconds of capture time."""
+    bundle: Path | None = None
+    """Bundle of the devices' embedder: score calibration starts from its manifest's priors."""
+    stall_s: float = Field(5.0, gt=0)
+    """A device silent for so many seconds of wall time does not hold the others up."""
+    period_s: float = Field(0.2, gt=0)
+    """Wall seconds between two rounds of matching, at least."""
+
+
+class PicturesSection(Section):
+    """Pictures of people; whether devices send any is said by the site file."""
+
+    max_mb: int = Field(1_000, ge=1)
+    """Megabytes kept; the oldest go first."""
+
+
+class ServerSettings(Settings):
+    """The whole of ``server.toml``."""
+
+    model_config = SettingsConfigDict(env_prefix="SKYREID_SERVER_")
+
+    site: Path
+    """Site file, the same one that the devices have; relative to the settings file."""
+    mqtt: MqttSection = Field(default_factory=MqttSection)
+    journal: JournalSection
+    http: HttpSection = Field(default_factory=HttpSection)
+    matching: MatchingSection = Field(default_factory=MatchingSection)
+    pictures: PicturesSection = Field(default_factory=PicturesSection)
+
+
+def read_settings(path: Path, options: Sequence[str], *, verb: str) -> ServerSettings:
+    """Read the settings file; relative paths in it become relative to the file.
+
+    Raises:
+        SettingsError: anything in it is wrong.
+    """
+    given = load(ServerSettings, path, options, program=f"{PROGRAM} {verb} {path}")
+    home = path.parent
+    http, matching = given.http, given.matching
+    if http.address_file is not None:
+        http = http.model_copy(update={"address_file": home / http.address_file})
+    if matching.bundle is not None:
+        matching = matching.model_copy(update={"bundle": home / matching.bundle})
+    return given.model_copy(
+        update={
+            "site": home / given.site,
+            "journal": given.journal.model_copy(update={"path": home / given.journal.path}),
+            "http": http,
+            "matching": matching,
+        }
+    )
+
+
+def broker_address(url: str) -> tuple[str, int]:
+    """Host and port of ``mqtt://HOST[:PORT]``; raises ValueError (pydantic-friendly)."""
+    parts = urlsplit(url)
+    if parts.scheme != "mqtt" or not parts.hostname or parts.path.strip("/") or parts.username:
+        raise ValueError(f"{url!r} is not mqtt://HOST[:PORT]")
+    return parts.hostname, parts.port or 1883
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,128 @@
+"""Which devices speak, and up to which capture time all of them have spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from skyreid.contract.sighting import View
+from skyreid.server.journal import Heard
+
+
+@dataclass
+class Device:
+    """What is known of one device. ``online`` is None until it or its will has said so."""
+
+    id: str
+    camera: str | None = None
+    view: int | None = None
+    model_key: str | None = None
+    online: bool | None = None
+    boot: str | None = None
+    watermark_ns: int = 0
+    """No later live sighting has ``captured_at_ns`` below this."""
+    heard_at_ns: int | None = None
+    """Wall time of its last message."""
+    heard_at_s: float = 0.0
+    """The same on the monotonic clock of this process; its start, for a device of earlier days."""
+    birth: dict[str, Any] = field(default_factory=dict)
+    health: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``/v1/devices`` shows it."""
+        status = {None: "unknown", True: "online", False: "offline"}[self.online]
+        return {
+            "device": self.id,
+            "camera": self.camera,
+            "view": View(self.view).word if self.view else None,
+            "status": status,
+            "model_key": self.model_key,
+            "birth": self.birth,
+            "health": self.health,
+            "watermark_ns": self.watermark_ns,
+            "last_message_at_ns": self.heard_at_ns,
+        }
+
+
+class Devices:
+    """All devices of the site. Times ``now_s`` are monotonic seconds and given by the caller."""
+
+    def __init__(
+        self, known: Iterable[Heard], cameras: Sequence[str], *, stall_s: float, now_s: float
+    ) -> None:
+        """Start from the journal's devices and the site's cameras."""
+        self._stall_s = stall_s
+        self._first_heard_s: float | None = None
+        self._cameras = frozenset(cameras)
+        self.by_id: dict[str, Device] = {}
+        for row in known:
+            self.hear(row, now_s)
+
+    def hear(self, row: Heard, now_s: float) -> Device:
+        """A device sent something."""
+        device = self._device(row.device, now_s)
+        device.heard_at_s = now_s
+        device.heard_at_ns = max(device.heard_at_ns or 0, row.heard_at_ns)
+        if row.boot is not None and row.boot != device.boot:
+            device.boot, device.watermark_ns = row.boot, 0
+        device.watermark_ns = max(device.watermark_ns, row.watermark_ns)
+        device.camera = row.camera or device.camera
+        device.view = row.view or device.view
+        device.model_key = row.model_key or device.model_key
+        return device
+
+    def status(self, name: str, online: bool, now_s: float) -> Device:
+        """A device came or went."""
+        device = self._device(name, now_s)
+        device.online = online
+        if online:
+            device.heard_at_s = now_s
+        return device
+
+    def birth(self, name: str, data: dict[str, Any], now_s: float) -> Device:
+        """A device said what it is."""
+        device = self._device(name, now_s)
+        device.birth = data
+        key = data.get("model_key")
+        device.model_key = key if isinstance(key, str) else device.model_key
+        camera = data.get("camera")
+        device.camera = camera if isinstance(camera, str) else device.camera
+        return device
+
+    def health(self, name: str, data: dict[str, Any], now_s: float) -> Device:
+        """A device said how it is."""
+        device = self._device(name, now_s)
+        device.health = data
+        return device
+
+    def horizon_ns(self, now_s: float) -> int | None:
+        """Up to where everybody who is expected to speak has spoken; None = nobody is.
+
+        Expected are the devices that are not offline and were heard within ``stall_s``, and for
+        the first ``stall_s`` after anybody spoke the cameras of the site that nobody spoke for.
+        """
+        marks = [d.watermark_ns for d in self.by_id.values() if self._holds(d, now_s)]
+        if self._first_heard_s is not None and now_s - self._first_heard_s < self._stall_s:
+            spoken_for = {d.camera for d in self.by_id.values()}
+            if self._cameras - spoken_for:
+                marks.append(0)
+        return min(marks, default=None)
+
+    def model_keys(self) -> set[str]:
+        """Models of the devices that are online."""
+        return {d.model_key for d in self.by_id.values() if d.model_key and d.online}
+
+    def online(self) -> int:
+        """How many devices are online."""
+        return sum(bool(d.online) for d in self.by_id.values())
+
+    def _holds(self, device: Device, now_s: float) -> bool:
+        return device.online is not False and now_s - device.heard_at_s < self._stall_s
+
+    def _device(self, name: str, now_s: float) -> Device:
+        if self._first_heard_s is None:
+            self._first_heard_s = now_s
+        if name not in self.by_id:
+            self.by_id[name] = Device(name, heard_at_s=now_s)
+        return self.by_id[name]

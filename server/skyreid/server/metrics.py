@@ -1,0 +1,73 @@
+"""What the server counts, for ``/metrics``. Names are part of what users build on."""
+
+from __future__ import annotations
+
+
+class Metrics:
+    """The counters of one server, in a registry of their own (so that tests may have several)."""
+
+    def __init__(self) -> None:
+        """Make every counter at zero; needs prometheus-client."""
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        self.registry = r = CollectorRegistry()
+        self.stored = Counter(
+            "skyreid_sightings_stored_total", "Sightings that were new", ["lane"], registry=r
+        )
+        self.duplicates = Counter(
+            "skyreid_sightings_duplicate_total", "Sightings that were stored already", registry=r
+        )
+        self.rejected = Counter(
+            "skyreid_rejected_total", "Messages set aside", ["reason"], registry=r
+        )
+        self.queue = Gauge("skyreid_ingest_queue", "Messages read and not stored yet", registry=r)
+        self.commit_seconds = Histogram(
+            "skyreid_commit_seconds",
+            "Time to store one batch durably",
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+            registry=r,
+        )
+        self.match_seconds = Histogram(
+            "skyreid_match_seconds",
+            "Time of one round of matching",
+            buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+            registry=r,
+        )
+        self.commit_failures = Counter(
+            "skyreid_commit_failures_total",
+            "Transactions that failed and were tried again",
+            registry=r,
+        )
+        self.decisions = Counter(
+            "skyreid_decisions_total", "Decisions written to the log", ["kind"], registry=r
+        )
+        self.undecided = Gauge(
+            "skyreid_undecided_sightings",
+            "Stored sightings that wait for other cameras",
+            registry=r,
+        )
+        self.identities = Gauge("skyreid_identities", "Identities known", registry=r)
+        self.model_keys = Gauge(
+            "skyreid_model_keys", "Models in use at once; more than one do not compare", registry=r
+        )
+        self.broker_connected = Gauge("skyreid_broker_connected", "1 while connected", registry=r)
+        self.broker_dropped = Gauge(
+            "skyreid_broker_dropped_messages",
+            "Messages that the broker says it dropped since it started; must stay 0",
+            registry=r,
+        )
+        self.outbox = Gauge("skyreid_outbox_events", "Events that wait for the broker", registry=r)
+        self.pictures = Counter("skyreid_pictures_stored_total", "Pictures stored", registry=r)
+        self.devices_online = Gauge("skyreid_devices_online", "Devices online", registry=r)
+        self.listeners = Gauge("skyreid_event_listeners", "Open /v1/events streams", registry=r)
+        self.listeners_dropped = Counter(
+            "skyreid_event_listeners_dropped_total",
+            "Streams cut because they fell behind",
+            registry=r,
+        )
+
+    def text(self) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST

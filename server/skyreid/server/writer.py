@@ -1,0 +1,265 @@
+"""The main path of the server, in one thread: what arrived is stored, acknowledged and matched.
+
+::
+
+    queue -> sort -> one transaction -> acknowledge, receipts -> matcher -> decisions + outbox
+                                                                 (one transaction) -> events
+
+Nothing is acknowledged that is not stored, nothing is told that is not in the log. Everybody else
+reads: the API sees ``state`` (immutable, replaced as a whole) and the journal file.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from skyreid.contract import topics
+from skyreid.contract.sighting import Lane, Receipt, encode_receipt, ranges_of
+from skyreid.contract.site import Site
+from skyreid.server import identity
+from skyreid.server.arrivals import Message, Refused, Sorted, receipts, sort_messages
+from skyreid.server.devices import Device, Devices
+from skyreid.server.identity import Event, State
+from skyreid.server.ingest import Broker, Queue
+from skyreid.server.journal import Arrived, Journal
+from skyreid.server.matcher import Matcher
+from skyreid.server.metrics import Metrics
+from skyreid.server.outbox import Outbox, cloud_event
+from skyreid.server.stream import Hub
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+IDLE_S = 0.1
+RETRY_S = 1.0
+
+
+class Stopped(Exception):
+    """The server was told to stop while it waited for its disk."""
+
+
+class Writer:
+    """Owns the journal and the matcher; ``run`` is its thread."""
+
+    def __init__(
+        self,
+        site: Site,
+        queue: Queue,
+        journal: Journal,
+        matcher: Matcher,
+        devices: Devices,
+        hub: Hub,
+        metrics: Metrics,
+        *,
+        batch_messages: int,
+        batch_wait_s: float,
+        period_s: float,
+    ) -> None:
+        """``matcher`` has been given the log and the stored sightings of its window already."""
+        self._site, self._queue, self._journal, self._matcher = site, queue, journal, matcher
+        self._hub, self._metrics = hub, metrics
+        self._batch_messages, self._batch_wait_s = batch_messages, batch_wait_s
+        self._period_s = period_s
+        self._broker: Broker | None = None
+        self._outbox: Outbox | None = None
+        self._stopping = threading.Event()
+        self._decisions = journal.decision_count()
+        self._waiting: list[int] = []  # capture times of sightings not decided yet
+        self._round_at_s = 0.0
+        self._failing = False
+        self.devices = devices
+        """Read by the API; changed here only."""
+        self.state: State = matcher.state
+        """Who is who, as the log has it. Replaced as a whole, never changed."""
+        self.stored, _ = journal.counts()
+        """Sightings in the journal."""
+
+    @property
+    def undecided(self) -> int:
+        """Stored sightings that no round of matching has looked at."""
+        return len(self._waiting)
+
+    @property
+    def storing(self) -> bool:
+        """False while the disk refuses."""
+        return not self._failing
+
+    def feed(self, stored: Sequence[Arrived]) -> None:
+        """Give the matcher sightings that are in the journal."""
+        for item in stored:
+            self._matcher.add(item.device, item.boot, item.model_key, item.sighting)
+            self._waiting.append(item.sighting.captured_at_ns)
+
+    def run(self, broker: Broker, outbox: Outbox) -> None:
+        """Work until ``stop``. An error in here is a defect and ends the server."""
+        self._broker, self._outbox = broker, outbox
+        try:
+            while not self._stopping.is_set():
+                messages = self._queue.take(
+                    self._batch_messages, first_s=IDLE_S, more_s=self._batch_wait_s
+                )
+                if messages:
+                    self._take_in(messages)
+                self._match(time.monotonic())
+                self._persist(outbox.pump)
+                self._show()
+        except Stopped:
+            _log.warning("stopped before the disk took everything; the broker still has the rest")
+
+    def stop(self) -> None:
+        """End ``run`` after what it is doing; call from any thread."""
+        self._stopping.set()
+        self._queue.close()
+
+    def _take_in(self, messages: Sequence[Message]) -> None:
+        batch = sort_messages(messages, self._site)
+        with self._metrics.commit_seconds.time():
+            new = self._persist(
+                lambda: self._journal.store(batch.sightings, batch.heard, batch.pictures)
+            )
+        for refused in batch.refused:
+            self._set_aside(refused)
+        assert self._broker is not None
+        self._broker.acknowledge(messages)
+        self._send_receipts(batch)
+        self._count(batch, new)
+        self._note_devices(batch)
+        self.feed(new)
+
+    def _set_aside(self, refused: Refused) -> None:
+        message, reason = refused.message, refused.reason
+        self._metrics.rejected.labels(reason).inc()
+        _log.warning("message set aside topic=%s %s", message.topic, refused.detail)
+        assert self._broker is not None
+        self._broker.publish(
+            topics.rejected(self._site.id, reason),
+            message.payload if refused.keep_payload else b"",
+            properties={
+                "reason": reason,
+                "detail": refused.detail[:200],
+                "topic": message.topic,
+                "received_at_ns": str(message.received_at_ns),
+            },
+            content_type="application/octet-stream",
+        )
+
+    def _send_receipts(self, batch: Sorted) -> None:
+        assert self._broker is not None
+        for (device, boot), by_status in receipts(batch.sightings, batch.refused).items():
+            ranges = tuple(r for status, seqs in by_status.items() for r in ranges_of(seqs, status))
+            self._broker.publish(
+                topics.command(self._site.id, device, "receipt"),
+                encode_receipt(Receipt(boot, ranges)),
+                properties={},
+                content_type="application/x-protobuf",
+            )
+
+    def _count(self, batch: Sorted, new: Sequence[Arrived]) -> None:
+        for lane, count in Counter(item.lane for item in new).items():
+            self._metrics.stored.labels(Lane(lane).name.lower()).inc(count)
+        self._metrics.duplicates.inc(len(batch.sightings) - len(new))
+        self._metrics.pictures.inc(len(batch.pictures))
+        self.stored += len(new)
+
+    def _note_devices(self, batch: Sorted) -> None:
+        now_s = time.monotonic()
+        changed: dict[str, Device] = {}
+        for row in batch.heard:
+            self.devices.hear(row, now_s)
+        for name, birth in batch.births:
+            changed[name] = self.devices.birth(name, birth, now_s)
+        for name, health in batch.healths:
+            changed[name] = self.devices.health(name, health, now_s)
+        for name, online in batch.statuses:
+            changed[name] = self.devices.status(name, online, now_s)
+            _log.info("device %s device=%s", "online" if online else "offline", name)
+        for device in changed.values():
+            self._hub.send("device", device.to_json())
+
+    def _match(self, now_s: float) -> None:
+        """One round: decide what everybody has spoken for, write it down, then tell."""
+        if not self._waiting or now_s - self._round_at_s < self._period_s:
+            return
+        horizon_ns = self.devices.horizon_ns(now_s)
+        self._round_at_s = now_s
+        if horizon_ns is not None and horizon_ns < min(self._waiting):
+            return
+        state = self._matcher.state
+        with self._metrics.match_seconds.time():
+            decisions = self._matcher.advance(horizon_ns)
+        self._waiting = [] if horizon_ns is None else [t for t in self._waiting if t > horizon_ns]
+        if not decisions:
+            return
+        decided_at_ns = time.time_ns()
+        told: list[Event] = []
+        rows: list[tuple[str, str]] = []
+        for number, decision in enumerate(decisions, self._decisions + 1):
+            state, events = identity.apply(state, decision)
+            told.extend(events)
+            for position, event in enumerate(events):
+                body = cloud_event(
+                    event,
+                    site=self._site.id,
+                    decision=number,
+                    number=position,
+                    decided_at_ns=decided_at_ns,
+                )
+                rows.append((event.identity, body))
+            self._metrics.decisions.labels(decision.kind).inc()
+        self._persist(lambda: self._journal.decide(decisions, decided_at_ns, rows))
+        self._decisions += len(decisions)
+        self.state = state
+        for event in told:
+            self._hub.send("identity", event.to_json())
+
+    def _persist(self, write: Callable[[], _T]) -> _T:
+        """Try until the disk takes it; nothing is acknowledged meanwhile, so nothing is lost."""
+        while True:
+            try:
+                result = write()
+            except sqlite3.OperationalError as error:  # full, read-only, locked, I/O error
+                self._metrics.commit_failures.inc()
+                if not self._failing:
+                    self._failing = True
+                    _log.error(
+                        "journal cannot be written: %s; nothing is acknowledged until it can", error
+                    )
+                if self._stopping.wait(RETRY_S):
+                    raise Stopped from error
+            else:
+                if self._failing:
+                    self._failing = False
+                    _log.info("journal can be written again")
+                return result
+
+    def _show(self) -> None:
+        """Bring the gauges up to date."""
+        metrics = self._metrics
+        assert self._broker is not None
+        metrics.queue.set(len(self._queue))
+        metrics.undecided.set(self.undecided)
+        metrics.identities.set(len(self.state.identities))
+        metrics.model_keys.set(len(self.devices.model_keys()))
+        metrics.devices_online.set(self.devices.online())
+        metrics.broker_connected.set(self._broker.connected)
+        metrics.listeners.set(len(self._hub))
+
+    def summary(self) -> dict[str, Any]:
+        """What ``/readyz`` says."""
+        assert self._broker is not None
+        return {
+            "ready": self._broker.connected and self.storing,
+            "broker_connected": self._broker.connected,
+            "journal_writable": self.storing,
+            "sightings": self.stored,
+            "queued": len(self._queue),
+            "undecided": self.undecided,
+            "identities": len(self.state.identities),
+            "devices_online": self.devices.online(),
+        }
