@@ -202,13 +202,13 @@ class Chain:
     def _write_settings(self) -> None:
         work = self.work
         (work / "broker").mkdir(exist_ok=True)
-        contract = (ROOT / "docker" / "mosquitto-contract.conf").read_text()
+        shipped = (ROOT / "docker" / "mosquitto.conf").read_text()
         (work / "mosquitto.conf").write_text(
-            f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\n"
-            f"persistence_location {work / 'broker'}/\n"
+            shipped.replace("listener 1883 ", f"listener {self.broker_port} ")
+            + f"persistence_location {work / 'broker'}/\n"
             # Debian's mosquitto drops to its own user when started by root, and could then not
             # write here.
-            f"user {user_name()}\n{contract}"
+            f"user {user_name()}\n"
         )
         site = [f"id = {q(SITE)}", 'pictures = "always"']
         for camera, view in self.cameras.items():

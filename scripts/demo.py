@@ -97,13 +97,13 @@ def watch(chain: Chain) -> None:
     chain.check()
     end = time.monotonic() + 60
     while time.monotonic() < end:
-        health = chain.get("/healthz") or {}
-        if health.get("undecided") == 0 and health.get("queued") == 0:
+        server = chain.get("/readyz") or {}
+        if server.get("undecided") == 0 and server.get("queued") == 0:
             show("all decided")
             print()
             return
         time.sleep(0.2)
-    raise ChainError(f"the server did not decide everything within 60 s: {chain.get('/healthz')}")
+    raise ChainError(f"the server did not decide everything within 60 s: {chain.get('/readyz')}")
 
 
 def progress(chain: Chain, total_s: dict[str, float]) -> str:
