@@ -1,0 +1,1 @@
+"""Models, losses, data sets, the training loop, evaluation and the synthetic world."""

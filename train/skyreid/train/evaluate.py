@@ -1,0 +1,144 @@
+"""Embeddings of a data set, the table of every protocol, and score distributions per view pair."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.contract.errors import InputError
+from skyreid.train import cargo, metrics, pictures
+from skyreid.train.metrics import Embedded, Protocol, Score
+from skyreid.train.records import Reading, Record
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from skyreid.contract.input_spec import InputSpec
+
+UInt8 = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+Embed = Callable[[UInt8], Floats]
+
+BATCH = 64
+RANKS = (1, 5, 10)
+
+
+def embedded(embed: Embed, records: Sequence[Record], images: UInt8) -> Embedded:
+    """Embed `images` uint8 [N, H, W, 3], which are the pictures of `records` in their order."""
+    rows = [embed(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    numbers = {name: index for index, name in enumerate(sorted({r.person for r in records}))}
+    return Embedded(
+        np.concatenate(rows),
+        np.asarray([numbers[r.person] for r in records], np.int64),
+        np.asarray([r.camera for r in records], np.int64),
+        np.asarray([r.view == "aerial" for r in records], np.bool_),
+    )
+
+
+def with_torch(embedder: nn.Module) -> Embed:
+    """A built embedder as a function from uint8 [B, H, W, 3] to float32 [B, D]."""
+    import torch
+
+    def embed(images: UInt8) -> Floats:
+        with torch.inference_mode():
+            rows: Floats = embedder(torch.from_numpy(images)).numpy()
+        return rows
+
+    return embed
+
+
+def open_model(path: Path) -> tuple[Embed, InputSpec]:
+    """A checkpoint (.safetensors) or a bundle of view `any`, ready to embed, and what it takes.
+
+    Raises:
+        InputError: when it cannot be read or does not embed people.
+    """
+    if path.suffix == ".safetensors":
+        from skyreid.train import checkpoint
+
+        read = checkpoint.load(path)
+        if read.kind != "embedder":
+            raise InputError(f"{path} holds a {read.kind}, and this needs an embedder")
+        return with_torch(checkpoint.build(read)), read.input_spec
+    from skyreid.bundle.archive import open_bundle
+    from skyreid.bundle.runner import start
+
+    bundle = open_bundle(path)
+    if bundle.manifest.kind != "embedder":
+        raise InputError(f"{path} is a bundle of a {bundle.manifest.kind}; this needs an embedder")
+    if bundle.manifest.view != "any":
+        raise InputError(f"{path} serves {bundle.manifest.view} cameras only; evaluate needs both")
+    runner = start(bundle)
+    return lambda images: runner.run(images)["embedding"], bundle.manifest.input
+
+
+def report(model: Path, data: Path) -> dict[str, Any]:
+    """Every protocol on the test split of a CARGO-shaped tree.
+
+    Args:
+        model: checkpoint or bundle.
+        data: tree with query/ and gallery/.
+
+    Returns:
+        JSON-ready: `model`, `data`, `unit` ("percent"), `people`, `query`, `gallery` (pictures),
+        `refused` (files by reason), `protocols`: name to `rank1`, `rank5`, `rank10`, `mAP`, `mINP`
+        in percent and `valid_queries`.
+
+    Raises:
+        InputError: when the model or the data cannot be used.
+    """
+    query, gallery = cargo.read(data, "query"), cargo.read(data, "gallery")
+    embed, spec = open_model(model)
+    both = [*query.records, *gallery.records]  # one numbering of people for query and gallery
+    everything = embedded(embed, both, pictures.load(both, spec))
+    is_query = np.arange(len(both)) < len(query.records)
+    scores = metrics.protocols(everything.where(is_query), everything.where(~is_query))
+    return {
+        "model": str(model),
+        "data": str(data),
+        "unit": "percent",
+        "people": len({r.person for r in both}),
+        "query": len(query.records),
+        "gallery": len(gallery.records),
+        "refused": _refused([query, gallery]),
+        "protocols": {name: in_percent(score) for name, score in scores.items()},
+    }
+
+
+def in_percent(score: Score) -> dict[str, float | int]:
+    """A score as the papers print it, unrounded."""
+    return {
+        **{f"rank{rank}": 100 * float(score.cmc[rank - 1]) for rank in RANKS},
+        "mAP": 100 * score.average_precision,
+        "mINP": 100 * score.inverse_penalty,
+        "valid_queries": score.queries,
+    }
+
+
+def table(report: dict[str, Any]) -> str:
+    """The report for people, a line a protocol, in percent."""
+    lines = [f"{'percent':<8} {'R1':>6} {'R5':>6} {'R10':>6} {'mAP':>6} {'mINP':>6} {'n':>6}"]
+    rows: dict[Protocol, dict[str, float]] = report["protocols"]
+    for name, row in rows.items():
+        numbers = " ".join(
+            f"{row[key]:6.1f}" for key in ("rank1", "rank5", "rank10", "mAP", "mINP")
+        )
+        lines.append(f"{name:<8} {numbers} {row['valid_queries']:6d}")
+    lines.append(
+        f"{report['people']} people, {report['query']} query and {report['gallery']} gallery "
+        f"pictures of {report['data']}"
+    )
+    lines += [f"refused {count} files by {reason}" for reason, count in report["refused"].items()]
+    return "\n".join(lines)
+
+
+def _refused(readings: Sequence[Reading]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for reading in readings:
+        for reason, paths in reading.refused.items():
+            counts[reason] = counts.get(reason, 0) + len(paths)
+    return counts

@@ -1,0 +1,271 @@
+"""The training loop, from pictures in memory to the checkpoint that was best on held-out people."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from skyreid.contract.errors import InputError
+from skyreid.contract.input_spec import InputSpec
+from skyreid.train import augment, checkpoint, models, pictures
+from skyreid.train.evaluate import embedded, with_torch
+from skyreid.train.metrics import Score, score
+from skyreid.train.recipe import OptimiserSection, Recipe
+from skyreid.train.records import Record
+from skyreid.train.sampler import PkSampler
+
+log = logging.getLogger(__name__)
+
+BEST = "best.safetensors"
+LAST = "last.safetensors"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves behind.
+
+    Attributes:
+        best: the checkpoint with the highest (mAP + R1) / 2 over both cross-view directions on the
+            held-out people.
+        last: the checkpoint of the last step.
+        best_step: when `best` was taken.
+        best_score: its value, a fraction.
+        pictures_per_s: training pictures a second, evaluation included.
+    """
+
+    best: Path
+    last: Path
+    best_step: int
+    best_score: float
+    pictures_per_s: float
+
+
+def fit(recipe: Recipe, records: Sequence[Record], out: Path, cache: Path | None = None) -> Outcome:
+    """Train a recipe on `records` and write `best.safetensors` and `last.safetensors` to `out`.
+
+    Args:
+        recipe: what to train.
+        records: the training split; some of its people are held out and choose the checkpoint.
+        out: folder for the checkpoints.
+        cache: folder for the resized pictures, see `pictures.load`; default is `out`.
+
+    Raises:
+        InputError: when the people are too few to hold some out.
+    """
+    torch.manual_seed(recipe.run.seed)
+    rng = torch.Generator().manual_seed(recipe.run.seed)
+    kept, held_out = hold_out(records, recipe.run.held_out_people, recipe.run.seed)
+    if len({r.person for r in kept}) < recipe.batch.people:
+        raise InputError(
+            f"{len({r.person for r in kept})} people are left for training and a batch needs "
+            f"{recipe.batch.people}; lower run.held_out_people or batch.people"
+        )
+    spec = recipe.input
+    images = torch.from_numpy(pictures.load([*kept, *held_out], spec, cache or out))
+    held_out_images = images[len(kept) :]
+    people, views = labels(kept)
+    config = {
+        **models.variant(
+            recipe.model.variant,
+            height=spec.height,
+            width=spec.width,
+            people=int(people.max()) + 1,
+        ),
+        "recipe": recipe.model_dump(mode="json"),
+        "held_out": sorted({r.person for r in held_out}),
+        "pictures": len(kept),
+    }
+    network = models.construct(
+        config,
+        label_smoothing=recipe.model.label_smoothing,
+        cross_view_weight=recipe.model.cross_view_weight,
+    )
+    average = Average(network, recipe.optimiser.average_decay)
+    optimiser = adamw(network, recipe.optimiser)
+    sampler = PkSampler(
+        people,
+        views,
+        people_per_batch=recipe.batch.people,
+        crops_per_person=recipe.batch.crops,
+        balance_views=recipe.batch.balance_views,
+        seed=recipe.run.seed,
+    )
+    strength = augment.Strength(**recipe.augment.model_dump())
+    mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
+    steps, limit_s = recipe.run.steps, recipe.run.time_limit_s
+    people_t, views_t = torch.from_numpy(people), torch.from_numpy(views)
+
+    best_step, best_score = 0, -1.0
+    began = time.monotonic()
+    step, seen = 0, 0
+    progress = tqdm(total=steps, unit="step", smoothing=0.05, dynamic_ncols=True)
+    for batch in sampler:
+        spent_s = time.monotonic() - began
+        share = max(step / steps, 0.0 if limit_s is None else spent_s / limit_s)
+        if share >= 1:
+            break
+        step += 1
+        seen += len(batch)
+        rate = learning_rate(recipe.optimiser, step, share)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        network.train()
+        index = torch.from_numpy(batch)
+        normal = augment.augment(images[index], mean, std, strength, rng)
+        terms = network.losses(normal, people_t[index], views_t[index])
+        loss = torch.stack(list(terms.values())).sum()
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        nn.utils.clip_grad_norm_(network.parameters(), recipe.optimiser.clip_norm)
+        optimiser.step()
+        average.update(network)
+        progress.update()
+        if step % 20 == 0:
+            values = " ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
+            progress.set_postfix_str(f"{seen / (time.monotonic() - began):.0f} pictures/s {values}")
+            if recipe.batch.group > 1 and share >= recipe.batch.group_after:
+                sampler.set_neighbours(look_alikes(network.heads.weight, recipe.batch.group - 1))
+        if step % recipe.run.evaluate_every == 0:
+            results = cross_view(average.network, spec, held_out, held_out_images)
+            value = selection_value(results)
+            log.info("step=%d share=%.3f lr=%.2e %s", step, share, rate, _spelled(results, terms))
+            if value > best_score:
+                best_step, best_score = step, value
+                _save(out / BEST, config, average.network, recipe, step)
+            _save(out / LAST, config, average.network, recipe, step)
+    progress.close()
+    results = cross_view(average.network, spec, held_out, held_out_images)
+    if (value := selection_value(results)) >= best_score:
+        best_step, best_score = step, value
+        _save(out / BEST, config, average.network, recipe, step)
+    _save(out / LAST, config, average.network, recipe, step)
+    rate_per_s = seen / (time.monotonic() - began)
+    log.info("end step=%d best_step=%d %s", step, best_step, _spelled(results, {}))
+    return Outcome(out / BEST, out / LAST, best_step, best_score, rate_per_s)
+
+
+def hold_out(records: Sequence[Record], count: int, seed: int) -> tuple[list[Record], list[Record]]:
+    """Split off `count` people, drawn by `seed`: (kept, held out).
+
+    Raises:
+        InputError: when fewer than `count` + 2 people are there.
+    """
+    names = sorted({r.person for r in records})
+    if len(names) < count + 2:
+        raise InputError(
+            f"{len(names)} people in the training data; holding out {count} leaves too few"
+        )
+    chosen = set(np.random.default_rng(seed).choice(names, count, replace=False).tolist())
+    kept = [r for r in records if r.person not in chosen]
+    return kept, [r for r in records if r.person in chosen]
+
+
+def labels(records: Iterable[Record]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Classes int64 [N] (people in sorted order, from 0) and views int64 [N] (aerial 1)."""
+    listed = list(records)
+    _, people = np.unique([r.person for r in listed], return_inverse=True)
+    views = np.asarray([r.view == "aerial" for r in listed], np.int64)
+    return people.astype(np.int64), views
+
+
+def adamw(network: nn.Module, section: OptimiserSection) -> torch.optim.AdamW:
+    """AdamW that decays matrices and kernels and nothing else."""
+    trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
+    tokens = ("cls_token", "view_token", "pos_embed")
+    decayed = [p for n, p in trained if p.ndim > 1 and not n.endswith(tokens)]
+    free = [p for n, p in trained if p.ndim <= 1 or n.endswith(tokens)]
+    groups = [
+        {"params": decayed, "weight_decay": section.weight_decay},
+        {"params": free, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=section.learning_rate, fused=True)
+
+
+def learning_rate(section: OptimiserSection, step: int, share: float) -> float:
+    """Linear warm-up by step, times a cosine to zero over the share of the run, 0 to 1."""
+    warm = min(1.0, step / section.warmup_steps) if section.warmup_steps else 1.0
+    return section.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * share))
+
+
+class Average:
+    """Exponential moving average of a network's weights and running statistics.
+
+    Polyak averaging (Tarvainen and Valpola, arXiv:1703.01780): worth a good part of the end of a
+    learning rate schedule at any moment of it. The decay starts low, so that the random
+    initialisation is forgotten early.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.network = copy.deepcopy(network).eval()
+        self._decay = decay
+        self._updates = 0
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Move towards `network`'s present weights."""
+        self._updates += 1
+        decay = min(self._decay, self._updates / (self._updates + 10))
+        for mine, theirs in zip(
+            self.network.state_dict().values(), network.state_dict().values(), strict=True
+        ):
+            if mine.is_floating_point():
+                mine.lerp_(theirs, 1 - decay)
+            else:
+                mine.copy_(theirs)
+
+
+@torch.no_grad()
+def look_alikes(classifier: Tensor, count: int) -> NDArray[np.int64]:
+    """For each row of a classifier's `weight` [C, D] the `count` most similar other rows."""
+    rows = F.normalize(classifier, dim=1)
+    similarity = rows @ rows.T
+    similarity.fill_diagonal_(-2)
+    nearest: NDArray[np.int64] = similarity.topk(count, dim=1).indices.numpy()
+    return nearest
+
+
+def cross_view(
+    network: nn.Module, spec: InputSpec, held_out: Sequence[Record], images: Tensor
+) -> dict[str, Score]:
+    """A->G and G->A among the held-out people, every picture query and gallery alike."""
+    embed = with_torch(checkpoint.Embedder(network, spec).eval())
+    everything = embedded(embed, held_out, images.numpy())
+    aerial, ground = everything.where(everything.aerial), everything.where(~everything.aerial)
+    return {"A->G": score(aerial, ground), "G->A": score(ground, aerial)}
+
+
+def selection_value(results: dict[str, Score]) -> float:
+    """Mean of R1 and mAP over the protocols in `results`, as a fraction."""
+    return float(np.mean([(s.rank1 + s.average_precision) / 2 for s in results.values()]))
+
+
+def _spelled(results: dict[str, Score], terms: dict[str, Tensor]) -> str:
+    parts = [
+        f"{name}={100 * s.rank1:.1f}/{100 * s.average_precision:.1f}" for name, s in results.items()
+    ]
+    return " ".join([*parts, *(f"{name}={term.item():.3f}" for name, term in terms.items())])
+
+
+def _save(
+    path: Path, config: Mapping[str, Any], network: nn.Module, recipe: Recipe, step: int
+) -> None:
+    checkpoint.save(
+        path,
+        kind="embedder",
+        config={**config, "step": step},
+        state=network.state_dict(),
+        input_spec=recipe.input,
+    )

@@ -1,0 +1,83 @@
+"""Loss terms as plain functions on a batch; the methods decide which to add up.
+
+Distances are Euclidean between un-normalised features before the neck, as in the published code.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+SQUARED_DISTANCE_FLOOR = 1e-12  # keeps the square root's gradient finite
+
+
+def cross_entropy(logits: Tensor, classes: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Mean cross-entropy; `smoothing` is shared among the wrong classes only.
+
+    That is smoothing / (C - 1) for each wrong class and 1 - smoothing for the right one (Szegedy
+    et al., arXiv:1512.00567, in the form the re-identification frameworks use), where torch's own
+    option gives the right class its share of `smoothing` too.
+
+    Args:
+        logits: float32 [B, C].
+        classes: int64 [B].
+        smoothing: 0 to 1.
+    """
+    log_p = F.log_softmax(logits, dim=1)
+    right = log_p.gather(1, classes[:, None])[:, 0]
+    if smoothing == 0:
+        return -right.mean()
+    wrong = (log_p.sum(1) - right) / (logits.shape[1] - 1)
+    return -((1 - smoothing) * right + smoothing * wrong).mean()
+
+
+def pairwise_distance(features: Tensor) -> Tensor:
+    """Euclidean distances [B, B] between the rows of `features` [B, D]."""
+    squares = (features * features).sum(1)
+    squared = squares[:, None] + squares[None, :] - 2 * features @ features.T
+    return squared.clamp(min=SQUARED_DISTANCE_FLOOR).sqrt()
+
+
+def batch_hard_triplet(features: Tensor, people: Tensor) -> Tensor:
+    """Soft-margin triplet loss over each row's hardest positive and hardest negative.
+
+    Hermans et al., "In Defense of the Triplet Loss" (arXiv:1703.07737): mean over the batch of
+    log(1 + exp(d_ap - d_an)). The row itself counts as a positive, at distance 0.
+
+    Args:
+        features: float32 [B, D], at least two different people.
+        people: int64 [B].
+    """
+    distance = pairwise_distance(features)
+    same = people[:, None] == people[None, :]
+    positive = distance.masked_fill(~same, -torch.inf).amax(1)
+    negative = distance.masked_fill(same, torch.inf).amin(1)
+    return F.softplus(positive - negative).mean()
+
+
+def cross_view_triplet(features: Tensor, people: Tensor, views: Tensor) -> Tensor:
+    """`batch_hard_triplet` with positives and negatives of the other view only.
+
+    Rows without a positive or without a negative in the other view do not count; without any such
+    row the loss is 0.
+
+    Args:
+        features: float32 [B, D].
+        people: int64 [B].
+        views: int64 [B].
+    """
+    distance = pairwise_distance(features)
+    same = people[:, None] == people[None, :]
+    other = views[:, None] != views[None, :]
+    counts = (same & other).any(1) & (~same & other).any(1)
+    positive = distance.masked_fill(~(same & other), -torch.inf).amax(1)
+    negative = distance.masked_fill(~(~same & other), torch.inf).amin(1)
+    gap = torch.where(counts, positive - negative, torch.zeros_like(positive))
+    terms = torch.where(counts, F.softplus(gap), torch.zeros_like(gap))
+    return terms.sum() / counts.sum().clamp(min=1)
+
+
+def orthogonality(left: Tensor, right: Tensor) -> Tensor:
+    """Mean absolute cosine between the rows of two [B, D] batches."""
+    return F.cosine_similarity(left, right, dim=1).abs().mean()

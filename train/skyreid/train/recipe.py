@@ -1,0 +1,132 @@
+"""A recipe: everything that decides how a network is trained, as one TOML file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tomllib
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from skyreid.contract.errors import SettingsError
+from skyreid.contract.input_spec import InputSpec
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class ModelSection(_Section):
+    """Which network, and what its loss adds up."""
+
+    variant: str
+    """A key of `skyreid.train.models.MODELS`."""
+    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
+    """Share of the identity target spread over the wrong people."""
+    cross_view_weight: float = Field(0.0, ge=0.0)
+    """Weight of VDT's triplet across views; 0 as published."""
+
+
+class BatchSection(_Section):
+    """What one step sees."""
+
+    people: int = Field(16, ge=2)
+    """People in a batch."""
+    crops: int = Field(4, ge=2)
+    """Crops of each person."""
+    balance_views: bool = True
+    """Half of a person's crops are aerial, half ground, where there are both."""
+    group: int = Field(1, ge=1)
+    """Size of the groups of look-alikes a batch is made of; 1 draws people independently."""
+    group_after: float = Field(0.2, ge=0.0, le=1.0)
+    """Share of the run after which groups begin: before, the classifier knows no look-alikes."""
+
+
+class AugmentSection(_Section):
+    """How far augmentation goes; see `skyreid.train.augment.Strength`."""
+
+    flip: float = Field(0.5, ge=0.0, le=1.0)
+    """Probability of a mirror image."""
+    shift: float = Field(0.06, ge=0.0, le=0.5)
+    """Largest shift, as a share of the height or width."""
+    scale: float = Field(0.12, ge=0.0, lt=1.0)
+    """Largest relative change of size."""
+    rotate_deg: float = Field(5.0, ge=0.0, le=180.0)
+    """Largest rotation in degrees."""
+    brightness: float = Field(0.2, ge=0.0, lt=1.0)
+    """Largest relative gain of all channels."""
+    contrast: float = Field(0.2, ge=0.0, lt=1.0)
+    """Largest relative change of contrast."""
+    saturation: float = Field(0.2, ge=0.0, le=1.0)
+    """Largest relative change of saturation."""
+    tint: float = Field(0.06, ge=0.0, lt=1.0)
+    """Largest relative gain of one channel."""
+    coarse: float = Field(0.15, ge=0.0, le=1.0)
+    """Probability of half the resolution."""
+    erase: float = Field(0.5, ge=0.0, le=1.0)
+    """Probability of an erased rectangle."""
+    erase_area: float = Field(0.25, ge=0.02, lt=1.0)
+    """Largest share of the picture a rectangle takes."""
+
+
+class OptimiserSection(_Section):
+    """AdamW with a linear warm-up and a cosine to zero."""
+
+    learning_rate: float = Field(1e-3, gt=0.0)
+    """At the end of the warm-up."""
+    weight_decay: float = Field(0.05, ge=0.0)
+    """Of matrices and kernels; norms, biases, tokens and positions have none."""
+    warmup_steps: int = Field(300, ge=0)
+    """Steps of linear growth from zero."""
+    clip_norm: float = Field(5.0, gt=0.0)
+    """Largest L2 norm of all gradients together."""
+    average_decay: float = Field(0.998, ge=0.0, lt=1.0)
+    """Decay per step of the averaged weights, which are evaluated and kept; 0 turns it off."""
+
+
+class RunSection(_Section):
+    """How long, and how the checkpoint to keep is chosen."""
+
+    steps: int = Field(gt=0)
+    """Optimiser steps."""
+    seed: int = 0
+    """Of initialisation, sampling and augmentation."""
+    held_out_people: int = Field(20, ge=2)
+    """People of the training split that choose the checkpoint and are never trained on."""
+    evaluate_every: int = Field(500, gt=0)
+    """Steps between two evaluations on the held-out people."""
+    time_limit_s: float | None = Field(None, gt=0.0)
+    """Seconds after which the schedule is considered finished, for a machine shared with others.
+
+    The learning rate follows the larger of the shares of steps and of time that have passed, so
+    that the cosine always ends at zero. A run that hits it depends on the machine's speed.
+    """
+
+
+class Recipe(_Section):
+    """One training run, apart from where the data lie."""
+
+    model: ModelSection
+    input: InputSpec
+    batch: BatchSection = BatchSection()
+    augment: AugmentSection = AugmentSection()
+    optimiser: OptimiserSection = OptimiserSection()
+    run: RunSection
+
+
+def read(path: Path) -> Recipe:
+    """Read and check a recipe.
+
+    Raises:
+        SettingsError: naming every key that is wrong.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"cannot read the recipe {path}: {error}") from error
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()
+        )
+        raise SettingsError(f"{path}: {wrong}") from error

@@ -1,0 +1,242 @@
+"""The one vision transformer trunk every method here stands on, and the plain baseline model.
+
+Dosovitskiy et al., "An Image Is Worth 16x16 Words", ICLR 2021 (arXiv:2010.11929), with the
+overlapping patches of He et al., "TransReID", ICCV 2021 (arXiv:2102.04378). Parameter names are
+those of the state_dicts published with VDT, ViSA, SeCap and GSAlign, so that theirs load strictly.
+
+What differs: `stem = "conv"` replaces the patch projection by a stack of 3x3 convolutions, after
+Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021 (arXiv:2106.14881);
+each stage here halves the picture and, but for the first, refines it with a residual convolution.
+A trunk that starts from random weights on ten thousand crops needs that prior; a converted ImageNet
+checkpoint needs "patch".
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from skyreid.train.heads import EmbeddingHead
+from skyreid.train.losses import batch_hard_triplet, cross_entropy
+
+LAYER_NORM_EPS = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrunkConfig:
+    """What a trunk is made of; models.py fills in the picture's size from the input spec."""
+
+    height: int = 256  # pixels
+    width: int = 128  # pixels
+    stem: Literal["patch", "conv"] = "patch"
+    patch: int = 16  # kernel of the patch projection; unused by the conv stem
+    stride: int = 16  # pixels between two tokens
+    dim: int = 768
+    depth: int = 12
+    heads: int = 12
+    mlp_ratio: float = 4.0
+    extra_tokens: Literal[1, 2] = 1  # CLS, or CLS and VIEW
+    drop_path: float = 0.1  # of the last block; grows linearly from 0 in the first
+
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patch tokens.
+
+        Raises:
+            ValueError: when the conv stem's stride does not divide the picture.
+        """
+        if self.stem == "conv":
+            if self.height % self.stride or self.width % self.stride:
+                raise ValueError(
+                    f"a conv stem of stride {self.stride} does not divide "
+                    f"{self.height}x{self.width}; choose a multiple"
+                )
+            return self.height // self.stride, self.width // self.stride
+        return (
+            (self.height - self.patch) // self.stride + 1,
+            (self.width - self.patch) // self.stride + 1,
+        )
+
+
+class PatchEmbed(nn.Module):
+    """One convolution of kernel `patch` and stride `stride`, flattened row by row."""
+
+    def __init__(self, config: TrunkConfig) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(3, config.dim, config.patch, stride=config.stride)
+        nn.init.normal_(self.proj.weight, std=math.sqrt(2 / (config.patch**2 * config.dim)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float32 [B, 3, H, W] to [B, P, D]."""
+        tokens: Tensor = self.proj(images)  # [B, D, rows, columns]
+        return tokens.flatten(2).transpose(1, 2)
+
+
+class Refine(nn.Module):
+    """Residual 3x3 convolution at one resolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        return F.relu(maps + self.norm(self.conv(maps)))
+
+
+class ConvStem(nn.Module):
+    """Halving stages of convolutions down to the token stride, then a 1x1 projection."""
+
+    def __init__(self, config: TrunkConfig) -> None:
+        super().__init__()
+        stages = int(math.log2(config.stride))
+        if 2**stages != config.stride or stages < 1:
+            raise ValueError(f"a conv stem needs a power of two as stride, not {config.stride}")
+        layers: list[nn.Module] = []
+        inputs = 3
+        for stage in range(stages):
+            outputs = max(config.dim >> (stages - 1 - stage), 24)
+            layers += [
+                nn.Conv2d(inputs, outputs, 3, stride=2, padding=1, bias=False),
+                nn.BatchNorm2d(outputs),
+                nn.ReLU(inplace=True),
+            ]
+            if stage > 0:  # at half resolution it costs a tenth of the step and gains little
+                layers.append(Refine(outputs))
+            inputs = outputs
+        self.stages = nn.Sequential(*layers)
+        self.proj = nn.Conv2d(inputs, config.dim, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float32 [B, 3, H, W] to [B, P, D]."""
+        maps = self.stages(images.contiguous(memory_format=torch.channels_last))
+        tokens: Tensor = self.proj(maps)  # [B, D, rows, columns]
+        return tokens.flatten(2).transpose(1, 2)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one fused projection to queries, keys and values."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        batch, count, dim = tokens.shape
+        qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, heads, N, D/heads]
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
+        return projected
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        projected: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        return projected
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with stochastic depth (Huang et al., arXiv:1603.09382)."""
+
+    def __init__(self, config: TrunkConfig, drop_path: float) -> None:
+        super().__init__()
+        self.drop_path = drop_path
+        self.norm1 = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.attn = Attention(config.dim, config.heads)
+        self.norm2 = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        self.mlp = Mlp(config.dim, int(config.dim * config.mlp_ratio))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        tokens = tokens + self._dropped(self.attn(self.norm1(tokens)))
+        return tokens + self._dropped(self.mlp(self.norm2(tokens)))
+
+    def _dropped(self, branch: Tensor) -> Tensor:
+        if not self.training or self.drop_path == 0:
+            return branch
+        keep = 1 - self.drop_path
+        mask = branch.new_empty(branch.shape[0], 1, 1).bernoulli_(keep)
+        return branch * mask / keep
+
+
+class Trunk(nn.Module):
+    """Pictures to normalised tokens `[CLS, (VIEW,) patch_0 .. patch_{P-1}]`."""
+
+    def __init__(self, config: TrunkConfig) -> None:
+        super().__init__()
+        if config.dim % config.heads:
+            raise ValueError(f"dim {config.dim} is not divisible by {config.heads} heads")
+        rows, columns = config.grid()
+        self.patch_embed = ConvStem(config) if config.stem == "conv" else PatchEmbed(config)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
+        # The view token is never re-initialised by the published code: it starts at zero.
+        self.view_token = (
+            nn.Parameter(torch.zeros(1, 1, config.dim)) if config.extra_tokens == 2 else None
+        )
+        self.pos_embed = nn.Parameter(
+            torch.zeros(1, rows * columns + config.extra_tokens, config.dim)
+        )
+        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
+        self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
+        for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
+            nn.init.trunc_normal_(linear.weight, std=0.02)
+            nn.init.zeros_(linear.bias)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.pos_embed, std=0.02)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Tokens before the first block: float32 [B, 3, H, W] normalised to [B, T + P, D]."""
+        patches = self.patch_embed(images)
+        batch, _, dim = patches.shape
+        extra = [self.cls_token.expand(batch, 1, dim)]
+        if self.view_token is not None:
+            extra.append(self.view_token.expand(batch, 1, dim))
+        return torch.cat([*extra, patches], dim=1) + self.pos_embed
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float32 [B, 3, H, W] normalised to [B, T + P, D] after the final norm."""
+        tokens = self.embed(images)
+        for block in self.blocks:
+            tokens = block(tokens)
+        normed: Tensor = self.norm(tokens)
+        return normed
+
+
+class Vit(nn.Module):
+    """The baseline: CLS through a BN neck, cross-entropy and batch-hard triplet."""
+
+    def __init__(self, config: TrunkConfig, *, people: int, label_smoothing: float = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.backbone = Trunk(config)
+        self.heads = EmbeddingHead(config.dim, people)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float32 [B, 3, H, W] normalised to embeddings [B, D] behind the neck, not unit length."""
+        return self.heads.embed(self.backbone(images)[:, 0])
+
+    def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """The terms to be summed, by name.
+
+        Args:
+            images: float32 [B, 3, H, W], normalised.
+            people: int64 [B], class of each person.
+            views: int64 [B], aerial 1 and ground 0; unused by this method.
+        """
+        feature = self.backbone(images)[:, 0]
+        return {
+            "identity": cross_entropy(self.heads(feature), people, self.label_smoothing),
+            "triplet": batch_hard_triplet(feature, people),
+        }
