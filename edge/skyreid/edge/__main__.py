@@ -1,0 +1,127 @@
+"""``skyreid-edge``: the command line."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from skyreid.contract.errors import run_command
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a verb; returns the exit code: 0 done, 1 failed, 2 bad input, 3 gate, 4 environment."""
+    return run_command(lambda: _main(sys.argv[1:] if arguments is None else arguments))
+
+
+def _main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="skyreid-edge",
+        description="The device: video in, sightings of people out.",
+        allow_abbrev=False,
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    with_settings = {
+        "run": "watch the camera and tell the server, until the file ends or SIGINT or SIGTERM",
+        "check": "open everything but the camera and the broker, say what would run",
+        "pipeline": "print the GStreamer pipeline",
+        "doctor": "say what this machine has and lacks",
+        "spool": "say what waits for a receipt",
+    }
+    for verb, does in with_settings.items():
+        command = verbs.add_parser(
+            verb,
+            help=does,
+            description=does,
+            epilog="options, after the file: any --section.key value",
+            allow_abbrev=False,
+        )
+        if verb == "doctor":
+            command.add_argument("settings", type=Path, nargs="?", help="edge.toml: its broker too")
+        else:
+            command.add_argument("settings", type=Path, help="settings file (edge.toml)")
+        if verb == "run":
+            command.add_argument("--record", type=Path, metavar="DIR", help="write a recorded run")
+            command.add_argument("--quiet", action="store_true", help="no progress")
+        if verb in ("check", "doctor", "spool"):
+            command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    given, rest = parser.parse_known_args(arguments)
+    if given.verb == "doctor":
+        return _doctor(given, rest)
+    from skyreid.edge.config import read_settings
+
+    settings = read_settings(given.settings, rest, verb=given.verb)
+    here = given.settings.absolute().parent
+    if given.verb == "spool":
+        return _spool(settings.spool.path, as_json=given.json)
+    from skyreid.edge import app
+
+    if given.verb == "pipeline":
+        print(app.find_source(settings, settings_directory=here)[3])
+        return 0
+    plan = app.plan(settings, settings_directory=here)
+    if given.verb == "check":
+        _print_plan(plan, as_json=given.json)
+        return 0
+    _log_to_stderr()
+    return app.run(plan, record=given.record, progress=not given.quiet)
+
+
+def _print_plan(plan: object, *, as_json: bool) -> None:
+    from skyreid.edge.app import Plan, describe
+
+    assert isinstance(plan, Plan)
+    facts = describe(plan)
+    if as_json:
+        print(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        print(f"{name:<10} {value}")
+
+
+def _doctor(given: argparse.Namespace, rest: Sequence[str]) -> int:
+    from skyreid.edge.doctor import examine
+
+    url = None
+    if given.settings is not None:
+        from skyreid.edge.config import read_settings
+
+        url = read_settings(given.settings, rest, verb="doctor").mqtt.url
+    findings = examine(url)
+    if given.json:
+        print(json.dumps({f.name: {"good": f.good, "detail": f.detail} for f in findings}))
+    else:
+        for f in findings:
+            print(f"{'good' if f.good else 'LACK'}  {f.name:<12} {f.detail}")
+    return 0 if all(f.good or not f.needed for f in findings) else 4
+
+
+def _spool(path: Path, *, as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from skyreid.edge.spool import read_stats
+
+    stats = read_stats(path)
+    if as_json:
+        print(json.dumps(asdict(stats)))
+    else:
+        print(
+            f"{path}: {stats.sightings} sightings ({stats.bytes} bytes) of {stats.boots} boots, "
+            f"the oldest {stats.oldest_age_s:.0f} s old; {stats.pictures} pictures"
+        )
+    return 0
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s"
+    )
+    logging.Formatter.converter = time.gmtime
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,386 @@
+"""The device, put together: settings in, parts out, and the run from start to end."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skyreid.contract.camera import CameraPoses
+from skyreid.contract.recording import Recorder, RunInfo
+from skyreid.contract.settings import effective
+from skyreid.contract.sighting import ModelRef, View
+from skyreid.contract.site import Site, SiteCamera, poses_of, read_site
+from skyreid.edge.clock import FileClock, LiveClock
+from skyreid.edge.config import EdgeSettings, broker_address
+from skyreid.edge.flow import Flow, FlowOptions, Stop
+from skyreid.edge.outbox import Outbox, OutboxOptions
+from skyreid.edge.pictures import encode_picture
+from skyreid.edge.pipeline import Source, build, parse_source
+from skyreid.edge.platform import probe
+from skyreid.edge.publisher import Publisher, Tls
+from skyreid.edge.sighter import Collector, Detector, Identity, Sighter, Tracker
+from skyreid.edge.source import GstSource, State, check_file
+from skyreid.edge.spool import Spool
+
+if TYPE_CHECKING:
+    from skyreid.bundle.embedder import Embedder
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that was checked before a run starts; nothing is open but files that were read."""
+
+    settings: EdgeSettings
+    site: Site
+    camera: SiteCamera
+    view: View
+    poses: CameraPoses | None
+    source: Source
+    pipeline: str
+    detector: Detector
+    embedder: Embedder
+
+
+def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
+    """Check the settings against the world and open the models.
+
+    Raises:
+        SettingsError: the site file or a key is wrong.
+        InputError: the video is missing.
+        BundleError: a bundle cannot be used.
+        GateError: a bundle's self-test failed.
+        PlatformError: a library or plugin is missing.
+    """
+    from skyreid.bundle.embedder import Embedder
+    from skyreid.edge.detector import open_detector
+
+    site, camera, source, pipeline = find_source(settings, settings_directory=settings_directory)
+    if source.kind == "file":
+        check_file(source.target)
+    view = View.of(camera.view)
+    return Plan(
+        settings=settings,
+        site=site,
+        camera=camera,
+        view=view,
+        poses=poses_of(camera),
+        source=source,
+        pipeline=pipeline,
+        detector=open_detector(
+            settings.detector.model,
+            score_min=settings.detector.score_min,
+            tiles=settings.detector.tiles,
+            threads=settings.detector.threads,
+        ),
+        embedder=Embedder(settings.embedder.bundles, view=view, threads=settings.embedder.threads),
+    )
+
+
+def find_source(
+    settings: EdgeSettings, *, settings_directory: Path
+) -> tuple[Site, SiteCamera, Source, str]:
+    """The site, this camera of it, what it reads and the GStreamer pipeline that reads it.
+
+    Raises:
+        SettingsError: the site file or a key is wrong.
+        PlatformError: GStreamer or an element is missing.
+    """
+    site = read_site(settings.site)
+    camera = site.find_camera(settings.camera.id)
+    source = parse_source(settings.camera.source, relative_to=settings_directory)
+    c = settings.camera
+    pipeline = build(source, probe(), latency_ms=c.latency_ms, transport=c.transport)
+    return site, camera, source, pipeline
+
+
+def describe(plan: Plan) -> dict[str, str]:
+    """What would run, by name."""
+    settings = plan.settings
+    return {
+        "site": f"{plan.site.id}, pictures {plan.site.pictures}",
+        "device": settings.device.id,
+        "camera": f"{plan.camera.id} ({plan.view.word}), "
+        + ("poses known" if plan.poses else "position on the ground unknown"),
+        "source": plan.source.name,
+        "pipeline": plan.pipeline,
+        "detector": str(settings.detector.model),
+        "embedder": f"{plan.embedder.model.name}, model key {plan.embedder.model.key}",
+        "broker": settings.mqtt.url,
+        "spool": str(settings.spool.path),
+    }
+
+
+def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int:
+    """Run the device until its file ends or it is asked to stop; returns the exit code."""
+    settings = plan.settings
+    log.info("settings %s", effective(settings))
+    start_ns = settings.camera.file_start_ns or time.time_ns()
+    if plan.source.kind != "rtsp" and settings.camera.file_start_ns is None:
+        log.warning("camera.file_start_ns is not set: the file is taken to start now")
+    with ExitStack() as open_things:
+        spool = open_things.enter_context(
+            Spool(
+                settings.spool.path,
+                max_bytes=int(settings.spool.max_mb * 1e6),
+                max_age_h=settings.spool.max_age_h,
+            )
+        )
+        identity = Identity(
+            plan.site.id,
+            settings.device.id,
+            spool.boot,
+            plan.camera.id,
+            plan.view,
+            plan.embedder.model,
+        )
+        recorder = None
+        if record is not None:
+            info = _run_info(identity, plan.source, start_ns)
+            recorder = open_things.enter_context(Recorder(record, info))
+        flow, publisher = _connect_parts(plan, spool, identity, recorder, start_ns, progress)
+        stop = Stop()
+        publisher.start()
+        try:
+            with _stopped_by_signals(stop):
+                outcome = flow.run(stop)
+        finally:
+            publisher.stop()
+        dropped = flow.drops.all()
+        if recorder is not None:
+            recorder.close(
+                frames=outcome.frames,
+                sightings=outcome.sightings,
+                dropped=dropped,
+                seconds=round(outcome.seconds, 3),
+            )
+        log.info(
+            "end frames=%d sightings=%d seconds=%.1f remaining=%d dropped=%s",
+            outcome.frames,
+            outcome.sightings,
+            outcome.seconds,
+            outcome.remaining,
+            json.dumps(dropped),
+        )
+        if outcome.remaining:
+            log.warning(
+                "%d sightings have no receipt yet; they are kept in %s and delivered by the next "
+                "run with this spool",
+                outcome.remaining,
+                settings.spool.path,
+            )
+    return 0
+
+
+def _connect_parts(
+    plan: Plan,
+    spool: Spool,
+    identity: Identity,
+    recorder: Recorder | None,
+    start_ns: int,
+    progress: bool,
+) -> tuple[Flow, Publisher]:
+    settings, model, policy = plan.settings, identity.model, plan.site.pictures
+    sighter = Sighter(
+        identity,
+        plan.detector,
+        functools.partial(_follow, plan, start_ns),
+        recorder=recorder,
+        encode_picture=None if policy == "never" else encode_picture,
+        frame_size=_frame_size(plan.poses),
+    )
+    source = GstSource(
+        plan.pipeline,
+        plan.source,
+        LiveClock() if plan.source.live else FileClock(start_ns),
+        stall_s=settings.camera.stall_s,
+        on_state=_log_state,
+    )
+    host, port, secure = broker_address(settings.mqtt.url)
+    mqtt = settings.mqtt
+    flow: Flow
+    publisher = Publisher(
+        (host, port),
+        site=identity.site,
+        device=identity.device,
+        birth=json.dumps(_birth(plan, identity)).encode(),
+        notify=lambda event: flow.notify(event),
+        tls=Tls(mqtt.ca, mqtt.certificate, mqtt.key) if secure else None,
+        login=_login(settings),
+        keepalive_s=mqtt.keepalive_s,
+        inflight_max=mqtt.inflight_max,
+    )
+    outbox = Outbox(
+        spool,
+        publisher,
+        site=identity.site,
+        device=identity.device,
+        model=model,
+        options=OutboxOptions(
+            backfill_after_s=mqtt.backfill_after_s,
+            backfill_per_s=mqtt.backfill_per_s,
+            resend_after_s=mqtt.resend_after_s,
+        ),
+        keep_pictures=policy == "on_request",
+    )
+    options = FlowOptions(
+        live=plan.source.live,
+        fps_max=settings.camera.fps_max,
+        real_pace=settings.camera.pace == "real",
+        drain_timeout_s=mqtt.drain_timeout_s,
+        stop_timeout_s=mqtt.stop_timeout_s,
+        health_period_s=settings.health.period_s,
+        pictures_wanted=policy == "always",
+        pictures_allowed=policy != "never",
+        progress=progress and not plan.source.live,
+    )
+    health = functools.partial(_send_health, publisher, source, model, time.monotonic())
+    flow = Flow(source, sighter, spool, outbox, model, options, send_health=health)
+    return flow, publisher
+
+
+def _follow(plan: Plan, start_ns: int) -> tuple[Tracker, Collector]:
+    from skyreid.edge.tracker import Tracker as BoxTracker
+    from skyreid.edge.tracker import TrackerOptions
+    from skyreid.edge.tracklet import Collector as CropCollector
+    from skyreid.edge.tracklet import CollectorOptions
+
+    t, c = plan.settings.tracker, plan.settings.crops
+    tracker = BoxTracker(
+        TrackerOptions(
+            score_high=t.score_high,
+            score_low=t.score_low,
+            hits_min=t.hits_min,
+            lost_max_s=t.lost_max_s,
+        )
+    )
+    collector = CropCollector(
+        plan.embedder.embed,
+        plan.embedder.spec,
+        view=plan.view,
+        poses=plan.poses,
+        start_ns=None if plan.source.live else start_ns,
+        options=CollectorOptions(
+            crops_max=c.crops_max,
+            crops_min=c.crops_min,
+            crop_every_s=c.crop_every_s,
+            quality_min=c.quality_min,
+            update_every_s=c.update_every_s,
+        ),
+    )
+    return tracker, collector
+
+
+def _frame_size(poses: CameraPoses | None) -> tuple[int, int] | None:
+    return None if poses is None else (poses.models[0].width_px, poses.models[0].height_px)
+
+
+def _run_info(identity: Identity, source: Source, start_ns: int) -> RunInfo:
+    return RunInfo(
+        site=identity.site,
+        device=identity.device,
+        boot=identity.boot,
+        camera=identity.camera,
+        view=identity.view.word,
+        source=source.name,
+        start_ns=start_ns,
+        model_key=identity.model.key,
+        bundles=(identity.model.bundle_sha256,),
+    )
+
+
+def _birth(plan: Plan, identity: Identity) -> dict[str, Any]:
+    return {
+        "boot": identity.boot,
+        "model": {
+            "key": identity.model.key,
+            "dim": identity.model.dim,
+            "bundle_sha256": identity.model.bundle_sha256,
+            "name": identity.model.name,
+        },
+        "cameras": [{"id": identity.camera, "view": identity.view.word}],
+        "pictures": plan.site.pictures,
+        "settings_sha256": hashlib.sha256(effective(plan.settings).encode()).hexdigest(),
+        "software": software_version(),
+    }
+
+
+def software_version() -> str:
+    """``skyreid`` and its version, as installed."""
+    try:
+        return f"skyreid {version('skyreid')}"
+    except PackageNotFoundError:
+        return "skyreid (not installed)"
+
+
+def _send_health(
+    publisher: Publisher,
+    source: GstSource,
+    model: ModelRef,
+    began: float,
+    report: Mapping[str, object],
+) -> None:
+    uptime_s = max(time.monotonic() - began, 1e-3)
+    frames = report["frames"]
+    body = {
+        **report,
+        "uptime_s": round(uptime_s, 1),
+        "fps": round(frames / uptime_s, 2) if isinstance(frames, int) else 0.0,
+        "source": source.state.value,
+        "lost_connections": dict(source.lost),
+        "temperature_c": temperature_c(),
+        "model_key": model.key,
+    }
+    publisher.send("health", json.dumps(body).encode(), qos=0, content_type="application/json")
+
+
+def temperature_c() -> float | None:
+    """The hottest thermal zone in degrees Celsius; None where the machine does not say."""
+    found = []
+    for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp"):
+        try:
+            found.append(int(zone.read_text()) / 1000)
+        except (OSError, ValueError):  # a zone that is switched off cannot be read
+            continue
+    return max(found, default=None)
+
+
+def _log_state(state: State, why: str) -> None:
+    level = logging.WARNING if state is State.BACKOFF else logging.INFO
+    log.log(level, "source state=%s %s", state.value, why)
+
+
+def _login(settings: EdgeSettings) -> tuple[str, str] | None:
+    mqtt = settings.mqtt
+    if mqtt.username is None:
+        return None
+    return mqtt.username, mqtt.password.get_secret_value() if mqtt.password else ""
+
+
+@contextmanager
+def _stopped_by_signals(stop: Stop) -> Iterator[None]:
+    """SIGINT and SIGTERM end the run in good order; a second one does not wait for receipts."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {
+        number: signal.signal(number, lambda _number, _frame: stop.ask())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

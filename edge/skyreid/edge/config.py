@@ -1,0 +1,223 @@
+"""Settings of ``skyreid-edge``: every key, its unit and its default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from skyreid.contract.settings import Section, Settings, load
+from skyreid.contract.site import Identifier
+
+PROGRAM = "skyreid-edge"
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+
+
+class DeviceSection(Section):
+    """Who is speaking."""
+
+    id: Identifier
+    """Name of the device; with TLS it equals the CN of its certificate."""
+
+
+class CameraSection(Section):
+    """The one camera of this process."""
+
+    id: Identifier
+    """One of the cameras of the site file, which says where it looks from."""
+    source: str
+    """A path, ``file:///path``, ``rtsp://HOST/STREAM`` or ``test://640x480@10`` (10 s of a
+    pattern). A relative path starts from the settings file."""
+    file_start_ns: int | None = Field(None, gt=0)
+    """UTC capture time of a file's first frame, nanoseconds; the same for all cameras of a
+    recording. Without it the file is taken to start now."""
+    fps_max: float = Field(0.0, ge=0)
+    """Frames per second that are looked at; 0 = all. The others are counted as dropped."""
+    pace: Literal["fast", "real"] = "fast"
+    """A file as fast as the machine allows, or at the speed at which it was filmed."""
+    transport: Literal["tcp", "udp"] = "tcp"
+    """How RTSP carries the pictures."""
+    latency_ms: int = Field(100, ge=0, le=10_000)
+    """Milliseconds for which RTSP packets are put in order."""
+    stall_s: float = Field(3.0, gt=0)
+    """Seconds without a frame after which a live source is connected anew."""
+
+
+class DetectorSection(Section):
+    """What finds people in a frame."""
+
+    model: Path
+    """A detector bundle (directory or zip) or a YOLOX ``.onnx`` file; relative to the settings."""
+    score_min: float | None = Field(None, ge=0, le=1)
+    """Detections below it are not looked at; none = the bundle's own."""
+    tiles: tuple[int, int] = (1, 1)
+    """Rows and columns of overlapping tiles; more find smaller people and take longer."""
+    threads: int = Field(1, ge=1, le=64)
+    """CPU threads of one detection."""
+
+    @field_validator("tiles")
+    @classmethod
+    def _is_a_grid(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not all(1 <= count <= 8 for count in value):
+            raise ValueError("rows and columns are 1 to 8 each")
+        return value
+
+
+class TrackerSection(Section):
+    """How boxes of successive frames become one track."""
+
+    score_high: float = Field(0.4, ge=0, le=1)
+    """Detections from here on may start a track."""
+    score_low: float = Field(0.1, ge=0, le=1)
+    """Detections below it are not looked at."""
+    hits_min: int = Field(3, ge=1)
+    """Detections after which a track is believed."""
+    lost_max_s: float = Field(1.0, gt=0)
+    """Seconds without a detection after which a track ends."""
+
+
+class CropsSection(Section):
+    """Which crops of a person are kept, and when the device speaks of them."""
+
+    crops_max: int = Field(8, ge=1, le=64)
+    """Crops in the aggregate at most."""
+    crops_min: int = Field(2, ge=1)
+    """Crops before the first sighting, unless the person leaves earlier."""
+    crop_every_s: float = Field(0.4, ge=0)
+    """At most one crop in this many seconds."""
+    quality_min: float = Field(0.15, ge=0, le=1)
+    """Crops below it are not kept."""
+    update_every_s: float = Field(1.0, ge=0)
+    """At most one update of a person in this many seconds, but for a much better crop."""
+
+
+class EmbedderSection(Section):
+    """What turns crops into embeddings."""
+
+    bundles: tuple[Path, ...] = Field(min_length=1)
+    """Bundles that together are one model; the one for this camera's view is used. Relative to
+    the settings file."""
+    threads: int = Field(1, ge=1, le=64)
+    """CPU threads of one call."""
+
+
+class MqttSection(Section):
+    """The broker."""
+
+    url: str = "mqtt://127.0.0.1:1883"
+    """``mqtt://HOST[:PORT]``, or ``mqtts://`` with TLS."""
+    ca: Path | None = None
+    """PEM file of the authority that signed the broker's certificate (``mqtts``)."""
+    certificate: Path | None = None
+    """PEM file of the device's certificate (``mqtts``)."""
+    key: Path | None = None
+    """PEM file of the device's key (``mqtts``)."""
+    username: str | None = None
+    """For brokers that ask for a name and a password."""
+    password: SecretStr | None = None
+    """Better given as ``SKYREID_EDGE_MQTT__PASSWORD``."""
+    keepalive_s: int = Field(20, ge=5, le=3600)
+    """Seconds of silence after which a ping is sent."""
+    inflight_max: int = Field(64, ge=1, le=1000)
+    """Messages on their way to the broker at once."""
+    resend_after_s: float = Field(10.0, gt=0)
+    """Seconds without a receipt after which sightings are sent again; doubles up to 60 s."""
+    backfill_after_s: float = Field(30.0, gt=0)
+    """A sighting that is sent later than this after it was made goes to the backfill lane."""
+    backfill_per_s: float = Field(500.0, gt=0)
+    """Sightings a second of the backfill lane at most."""
+    drain_timeout_s: float = Field(30.0, ge=0)
+    """Seconds at the end of a file to wait for the last receipts; what remains stays in the spool
+    and is delivered by the next run."""
+    stop_timeout_s: float = Field(5.0, ge=0)
+    """The same after SIGINT or SIGTERM."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        broker_address(value)
+        return value
+
+
+class SpoolSection(Section):
+    """Where sightings wait for their receipt."""
+
+    path: Path
+    """SQLite file, made when absent; relative to the settings file. One for each device."""
+    max_mb: float = Field(256.0, gt=0)
+    """Megabytes of sightings and pictures; beyond it the oldest are dropped and counted."""
+    max_age_h: float = Field(24.0, gt=0)
+    """Hours after which they are dropped and counted."""
+
+
+class HealthSection(Section):
+    """What the device says about itself."""
+
+    period_s: float = Field(30.0, gt=0)
+    """Seconds between two health messages."""
+
+
+class EdgeSettings(Settings):
+    """The whole of ``edge.toml``."""
+
+    model_config = SettingsConfigDict(env_prefix="SKYREID_EDGE_")
+
+    site: Path
+    """Site file; relative to the settings file."""
+    device: DeviceSection
+    camera: CameraSection
+    detector: DetectorSection
+    embedder: EmbedderSection
+    spool: SpoolSection
+    tracker: TrackerSection = TrackerSection()
+    crops: CropsSection = CropsSection()
+    mqtt: MqttSection = MqttSection()
+    health: HealthSection = HealthSection()
+
+
+def read_settings(path: Path, options: Sequence[str], *, verb: str) -> EdgeSettings:
+    """Read the settings; relative paths are made to start from the file's directory.
+
+    Raises:
+        SettingsError: see ``contract.settings.load``.
+    """
+    settings = load(EdgeSettings, path, options, program=f"{PROGRAM} {verb}")
+    base = path.absolute().parent
+    mqtt = settings.mqtt
+    return settings.model_copy(
+        update={
+            "site": base / settings.site,
+            "detector": _with(settings.detector, model=base / settings.detector.model),
+            "embedder": _with(
+                settings.embedder, bundles=tuple(base / p for p in settings.embedder.bundles)
+            ),
+            "spool": _with(settings.spool, path=base / settings.spool.path),
+            "mqtt": _with(
+                mqtt,
+                ca=mqtt.ca and base / mqtt.ca,
+                certificate=mqtt.certificate and base / mqtt.certificate,
+                key=mqtt.key and base / mqtt.key,
+            ),
+        }
+    )
+
+
+def broker_address(url: str) -> tuple[str, int, bool]:
+    """Host, port and whether TLS is used.
+
+    Raises:
+        ValueError: not ``mqtt://HOST[:PORT]`` or ``mqtts://HOST[:PORT]`` (pydantic-friendly).
+    """
+    parts = urlsplit(url)
+    extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    if parts.scheme not in _PORTS or not parts.hostname or extra:
+        raise ValueError(f"{url!r} is no broker address: write mqtt://HOST[:PORT] or mqtts://...")
+    return parts.hostname, parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts"
+
+
+def _with(section: Section, **values: object) -> Section:
+    return section.model_copy(update=values)

@@ -1,0 +1,89 @@
+"""What this machine has of what the device needs, and what to do about the rest."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from dataclasses import dataclass
+
+from skyreid.contract.errors import PlatformError
+from skyreid.edge.platform import PACKAGES, explain_missing, probe
+
+_OPTIONAL_ELEMENTS = ("matroskademux", "uridecodebin3", "openh264dec")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    name: str
+    good: bool
+    detail: str
+    needed: bool = True
+    """Without it nothing runs."""
+
+
+def examine(broker_url: str | None = None) -> list[Finding]:
+    """Look at GStreamer, the libraries and, where one is named, the broker."""
+    findings = [*_gstreamer()]
+    for module, package in (
+        ("cv2", "opencv-python"),
+        ("onnxruntime", "onnxruntime"),
+        ("paho.mqtt", "paho-mqtt"),
+    ):
+        findings.append(_library(module, package))
+    if broker_url is not None:
+        findings.append(_broker(broker_url))
+    return findings
+
+
+def _gstreamer() -> list[Finding]:
+    try:
+        platform = probe()
+    except PlatformError as error:
+        return [Finding("gstreamer", False, str(error))]
+    words = ".".join(str(part) for part in platform.gst_version)
+    if platform.l4t:
+        words += f", Jetson Linux {platform.l4t}"
+    findings = [Finding("gstreamer", platform.gst_version >= (1, 20, 0), words)]
+    needed = [name for name in PACKAGES if name not in _OPTIONAL_ELEMENTS]
+    if not platform.decoders:
+        missing = platform.missing(needed)
+    else:
+        missing = [m for m in platform.missing(needed) if m != "avdec_h264"]
+    findings.append(
+        Finding(
+            "elements",
+            not missing,
+            explain_missing(missing) if missing else f"all {len(needed)} that are needed",
+        )
+    )
+    findings.append(
+        Finding("decoders", bool(platform.decoders), ", ".join(platform.decoders) or "none")
+    )
+    return findings
+
+
+def _library(module: str, package: str) -> Finding:
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        return Finding(package, False, f"{error}: pip install 'skyreid[edge]'")
+    version = getattr(found, "__version__", None)
+    if version is None:
+        from importlib.metadata import version as installed
+
+        version = installed(package)
+    return Finding(package, True, str(version))
+
+
+def _broker(url: str) -> Finding:
+    from skyreid.edge.config import broker_address
+
+    host, port, _ = broker_address(url)
+    try:
+        with socket.create_connection((host, port), timeout=3):
+            return Finding("broker", True, f"{host}:{port} answers", needed=False)
+    except OSError as error:
+        detail = f"{host}:{port}: {error}; the device would spool until it answers"
+        return Finding("broker", False, detail, needed=False)

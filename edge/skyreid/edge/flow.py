@@ -1,0 +1,445 @@
+"""Every thread, every queue and every drop counter of the device.
+
+::
+
+    file:  decoder ─(4 frames, waits)─► main thread: look ─┐
+    live:  decoder ─► reader thread ─(1, newest wins)─► main thread: look ─┤
+                                                  inbox (256 frames' worth, waits) ─► sender thread:
+                                            spool ─► outbox ─► paho's thread
+           paho's thread ─(events, unbounded but few)─► inbox
+
+The main thread detects, tracks and embeds. The sender thread owns spool and outbox: it writes what
+came in as one group, then sends. Nothing that was said is ever dropped in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from skyreid.contract.errors import MessageError, SkyreidError
+from skyreid.contract.sighting import Clock, ModelRef, Range
+from skyreid.edge.frame import Frame
+from skyreid.edge.outbox import Outbox
+from skyreid.edge.pictures import read_request
+from skyreid.edge.publisher import Down, Event, PictureWanted, Received, Taken, Up
+from skyreid.edge.sighter import Said
+from skyreid.edge.spool import Picture, Row, Spool
+
+log = logging.getLogger(__name__)
+
+GROUP_S = 0.15
+"""Sightings wait this long for others, to share one fsync and one message ..."""
+GROUP_MAX = 32
+"""... or until there are this many."""
+_TICK_S = 0.1
+_WAITING_MAX = 256
+
+
+class Source(Protocol):
+    """See ``source.GstSource``."""
+
+    skipped: int
+
+    def frames(self, stop: threading.Event) -> Generator[Frame, None, None]:
+        """Frames in order; the taker releases each."""
+        ...
+
+
+class Looker(Protocol):
+    """See ``sighter.Sighter``."""
+
+    def look(self, frame: Frame) -> Said:
+        """Take in one frame."""
+        ...
+
+    def finish(self) -> Said:
+        """The video is over."""
+        ...
+
+
+class Stop:
+    """How the run is asked to end; set from a signal handler or another thread."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Event()
+        self.hurry = threading.Event()
+
+    def ask(self) -> None:
+        """End in good order; asked twice, do not wait for receipts."""
+        if self.asked.is_set():
+            self.hurry.set()
+        self.asked.set()
+
+
+class Drops:
+    """What was left out, by reason. Any thread."""
+
+    def __init__(self) -> None:
+        self._lock, self._counts = threading.Lock(), Counter[str]()
+
+    def add(self, reason: str, count: int = 1) -> None:
+        """Count something that was left out."""
+        with self._lock:
+            self._counts[reason] += count
+
+    def all(self) -> dict[str, int]:
+        """Counts by reason, reasons that happened only."""
+        with self._lock:
+            return {reason: count for reason, count in sorted(self._counts.items()) if count}
+
+
+@dataclass(frozen=True)
+class FlowOptions:
+    """How the run goes."""
+
+    live: bool = False
+    """Newest frame wins; else every frame is looked at."""
+    fps_max: float = 0.0
+    """Frames per second of capture time that are looked at; 0 = all."""
+    real_pace: bool = False
+    """A file at the speed at which it was filmed."""
+    drain_timeout_s: float = 30.0
+    stop_timeout_s: float = 5.0
+    health_period_s: float = 30.0
+    pictures_wanted: bool = False
+    """Pictures are sent without being asked for."""
+    pictures_allowed: bool = False
+    progress: bool = False
+    """Say on stderr how far a file is."""
+
+
+@dataclass
+class Outcome:
+    """How the run went, also while it goes."""
+
+    frames: int = 0
+    looked: int = 0
+    sightings: int = 0
+    people: int = 0
+    seconds: float = 0.0
+    remaining: int = 0
+    """Sightings without a receipt at the end; the next run delivers them."""
+    clock: Clock | None = None
+    clock_error_ms: int = 0
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """Nothing more will be said."""
+
+    wait_s: float
+
+
+class Flow:
+    """Runs one device from the first frame to the last receipt."""
+
+    def __init__(
+        self,
+        source: Source,
+        looker: Looker,
+        spool: Spool,
+        outbox: Outbox,
+        model: ModelRef,
+        options: FlowOptions,
+        *,
+        send_health: Callable[[Mapping[str, object]], None] = lambda report: None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            source: where frames come from.
+            looker: what makes sightings of them.
+            spool: where sightings are kept until their receipt.
+            outbox: what sends them.
+            model: what made their embeddings.
+            options: how the run goes.
+            send_health: takes a report every so often, while connected.
+        """
+        self._source, self._looker = source, looker
+        self._spool, self._outbox, self._model = spool, outbox, model
+        self._options, self._send_health = options, send_health
+        self._inbox: queue.SimpleQueue[Said | Event | _Ended] = queue.SimpleQueue()
+        self._room = threading.BoundedSemaphore(_WAITING_MAX)
+        self._stop = Stop()
+        self._failure: BaseException | None = None
+        self.drops = Drops()
+        self.outcome = Outcome()
+
+    def notify(self, event: Event) -> None:
+        """Take an event of the connection; any thread, never blocks."""
+        self._inbox.put(event)
+
+    def run(self, stop: Stop) -> Outcome:
+        """Run until the file ends or a stop is asked for, and deliver what can be delivered.
+
+        Raises:
+            SkyreidError: the source cannot be read or the spool cannot be written; what was seen
+                before is spooled, and sent as far as possible.
+        """
+        self._stop = stop
+        began = time.monotonic()
+        sender = threading.Thread(target=self._guarded_send, name="sender")
+        sender.start()
+        broken: BaseException | None = None
+        try:
+            self._look_at_all(began)
+        except BaseException as error:
+            broken = error
+        try:
+            if self._failure is None:
+                self._say(self._looker.finish())
+        finally:
+            asked = stop.asked.is_set() or broken is not None
+            wait_s = self._options.stop_timeout_s if asked else self._options.drain_timeout_s
+            self._inbox.put(_Ended(wait_s))
+            sender.join()
+            self.outcome.seconds = time.monotonic() - began
+        if self._failure is not None:
+            raise self._failure
+        if broken is not None:
+            raise broken
+        return self.outcome
+
+    # --- main thread: frames to sightings ---------------------------------------------------------
+
+    def _look_at_all(self, began: float) -> None:
+        options, outcome, stop = self._options, self.outcome, self._stop.asked
+        frames = self._newest_frames() if options.live else self._source.frames(stop)
+        first_ns = due_ns = 0
+        told_at = began
+        try:
+            for frame in frames:
+                try:
+                    outcome.frames = frame.number
+                    outcome.clock, outcome.clock_error_ms = frame.clock, frame.clock_error_ms
+                    first_ns = first_ns or frame.captured_at_ns
+                    if options.fps_max and frame.captured_at_ns < due_ns:
+                        self.drops.add("fps_max")
+                        continue
+                    if options.fps_max:
+                        period_ns = int(1e9 / options.fps_max)
+                        due_ns = max(due_ns + period_ns, frame.captured_at_ns + period_ns // 2)
+                    if options.real_pace and not options.live:
+                        ahead_s = (frame.captured_at_ns - first_ns) / 1e9
+                        stop.wait(max(began + ahead_s - time.monotonic(), 0.0))
+                    said = self._looker.look(frame)
+                finally:
+                    frame.release()
+                outcome.looked += 1
+                outcome.people = said.people
+                self._say(said)
+                if options.progress:
+                    told_at = self._tell(began, told_at)
+        finally:
+            frames.close()
+
+    def _say(self, said: Said) -> None:
+        """Hand over to the sender; waits while it is too far behind."""
+        while not self._room.acquire(timeout=0.5):
+            if self._failure is not None:
+                raise self._failure
+        self.outcome.sightings += len(said.rows)
+        self._inbox.put(said)
+
+    def _newest_frames(self) -> Generator[Frame, None, None]:
+        """Frames of a live source: whoever comes late finds the newest, the others are counted."""
+        slot = _Slot()
+        reader = threading.Thread(target=self._read, args=(slot,), name="reader")
+        reader.start()
+        try:
+            while (frame := slot.take()) is not None:
+                yield frame
+        finally:
+            slot.close()
+            self._stop.asked.set()
+            reader.join()
+            slot.empty()
+            self.drops.add("frame_overtaken", self._source.skipped)
+
+    def _read(self, slot: _Slot) -> None:
+        try:
+            for frame in self._source.frames(self._stop.asked):
+                if slot.put(frame):
+                    self.drops.add("frame_overtaken")
+        except BaseException as error:  # raised again where the frames are taken
+            slot.close(error)
+        slot.close()
+
+    def _tell(self, began: float, told_at: float) -> float:
+        """Progress, at most once a second; on a pipe one line in ten seconds."""
+        now = time.monotonic()
+        terminal = sys.stderr.isatty()
+        if now - told_at < (1.0 if terminal else 10.0):
+            return told_at
+        o = self.outcome
+        line = (
+            f"frames={o.frames} fps={o.looked / (now - began):.1f} people={o.people} "
+            f"sightings={o.sightings}"
+        )
+        if terminal:
+            sys.stderr.write(f"\r{line:<78}")
+            sys.stderr.flush()
+        else:
+            log.info("progress %s", line)
+        return now
+
+    # --- sender thread: sightings to the broker ---------------------------------------------------
+
+    def _send(self) -> None:
+        health_at = time.monotonic() + min(1.0, self._options.health_period_s)
+        deadline: float | None = None
+        while True:
+            rows: list[Row] = []
+            pictures: list[tuple[Picture, bool]] = []
+            settled: list[tuple[str, Range]] = []
+            for item in self._gather():
+                if isinstance(item, Said):
+                    self._room.release()
+                    rows.extend(item.rows)
+                    pictures.extend((p, self._options.pictures_wanted) for p in item.pictures)
+                    self._outbox.watermark_ns = item.watermark_ns
+                elif isinstance(item, _Ended):
+                    deadline = time.monotonic() + item.wait_s
+                elif isinstance(item, Received):
+                    self._outbox.receipt(item.receipt)
+                    settled.extend((item.receipt.boot, span) for span in item.receipt.ranges)
+                else:
+                    self._handle(item)
+            if rows or settled or pictures:
+                dropped = self._spool.append(rows, self._model, pictures, settled)
+                for reason, count in dropped.items():
+                    self.drops.add(reason, count)
+                    log.warning("dropped reason=%s count=%d", reason, count)
+            self._outbox.pump()
+            now = time.monotonic()
+            if now >= health_at and self._outbox.connected:
+                health_at = now + self._options.health_period_s
+                self._send_health(self.report())
+            if deadline is not None:
+                done = self._outbox.idle
+                if done or now >= deadline or self._stop.hurry.is_set():
+                    self.outcome.remaining = self._spool.count()
+                    return
+
+    def _gather(self) -> list[Said | Event | _Ended]:
+        """Wait for something; then for what else comes within the time of a group."""
+        try:
+            items = [self._inbox.get(timeout=_TICK_S)]
+        except queue.Empty:
+            return []
+        until = time.monotonic() + GROUP_S
+        waiting = 0
+        while True:
+            last = items[-1]
+            waiting += len(last.rows) if isinstance(last, Said) else 0
+            # Without a sighting to group there is no reason to hold anything back.
+            left = until - time.monotonic() if 0 < waiting < GROUP_MAX else 0.0
+            try:
+                items.append(
+                    self._inbox.get(timeout=left) if left > 0 else self._inbox.get_nowait()
+                )
+            except queue.Empty:
+                return items
+            if len(items) >= _WAITING_MAX:
+                return items
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Up):
+            self._outbox.up()
+        elif isinstance(event, Down):
+            self._outbox.down()
+        elif isinstance(event, Taken):
+            self._outbox.acknowledged(event.message)
+        elif isinstance(event, PictureWanted):
+            if not self._options.pictures_allowed:
+                self.drops.add("picture_refused")
+                log.warning("picture refused: the site's policy is never")
+                return
+            try:
+                request = read_request(event.payload)
+            except MessageError as error:
+                self.drops.add("picture_request_bad")
+                log.warning("picture request ignored reason=%s", error)
+                return
+            if not self._spool.want_picture(*request):
+                log.info("picture not kept boot=%s camera=%s track=%d", *request)
+
+    def report(self) -> dict[str, object]:
+        """What ``health`` says: rates, drops, spool, clock."""
+        o, stats = self.outcome, self._spool.stats()
+        return {
+            "frames": o.frames,
+            "people": o.people,
+            "sightings": o.sightings,
+            "dropped": self.drops.all(),
+            "spool": {
+                "sightings": stats.sightings,
+                "bytes": stats.bytes,
+                "oldest_age_s": round(stats.oldest_age_s, 1),
+            },
+            "clock": None if o.clock is None else o.clock.name.lower(),
+            "clock_error_ms": o.clock_error_ms,
+        }
+
+    def _guarded_send(self) -> None:
+        """What the sender raises ends the run and is raised by ``run``."""
+        try:
+            self._send()
+        except BaseException as error:
+            if not isinstance(error, SkyreidError):
+                log.exception("the sender died")
+            self._failure = error
+            self._stop.asked.set()
+
+
+class _Slot:
+    """One frame between two threads: the newest wins."""
+
+    def __init__(self) -> None:
+        self._change = threading.Condition()
+        self._frame: Frame | None = None
+        self._closed = False
+        self._error: BaseException | None = None
+
+    def put(self, frame: Frame) -> bool:
+        """True when a frame that nobody took was replaced."""
+        with self._change:
+            if self._closed:
+                old: Frame | None = frame
+            else:
+                old, self._frame = self._frame, frame
+            self._change.notify()
+        if old is not None:
+            old.release()
+        return old is not None
+
+    def take(self) -> Frame | None:
+        """Wait for a frame; None when there will be none; raises what the reader raised."""
+        with self._change:
+            self._change.wait_for(lambda: self._frame is not None or self._closed)
+            frame, self._frame = self._frame, None
+            if frame is None and self._error is not None:
+                raise self._error
+            return frame
+
+    def close(self, error: BaseException | None = None) -> None:
+        """No further frame. One that waits can still be taken."""
+        with self._change:
+            self._closed = True
+            self._error = self._error or error
+            self._change.notify()
+
+    def empty(self) -> None:
+        """Give back a frame that nobody will take."""
+        with self._change:
+            frame, self._frame = self._frame, None
+        if frame is not None:
+            frame.release()

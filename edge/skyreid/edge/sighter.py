@@ -1,0 +1,237 @@
+"""Frames in, sightings out: detector, tracker and collector of one camera in a row. No threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.contract.errors import InputError
+from skyreid.contract.recording import Recorder
+from skyreid.contract.sighting import (
+    Lane,
+    ModelRef,
+    Sighting,
+    SightingBatch,
+    View,
+    encode_sighting,
+)
+from skyreid.edge.frame import Frame
+from skyreid.edge.spool import Picture, Row
+
+if TYPE_CHECKING:
+    from skyreid.edge.detections import Detections
+    from skyreid.edge.tracker import Track
+    from skyreid.edge.tracklet import Statement
+
+
+class Detector(Protocol):
+    """See ``detector.Detector``."""
+
+    def detect(self, frame: Frame) -> Detections:
+        """People of a frame."""
+        ...
+
+
+class Tracker(Protocol):
+    """See ``tracker.Tracker``."""
+
+    def update(self, detections: Detections, time_s: float) -> list[Track]:
+        """Take in one frame; returns every track that is alive."""
+        ...
+
+
+class Collector(Protocol):
+    """See ``tracklet.Collector``."""
+
+    @property
+    def watermark_ns(self) -> int:
+        """No later statement is older than this."""
+        ...
+
+    def update(self, frame: Frame, tracks: Sequence[Track]) -> list[Statement]:
+        """Take in one frame's tracks."""
+        ...
+
+    def finish(self) -> list[Statement]:
+        """The last word about everybody."""
+        ...
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What all sightings of a run have in common."""
+
+    site: str
+    device: str
+    boot: str
+    camera: str
+    view: View
+    model: ModelRef
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one frame gave rise to."""
+
+    rows: tuple[Row, ...]
+    pictures: tuple[Picture, ...]
+    watermark_ns: int
+    """No sighting of a later frame is older than this."""
+    people: int = 0
+    """Confirmed tracks that were detected in this frame."""
+
+
+class Sighter:
+    """Makes the sightings of one camera, numbers them, and records what it saw."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        detector: Detector,
+        follow: Callable[[], tuple[Tracker, Collector]],
+        *,
+        recorder: Recorder | None = None,
+        encode_picture: Callable[[NDArray[np.uint8]], bytes] | None = None,
+        frame_size: tuple[int, int] | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            identity: what all sightings have in common.
+            detector: finds people.
+            follow: makes a tracker and a collector; called again when the frames' size changes.
+            recorder: takes everything before it is sent.
+            encode_picture: RGB picture to JPEG; None = no picture leaves the device.
+            frame_size: width and height that the camera's poses are for.
+        """
+        self._identity, self._detector, self._follow = identity, detector, follow
+        self._recorder, self._encode_picture = recorder, encode_picture
+        self._frame_size = frame_size
+        self._tracker, self._collector = follow()
+        self._size: tuple[int, int] | None = None
+        self._first_ns: int | None = None
+        self._offset = self._highest = 0
+        self._watermark_ns = 1
+        self._shown: dict[int, NDArray[np.uint8]] = {}
+        self.seq = 0
+        """Sightings so far; also the last one's number."""
+
+    def look(self, frame: Frame) -> Said:
+        """Take in one frame. The frame is not needed afterwards.
+
+        Raises:
+            InputError: the frame is not of the size that the camera's poses are for.
+        """
+        before = self._resize(frame)
+        if self._first_ns is None:
+            self._first_ns = frame.captured_at_ns
+        detections = self._detector.detect(frame)
+        time_s = (frame.captured_at_ns - self._first_ns) / 1e9
+        tracks = self._tracker.update(detections, time_s)
+        self._highest = max([self._highest, *(t.number for t in tracks)])
+        seen = [t for t in tracks if t.confirmed and t.detected]
+        if self._recorder is not None:
+            self._recorder.detections(frame.number, detections.boxes, detections.scores)
+            self._recorder.tracks(
+                frame.number,
+                ((t.number + self._offset, [float(v) for v in t.box_xyxy], t.score) for t in seen),
+            )
+        statements = self._collector.update(frame, tracks)
+        said = self._say(statements, max(self._collector.watermark_ns, 1), len(seen))
+        return Said(
+            before.rows + said.rows,
+            before.pictures + said.pictures,
+            said.watermark_ns,
+            said.people,
+        )
+
+    def finish(self) -> Said:
+        """The video is over: the last word about everybody."""
+        return self._say(self._collector.finish(), self._collector.watermark_ns, 0)
+
+    def _resize(self, frame: Frame) -> Said:
+        """Another size is another picture: nobody can be followed from one into the other."""
+        size = frame.width, frame.height
+        if size == self._size:
+            return Said((), (), self._watermark_ns)
+        if self._frame_size is not None and size != self._frame_size:
+            raise InputError(
+                f"camera {self._identity.camera}: frames are {size[0]}x{size[1]}, its poses in the "
+                f"site file are for {self._frame_size[0]}x{self._frame_size[1]}"
+            )
+        first, self._size = self._size is None, size
+        if first:
+            return Said((), (), self._watermark_ns)
+        said = self.finish()
+        self._offset += self._highest
+        self._highest = 0
+        self._tracker, self._collector = self._follow()
+        return said
+
+    def _say(self, statements: Sequence[Statement], watermark_ns: int, people: int) -> Said:
+        rows: list[Row] = []
+        pictures: list[Picture] = []
+        for statement in statements:
+            self.seq += 1
+            sighting = self._sighting(statement)
+            if self._recorder is not None:
+                self._recorder.sighting(self._batch(sighting))
+            rows.append(Row(self.seq, self._watermark_ns, encode_sighting(sighting)))
+            pictures.extend(self._picture(statement, sighting))
+        self._watermark_ns = max(watermark_ns, self._watermark_ns)
+        return Said(tuple(rows), tuple(pictures), self._watermark_ns, people)
+
+    def _sighting(self, s: Statement) -> Sighting:
+        return Sighting(
+            seq=self.seq,
+            camera=self._identity.camera,
+            view=self._identity.view,
+            track=s.track + self._offset,
+            revision=s.revision,
+            kind=s.kind,
+            first_seen_ns=s.first_seen_ns,
+            captured_at_ns=s.captured_at_ns,
+            clock=s.clock,
+            clock_error_ms=s.clock_error_ms,
+            box=s.box,
+            quality=s.quality,
+            crops=s.crops,
+            embedding=s.embedding,
+            spread=s.spread,
+            ground=s.ground,
+        )
+
+    def _batch(self, sighting: Sighting) -> SightingBatch:
+        who = self._identity
+        return SightingBatch(
+            site=who.site,
+            device=who.device,
+            boot=who.boot,
+            lane=Lane.LIVE,
+            sent_at_ns=0,
+            model=who.model,
+            sightings=(sighting,),
+        )
+
+    def _picture(self, statement: Statement, sighting: Sighting) -> list[Picture]:
+        """The tracklet's best picture, where it is another one than last time."""
+        picture = statement.picture
+        if self._encode_picture is None or picture is None:
+            return []
+        if self._shown.get(sighting.track) is picture:
+            return []
+        self._shown[sighting.track] = picture
+        return [
+            Picture(
+                self._identity.boot,
+                sighting.camera,
+                sighting.track,
+                sighting.seq,
+                sighting.captured_at_ns,
+                self._encode_picture(picture),
+            )
+        ]
