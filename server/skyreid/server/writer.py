@@ -70,7 +70,8 @@ class Writer:
         self._outbox: Outbox | None = None
         self._stopping = threading.Event()
         self._decisions = journal.decision_count()
-        self._waiting: list[int] = []  # capture times of sightings not decided yet
+        self._waiting: list[int] = []  # capture times of sightings beyond the horizon
+        self._settled = True  # nothing was fed since the last round without a horizon
         self._round_at_s = 0.0
         self._failing = False
         self.devices = devices
@@ -86,6 +87,11 @@ class Writer:
         return len(self._waiting)
 
     @property
+    def settled(self) -> bool:
+        """Nobody speaks, and everything that was said is stored and decided."""
+        return self._settled and len(self._queue) == 0
+
+    @property
     def storing(self) -> bool:
         """False while the disk refuses."""
         return not self._failing
@@ -95,6 +101,7 @@ class Writer:
         for item in stored:
             self._matcher.add(item.device, item.boot, item.model_key, item.sighting)
             self._waiting.append(item.sighting.captured_at_ns)
+            self._settled = False
 
     def run(self, broker: Broker, outbox: Outbox) -> None:
         """Work until ``stop``. An error in here is a defect and ends the server."""
@@ -184,15 +191,16 @@ class Writer:
 
     def _match(self, now_s: float) -> None:
         """One round: decide what everybody has spoken for, write it down, then tell."""
-        if not self._waiting or now_s - self._round_at_s < self._period_s:
+        if self._settled or now_s - self._round_at_s < self._period_s:
             return
-        horizon_ns = self.devices.horizon_ns(now_s)
         self._round_at_s = now_s
-        if horizon_ns is not None and horizon_ns < min(self._waiting):
-            return
+        horizon_ns = self.devices.horizon_ns(now_s)
+        if horizon_ns is not None and horizon_ns < min(self._waiting, default=horizon_ns):
+            return  # nothing that waits has come within it
         state = self._matcher.state
         with self._metrics.match_seconds.time():
             decisions = self._matcher.advance(horizon_ns)
+        self._settled = horizon_ns is None
         self._waiting = [] if horizon_ns is None else [t for t in self._waiting if t > horizon_ns]
         if not decisions:
             return
@@ -260,6 +268,7 @@ class Writer:
             "sightings": self.stored,
             "queued": len(self._queue),
             "undecided": self.undecided,
+            "settled": self.settled,
             "identities": len(self.state.identities),
             "devices_online": self.devices.online(),
         }
