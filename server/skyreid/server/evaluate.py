@@ -248,12 +248,12 @@ def as_table(report: Report) -> str:
     lines = [
         "Against the truth of the clip",
         "",
-        f"  {'one person in both views':<27}precision {_percent(cross.precision)}"
+        f"  {'one person in both views':<29}precision {_percent(cross.precision)}"
         f"   recall {_percent(cross.recall)}"
         f"   ({cross.right} of {cross.pairs} pairs right, {cross.possible} possible)",
-        f"  {'all cameras, at the end':<27}IDF1 {_percent(report.final.idf1)}"
+        f"  {'all cameras, at the end':<29}IDF1 {_percent(report.final.idf1)}"
         f"   HOTA {_percent(report.final.hota)}   AssA {_percent(report.final.assa)}",
-        f"  {'all cameras, as it happened':<27}IDF1 {_percent(report.live.idf1)}"
+        f"  {'all cameras, as it happened':<29}IDF1 {_percent(report.live.idf1)}"
         f"   HOTA {_percent(report.live.hota)}   AssA {_percent(report.live.assa)}",
         "",
         "  detector  recall  precision",

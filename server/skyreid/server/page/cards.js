@@ -1,0 +1,72 @@
+// The cards: people seen from both views first, then the others, smaller. A card keeps its element
+// for as long as its identity lives, so that focus, open details and pictures stay.
+
+import { cardContent } from "/page/card.js";
+import { h } from "/page/dom.js";
+import { emptyState } from "/page/empty.js";
+import { FILTERS } from "/page/filters.js";
+import { lookOf } from "/page/palette.js";
+import { keepImages } from "/page/picture.js";
+import { isCross, isTentative, sorted, store } from "/page/store.js";
+
+const place = document.getElementById("cards");
+const both = group("Seen from both views", "wide");
+const one = group("Seen from one view so far", "narrow");
+const elements = new Map(); // id -> { card, shown }
+
+export function drawCards() {
+  const { keep } = FILTERS.find((f) => f.name === store.filter);
+  const people = sorted().filter(keep);
+  if (!people.length) {
+    elements.clear();
+    place.replaceChildren(emptyState());
+    return;
+  }
+  const kept = new Set(people.map((i) => i.id));
+  for (const id of elements.keys()) if (!kept.has(id)) elements.delete(id);
+  fill(both, people.filter(isCross));
+  fill(one, people.filter((i) => !isCross(i)));
+  const groups = [both, one].filter((g) => g.list.children.length);
+  const wanted = groups.map((g) => g.section);
+  if (wanted.length !== place.children.length || wanted.some((s, i) => place.children[i] !== s)) {
+    place.replaceChildren(...wanted);
+  }
+}
+
+function group(title, form) {
+  const count = h("span", { class: "count" });
+  const list = h("div", { class: `list ${form}` });
+  const section = h("section", { class: "group", "aria-label": title }, h("h2", {}, title, " ", count), list);
+  return { section, list, count };
+}
+
+function fill({ list, count }, people) {
+  count.textContent = people.length;
+  const cards = people.map(cardOf);
+  for (const old of [...list.children]) if (!cards.includes(old)) old.remove();
+  cards.forEach((card, index) => {
+    if (list.children[index] !== card) list.insertBefore(card, list.children[index] ?? null);
+  });
+}
+
+function cardOf(identity) {
+  const shown = JSON.stringify(identity);
+  let entry = elements.get(identity.id);
+  if (!entry) {
+    const card = h("article", { class: "card", tabindex: 0, "data-identity": identity.id, "aria-label": `Identity ${identity.id}` });
+    card.style.setProperty("--mark", lookOf(identity.id).colour);
+    entry = { card, shown: null };
+    elements.set(identity.id, entry);
+  }
+  if (entry.shown !== shown) {
+    const fresh = h("div", {}, cardContent(identity));
+    keepImages(entry.card, fresh);
+    const open = entry.card.querySelector("details")?.open;
+    entry.card.replaceChildren(...fresh.childNodes);
+    const details = entry.card.querySelector("details");
+    if (details && open) details.open = true;
+    entry.shown = shown;
+  }
+  entry.card.classList.toggle("tentative", isTentative(identity));
+  return entry.card;
+}

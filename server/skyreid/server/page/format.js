@@ -1,0 +1,59 @@
+// Numbers and times as a person says them.
+
+let zone = "UTC";
+
+/** Show times in this IANA zone from now on; an unknown one is left alone. */
+export function useZone(name) {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: name });
+    zone = name;
+  } catch {
+    zone = "UTC";
+  }
+}
+
+export const zoneName = () => zone;
+
+/** Wall clock of a moment given in nanoseconds since 1970: `03:12:05`. */
+export const clock = (ns) =>
+  new Date(ns / 1e6).toLocaleTimeString("en-GB", { timeZone: zone, hour12: false });
+
+export function span(firstNs, lastNs) {
+  const first = clock(firstNs);
+  const last = clock(lastNs);
+  return first === last ? first : `${first} – ${last}`;
+}
+
+/** Seconds as `8 s`, `2 min 5 s`, `3 h 10 min`. */
+export function duration(seconds) {
+  if (seconds < 10) return `${Number(seconds.toFixed(1))} s`;
+  if (seconds < 90) return `${Math.round(seconds)} s`;
+  if (seconds < 5400) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+}
+
+export const metres = (m) => `${m < 9.95 ? m.toFixed(1) : Math.round(m)} m`;
+
+export const signed = (x) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(1)}`;
+
+/** A probability as percent; never 100 % or 0 %, because the matcher is never that sure. */
+export function percent(p) {
+  if (p >= 0.995) return p >= 0.9995 ? "> 99.9 %" : `${(100 * p).toFixed(1)} %`;
+  if (p < 0.01) return "< 1 %";
+  return `${Math.round(100 * p)} %`;
+}
+
+/** How sure, in words. */
+export function sureness(p) {
+  if (p >= 0.99) return "as good as certain";
+  if (p >= 0.95) return "very likely one person";
+  if (p >= 0.85) return "likely one person";
+  if (p >= 0.6) return "more likely one person than two";
+  return "could be one person";
+}
+
+/** Ground position: `3.2 m east, 1.0 m south` of the site's origin. */
+export function position({ east_m, north_m }) {
+  const east = `${metres(Math.abs(east_m))} ${east_m < 0 ? "west" : "east"}`;
+  return `${east}, ${metres(Math.abs(north_m))} ${north_m < 0 ? "south" : "north"}`;
+}

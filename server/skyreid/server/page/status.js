@@ -1,0 +1,67 @@
+// The bar at the top: which site, are we live, who is online, how much arrives, what may be shown.
+
+import { h, viewSign } from "/page/dom.js";
+import { clock, duration, zoneName } from "/page/format.js";
+import { store } from "/page/store.js";
+
+const place = document.getElementById("status");
+const time = h("time", { class: "clock" });
+
+const CONNECTION = { connecting: "Connecting", live: "Live", gone: "Server gone" };
+const PICTURES = {
+  never: ["Pictures: never", "No picture of a person leaves a device (policy of the site)."],
+  on_request: ["Pictures: on request", "A device sends a picture when an operator asks (policy of the site)."],
+  always: ["Pictures: always", "Every tracklet's best picture is sent and shown (policy of the site)."],
+};
+
+export function drawStatus() {
+  const [policy, meaning] = PICTURES[store.site?.pictures] ?? ["Pictures: unknown", ""];
+  const open = place.querySelector("details")?.open;
+  place.replaceChildren(
+    h("span", { class: "brand" }, "skyreid", store.site ? h("b", {}, store.site.site) : ""),
+    h("span", { class: `connection ${store.connection}`, role: "status" }, CONNECTION[store.connection]),
+    devices(open),
+    h("span", { class: "fact", title: "Sightings stored by the server, per second" },
+      store.rate === null ? "–" : store.rate.toFixed(store.rate < 10 ? 1 : 0), " sightings/s"),
+    h("span", { class: `fact policy ${store.site?.pictures ?? ""}`, title: meaning }, policy),
+    time,
+  );
+  tick();
+}
+
+/** Set the clock; called every second. */
+export function tick() {
+  time.replaceChildren(`${clock(Date.now() * 1e6)} `, h("small", {}, zoneName()));
+}
+
+function devices(open) {
+  const list = store.devices;
+  const online = list.filter((d) => d.status === "online").length;
+  const label = list.length ? `${online} of ${list.length} devices online` : "no device yet";
+  const lamp = online === 0 ? "off" : online < list.length ? "some" : "on";
+  return h("details", { class: "devices", open },
+    h("summary", {}, h("i", { class: `lamp ${lamp}` }), label),
+    h("div", { class: "drop" },
+      list.length
+        ? h("table", {},
+            h("thead", {}, h("tr", {}, ["Device", "Camera", "State", "Last heard", "Frames/s", "Left out"]
+              .map((t) => h("th", { scope: "col" }, t)))),
+            h("tbody", {}, list.map(row)))
+        : h("p", {}, "No device has spoken to this server. Start one with ", h("code", {}, "skyreid-edge run edge.toml"), "."),
+    ),
+  );
+}
+
+function row(device) {
+  const health = device.health ?? {};
+  const heard = device.last_message_at_ns;
+  const dropped = Object.entries(health.dropped ?? {}).filter(([, n]) => n > 0);
+  return h("tr", { class: device.status },
+    h("th", { scope: "row" }, device.device),
+    h("td", {}, device.view ? viewSign(device.view) : "", " ", device.camera ?? "–"),
+    h("td", {}, device.status ?? "unknown"),
+    h("td", {}, heard ? `${duration(Math.max(0, Date.now() / 1000 - heard / 1e9))} ago` : "–"),
+    h("td", {}, typeof health.fps === "number" ? health.fps.toFixed(1) : "–"),
+    h("td", {}, dropped.map(([reason, n]) => `${reason} ${n}`).join(", ") || "–"),
+  );
+}

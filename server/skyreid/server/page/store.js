@@ -1,0 +1,55 @@
+// What the page knows. One object, changed only through `change`, which tells every panel.
+
+export const store = {
+  connection: "connecting", // connecting | live | gone
+  goneSince: null, // Date
+  retryAt: null, // Date
+  site: null, // /v1/site
+  ready: null, // /readyz
+  devices: [], // /v1/devices
+  identities: new Map(), // id -> IDENTITY
+  total: 0, // identities on the server
+  loaded: false, // the first answer is here
+  sightings: [], // newest first
+  rate: null, // sightings per second
+  events: [], // newest first
+  filter: "all", // all | cross | tentative
+  pointed: null, // id under the pointer or the focus
+};
+
+const listeners = [];
+let scheduled = false;
+let pending = new Set();
+
+/** Call `listener(changedKeys)` after changes, at most once per frame. */
+export function onChange(listener) {
+  listeners.push(listener);
+}
+
+/** Merge `patch` into the store. */
+export function change(patch) {
+  for (const [key, value] of Object.entries(patch)) {
+    store[key] = value;
+    pending.add(key);
+  }
+  if (scheduled) return;
+  scheduled = true;
+  requestAnimationFrame(() => {
+    scheduled = false;
+    const keys = pending;
+    pending = new Set();
+    for (const listener of listeners) listener(keys);
+  });
+}
+
+export const isCross = (identity) => identity.views.includes("aerial") && identity.views.includes("ground");
+export const isTentative = (identity) => identity.state === "tentative";
+
+/** Identities in the order of the page: both views first, then whoever appeared last. */
+export function sorted() {
+  return [...store.identities.values()].sort(
+    (a, b) => isCross(b) - isCross(a) || b.first_seen_ns - a.first_seen_ns || (a.id < b.id ? -1 : 1),
+  );
+}
+
+export const trackletName = (t) => `${t.device}/${t.boot}/${t.camera}/${t.track}`;

@@ -1,0 +1,298 @@
+"""A browser, and a server with canned answers for it.
+
+Drives chromedriver with plain HTTP (W3C WebDriver): no further dependency.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import shutil
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+PAGE = Path(__file__).resolve().parents[3] / "server" / "skyreid" / "server" / "page"
+START_NS = 1_700_000_000_000_000_000
+TYPES = {
+    ".html": "text/html",
+    ".js": "text/javascript",
+    ".css": "text/css",
+    ".svg": "image/svg+xml",
+}
+CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+
+
+def jpeg(view: str) -> bytes:
+    """A picture of somebody, as small as a device sends it."""
+    height, width = (48, 36) if view == "aerial" else (128, 64)
+    picture = np.full((height, width, 3), 90, np.uint8)
+    cv2.ellipse(
+        picture, (width // 2, height // 2), (width // 4, height // 3), 0, 0, 360, (40, 60, 200), -1
+    )
+    return bytes(cv2.imencode(".jpg", picture)[1])
+
+
+class FakeServer:
+    """Serves the page's files and whatever ``answers`` says; ``tell`` sends an event."""
+
+    def __init__(self) -> None:
+        self.people: dict[str, dict[str, Any]] = {}
+        self.pictures = "always"
+        self.sightings: list[dict[str, Any]] = []
+        self.devices = [
+            {
+                "device": f"dev-{camera}",
+                "camera": camera,
+                "view": view,
+                "status": "online",
+                "health": {"fps": 8.0, "dropped": {"quality": 3}},
+                "watermark_ns": START_NS,
+                "last_message_at_ns": time.time_ns(),
+            }
+            for camera, view in (("cam1", "aerial"), ("cam6", "ground"))
+        ]
+        self.cameras = [
+            {"id": "cam1", "view": "aerial", "position": {"east_m": -12.0, "north_m": 4.0}},
+            {"id": "cam6", "view": "ground", "position": {"east_m": 9.0, "north_m": -14.0}},
+        ]
+        self.ready = {
+            "ready": True,
+            "broker_connected": True,
+            "journal_writable": True,
+            "sightings": 40,
+        }
+        self.asked: list[str] = []
+        self._streams: list[queue.Queue[str | None]] = []
+        self._server: ThreadingHTTPServer | None = None
+        self.port = 0
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                owner.asked.append(self.path)
+                owner.answer(self)
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Be quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self) -> None:
+        """Go away; ``start`` comes back at the same address."""
+        if self._server is None:
+            return
+        for stream in self._streams:
+            stream.put(None)
+        self._streams.clear()
+        self._server.shutdown()
+        self._server.server_close()
+        self._server = None
+
+    def tell(self, event: str, data: dict[str, Any]) -> None:
+        for stream in self._streams:
+            stream.put(f"event: {event}\ndata: {json.dumps(data)}\n\n")
+
+    def listeners(self) -> int:
+        return len(self._streams)
+
+    def answer(self, request: BaseHTTPRequestHandler) -> None:
+        path = request.path.split("?")[0]
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            if path == "/v1/events":
+                self._stream(request)
+            elif path.startswith("/v1/pictures/"):
+                view = "aerial" if "/cam1/" in path else "ground"
+                _send(request, 200, "image/jpeg", self.picture(path, view))
+            elif path.startswith(("/v1/", "/readyz")):
+                found = self._json(path)
+                body = json.dumps({"detail": "none"} if found is None else found).encode()
+                _send(request, 404 if found is None else 200, "application/json", body)
+            else:
+                file = PAGE / ("index.html" if path == "/" else path.removeprefix("/page/"))
+                if file.is_file():
+                    _send(request, 200, TYPES[file.suffix], file.read_bytes())
+                else:
+                    _send(request, 404, "text/plain", b"no such file")
+
+    def picture(self, path: str, view: str) -> bytes:
+        return jpeg(view)
+
+    def _json(self, path: str) -> Any:
+        if path == "/v1/site":
+            site = {"site": "plaza", "pictures": self.pictures, "time_zone": "Europe/Berlin"}
+            return {**site, "cameras": self.cameras, "generated_at_ns": time.time_ns()}
+        if path == "/v1/identities":
+            return {"identities": list(self.people.values()), "total": len(self.people)}
+        if path.startswith("/v1/identities/"):
+            return self.people.get(path.rsplit("/", 1)[1])
+        if path == "/v1/sightings":
+            return {"sightings": self.sightings}
+        if path == "/v1/devices":
+            return {"devices": self.devices}
+        return self.ready if path == "/readyz" else None
+
+    def _stream(self, request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Type", "text/event-stream")
+        request.end_headers()
+        request.wfile.write(b": hello\n\n")
+        mine: queue.Queue[str | None] = queue.Queue()
+        self._streams.append(mine)
+        while (text := mine.get()) is not None:
+            request.wfile.write(text.encode())
+            request.wfile.flush()
+        request.close_connection = True
+
+
+def _send(request: BaseHTTPRequestHandler, status: int, kind: str, body: bytes) -> None:
+    request.send_response(status)
+    request.send_header("Content-Type", kind)
+    request.send_header("Content-Length", str(len(body)))
+    request.send_header("Content-Security-Policy", CSP)
+    request.end_headers()
+    request.wfile.write(body)
+
+
+class Browser:
+    """A WebDriver session, as far as these tests need one."""
+
+    def __init__(self, driver: str, width: int = 1280, height: int = 800) -> None:
+        arguments = [
+            "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+            "--disable-quic", "--no-first-run", "--disable-background-networking",
+            "--disable-component-update", "--disable-sync", "--disable-extensions",
+            f"--window-size={width},{height}",
+        ]  # fmt: skip
+        wanted = {
+            "browserName": "chrome",
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+            "goog:chromeOptions": {"args": arguments},
+        }
+        self._session = ""
+        self._driver = driver
+        made = self._call("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
+        self._session = f"/session/{made['sessionId']}"
+        self.resize(width, height)
+
+    def open(self, address: str) -> None:
+        self._call("POST", "/url", {"url": address})
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self._call("POST", "/execute/sync", {"script": script, "args": list(arguments)})
+
+    def text(self, selector: str) -> str:
+        found = self.run("return document.querySelector(arguments[0])?.innerText ?? ''", selector)
+        return " ".join(str(found).split())
+
+    def count(self, selector: str) -> int:
+        return int(self.run("return document.querySelectorAll(arguments[0]).length", selector))
+
+    def press(self, key: str) -> None:
+        script = "document.dispatchEvent(new KeyboardEvent('keydown', {key: arguments[0]}))"
+        self.run(script, key)
+
+    def log(self, kind: str) -> list[dict[str, Any]]:
+        entries: list[dict[str, Any]] = self._call("POST", "/se/log", {"type": kind})
+        return entries
+
+    def screenshot(self, path: Path) -> None:
+        import base64
+
+        path.write_bytes(base64.b64decode(self._call("GET", "/screenshot")))
+
+    def resize(self, width: int, height: int) -> None:
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics}
+        self._call("POST", "/goog/cdp/execute", command)
+
+    def quit(self) -> None:
+        self._call("DELETE", "")
+
+    def _call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        data = json.dumps(body or {}).encode() if method == "POST" else None
+        request = urllib.request.Request(self._driver + self._session + path, data, method=method)
+        request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)["value"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.read().decode()[:400]}") from error
+
+
+@pytest.fixture(scope="module")
+def driver() -> Iterator[str]:
+    """Address of a running chromedriver."""
+    if not (shutil.which("chromedriver") and shutil.which("chromium")):
+        reason = "chromium and chromedriver are not installed"
+        if os.environ.get("CI", "").lower() in ("1", "true"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    process = subprocess.Popen(
+        ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    try:
+        assert process.stdout is not None
+        said = ""
+        for line in process.stdout:
+            said += line
+            if (
+                "successfully on port" in line
+                and (port := line.rstrip(". \n").rsplit(" ", 1)[1]).isdigit()
+            ):
+                break
+        else:
+            pytest.fail(f"chromedriver did not start: {said}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait(10)
+        if process.stdout:
+            process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def opened(driver: str) -> Iterator[Browser]:
+    browser = Browser(driver)
+    try:
+        yield browser
+    finally:
+        browser.quit()
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    fake = FakeServer()
+    fake.start()
+    try:
+        yield fake
+    finally:
+        fake.stop()
+
+
+@pytest.fixture
+def browser(opened: Browser) -> Iterator[Browser]:
+    opened.resize(1280, 800)
+    opened.log("browser")
+    opened.log("performance")
+    yield opened
+    opened.open("about:blank")  # closes the event stream, so that the server can stop

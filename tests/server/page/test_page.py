@@ -1,0 +1,312 @@
+"""The page in headless Chromium, against a server with canned answers."""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+START_NS = 1_700_000_000_000_000_000
+PATIENCE_S = 30.0
+
+
+def track_key(camera: str, track: int) -> dict[str, Any]:
+    return {"device": f"dev-{camera}", "boot": "b1", "camera": camera, "track": track}
+
+
+def tracklet(camera: str, track: int, *, at_s: float = 0.0, **more: Any) -> dict[str, Any]:
+    view = "aerial" if camera == "cam1" else "ground"
+    name = f"/v1/pictures/dev-{camera}/b1/{camera}/{track}"
+    return {
+        **track_key(camera, track),
+        "view": view,
+        "first_seen_ns": START_NS + int(at_s * 1e9),
+        "last_seen_ns": START_NS + int((at_s + 8) * 1e9),
+        "revision": 2,
+        "ended": False,
+        "crops": 6,
+        "quality": 0.8,
+        "ground": {"east_m": 2.0 * track, "north_m": -1.5 * track},
+        "picture": name,
+        "picture_reason": None,
+        "match": None,
+        **more,
+    }
+
+
+def link(camera: str, track: int, **more: Any) -> dict[str, Any]:
+    return {
+        "state": "accepted",
+        "probability": 0.97,
+        "with": track_key(camera, track),
+        "evidence": [
+            {"kind": "appearance", "similarity": 0.71, "llr": 2.4},
+            {"kind": "place", "distance_m": 0.4, "llr": 3.1},
+            {"kind": "time", "gap_s": 0.0, "llr": -0.2},
+            {"kind": "prior", "llr": -2.0},
+        ],
+        **more,
+    }
+
+
+def identity(name: str, *tracklets: dict[str, Any], **more: Any) -> dict[str, Any]:
+    views = {t["view"] for t in tracklets}
+    links = [t["match"] for t in tracklets if t["match"]]
+    accepted = [m["probability"] for m in links if m["state"] == "accepted"]
+    return {
+        "id": name,
+        "state": "tentative" if len(accepted) < len(links) else "confirmed",
+        "confidence": min(accepted, default=None),
+        "first_seen_ns": min(t["first_seen_ns"] for t in tracklets),
+        "last_seen_ns": max(t["last_seen_ns"] for t in tracklets),
+        "views": [v for v in ("aerial", "ground") if v in views],
+        "tracklets": list(tracklets),
+        "aliases": [],
+        **more,
+    }
+
+
+def eventually(condition: Callable[[], Any], what: str) -> Any:
+    end = time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        if value := condition():
+            return value
+        time.sleep(0.05)
+    raise AssertionError(f"never: {what}")
+
+
+def show(browser: Any, server: Any) -> None:
+    """Open the page and wait until it has said that it is live."""
+    browser.open(server.address)
+    eventually(lambda: browser.text(".connection") == "Live", "the page says Live")
+
+
+def seen_from_both(name: str = "AB12CD34") -> dict[str, Any]:
+    return identity(name, tracklet("cam1", 3), tracklet("cam6", 5, match=link("cam1", 3)))
+
+
+def pictures(browser: Any, name: str) -> list[dict[str, Any]]:
+    script = """
+      const card = document.querySelector(`.card[data-identity="${arguments[0]}"]`);
+      return [...(card?.querySelectorAll(".picture") ?? [])].map(f => {
+        const image = f.querySelector("img");
+        const box = f.querySelector(".frame").getBoundingClientRect();
+        return {view: f.classList.contains("aerial") ? "aerial" : "ground", text: f.innerText,
+                width: image?.naturalWidth ?? 0, left: box.left, top: box.top};
+      })"""
+    found: list[dict[str, Any]] = browser.run(script, name)
+    return found
+
+
+def test_a_card_shows_both_pictures_side_by_side_and_says_why(browser: Any, server: Any):
+    server.people = {"AB12CD34": seen_from_both()}
+    show(browser, server)
+
+    eventually(lambda: all(p["width"] for p in pictures(browser, "AB12CD34")), "pictures load")
+    aerial, ground = pictures(browser, "AB12CD34")
+    assert (aerial["view"], ground["view"]) == ("aerial", "ground")
+    assert (aerial["width"], ground["width"]) == (36, 64)
+    assert aerial["top"] == ground["top"]
+    assert aerial["left"] < ground["left"]
+    card = browser.text(".card")
+    for words in (
+        "AB12 CD34",
+        "97 % very likely one person",
+        "cam1 and cam6 because",
+        "looks alike 0.71",
+        "0.4 m apart at the same moment",
+        "in both pictures at once",
+        "+2.4",
+        "−2.0",
+        "23:13:20 – 23:13:28",
+    ):
+        assert words in card, words
+    meter = "return document.querySelector('.card [role=meter]').getAttribute(arguments[0])"
+    assert browser.run(meter, "aria-valuenow") == "97"
+    assert browser.run(meter, "aria-valuetext") == "97 %, very likely one person"
+
+
+def test_an_event_adds_a_card_without_a_reload(browser: Any, server: Any):
+    show(browser, server)
+    assert "Nobody yet" in browser.text("#cards")
+    browser.run("window.sameDocument = true")
+
+    server.people["AB12CD34"] = seen_from_both()
+    event = {"type": "assigned", "identity": "AB12CD34", "at_ns": START_NS}
+    server.tell("identity", {**event, "tracks": [track_key("cam1", 3)]})
+
+    eventually(lambda: browser.count(".card") == 1, "the card appears")
+    assert "first seen in cam1" in browser.text("#feed")
+    assert browser.run("return window.sameDocument") is True
+
+
+def test_an_erased_identity_disappears(browser: Any, server: Any):
+    server.people = {"AB12CD34": seen_from_both()}
+    show(browser, server)
+    eventually(lambda: browser.count(".card") == 1, "the card appears")
+
+    server.people.clear()
+    server.tell("identity", {"type": "erased", "identity": "AB12CD34", "at_ns": START_NS})
+
+    eventually(lambda: browser.count(".card") == 0, "the card is gone")
+    assert browser.count(".person, .trail, .bar") == 0
+
+
+def test_a_merged_identity_leaves_one_card(browser: Any, server: Any):
+    founder = identity("AAAA0000", tracklet("cam1", 3))
+    server.people = {"AAAA0000": founder, "BBBB1111": identity("BBBB1111", tracklet("cam6", 5))}
+    show(browser, server)
+    eventually(lambda: browser.count(".card") == 2, "two cards")
+
+    server.people["AAAA0000"] = {**seen_from_both("AAAA0000"), "aliases": ["BBBB1111"]}
+    server.people["BBBB1111"] = {**server.people["AAAA0000"], "merged_into": "AAAA0000"}
+    event = {"type": "merged", "identity": "AAAA0000", "other": "BBBB1111", "at_ns": START_NS}
+    server.tell("identity", event)
+
+    eventually(lambda: browser.count(".card") == 1, "one card")
+    eventually(lambda: "+1 merged" in browser.text(".card"), "it names its alias")
+
+
+def test_when_the_server_goes_the_page_says_so_and_comes_back_by_itself(browser: Any, server: Any):
+    server.people = {"AB12CD34": seen_from_both()}
+    show(browser, server)
+
+    server.stop()
+
+    eventually(lambda: "The server is gone" in browser.text("#banner"), "the banner")
+    assert browser.text(".connection") == "Server gone"
+    assert browser.count(".card") == 1, "what was known stays"
+    server.people["EF56GH78"] = identity("EF56GH78", tracklet("cam6", 9))
+    server.start()
+    eventually(lambda: browser.text(".connection") == "Live", "it reconnects")
+    eventually(lambda: browser.count(".card") == 2, "it catches up")
+    assert browser.text("#banner") == ""
+
+
+def test_a_broker_that_is_away_is_told_apart_from_a_server_that_is_gone(browser: Any, server: Any):
+    server.ready = {**server.ready, "ready": False, "broker_connected": False}
+    show(browser, server)
+
+    eventually(lambda: "broker is away" in browser.text("#banner"), "the banner")
+
+
+def test_withheld_pictures_say_why(browser: Any, server: Any):
+    server.pictures = "never"
+    none = {"picture": None, "picture_reason": "policy: never"}
+    people = tracklet("cam1", 3, **none), tracklet("cam6", 5, match=link("cam1", 3), **none)
+    server.people = {"AB12CD34": identity("AB12CD34", *people)}
+    show(browser, server)
+
+    eventually(lambda: len(pictures(browser, "AB12CD34")) == 2, "the card")
+    assert all("policy: never" in p["text"] for p in pictures(browser, "AB12CD34"))
+    assert "Pictures: never" in browser.text("#status")
+    assert not [path for path in server.asked if path.startswith("/v1/pictures")]
+
+
+def test_a_person_of_one_view_is_shown_smaller_and_claims_no_match(browser: Any, server: Any):
+    server.people = {"EF56GH78": identity("EF56GH78", tracklet("cam6", 9))}
+    show(browser, server)
+
+    eventually(lambda: browser.count(".narrow .card") == 1, "the card")
+    assert browser.count(".card [role=meter]") == 0
+    assert len(pictures(browser, "EF56GH78")) == 1
+
+
+def test_filters_and_keys_choose_and_walk(browser: Any, server: Any):
+    unsure = link("cam1", 4, state="tentative", probability=0.7)
+    server.people = {
+        "AB12CD34": seen_from_both(),
+        "EF56GH78": identity("EF56GH78", tracklet("cam6", 9)),
+        "JK90MN12": identity("JK90MN12", tracklet("cam1", 4), tracklet("cam6", 7, match=unsure)),
+    }
+    show(browser, server)
+    eventually(lambda: browser.count(".card") == 3, "everyone")
+
+    browser.press("2")
+    eventually(lambda: browser.count(".card") == 2, "both views only")
+    browser.press("3")
+    eventually(lambda: browser.count(".card") == 1, "tentative only")
+    assert "not sure yet" in browser.text(".card.tentative")
+    assert "needs a better look" in browser.text(".card")
+    browser.press("1")
+    browser.press("j")
+    browser.press("j")
+    focused = "return document.activeElement.dataset.identity"
+    assert browser.run(focused) == browser.run(
+        "return document.querySelectorAll('.card')[1].dataset.identity"
+    )
+
+
+def test_a_card_and_the_plan_point_at_each_other(browser: Any, server: Any):
+    server.people = {
+        "AB12CD34": seen_from_both(),
+        "EF56GH78": identity("EF56GH78", tracklet("cam6", 9)),
+    }
+    server.sightings = [
+        {
+            **track_key("cam6", 5),
+            "captured_at_ns": START_NS + second * 10**9,
+            "ground": {"east_m": 1.0 * second, "north_m": 0.0},
+        }
+        for second in range(4)
+    ]
+    show(browser, server)
+    eventually(lambda: browser.count(".person") == 2, "two people on the plan")
+    assert browser.count(".trail[data-identity=AB12CD34]") == 1
+    assert browser.count(".camera") == 2
+    assert browser.count(".timeline .bar") == 3
+
+    browser.run("document.querySelector('.card[data-identity=AB12CD34]').focus()")
+
+    eventually(lambda: browser.count(".person.pointed") == 1, "the plan shows the card's person")
+    assert (
+        browser.run("return document.querySelector('.person.pointed').dataset.identity")
+        == "AB12CD34"
+    )
+
+
+def test_text_from_devices_is_never_markup(browser: Any, server: Any):
+    evil = "<img src=x onerror=document.title='broken-into'>"
+    server.devices[0]["device"] = evil
+    server.people = {
+        "AB12CD34": identity("AB12CD34", tracklet("cam1", 3, picture=None, picture_reason=evil))
+    }
+    show(browser, server)
+
+    eventually(lambda: "<img src=x" in browser.text(".card"), "the text is shown as text")
+    assert browser.run("return document.title") == "skyreid"
+    assert browser.count("img[src=x]") == 0
+
+
+def test_nothing_leaves_the_origin_and_the_console_stays_clean(browser: Any, server: Any):
+    server.people = {"AB12CD34": seen_from_both()}
+    show(browser, server)
+    eventually(lambda: all(p["width"] for p in pictures(browser, "AB12CD34")), "pictures load")
+
+    messages = [json.loads(entry["message"])["message"] for entry in browser.log("performance")]
+    asked = [
+        m["params"]["request"]["url"]
+        for m in messages
+        if m["method"] == "Network.requestWillBeSent"
+    ]
+    assert any(url.endswith("/page/main.js") for url in asked)
+    assert [url for url in asked if not url.startswith(server.address)] == []
+    assert browser.log("browser") == []
+
+
+@pytest.mark.parametrize("width", [390, 768, 1280])
+def test_nothing_runs_out_of_the_window(browser: Any, server: Any, width: int):
+    server.people = {
+        "AB12CD34": seen_from_both(),
+        "EF56GH78": identity("EF56GH78", tracklet("cam6", 9)),
+    }
+    browser.resize(width, 800)
+    show(browser, server)
+    eventually(lambda: browser.count(".card") == 2, "the cards")
+
+    assert browser.run("return document.documentElement.scrollWidth") <= width
+    edges = (
+        "return [...document.querySelectorAll('.card *')].map(e => e.getBoundingClientRect().right)"
+    )
+    assert max(browser.run(edges)) <= width
