@@ -16,12 +16,10 @@ from skyreid.contract.settings import effective
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code of docs/commands.md."""
-    return run_command(lambda: _main(sys.argv[1:] if arguments is None else arguments))
+    return run_command(lambda: _main(sys.argv[1:] if arguments is None else list(arguments)))
 
 
-def _main(arguments: Sequence[str]) -> int:
-    from skyreid.server import evaluate
-
+def _main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="skyreid-server", description="The central matcher: sightings in, identities out."
     )
@@ -41,7 +39,10 @@ def _main(arguments: Sequence[str]) -> int:
         command.set_defaults(run=None)
         if verb == "check":
             command.add_argument("--json", action="store_true", help="print the settings in force")
-    evaluate.add_parser(verbs)
+    if arguments[:1] not in (["run"], ["check"]):  # loads scipy and more: not for the daemon
+        from skyreid.server import evaluate
+
+        evaluate.add_parser(verbs)
     given, rest = parser.parse_known_args(arguments)
     if given.run is not None:
         if rest:

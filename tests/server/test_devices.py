@@ -1,0 +1,84 @@
+"""Up to when everybody has spoken, and who is waited for."""
+
+from skyreid.contract.sighting import View
+from skyreid.server.devices import Devices
+from skyreid.server.journal import Heard
+
+
+def devices(*known: Heard, cameras: tuple[str, ...] = ()) -> Devices:
+    return Devices(known, cameras, stall_s=5, now_s=100.0)
+
+
+def test_the_slowest_device_sets_the_horizon() -> None:
+    both = devices()
+    both.hear(Heard("a", 1, "b", 50), 101)
+    both.hear(Heard("b", 1, "b", 30), 101)
+    assert both.horizon_ns(102) == 30
+    both.hear(Heard("b", 1, "b", 20), 102)  # a repeat does not turn time back
+    assert both.horizon_ns(102) == 30
+
+
+def test_a_device_that_left_or_fell_silent_holds_nobody_up() -> None:
+    both = devices()
+    both.status("a", True, 101)
+    both.hear(Heard("a", 1, "b", 50), 101)
+    both.hear(Heard("b", 1, "b", 30), 103)
+    both.status("b", False, 104)
+    assert both.horizon_ns(104) == 50
+    assert both.horizon_ns(105.9) == 50
+    assert both.horizon_ns(106) is None
+    both.hear(Heard("a", 1, "b", 60), 107)
+    assert both.horizon_ns(107) == 60
+
+
+def test_nobody_at_all_is_nobody_to_wait_for() -> None:
+    assert devices(cameras=("cam1",)).horizon_ns(100) is None
+
+
+def test_a_camera_of_the_site_is_waited_for_a_while_after_the_first_one_spoke() -> None:
+    one = devices(cameras=("cam1", "cam6"))
+    one.hear(Heard("a", 1, "b", 50, "cam1"), 200)
+    assert one.horizon_ns(204) == 0
+    one.hear(Heard("a", 1, "b", 60, "cam1"), 205)
+    assert one.horizon_ns(205) == 60
+
+
+def test_the_wait_ends_when_every_camera_is_spoken_for() -> None:
+    two = devices(cameras=("cam1", "cam6"))
+    two.hear(Heard("a", 1, "b", 50, "cam1"), 200)
+    two.birth("c", {"camera": "cam6"}, 200)
+    two.hear(Heard("c", 1, "b", 40), 200)
+    assert two.horizon_ns(200) == 40
+
+
+def test_devices_of_earlier_days_hold_after_a_restart_until_they_stall() -> None:
+    old = devices(Heard("a", 1, "b", 50, "cam1", 1, "key"))
+    assert old.horizon_ns(104) == 50
+    assert old.horizon_ns(105) is None
+
+
+def test_a_new_boot_starts_its_watermark_anew() -> None:
+    one = devices(Heard("a", 1, "b", 50))
+    one.hear(Heard("a", 1, "c", 10), 101)
+    assert one.horizon_ns(101) == 10
+
+
+def test_a_device_is_shown_with_what_it_said() -> None:
+    one = devices()
+    one.hear(Heard("a", 7, "b", 50, "cam1", int(View.GROUND), "key"), 101)
+    one.health("a", {"fps": 9}, 101)
+    one.status("a", True, 101)
+    (got,) = [d.to_json() for d in one.by_id.values()]
+    assert got == {
+        "device": "a",
+        "camera": "cam1",
+        "view": "ground",
+        "status": "online",
+        "model_key": "key",
+        "birth": {},
+        "health": {"fps": 9},
+        "watermark_ns": 50,
+        "last_message_at_ns": 7,
+    }
+    assert one.model_keys() == {"key"}
+    assert one.online() == 1
