@@ -28,7 +28,7 @@ from skyreid.server.evaluate import Report, Run, add_parser, as_json, as_table, 
 from skyreid.server.identity import Decision, Match
 from skyreid.server.journal import Arrived, Journal
 from skyreid.server.lineage import Lineage, lineage_of
-from skyreid.server.scores import score_cross_view, score_detector
+from skyreid.server.measures import score_cross_view, score_detector
 from skyreid.server.tracklets import TrackKey
 from skyreid.server.truth import CameraTruth, match, overlaps, read_truth
 

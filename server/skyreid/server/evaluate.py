@@ -23,7 +23,7 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.recording import MotRows, RunInfo, read_mot, read_run, read_sightings
 from skyreid.server.journal import read_decisions, read_keys
 from skyreid.server.lineage import Lineage, lineage_of
-from skyreid.server.scores import (
+from skyreid.server.measures import (
     CrossView,
     DetectorScore,
     TrackedBoxes,
