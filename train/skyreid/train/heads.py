@@ -28,9 +28,13 @@ class EmbeddingHead(nn.Module):
         normed: Tensor = self.bottleneck(feature)
         return normed
 
+    def classify(self, embedding: Tensor) -> Tensor:
+        """Logits [B, classes] of what `embed` gave."""
+        return F.linear(embedding, self.weight)
+
     def forward(self, feature: Tensor) -> Tensor:
         """Logits [B, classes]."""
-        return F.linear(self.embed(feature), self.weight)
+        return self.classify(self.embed(feature))
 
     @torch.no_grad()
     def move_statistics(self, feature: Tensor) -> None:

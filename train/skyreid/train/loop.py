@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import math
 import time
@@ -20,17 +21,19 @@ from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import augment, checkpoint, models, pictures
+from skyreid.train import augment, checkpoint, models, pictures, priors
 from skyreid.train.evaluate import embedded, with_torch
 from skyreid.train.metrics import Score, score
 from skyreid.train.recipe import OptimiserSection, Recipe
 from skyreid.train.records import Record
 from skyreid.train.sampler import PkSampler
+from skyreid.train.vdt import VdtLoss
 
 log = logging.getLogger(__name__)
 
 BEST = "best.safetensors"
 LAST = "last.safetensors"
+SCORE_PRIORS = "score-priors.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,8 @@ class Outcome:
         best: the checkpoint with the highest (mAP + R1) / 2 over both cross-view directions on the
             held-out people.
         last: the checkpoint of the last step.
+        score_priors: JSON for `skyreid-export bundle --score-priors`, of `best` on the held-out
+            people.
         best_step: when `best` was taken.
         best_score: its value, a fraction.
         pictures_per_s: training pictures a second, evaluation included.
@@ -48,13 +53,14 @@ class Outcome:
 
     best: Path
     last: Path
+    score_priors: Path
     best_step: int
     best_score: float
     pictures_per_s: float
 
 
 def fit(recipe: Recipe, records: Sequence[Record], out: Path, cache: Path | None = None) -> Outcome:
-    """Train a recipe on `records` and write `best.safetensors` and `last.safetensors` to `out`.
+    """Train a recipe on `records`; writes the checkpoints and the score priors to `out`.
 
     Args:
         recipe: what to train.
@@ -88,11 +94,7 @@ def fit(recipe: Recipe, records: Sequence[Record], out: Path, cache: Path | None
         "held_out": sorted({r.person for r in held_out}),
         "pictures": len(kept),
     }
-    network = models.construct(
-        config,
-        label_smoothing=recipe.model.label_smoothing,
-        cross_view_weight=recipe.model.cross_view_weight,
-    )
+    network = models.construct(config, VdtLoss(**recipe.loss.model_dump()))
     average = Average(network, recipe.optimiser.average_decay)
     optimiser = adamw(network, recipe.optimiser)
     sampler = PkSampler(
@@ -154,7 +156,10 @@ def fit(recipe: Recipe, records: Sequence[Record], out: Path, cache: Path | None
     _save(out / LAST, config, average.network, recipe, step)
     rate_per_s = seen / (time.monotonic() - began)
     log.info("end step=%d best_step=%d %s", step, best_step, _spelled(results, {}))
-    return Outcome(out / BEST, out / LAST, best_step, best_score, rate_per_s)
+    embed = with_torch(checkpoint.build(checkpoint.load(out / BEST)))
+    measured = priors.measure(embedded(embed, held_out, held_out_images.numpy()))
+    (out / SCORE_PRIORS).write_text(json.dumps(measured, indent=2) + "\n")
+    return Outcome(out / BEST, out / LAST, out / SCORE_PRIORS, best_step, best_score, rate_per_s)
 
 
 def hold_out(records: Sequence[Record], count: int, seed: int) -> tuple[list[Record], list[Record]]:

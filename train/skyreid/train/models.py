@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyreid.contract.errors import InputError, SettingsError
-from skyreid.train.vdt import Vdt
+from skyreid.train.vdt import Vdt, VdtLoss
 from skyreid.train.vit import TrunkConfig, Vit
 
 _BASE: dict[str, Any] = dict(stem="patch", patch=16, stride=16, dim=768, depth=12, heads=12)
@@ -41,15 +41,12 @@ def variant(name: str, *, height: int, width: int, people: int) -> dict[str, Any
     return {"variant": name, "method": entry["method"], "trunk": trunk, "people": people}
 
 
-def construct(
-    config: Mapping[str, Any], *, label_smoothing: float = 0.0, cross_view_weight: float = 0.0
-) -> Method:
+def construct(config: Mapping[str, Any], loss: VdtLoss | None = None) -> Method:
     """A freshly initialised network for `variant(...)`'s configuration.
 
     Args:
         config: of `variant` or of a checkpoint.
-        label_smoothing: of the identity loss, 0 to 1.
-        cross_view_weight: of VDT's additional triplet term; the plain ViT has none.
+        loss: options of the loss, for training; the plain ViT knows label smoothing only.
 
     Raises:
         InputError: when the method is unknown.
@@ -58,12 +55,8 @@ def construct(
     people = int(config["people"])
     match config["method"]:
         case "vit":
-            return Vit(trunk, people=people, label_smoothing=label_smoothing)
+            smoothing = loss.label_smoothing if loss else 0.0
+            return Vit(trunk, people=people, label_smoothing=smoothing)
         case "vdt":
-            return Vdt(
-                trunk,
-                people=people,
-                label_smoothing=label_smoothing,
-                cross_view_weight=cross_view_weight,
-            )
+            return Vdt(trunk, people=people, loss=loss)
     raise InputError(f"unknown method {config['method']!r} in a checkpoint; known: vit, vdt")

@@ -16,14 +16,23 @@ class _Section(BaseModel):
 
 
 class ModelSection(_Section):
-    """Which network, and what its loss adds up."""
+    """Which network."""
 
     variant: str
     """A key of `skyreid.train.models.MODELS`."""
+
+
+class LossSection(_Section):
+    """What the loss adds up; the defaults are the published VDT."""
+
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of the identity target spread over the wrong people."""
     cross_view_weight: float = Field(0.0, ge=0.0)
     """Weight of VDT's triplet across views; 0 as published."""
+    sphere_scale: float = Field(0.0, ge=0.0)
+    """Radius of the sphere on which VDT's triplets are compared; 0 compares before the neck."""
+    mixed_statistics: bool = True
+    """Whether VDT's neck keeps statistics of CLS beside those of the identity feature."""
 
 
 class BatchSection(_Section):
@@ -36,7 +45,7 @@ class BatchSection(_Section):
     balance_views: bool = True
     """Half of a person's crops are aerial, half ground, where there are both."""
     group: int = Field(1, ge=1)
-    """Size of the groups of look-alikes a batch is made of; 1 draws people independently."""
+    """Size of the groups of look-alikes in half of a batch; 1 draws people independently."""
     group_after: float = Field(0.2, ge=0.0, le=1.0)
     """Share of the run after which groups begin: before, the classifier knows no look-alikes."""
 
@@ -107,6 +116,7 @@ class Recipe(_Section):
 
     model: ModelSection
     input: InputSpec
+    loss: LossSection = LossSection()
     batch: BatchSection = BatchSection()
     augment: AugmentSection = AugmentSection()
     optimiser: OptimiserSection = OptimiserSection()

@@ -1,10 +1,11 @@
 """P x K batches: P people with K pictures each, so that a batch holds positives and negatives.
 
 Hermans et al. (arXiv:1703.07737). With `balance_views` half of the K are aerial and half ground,
-so that every person brings cross-view positives. With `group` > 1 a batch is made of groups of
-people the model finds hard to tell apart, after Liao and Shao, "Graph Sampling Based Deep Metric
-Learning for Generalizable Person Re-Identification", CVPR 2022 (arXiv:2104.01546); what differs:
-neighbours are found among the classifier's rows instead of embedded pictures, which costs nothing.
+so that every person brings cross-view positives. With neighbours set, half of a batch is made of
+groups of people the model finds hard to tell apart, after Liao and Shao, "Graph Sampling Based Deep
+Metric Learning for Generalizable Person Re-Identification", CVPR 2022 (arXiv:2104.01546); what
+differs: neighbours are found among the classifier's rows instead of embedded pictures, which costs
+nothing.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ class PkSampler:
             self._decks.append([_Deck(part, self._rng) for part in parts if part.size])
 
     def set_neighbours(self, neighbours: Ints | None) -> None:
-        """From the next batch on, fill it with groups of look-alikes.
+        """From the next batch on, fill half of it with groups of look-alikes.
 
         Args:
             neighbours: int64 [C, G - 1], for each person the most similar others; None for
@@ -96,7 +97,7 @@ class PkSampler:
         while len(chosen) < self._people_per_batch:
             person = self._classes.draw(1)[0]
             chosen.setdefault(person)
-            if self._neighbours is not None:
+            if self._neighbours is not None and len(chosen) <= self._people_per_batch // 2:
                 for other in self._neighbours[person].tolist():
                     chosen.setdefault(other)
         return list(chosen)[: self._people_per_batch]

@@ -5,16 +5,21 @@ Network", CVPR 2024 (arXiv:2403.14513). Re-written from the paper and held again
 of the authors' code (LinlyAC/VDT-AGPReID, ad01007); their in-place subtraction is a concatenation
 here, which exports without a scatter. One view token serves both views: inference needs no label.
 
-What differs: `cross_view_weight` adds a second triplet term whose positive and negative both come
-from the other view, which is the question asked of the embedding in use (0 in the paper's recipe).
+What differs, and only where `VdtLoss` asks for it: a second triplet term whose positives and
+negatives both come from the other view, which is the question asked of the embedding in use;
+triplets on the unit sphere behind the neck instead of before it; a neck that keeps the statistics
+of the identity feature alone. The last two matter for random initialisation: there the view token
+and CLS share a large constant part, the mixed statistics leave it in every embedding, and all
+cosines end up above .99 (docs/LOG.md).
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from skyreid.train.heads import EmbeddingHead
 from skyreid.train.losses import (
@@ -26,6 +31,16 @@ from skyreid.train.losses import (
 from skyreid.train.vit import Trunk, TrunkConfig
 
 VIEW_LOSS_WEIGHT = 0.001  # the published VIEW_LAMBDA: view classifier and orthogonality alike
+
+
+@dataclass(frozen=True, kw_only=True)
+class VdtLoss:
+    """The options of the loss; the defaults are the published method."""
+
+    label_smoothing: float = 0.0  # of the identity term, 0 to 1
+    cross_view_weight: float = 0.0  # of the triplet across views
+    sphere_scale: float = 0.0  # > 0: triplets on the unit sphere of this radius behind the neck
+    mixed_statistics: bool = True  # the neck's running statistics see CLS as well
 
 
 class VdtTrunk(Trunk):
@@ -47,17 +62,9 @@ class VdtTrunk(Trunk):
 class Vdt(nn.Module):
     """VDT with its two heads: people on the view-free part, views on the view token."""
 
-    def __init__(
-        self,
-        config: TrunkConfig,
-        *,
-        people: int,
-        label_smoothing: float = 0.0,
-        cross_view_weight: float = 0.0,
-    ) -> None:
+    def __init__(self, config: TrunkConfig, *, people: int, loss: VdtLoss | None = None) -> None:
         super().__init__()
-        self.label_smoothing = label_smoothing
-        self.cross_view_weight = cross_view_weight
+        self.loss = loss or VdtLoss()
         self.backbone = VdtTrunk(config)
         self.heads = EmbeddingHead(config.dim, people)
         self.view_heads = EmbeddingHead(config.dim, 2)
@@ -78,16 +85,23 @@ class Vdt(nn.Module):
         tokens = self.backbone(images)
         whole, view = tokens[:, 0], tokens[:, 1]
         free = whole - view
-        logits = self.heads(free)
-        # The published code also sends `whole` through the head and drops the result; what stays
-        # is its share in the neck's running statistics, and with it in every embedding.
-        self.heads.move_statistics(whole)
+        embedding = self.heads.embed(free)
+        if self.loss.mixed_statistics:
+            # The published code also sends `whole` through the head and drops the result; what
+            # stays is its share in the neck's running statistics, and so in every embedding.
+            self.heads.move_statistics(whole)
+        compared = free
+        if self.loss.sphere_scale > 0:
+            compared = self.loss.sphere_scale * F.normalize(embedding, dim=1)
         terms = {
-            "identity": cross_entropy(logits, people, self.label_smoothing),
-            "triplet": batch_hard_triplet(free, people),
+            "identity": cross_entropy(
+                self.heads.classify(embedding), people, self.loss.label_smoothing
+            ),
+            "triplet": batch_hard_triplet(compared, people),
             "view": VIEW_LOSS_WEIGHT * cross_entropy(self.view_heads(view), views),
             "orthogonality": VIEW_LOSS_WEIGHT * orthogonality(free, view),
         }
-        if self.cross_view_weight > 0:
-            terms["cross_view"] = self.cross_view_weight * cross_view_triplet(free, people, views)
+        if self.loss.cross_view_weight > 0:
+            across = cross_view_triplet(compared, people, views)
+            terms["cross_view"] = self.loss.cross_view_weight * across
         return terms
