@@ -22,8 +22,8 @@ import numpy as np
 from tqdm import tqdm
 
 from skyreid.contract.camera import CameraPoses, write_poses
-from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import View
+from skyreid.train.synth.folder import make_new_folder
 from skyreid.train.synth.options import ClipOptions
 from skyreid.train.synth.rig import view_of
 from skyreid.train.synth.stage import Box, Shot, Stage, build_stage, camera_model, shoot
@@ -68,17 +68,6 @@ def clip(options: ClipOptions) -> None:
     write_world(options.out / "world.csv", stage)
     people = [person_as_json(person) for person in stage.people]
     (options.out / "ids.json").write_text(json.dumps(people, indent=1) + "\n")
-
-
-def make_new_folder(path: Path) -> None:
-    """Make a folder for a data set; an old set must not shine through a new one.
-
-    Raises:
-        InputError: there is a file, or a folder that is not empty.
-    """
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise InputError(f"{path} exists and is not empty: name a new folder or remove it")
-    path.mkdir(parents=True, exist_ok=True)
 
 
 def truth_row(frame: int, box: Box) -> str:

@@ -1,7 +1,7 @@
 """The colours of clothes: patterns, logos and what covers which part of the skin.
 
-Every `paint_*` returns sRGB colours float64 [rows, columns, 3] for a grid of the body and depends on
-the person only, never on the pose, so a person is painted once.
+Every `paint_*` returns sRGB colours float64 [rows, columns, 3] for a grid of the body and depends
+on the person only, never on the pose, so a person is painted once.
 """
 
 from __future__ import annotations

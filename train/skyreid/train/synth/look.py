@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from skyreid.contract.sighting import View
-from skyreid.train.synth.raster import Light, compiled
+from skyreid.train.synth.native import compiled
+from skyreid.train.synth.raster import Light
 from skyreid.train.synth.rig import view_of
 from skyreid.train.synth.shading import Bytes, Picture
 from skyreid.train.synth.surfaces import Floats
@@ -64,6 +65,13 @@ def daylight(rng: np.random.Generator) -> Light:
     sun = SUNLIGHT * rng.choice([0.25, 0.8, 1.1])
     sky = SKYLIGHT * rng.uniform(0.8, 1.2)
     return make_light(rng.uniform(20, 340), rng.uniform(28, 65), sun, sky)
+
+
+def another_hour(light: Light, rng: np.random.Generator) -> Light:
+    """The same place at another hour and in other weather."""
+    sun = np.array(light.sun) * rng.choice([0.15, 0.5, 1.0])
+    sky = np.array(light.sky) * rng.uniform(0.85, 1.2)
+    return make_light(rng.uniform(0, 360), rng.uniform(25, 70), sun, sky)
 
 
 def make_light(azimuth_deg: float, elevation_deg: float, sun: Floats, sky: Floats) -> Light:

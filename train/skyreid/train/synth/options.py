@@ -15,9 +15,9 @@ LAST_AERIAL_CAMERA = 5
 class ClipOptions:
     """A multi-camera clip.
 
-    `camera_jitter` is how far the cameras stray from the rig of this package: 0 not at all, 1 as far
-    as another site would put them. `oversample` is rendered pixels per delivered pixel along a side.
-    `crf` is x264's quality: lower is better and larger.
+    `camera_jitter` is how far the cameras stray from the rig of this package: 0 not at all, 1
+    as far as another site would put them. `oversample` is rendered pixels per delivered pixel along
+    a side. `crf` is x264's quality: lower is better and larger.
     """
 
     out: Path
@@ -68,9 +68,9 @@ class ClipOptions:
 class CropsOptions:
     """A CARGO-shaped set of crops.
 
-    `test` is the fraction of the look-alike families that goes to query and gallery. `jitter` scales
-    the change of light and white balance between two pictures of one camera; at 0 every camera keeps
-    one look, which a network learns instead of the people.
+    `test` is the fraction of the look-alike families that goes to query and gallery. `jitter`
+    scales the change of light and white balance between two pictures of one camera; at 0 every
+    camera keeps one look, which a network learns instead of the people.
     """
 
     out: Path

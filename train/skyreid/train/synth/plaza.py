@@ -153,7 +153,9 @@ def _paint_walls(rng: np.random.Generator) -> Bytes:
         column += house_width
     grain = rng.standard_normal((height, 512, 1), np.float32) * 4
     repeats = width // 512 + 1
-    return np.clip(strip + np.tile(grain, (1, repeats, 1))[:, :width], 0, 255).astype(np.uint8)
+    noisy = strip + np.tile(grain, (1, repeats, 1))[:, :width]
+    walls: Bytes = np.clip(noisy, 0, 255).astype(np.uint8)
+    return walls
 
 
 def _paint_house(rng: np.random.Generator, front: npt.NDArray[np.float32]) -> None:

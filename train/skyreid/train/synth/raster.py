@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TypeAlias
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
 from skyreid.contract.camera import CameraModel
+from skyreid.train.synth.native import compiled
 from skyreid.train.synth.surfaces import Floats, Ints
 
 Keys: TypeAlias = npt.NDArray[np.float32]
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 SUN_HEIGHT_M = 100.0  # added to depths along the sun's ray, so that all are positive
-
-
-def compiled(function: Function) -> Function:
-    """`numba.njit` with the settings of this renderer; machine code is cached beside the module."""
-    return cast(Function, numba.njit(cache=True, fastmath=True)(function))
 
 
 @dataclass(frozen=True)

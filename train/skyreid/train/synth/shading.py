@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from skyreid.contract.camera import CameraModel
+from skyreid.train.synth.native import compiled
 from skyreid.train.synth.raster import (
     SUN_HEIGHT_M,
     Buffers,
     Keys,
     Light,
     Shadow,
-    compiled,
     draw,
     empty_buffers,
+    on_screen,
 )
 from skyreid.train.synth.surfaces import Crowd, Floats, Ints
 
 Bytes = npt.NDArray[np.uint8]
 Picture = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,33 @@ class Backdrop:
     half_m: float
 
 
+@dataclass(frozen=True)
+class StillView:
+    """What a camera that does not move sees of the faces that do not move.
+
+    `texels` int32 [H, W] are the texels of the shadow map that the pixels look up, -1 for none.
+    """
+
+    buffers: Buffers
+    picture: Picture
+    texels: Ints
+    shadow: Shadow
+    first_moving_face: int
+
+
+def still_view(
+    camera: CameraModel, backdrop: Backdrop, still: Crowd, light: Light, shadow: Shadow
+) -> StillView:
+    """Draw the faces that do not move, with the shadow they cast, once for all frames."""
+    buffers = empty_buffers(camera.width_px, camera.height_px)
+    screen = on_screen(camera, still.vertices)
+    draw(buffers, screen, still.faces)
+    todo = np.ones(buffers.face.shape, np.bool_)
+    picture = np.empty((*buffers.face.shape, 3), np.float32)
+    texels = _shade(picture, buffers, camera, screen, backdrop, still, light, shadow, todo)
+    return StillView(buffers, picture, texels, shadow, len(still.faces))
+
+
 def render(
     camera: CameraModel,
     screen: Floats,
@@ -46,8 +76,7 @@ def render(
     crowd: Crowd,
     light: Light,
     shadow: Shadow,
-    base: Buffers | None = None,
-    first_face: int = 0,
+    still: StillView | None = None,
 ) -> tuple[Picture, Ints]:
     """Draw the world as a camera sees it.
 
@@ -58,21 +87,47 @@ def render(
         crowd: all meshes.
         light: sun and sky.
         shadow: cast by the crowd.
-        base: the faces before `first_face`, already drawn by the same camera.
-        first_face: see `base`.
+        still: the first meshes of the crowd as the same camera saw them before, for a fixed camera.
+            Only what has changed is shaded again.
 
     Returns:
         linear radiance float32 [H, W, 3], RGB, and the mesh index of every pixel int32 [H, W],
         -1 = backdrop.
     """
-    if base is None:
+    if still is None:
         buffers = empty_buffers(camera.width_px, camera.height_px)
+        draw(buffers, screen, crowd.faces)
+        todo = np.ones(buffers.face.shape, np.bool_)
+        picture = np.empty((*buffers.face.shape, 3), np.float32)
     else:
-        buffers = base.copy()
-    draw(buffers, screen, crowd.faces, first_face)
-    picture = np.empty((camera.height_px, camera.width_px, 3), np.float32)
+        buffers = still.buffers.copy()
+        draw(buffers, screen, crowd.faces, still.first_moving_face)
+        moved = (shadow.depth != still.shadow.depth).astype(np.uint8)
+        moved = cv2.dilate(moved, np.ones((3, 3), np.uint8))  # a pixel looks up 3 x 3 texels
+        todo = (buffers.face >= still.first_moving_face) | (moved.ravel()[still.texels] > 0)
+        picture = still.picture.copy()
+    _shade(picture, buffers, camera, screen, backdrop, crowd, light, shadow, todo)
+    owner = np.where(buffers.face >= 0, crowd.owner[np.maximum(buffers.face, 0)], -1)
+    return picture, owner.astype(np.int32)
+
+
+def _shade(
+    picture: Picture,
+    buffers: Buffers,
+    camera: CameraModel,
+    screen: Floats,
+    backdrop: Backdrop,
+    crowd: Crowd,
+    light: Light,
+    shadow: Shadow,
+    todo: Mask,
+) -> Ints:
+    """Call `shade` with plain arrays and numbers; returns the texels looked up."""
+    texels = np.full(buffers.face.shape, -1, np.int32)
     shade(
         picture,
+        texels,
+        todo,
         buffers.key,
         buffers.face,
         buffers.weight,
@@ -99,8 +154,7 @@ def render(
         backdrop.half_m,
         backdrop.wall_texel_m,
     )
-    owner = np.where(buffers.face >= 0, crowd.owner[np.maximum(buffers.face, 0)], -1)
-    return picture, owner.astype(np.int32)
+    return texels
 
 
 @compiled
@@ -118,23 +172,24 @@ def _texture(texture: Bytes, x: float, y: float, out: Floats) -> None:
 
 
 @compiled
-def _sunlit(
-    point: Floats,
-    axes: Floats,
-    depth: Keys,
-    low_u: float,
-    low_v: float,
-    scale: float,
-    bias: float,
-) -> float:
-    """Part of the sun that reaches a point: closer or not, over 3 x 3 texels; 1 outside the map."""
+def _texel(point: Floats, axes: Floats, low_u: float, low_v: float, scale: float, size: int) -> int:
+    """Index of the texel of the shadow map over a point, -1 at its border and outside."""
     u = (point[0] * axes[0, 0] + point[1] * axes[0, 1] + point[2] * axes[0, 2] - low_u) * scale
     v = (point[0] * axes[1, 0] + point[1] * axes[1, 1] + point[2] * axes[1, 2] - low_v) * scale
+    row, column = int(np.floor(v)), int(np.floor(u))
+    if row < 1 or column < 1 or row >= size - 1 or column >= size - 1:
+        return -1
+    return row * size + column
+
+
+@compiled
+def _sunlit(point: Floats, axes: Floats, depth: Keys, texel: int, bias: float) -> float:
+    """Part of the sun that reaches a point: closer or not, over 3 x 3 texels; 1 outside the map."""
+    if texel < 0:
+        return 1.0
+    row, column = texel // depth.shape[0], texel % depth.shape[0]
     mine = point[0] * axes[2, 0] + point[1] * axes[2, 1] + point[2] * axes[2, 2]
     mine += SUN_HEIGHT_M + bias
-    row, column = int(v), int(u)
-    if row < 1 or column < 1 or row >= depth.shape[0] - 1 or column >= depth.shape[1] - 1:
-        return 1.0
     # Where the corners agree, so does nearly always what lies between them.
     corners = 0
     for i in range(row - 1, row + 2, 2):
@@ -154,6 +209,8 @@ def _sunlit(
 @compiled
 def shade(
     picture: Picture,
+    texels: Ints,
+    todo: Mask,
     key: Keys,
     face: Ints,
     weight: Picture,
@@ -183,11 +240,16 @@ def shade(
     half: float,
     wall_texel: float,
 ) -> None:
-    """Fill `picture` with linear radiance: meshes where a face was drawn, else ground or walls."""
+    """Fill `picture` with linear radiance: meshes where a face was drawn, else ground or walls.
+
+    Only where `todo`; writes there also the texel of the shadow map that was looked up.
+    """
     height, width = key.shape
     colour, normal, point, ray = np.zeros(3), np.zeros(3), np.zeros(3), np.zeros(3)
     for y in range(height):
         for x in range(width):
+            if not todo[y, x]:
+                continue
             f = face[y, x]
             if f >= 0:
                 a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -209,7 +271,9 @@ def shade(
                 lit = 0.0
                 if facing > 0:
                     bias = 0.025 + 0.03 * (1 - facing)
-                    lit = facing * _sunlit(point, axes, depth, low_u, low_v, scale, bias)
+                    texel = _texel(point, axes, low_u, low_v, scale, depth.shape[0])
+                    texels[y, x] = texel
+                    lit = facing * _sunlit(point, axes, depth, texel, bias)
                 open_sky = 0.62 + 0.38 * normal[2]
                 for k in range(3):
                     picture[y, x, k] = colour[k] * (sky[k] * open_sky + sun[k] * lit)
@@ -243,7 +307,9 @@ def shade(
                     _texture(ground2, u / 4, v / 4, colour)
                 else:
                     _texture(ground3, u / 8, v / 8, colour)
-                lit = _sunlit(point, axes, depth, low_u, low_v, scale, 0.02) * axes[2, 2]
+                texel = _texel(point, axes, low_u, low_v, scale, depth.shape[0])
+                texels[y, x] = texel
+                lit = _sunlit(point, axes, depth, texel, 0.02) * axes[2, 2]
                 for k in range(3):
                     picture[y, x, k] = colour[k] * colour[k] * (sky[k] + sun[k] * lit)
             else:

@@ -1,4 +1,4 @@
-"""One instant of a clip: the people placed, every camera's picture, every box and its visibility."""
+"""One instant of a clip: people placed, every camera's picture, every box and its visibility."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from skyreid.train.synth.look import CameraLook, camera_look, daylight, develop
 from skyreid.train.synth.options import ClipOptions
 from skyreid.train.synth.plaza import Plaza, build_plaza
 from skyreid.train.synth.raster import (
-    Buffers,
     Light,
     Shadow,
     box_on_screen,
     cast_shadow,
     covered_pixels,
-    draw,
-    empty_buffers,
     on_screen,
 )
 from skyreid.train.synth.rig import (
@@ -32,7 +29,7 @@ from skyreid.train.synth.rig import (
     view_of,
     window,
 )
-from skyreid.train.synth.shading import Bytes, render
+from skyreid.train.synth.shading import Bytes, StillView, render, still_view
 from skyreid.train.synth.surfaces import Crowd, Floats, Mesh, gathered, placed
 from skyreid.train.synth.walk import Walks, walk
 from skyreid.train.synth.wardrobe import Person, population
@@ -77,7 +74,7 @@ class Stage:
     light: Light
     furniture: Crowd
     furniture_shadow: Shadow
-    furniture_drawn: dict[int, Buffers]  # of the cameras that do not move
+    still_views: dict[int, StillView]  # of the cameras that do not move
 
 
 def build_stage(options: ClipOptions) -> Stage:
@@ -89,6 +86,7 @@ def build_stage(options: ClipOptions) -> Stage:
     people = population(options.people, seed + 77)
     light = daylight(np.random.default_rng([seed, 7]))
     furniture = gathered(plaza.props)
+    furniture_shadow = _shadow(light, furniture)
     return Stage(
         options=options,
         plaza=plaza,
@@ -98,10 +96,14 @@ def build_stage(options: ClipOptions) -> Stage:
         looks={camera: _clip_look(camera, options) for camera in options.cameras},
         light=light,
         furniture=furniture,
-        furniture_shadow=_shadow(light, furniture),
-        furniture_drawn={
-            camera: _drawn(
-                _rendering(camera_model(stations, camera, options, 0), options), furniture
+        furniture_shadow=furniture_shadow,
+        still_views={
+            camera: still_view(
+                _enlarged(camera_model(stations, camera, options, 0), options),
+                plaza.backdrop,
+                furniture,
+                light,
+                furniture_shadow,
             )
             for camera in options.cameras
             if view_of(camera) is View.GROUND
@@ -131,18 +133,21 @@ def shoot(stage: Stage, frame: int) -> dict[int, Shot]:
         for i in here
     ]
     crowd = gathered([*stage.plaza.props, *walkers])
-    still = len(stage.furniture.faces)
-    shadow = _shadow(stage.light, crowd, stage.furniture_shadow, still)
+    shadow = _shadow(stage.light, crowd, stage.furniture_shadow, len(stage.furniture.faces))
     people = [stage.people[i] for i in here]
     shots = {}
     for camera in stage.options.cameras:
         model = camera_model(stage.stations, camera, stage.options, frame)
-        enlarged = _rendering(model, stage.options)
+        enlarged = _enlarged(model, stage.options)
         screen = on_screen(enlarged, crowd.vertices)
-        drawn = stage.furniture_drawn.get(camera)
-        first = still if drawn is not None else 0
         radiance, owner = render(
-            enlarged, screen, stage.plaza.backdrop, crowd, stage.light, shadow, drawn, first
+            enlarged,
+            screen,
+            stage.plaza.backdrop,
+            crowd,
+            stage.light,
+            shadow,
+            stage.still_views.get(camera),
         )
         if stage.options.oversample > 1:
             size = (model.width_px, model.height_px)
@@ -161,7 +166,7 @@ def shoot(stage: Stage, frame: int) -> dict[int, Shot]:
     return shots
 
 
-def _rendering(model: CameraModel, options: ClipOptions) -> CameraModel:
+def _enlarged(model: CameraModel, options: ClipOptions) -> CameraModel:
     return window(model, 0, 0, model.width_px, model.height_px, options.oversample)
 
 
@@ -178,12 +183,6 @@ def _shadow(light: Light, crowd: Crowd, base: Shadow | None = None, first_face: 
     )
 
 
-def _drawn(model: CameraModel, furniture: Crowd) -> Buffers:
-    buffers = empty_buffers(model.width_px, model.height_px)
-    draw(buffers, on_screen(model, furniture.vertices), furniture.faces)
-    return buffers
-
-
 def _clip_look(camera: int, options: ClipOptions) -> CameraLook:
     """The camera's look with the noise of a clip, which must be compressed."""
     look = camera_look(camera, options.seed, night=False)
@@ -195,7 +194,7 @@ def _label(
 ) -> Box | None:
     """The walker's label, or None where too little of the box lies in the picture.
 
-    `screen` are the walker's vertices in the rendered picture, which is `scale` times the delivered.
+    `screen` are the walker's vertices in the rendered picture, `scale` times the delivered one.
     """
     whole = box_on_screen(screen[: walker.boxed])
     if whole is None:

@@ -14,6 +14,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from skyreid.train.synth.native import compiled
+
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int32]
 
@@ -65,6 +67,11 @@ def turn_about(axis: str, angle_rad: float) -> Floats:
     return np.array(rows[axis], dtype=np.float64)
 
 
+@lru_cache(maxsize=128)
+def _ring(columns: int, power: float) -> tuple[Floats, Floats]:
+    return _superellipse(np.linspace(0, TURN, columns, endpoint=False), power)
+
+
 def _superellipse(angles: Floats, power: float) -> tuple[Floats, Floats]:
     """Cosine and sine of a circle (power 2) pulled towards a square (power 4 and more)."""
     c, s, e = np.cos(angles), np.sin(angles), 2 / power
@@ -80,10 +87,12 @@ def tube(
     """
     along = np.gradient(line, axis=0)
     along /= np.linalg.norm(along, axis=1, keepdims=True) + 1e-9
-    front = np.cross(np.array([0.0, 1.0, 0.0]), along)
-    front /= np.linalg.norm(front, axis=1, keepdims=True) + 1e-9
-    left = np.cross(along, front)
-    c, s = _superellipse(np.linspace(0, TURN, columns, endpoint=False), power)
+    # The front is across the line and across the y axis; left is across both.
+    front = np.stack([along[:, 2], np.zeros(len(along)), -along[:, 0]], 1)
+    front /= np.sqrt((front**2).sum(1, keepdims=True)) + 1e-9
+    (ax, ay, az), (fx, fy, fz) = along.T, front.T
+    left = np.stack([ay * fz - az * fy, az * fx - ax * fz, ax * fy - ay * fx], 1)
+    c, s = _ring(columns, power)
     forward = (half_depth[:, None] * c)[..., None] * front[:, None]
     sideways = (half_width[:, None] * s)[..., None] * left[:, None]
     grid: Floats = line[:, None] + forward + sideways
@@ -101,7 +110,7 @@ def blob(
     """A superellipsoid with radii to the front, to the side and up; power 9 is nearly a box."""
     cos_v, sin_v = _superellipse(np.linspace(-np.pi / 2, np.pi / 2, rows), power)
     cos_v = np.abs(cos_v)
-    cos_u, sin_u = _superellipse(np.linspace(0, TURN, columns, endpoint=False), power)
+    cos_u, sin_u = _ring(columns, power)
     grid = np.stack(
         [
             radii[0] * cos_v[:, None] * cos_u,
@@ -170,10 +179,28 @@ def grid_faces(rows: int, columns: int) -> Ints:
 
 def grid_normals(grid: Floats) -> Floats:
     """Unit normals [rows, columns, 3] that point outwards."""
-    across = np.roll(grid, -1, 1) - np.roll(grid, 1, 1)
-    normals = np.cross(across, np.gradient(grid, axis=0))
-    unit: Floats = normals / (np.linalg.norm(normals, axis=-1, keepdims=True) + 1e-9)
-    return unit
+    normals = np.empty(grid.shape)
+    _fill_normals(np.ascontiguousarray(grid), normals)
+    return normals
+
+
+@compiled
+def _fill_normals(grid: Floats, out: Floats) -> None:
+    """Cross products of the differences across and up the grid."""
+    rows, columns = grid.shape[:2]
+    for i in range(rows):
+        below, above = max(0, i - 1), min(rows - 1, i + 1)
+        for j in range(columns):
+            before, after = (j - 1) % columns, (j + 1) % columns
+            ax = grid[i, after, 0] - grid[i, before, 0]
+            ay = grid[i, after, 1] - grid[i, before, 1]
+            az = grid[i, after, 2] - grid[i, before, 2]
+            ux = grid[above, j, 0] - grid[below, j, 0]
+            uy = grid[above, j, 1] - grid[below, j, 1]
+            uz = grid[above, j, 2] - grid[below, j, 2]
+            nx, ny, nz = ay * uz - az * uy, az * ux - ax * uz, ax * uy - ay * ux
+            length = np.sqrt(nx * nx + ny * ny + nz * nz) + 1e-12
+            out[i, j, 0], out[i, j, 1], out[i, j, 2] = nx / length, ny / length, nz / length
 
 
 def linear(colours: Floats) -> Floats:

@@ -1,8 +1,8 @@
 """Who is where when: people cross the plaza from facade to facade and walk around each other.
 
 Everybody leaves one house and enters another; before and after that the person is not there.
-Walkers follow their path and give way as in Helbing and Molnar, Social force model for pedestrian dynamics
-(1995), with a look ahead at the closest approach; a hard rule keeps them `GAP_M` apart.
+Walkers follow their path and give way as in Helbing and Molnar, Social force model for pedestrian
+dynamics (1995), with a look ahead at the closest approach; a hard rule keeps them `GAP_M` apart.
 """
 
 from __future__ import annotations
@@ -222,8 +222,8 @@ def _shun(plaza: Plaza, position: Floats) -> Floats:
     offset = position[:, None] - np.clip(position[:, None], low, high)
     distance = np.linalg.norm(offset, axis=-1)
     strength = np.clip(1.0 - distance, 0, None)
-    pushes: Floats = (strength / (distance + 1e-6))[..., None] * offset
-    return pushes.sum(1)
+    pushes: Floats = ((strength / (distance + 1e-6))[..., None] * offset).sum(1)
+    return pushes
 
 
 def _keep_apart(plaza: Plaza, position: Floats, here: npt.NDArray[np.bool_]) -> None:

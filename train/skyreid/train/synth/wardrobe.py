@@ -207,7 +207,7 @@ def look_from_street(person: Person) -> tuple[Any, ...]:
 
 
 def draw_sibling(rng: np.random.Generator, family: list[Person], pid: int) -> Person:
-    """A look-alike of `family[0]` that differs visibly from every member, from above and the street.
+    """A look-alike of `family[0]` that visibly differs from every member, from above and below.
 
     Drawing two cues is not enough: a new hair colour does not show under a hood, and a new shoe may
     have the old colour. Such draws are rejected.
