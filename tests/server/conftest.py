@@ -134,7 +134,10 @@ class Mosquitto:
         self._directory = directory
         directory.mkdir()
         text = shipped.read_text().replace("listener 1883 ", f"listener {self.port} ")
-        (directory / "mosquitto.conf").write_text(text.replace("sys_interval 5", "sys_interval 1"))
+        text = text.replace("sys_interval 5", "sys_interval 1")
+        if os.geteuid() == 0:  # Debian's drops to a user that may not write here
+            text += "\nuser root\n"
+        (directory / "mosquitto.conf").write_text(text)
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

@@ -47,7 +47,9 @@ def journal(path: Path) -> Iterator[Journal]:
 def test_a_sighting_is_new_once_and_kept_as_it_came(journal: Journal, make: Any) -> None:
     first = arrived(make.sighting(1))
     assert journal.store([first, first]) == [first]
-    assert journal.store([arrived(make.sighting(1)), arrived(make.sighting(2))])[0].sighting.seq == 2
+    assert (
+        journal.store([arrived(make.sighting(1)), arrived(make.sighting(2))])[0].sighting.seq == 2
+    )
     other_boot, other_device = (
         arrived(make.sighting(1), boot="2-abcd"),
         arrived(make.sighting(1), "b"),

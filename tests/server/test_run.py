@@ -67,7 +67,7 @@ def test_what_is_no_message_is_set_aside_and_the_server_lives(
         *("parse", "envelope", "sighting", "sighting", "view", "parse", "status", "json"),
         "picture",
     ]
-    topic, payload, properties = uav.heard[0]
+    _topic, payload, properties = uav.heard[0]
     assert payload == b"\xff" + garbage
     assert properties["reason"] == "parse"
     assert properties["topic"] == "skyreid/v1/plaza/dev/uav1/sightings"

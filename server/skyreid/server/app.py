@@ -63,7 +63,6 @@ def run(settings: ServerSettings) -> int:
     )
     metrics, hub = Metrics(), Hub(settings.http.events_queue)
     queue = Queue(settings.mqtt.queue_messages, settings.mqtt.queue_mb << 20)
-    writer = make_writer(settings, site, journal, queue, hub, metrics)
     broker = Broker(
         site.id,
         broker_address(settings.mqtt.url),
@@ -78,6 +77,7 @@ def run(settings: ServerSettings) -> int:
         site.id,
         lambda topic, body: broker.publish(topic, body, properties={}, content_type=CONTENT_TYPE),
     )
+    writer = make_writer(settings, site, journal, queue, broker, outbox, hub, metrics)
     api = make_api(writer, Lookup(settings.journal.path, site.pictures), hub, metrics, site)
     http = uvicorn.Server(
         uvicorn.Config(
@@ -99,7 +99,7 @@ def run(settings: ServerSettings) -> int:
             stop.set()
 
     threads = [
-        threading.Thread(target=guarded, args=("writer", writer.run, broker, outbox)),
+        threading.Thread(target=guarded, args=("writer", writer.run)),
         threading.Thread(target=guarded, args=("http", http.run, [listening])),
     ]
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -134,6 +134,8 @@ def make_writer(
     site: Site,
     journal: Journal,
     queue: Queue,
+    broker: Broker,
+    outbox: Outbox,
     hub: Hub,
     metrics: Metrics,
 ) -> Writer:
@@ -156,14 +158,20 @@ def make_writer(
         journal,
         matcher,
         devices,
+        broker,
+        outbox,
         hub,
         metrics,
         batch_messages=settings.journal.batch_messages,
         batch_wait_s=settings.journal.batch_wait_ms / 1000,
         period_s=settings.matching.period_s,
     )
-    window_ns = int(options.window_s * 1e9)
-    writer.feed(list(journal.sightings_since(matcher.state.at_ns - window_ns)))
+    since_ns = matcher.state.at_ns - int(options.window_s * 1e9)
+    writer.feed(journal.sightings_since(since_ns))
+    # What came late, from before the window, and was stored in the last moment of the last life.
+    decided = matcher.state.tracks.keys() | matcher.state.erased_tracks
+    for key in journal.tracklets_before(since_ns) - decided:
+        writer.feed(journal.sightings_of(key))
     _log.info(
         "journal open path=%s sightings=%d identities=%d",
         settings.journal.path,

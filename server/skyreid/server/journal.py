@@ -18,6 +18,7 @@ from pathlib import Path
 from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import Kind, Sighting, decode_sighting
 from skyreid.server.identity import Decision
+from skyreid.server.tracklets import TrackKey
 
 SCHEMA = 1
 MAX_INTEGER = (1 << 63) - 1
@@ -222,10 +223,26 @@ class Journal:
 
     def sightings_since(self, captured_at_ns: int) -> Iterator[Arrived]:
         """Stored sightings captured at or after a moment, in the order they were stored."""
+        return self._sightings("captured_at_ns >= ?", (captured_at_ns,))
+
+    def sightings_of(self, key: TrackKey) -> Iterator[Arrived]:
+        """Stored sightings of one tracklet, in the order they were stored."""
+        values = (key.device, key.boot, key.camera, key.track)
+        return self._sightings("(device, boot, camera, track) = (?, ?, ?, ?)", values)
+
+    def tracklets_before(self, captured_at_ns: int) -> set[TrackKey]:
+        """Tracklets whose latest revision was captured before a moment."""
+        rows = self._db.execute(
+            "SELECT device, boot, camera, track FROM tracklet WHERE captured_at_ns < ?",
+            (captured_at_ns,),
+        )
+        return {TrackKey(*row) for row in rows}
+
+    def _sightings(self, where: str, values: tuple[object, ...]) -> Iterator[Arrived]:
         rows = self._db.execute(
             "SELECT device, boot, lane, model_key, dim, received_at_ns, body FROM sighting "
-            "WHERE captured_at_ns >= ? ORDER BY id",
-            (captured_at_ns,),
+            f"WHERE {where} ORDER BY id",
+            values,
         )
         for device, boot, lane, model_key, dim, received_at_ns, body in rows:
             sighting = decode_sighting(body, dim)

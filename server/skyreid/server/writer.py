@@ -16,7 +16,7 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from skyreid.contract import topics
@@ -54,6 +54,8 @@ class Writer:
         journal: Journal,
         matcher: Matcher,
         devices: Devices,
+        broker: Broker,
+        outbox: Outbox,
         hub: Hub,
         metrics: Metrics,
         *,
@@ -63,11 +65,9 @@ class Writer:
     ) -> None:
         """``matcher`` has been given the log and the stored sightings of its window already."""
         self._site, self._queue, self._journal, self._matcher = site, queue, journal, matcher
-        self._hub, self._metrics = hub, metrics
+        self._broker, self._outbox, self._hub, self._metrics = broker, outbox, hub, metrics
         self._batch_messages, self._batch_wait_s = batch_messages, batch_wait_s
         self._period_s = period_s
-        self._broker: Broker | None = None
-        self._outbox: Outbox | None = None
         self._stopping = threading.Event()
         self._decisions = journal.decision_count()
         self._waiting: list[int] = []  # capture times of sightings beyond the horizon
@@ -96,28 +96,33 @@ class Writer:
         """False while the disk refuses."""
         return not self._failing
 
-    def feed(self, stored: Sequence[Arrived]) -> None:
+    def feed(self, stored: Iterable[Arrived]) -> None:
         """Give the matcher sightings that are in the journal."""
         for item in stored:
             self._matcher.add(item.device, item.boot, item.model_key, item.sighting)
             self._waiting.append(item.sighting.captured_at_ns)
             self._settled = False
 
-    def run(self, broker: Broker, outbox: Outbox) -> None:
+    def run(self) -> None:
         """Work until ``stop``. An error in here is a defect and ends the server."""
-        self._broker, self._outbox = broker, outbox
         try:
             while not self._stopping.is_set():
-                messages = self._queue.take(
-                    self._batch_messages, first_s=IDLE_S, more_s=self._batch_wait_s
-                )
-                if messages:
-                    self._take_in(messages)
-                self._match(time.monotonic())
-                self._persist(outbox.pump)
-                self._show()
+                self.step(IDLE_S)
         except Stopped:
             _log.warning("stopped before the disk took everything; the broker still has the rest")
+
+    def step(self, wait_s: float) -> None:
+        """One turn: wait up to ``wait_s`` for messages, take them in, match, send what is due.
+
+        Raises:
+            Stopped: told to stop while the disk refused.
+        """
+        messages = self._queue.take(self._batch_messages, first_s=wait_s, more_s=self._batch_wait_s)
+        if messages:
+            self._take_in(messages)
+        self._match(time.monotonic())
+        self._persist(self._outbox.pump)
+        self._show()
 
     def stop(self) -> None:
         """End ``run`` after what it is doing; call from any thread."""
@@ -132,7 +137,6 @@ class Writer:
             )
         for refused in batch.refused:
             self._set_aside(refused)
-        assert self._broker is not None
         self._broker.acknowledge(messages)
         self._send_receipts(batch)
         self._count(batch, new)
@@ -143,7 +147,6 @@ class Writer:
         message, reason = refused.message, refused.reason
         self._metrics.rejected.labels(reason).inc()
         _log.warning("message set aside topic=%s %s", message.topic, refused.detail)
-        assert self._broker is not None
         self._broker.publish(
             topics.rejected(self._site.id, reason),
             message.payload if refused.keep_payload else b"",
@@ -157,7 +160,6 @@ class Writer:
         )
 
     def _send_receipts(self, batch: Sorted) -> None:
-        assert self._broker is not None
         for (device, boot), by_status in receipts(batch.sightings, batch.refused).items():
             ranges = tuple(r for status, seqs in by_status.items() for r in ranges_of(seqs, status))
             self._broker.publish(
@@ -249,7 +251,6 @@ class Writer:
     def _show(self) -> None:
         """Bring the gauges up to date."""
         metrics = self._metrics
-        assert self._broker is not None
         metrics.queue.set(len(self._queue))
         metrics.undecided.set(self.undecided)
         metrics.identities.set(len(self.state.identities))
@@ -260,7 +261,6 @@ class Writer:
 
     def summary(self) -> dict[str, Any]:
         """What ``/readyz`` says."""
-        assert self._broker is not None
         return {
             "ready": self._broker.connected and self.storing,
             "broker_connected": self._broker.connected,

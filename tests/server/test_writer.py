@@ -1,0 +1,250 @@
+"""The writer's promises, step by step, with a broker that only remembers."""
+
+import dataclasses
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from skyreid.contract.sighting import decode_receipt
+from skyreid.contract.site import read_site
+from skyreid.server import writer as writer_module
+from skyreid.server.app import make_writer
+from skyreid.server.arrivals import Message
+from skyreid.server.config import ServerSettings
+from skyreid.server.ingest import Queue
+from skyreid.server.journal import Journal
+from skyreid.server.metrics import Metrics
+from skyreid.server.outbox import Outbox
+from skyreid.server.stream import Hub
+
+
+class RememberingBroker:
+    def __init__(self) -> None:
+        self.connected = True
+        self.did: list[tuple[Any, ...]] = []
+
+    def acknowledge(self, messages: Any) -> None:
+        self.did += [("ack", m.mid) for m in messages]
+
+    def publish(self, topic: str, payload: Any, *, properties: Any, content_type: str) -> int:
+        self.did.append(("publish", topic, payload))
+        return len(self.did)
+
+
+class Life:
+    """One life of a server on a journal, without processes and sockets."""
+
+    def __init__(self, directory: Path, **matching: Any) -> None:
+        self.settings = ServerSettings.model_validate(
+            {
+                "site": directory / "site.toml",
+                "journal": {"path": directory / "journal.sqlite", "batch_wait_ms": 0},
+                "matching": {"stall_s": 0.001, "period_s": 1e-9, **matching},
+            }
+        )
+        site = read_site(self.settings.site)
+        self.journal = Journal(self.settings.journal.path, site.id, pictures_max_bytes=10**6)
+        self.queue, self.broker, self.hub = Queue(1000, 10**8), RememberingBroker(), Hub(4)
+        self.metrics = Metrics()
+        self.outbox = Outbox(self.journal, site.id, self.publish_event)
+        self.writer = make_writer(
+            self.settings,
+            site,
+            self.journal,
+            self.queue,
+            self.broker,  # type: ignore[arg-type]
+            self.outbox,
+            self.hub,
+            self.metrics,
+        )
+        self.mid = 0
+
+    def publish_event(self, topic: str, body: str) -> int:
+        return self.broker.publish(topic, body, properties={}, content_type="")
+
+    def arrive(self, payload: bytes, channel: str = "sightings", device: str = "uav1") -> None:
+        self.mid += 1
+        topic = f"skyreid/v1/plaza/dev/{device}/{channel}"
+        self.queue.put(Message(topic, payload, {}, 5, self.mid, 1))
+
+    def step_until(self, condition: Callable[[], bool]) -> None:
+        for _ in range(10_000):
+            self.writer.step(0.001)
+            if condition():
+                return
+        raise AssertionError("never")
+
+    def events(self) -> list[Any]:
+        topic = "skyreid/v1/plaza/identity/"
+        return [json.loads(d[2]) for d in self.broker.did if d[1:] and str(d[1]).startswith(topic)]
+
+
+@pytest.fixture
+def life(tmp_path: Path, site_file: Path) -> Iterator[Callable[..., Life]]:
+    made: list[Life] = []
+
+    def begin(**matching: Any) -> Life:
+        for old in made:
+            old.journal.close()
+        made.append(Life(tmp_path, **matching))
+        return made[-1]
+
+    yield begin
+    for old in made:
+        old.journal.close()
+
+
+def test_nothing_is_acknowledged_or_receipted_before_it_is_stored(
+    life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = life()
+    store = one.journal.store
+    failures = [sqlite3.OperationalError("database or disk is full")] * 3
+    seen: list[int] = []
+
+    def store_at_last(*rows: Any) -> Any:
+        seen.append(len(one.broker.did))
+        if failures:
+            raise failures.pop()
+        return store(*rows)
+
+    monkeypatch.setattr(one.journal, "store", store_at_last)
+    monkeypatch.setattr(writer_module, "RETRY_S", 0.001)
+    one.arrive(make.payload([make.sighting(1), make.sighting(2)]))
+    one.writer.step(1)
+    assert seen == [0, 0, 0, 0]
+    assert one.broker.did[0] == ("ack", 1)
+    assert one.broker.did[1][1] == "skyreid/v1/plaza/cmd/uav1/receipt"
+    (range_,) = decode_receipt(one.broker.did[1][2]).ranges
+    assert (range_.first, range_.last, int(range_.status)) == (1, 2, 1)
+    assert one.writer.storing
+    assert "skyreid_commit_failures_total 3.0" in one.metrics.text()[0].decode()
+
+
+def test_a_full_disk_does_not_keep_it_from_stopping(
+    life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = life()
+
+    def full(*_rows: Any) -> Any:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(one.journal, "store", full)
+    one.arrive(make.payload([make.sighting(1)]))
+    thread = threading.Thread(target=one.writer.run)
+    thread.start()
+    while one.writer.storing:
+        pass
+    assert one.writer.summary()["ready"] is False
+    one.writer.stop()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert one.broker.did == []
+
+
+def test_the_same_log_gives_the_same_identities_after_a_restart(life: Any, make: Any) -> None:
+    first = life()
+    for n in range(6):
+        camera = ("cam1", "cam6")[n % 2]
+        sighting = make.sighting(n + 1, camera=camera, person=n // 2, at_s=n, first_seen_ns=5)
+        first.arrive(make.payload([sighting], device=camera), device=camera)
+    first.step_until(lambda: first.writer.settled and len(first.events()) >= 6)
+    before = first.writer.state
+    assert before.identities
+
+    second = life()
+    assert second.writer.state == before
+    second.step_until(lambda: second.writer.settled)
+    assert second.writer.state.tracks == before.tracks
+    assert second.writer.state.identities.keys() == before.identities.keys()
+
+
+def test_what_was_stored_and_not_decided_is_decided_in_the_next_life(life: Any, make: Any) -> None:
+    first = life(stall_s=3600)
+    first.arrive(make.payload([make.sighting(1)], watermark_ns=7))
+    first.writer.step(1)
+    assert first.writer.undecided == 1
+    assert not first.writer.settled
+
+    second = life()
+    assert second.writer.undecided == 1
+    second.step_until(lambda: second.writer.settled)
+    assert len(second.writer.state.tracks) == 1
+
+
+def test_a_latecomer_from_before_the_window_is_decided_in_the_next_life(
+    life: Any, make: Any
+) -> None:
+    first = life()
+    first.arrive(make.payload([make.sighting(1, at_s=10_000)]))
+    first.step_until(lambda: first.writer.settled)
+    first.settings = None
+    second = life(stall_s=3600, window_s=60)
+    second.arrive(make.payload([make.sighting(2, at_s=10)], watermark_ns=1, boot="2-abcd"))
+    second.writer.step(1)
+    assert len(second.writer.state.tracks) == 1
+
+    third = life(window_s=60)
+    third.step_until(lambda: third.writer.settled)
+    assert len(third.writer.state.tracks) == 2
+
+
+def test_an_event_is_sent_until_it_is_taken_with_the_same_id(life: Any, make: Any) -> None:
+    first = life()
+    first.arrive(make.payload([make.sighting(1)]))
+    first.step_until(lambda: len(first.events()) == 1)
+    assert first.journal.counts() == (1, 1)
+
+    second = life()
+    second.step_until(lambda: len(second.events()) == 1)
+    assert second.events() == first.events()
+    mid = len(second.broker.did)
+    second.outbox.confirm(mid)
+    second.outbox.confirm(mid + 17)  # somebody else's message
+    second.writer.step(0.001)
+    assert second.journal.counts() == (1, 0)
+    second.writer.step(0.001)
+    assert len(second.events()) == 1
+
+
+def test_other_cameras_are_waited_for_before_anything_is_decided(life: Any, make: Any) -> None:
+    one = life(stall_s=3600)
+    one.arrive(make.payload([make.sighting(1)], watermark_ns=make.start_ns + 60 * 10**9))
+    one.writer.step(1)
+    assert (one.writer.undecided, len(one.writer.state.tracks)) == (1, 0)
+    ground = make.payload(
+        [make.sighting(1, camera="cam6")], device="street", watermark_ns=make.start_ns
+    )
+    one.arrive(ground, device="street")
+    one.writer.step(1)
+    assert one.writer.undecided == 2
+    one.arrive(b"offline", "status", "street")
+    one.writer.step(1)
+    assert one.writer.undecided == 0
+    assert len(one.writer.state.tracks) == 2
+
+
+def test_the_queue_holds_its_writer_back_when_full_and_lets_go_when_closed() -> None:
+    queue = Queue(2, 1000)
+    message = Message("t", b"x" * 10, {}, 1)
+    for _ in range(2):
+        queue.put(message)
+    done = threading.Event()
+    thread = threading.Thread(target=lambda: (queue.put(message), done.set()))
+    thread.start()
+    assert not done.wait(0.05)
+    assert len(queue.take(2, first_s=1, more_s=0)) == 2
+    assert done.wait(30)
+    queue.put(dataclasses.replace(message, payload=b"x" * 2000))  # bytes count as well
+    blocked = threading.Thread(target=queue.put, args=(message,))
+    blocked.start()
+    queue.close()
+    blocked.join(30)
+    thread.join(30)
+    assert not blocked.is_alive()
+    assert len(queue) == 2
