@@ -11,6 +11,7 @@ Outputs = dict[str, NDArray[np.float32]]
 
 TORCH_LIMIT = 1e-4
 SIMPLIFIED_LIMIT = 1e-5
+PEAK_FLOOR = 0.05
 BATCHES = (1, 2, 8)
 
 
@@ -18,7 +19,8 @@ def distance(found: Outputs, wanted: Outputs) -> dict[str, float]:
     """Largest difference per output: absolute, relative to 1 or to the value where that is larger.
 
     In ``heat`` (peaks, zero elsewhere) two neighbours that are equal but for rounding may swap: a
-    peak that only one side has counts by what the other side's best neighbour lacks to it.
+    peak that only one side has counts by what the other side's best neighbour lacks to it. Such
+    peaks below 0.05 are left out: on a plateau of background their places are rounding alone.
 
     Raises:
         GateError: an output is missing or has another shape.
@@ -33,7 +35,8 @@ def distance(found: Outputs, wanted: Outputs) -> dict[str, float]:
         if name == "heat":
             lonely = (got == 0) != (want == 0)
             beside = np.minimum(_neighbours(got), _neighbours(want))
-            apart = np.where(lonely, np.maximum(got, want) - beside, apart)
+            higher = np.maximum(got, want)
+            apart = np.where(lonely, np.where(higher < PEAK_FLOOR, 0, higher - beside), apart)
         worst[name] = float(apart.max(initial=0))
     return worst
 

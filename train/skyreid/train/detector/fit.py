@@ -72,6 +72,8 @@ def fit(recipe_path: Path, clips: Sequence[Path], out: Path) -> Path:
     torch.manual_seed(recipe.seed)
     random = np.random.default_rng(recipe.seed)
     model = PersonDetector(DetectorConfig(**recipe.model.model_dump())).train()
+    # Half again as fast on a CPU; typeshed of torch knows the argument for tensors only.
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay

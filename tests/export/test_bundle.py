@@ -1,0 +1,103 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.runner import self_test, start
+from skyreid.contract.errors import BundleError, GateError, InputError
+from skyreid.export import parity, trace
+from skyreid.export.__main__ import main
+from skyreid.export.bundle import export_bundle
+
+
+@pytest.fixture(scope="module")
+def detector_bundle(detector_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "detector"
+    export_bundle(detector_checkpoint, out, view="any", name="tiny detector")
+    return out
+
+
+def test_a_detector_bundle_opens_verifies_and_passes_its_self_test(detector_bundle: Path) -> None:
+    bundle = open_bundle(detector_bundle)
+    assert bundle.manifest.kind == "detector"
+    assert bundle.manifest.detector is not None
+    assert bundle.manifest.detector.model_dump() == {"stride": 4, "align": 16, "score_min": 0.34}
+    with start(bundle) as runner:
+        assert min(self_test(bundle, runner).values()) > 0.9999
+
+
+def test_the_uint8_input_feeds_only_a_cast_and_every_side_is_dynamic(detector_bundle: Path) -> None:
+    model = onnx.load(detector_bundle / "model.fp32.onnx")
+    assert [n.op_type for n in model.graph.node if "images" in n.input] == ["Cast"]
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    assert [bool(side.dim_param) for side in sides] == [True, True, True, False]
+    assert not any(n.op_type == "BatchNormalization" for n in model.graph.node)
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 48), (3, 64, 32), (2, 720, 1280)])
+def test_the_exported_detector_equals_torch_at_sizes_it_never_saw(
+    detector_bundle: Path, detector_checkpoint: Path, shape: tuple[int, int, int]
+) -> None:
+    random = np.random.default_rng(5)
+    pictures = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
+    with start(open_bundle(detector_bundle)) as runner:
+        found = runner.run(pictures)
+    wanted = trace.ask(trace.load(detector_checkpoint), pictures)
+    parity.require("test", parity.distance(found, wanted), parity.TORCH_LIMIT)
+
+
+def test_a_failing_gate_exits_3_and_leaves_nothing(
+    detector_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(parity, "TORCH_LIMIT", -1.0)
+    out = tmp_path / "bundle"
+    assert main(["bundle", str(detector_checkpoint), "-o", str(out), "--view", "any"]) == 3
+    assert list(tmp_path.iterdir()) == []
+    assert "parity, ONNX Runtime against torch" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_inspect_prints_one_json_object(
+    detector_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(detector_bundle), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["manifest"]["name"] == "tiny detector"
+    assert facts["files"]["model.fp32.onnx"] > 0
+    assert set(facts["parity"]["gates"]) >= {"batch 1", "batch 2", "batch 8"}
+    assert main(["inspect", str(detector_bundle)]) == 0
+    assert "sides multiples of 16, default score 0.34" in capsys.readouterr().out
+
+
+def test_formats_that_cannot_be_made_are_refused(detector_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="only fp32"):
+        export_bundle(
+            detector_checkpoint, tmp_path / "b", view="any", name="x", formats=("fp32", "int8")
+        )
+
+
+def test_an_existing_directory_is_left_alone(detector_checkpoint: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="exists already"):
+        export_bundle(detector_checkpoint, tmp_path, view="any", name="x")
+
+
+def test_bad_input_exits_2_with_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = tmp_path / "absent.safetensors"
+    assert main(["bundle", str(absent), "-o", str(tmp_path / "b"), "--view", "any"]) == 2
+    assert "absent.safetensors" in capsys.readouterr().err.splitlines()[-1]
+    assert main(["inspect", str(tmp_path / "absent")]) == 2
+
+
+def test_embeddings_that_are_not_of_unit_length_fail() -> None:
+    from skyreid.export.bundle import _embedding_dim
+
+    assert _embedding_dim({"embedding": np.eye(3, dtype=np.float32)}) == 3
+    with pytest.raises(GateError, match="not L2-normalised"):
+        _embedding_dim({"embedding": np.full((2, 3), 0.9, np.float32)})
