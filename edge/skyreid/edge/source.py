@@ -170,20 +170,25 @@ class GstSource:
             self.skipped += max(arrived - taken, 0)
 
     def _check_bus(self, gst: Any, pipeline: Any) -> None:
-        message = pipeline.get_bus().pop_filtered(gst.MessageType.ERROR)
-        if message is None:
-            return
-        error, debug = message.parse_error()
+        # No filter: a stream collection's type is not one bit, a mask would catch others with it.
+        while (message := pipeline.get_bus().pop()) is not None:
+            if message.type == gst.MessageType.ERROR:
+                error, _ = message.parse_error()  # the other part names GStreamer's source lines
+                self._fail(error)
+            elif message.type == gst.MessageType.STREAM_COLLECTION and not self._source.live:
+                if not _has_video(gst, message.parse_stream_collection()):
+                    raise InputError(f"video {self._source.name} holds no video")
+
+    def _fail(self, error: Any) -> None:
+        """Raise what an error message of the pipeline means."""
         detail = " ".join(error.message.split())
-        missing = (error.domain, error.code) in _MISSING_PLUGIN
         name = self._source.name
-        if self._source.live and not missing:
-            raise _Lost("error", detail)
-        if missing:
+        if (error.domain, error.code) in _MISSING_PLUGIN:
             raise PlatformError(
                 f"{name}: GStreamer lacks a plugin to decode it ({detail}): {INSTALL}"
             )
-        del debug  # names source files of GStreamer, not the user's
+        if self._source.live:
+            raise _Lost("error", detail)
         after = f" after {self._number} frames" if self._number else ""
         raise InputError(f"video {name} cannot be read{after}: {detail}")
 
@@ -208,7 +213,7 @@ class _Reader:
             running = pipeline.get_clock().get_time() - pipeline.get_base_time()
             now_ns -= min(max(running - pts_ns, 0), 5_000_000_000)
         stamp = self._clock.stamp(pts_ns, _sender_time(buffer), now_ns)
-        memory = _Memory(buffer, self._gst)
+        memory = _Memory(sample, buffer, self._gst)
         info = self._info
         planes = _planes(self._video, buffer, info, memory.data)
         return Frame(
@@ -248,7 +253,8 @@ class _MapInfo(ctypes.Structure):
 class _Memory:
     """A mapped buffer as one uint8 array, without a copy, until ``release``."""
 
-    def __init__(self, buffer: Any, gst: Any) -> None:
+    def __init__(self, sample: Any, buffer: Any, gst: Any) -> None:
+        self._sample = sample  # owns the buffer: without it the decoder would take it back
         done, info = buffer.map(gst.MapFlags.READ)
         if not done:
             raise InputError("a frame's memory cannot be mapped; is a converter missing?")
@@ -258,10 +264,9 @@ class _Memory:
     def release(self) -> None:
         """Unmap, once."""
         if self._buffer is not None:
-            buffer, info = self._buffer, self._info
-            self._buffer = self._info = None
+            self._buffer.unmap(self._info)
             self.data = np.zeros(0, np.uint8)
-            buffer.unmap(info)
+            self._buffer = self._info = self._sample = None
 
 
 def _view(info: Any) -> NDArray[np.uint8]:
@@ -311,6 +316,11 @@ def _sender_time(buffer: Any) -> int | None:
     if meta is None or not meta.reference.to_string().startswith("timestamp/x-ntp"):
         return None
     return int(meta.timestamp) - NTP_EPOCH_S * 1_000_000_000
+
+
+def _has_video(gst: Any, collection: Any) -> bool:
+    streams = (collection.get_stream(k) for k in range(collection.get_size()))
+    return any(stream.get_stream_type() & gst.StreamType.VIDEO for stream in streams)
 
 
 def _parse(gst: Any, description: str) -> Any:
