@@ -1,8 +1,32 @@
-"""Evidence as log-likelihood ratios: what same and different people look like, in numbers."""
+"""Evidence as log-likelihood ratios: what same and different people look like, in numbers.
+
+Every ratio is natural-logarithm p(measured | same person) / p(measured | different people) and is
+bounded on both sides, so that no single kind of evidence can decide against all others: a camera
+pose may be wrong, and so may a picture.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float64 = NDArray[np.float64]
+Int64 = NDArray[np.int64]
+Bool = NDArray[np.bool_]
+
+APPEARANCE_MAX = 5.0
+PLACE_MAX = 6.0
+OUTLIERS = 0.02
+"""How often a reported position is plainly wrong (box on somebody else, bad pose); its logarithm
+is the most that place can say against a pair."""
+WALK_MPS = 1.3
+FORGET_S = 10.0
+"""After about so long out of sight a person may be anywhere."""
+POSE_SIGMA_M = 0.4
+"""What two cameras disagree about a standing person beyond the reported covariances."""
 
 
 @dataclass(frozen=True)
@@ -13,3 +37,130 @@ class Normals:
     same_std: float
     different_mean: float
     different_std: float
+
+    @property
+    def separation(self) -> float:
+        """Distance of the means in pooled standard deviations."""
+        pooled = np.sqrt((self.same_std**2 + self.different_std**2) / 2)
+        return float((self.same_mean - self.different_mean) / pooled)
+
+
+DEFAULT = Normals(0.45, 0.2, 0.0, 0.2)
+"""Where nothing is known of a model; for embeddings less their camera's mean."""
+
+
+def centred(embeddings: Float64, cameras: Int64, views: Int64, strength: float) -> Float64:
+    """Embeddings less the mean look of their camera, re-normalised.
+
+    A camera's light and angle shift all its embeddings alike, which makes strangers in one camera
+    alike and one person in two cameras different. With few tracklets the mean is mostly the
+    persons themselves, so it is shrunk: towards its view's mean, and that towards nothing.
+
+    Args:
+        embeddings: [N, D], L2-normalised.
+        cameras: [N] a number per camera.
+        views: [N] a number per view.
+        strength: tracklets that weigh as much as the mean one level up.
+    """
+    out = embeddings.copy()
+    for view in np.unique(views):
+        of_view = views == view
+        view_mean = embeddings[of_view].sum(0) / (of_view.sum() + strength)
+        for camera in np.unique(cameras[of_view]):
+            rows = of_view & (cameras == camera)
+            total = embeddings[rows].sum(0) + strength * view_mean
+            out[rows] -= total / (rows.sum() + strength)
+    length: Float64 = np.linalg.norm(out, axis=1, keepdims=True)
+    return out / np.maximum(length, 1e-9)
+
+
+def calibrate(
+    similarity: Float64, different: Bool, same: Bool, prior: Normals, *, pairs: float
+) -> Normals:
+    """The two normals of a view pair, from pairs that are known for other reasons than looks.
+
+    Args:
+        similarity: [P] cosines.
+        different: [P] pairs that are certainly or very probably different people.
+        same: [P] pairs that place says are one person.
+        prior: believed before any pair was seen, for ``different`` as it stands and for ``same``
+            relative to it (its separation), since scales differ between sites.
+        pairs: how many pairs the prior is worth.
+    """
+    d_mean, d_std = _blend(similarity[different], prior.different_mean, prior.different_std, pairs)
+    expected = d_mean + prior.separation * d_std
+    s_mean, s_std = _blend(similarity[same], expected, d_std, pairs)
+    s_mean = max(s_mean, d_mean + 0.5 * d_std)  # looks never count backwards
+    pooled = float(np.sqrt((s_std**2 + d_std**2) / 2))
+    # One width for both: with two, the ratio turns round in the tails.
+    return Normals(s_mean, pooled, d_mean, pooled)
+
+
+def _blend(values: Float64, mean: float, std: float, strength: float) -> tuple[float, float]:
+    n = len(values)
+    blended = (float(values.sum()) + strength * mean) / (n + strength)
+    spread = float(((values - blended) ** 2).sum()) + strength * (std**2 + (mean - blended) ** 2)
+    return blended, max(float(np.sqrt(spread / (n + strength))), 0.02)
+
+
+def appearance_llr(similarity: Float64, normals: Normals) -> Float64:
+    """What cosines say, bounded by ``APPEARANCE_MAX``; any shape."""
+    same = ((similarity - normals.same_mean) / normals.same_std) ** 2
+    different = ((similarity - normals.different_mean) / normals.different_std) ** 2
+    llr = 0.5 * (different - same) + np.log(normals.different_std / normals.same_std)
+    bounded: Float64 = np.clip(llr, -APPEARANCE_MAX, APPEARANCE_MAX)
+    return bounded
+
+
+def place_llr(offset: Float64, covariance: Float64, area_m2: float) -> Float64:
+    """What two positions at one moment say.
+
+    One person: normal about no offset, or anywhere with probability ``OUTLIERS``. Different
+    people: anywhere on the site.
+
+    Args:
+        offset: [..., 2] east and north in metres.
+        covariance: [..., 3] ee, en, nn in m² of the offset.
+        area_m2: where people are.
+    """
+    ee = covariance[..., 0] + POSE_SIGMA_M**2
+    nn = covariance[..., 2] + POSE_SIGMA_M**2
+    en = covariance[..., 1]
+    det = ee * nn - en**2
+    east, north = offset[..., 0], offset[..., 1]
+    distance2 = (nn * east**2 - 2 * en * east * north + ee * north**2) / det
+    density = np.exp(-0.5 * distance2) / (2 * np.pi * np.sqrt(det))
+    llr = np.log((1 - OUTLIERS) * density * area_m2 + OUTLIERS)
+    bounded: Float64 = np.minimum(llr, PLACE_MAX)
+    return bounded
+
+
+def time_llr(offset: Float64, covariance: Float64, gap_s: Float64, area_m2: float) -> Float64:
+    """What a position and a later one say when nobody saw the way between.
+
+    The later the wider: a walk at ``WALK_MPS`` in an unknown direction; forgotten after a while.
+    Arguments as ``place_llr``; gap_s [...].
+    """
+    spread = (WALK_MPS * gap_s) ** 2 / 2
+    wide = covariance + spread[..., None] * np.array([1.0, 0.0, 1.0])
+    kept = np.exp(-gap_s / FORGET_S)
+    near = np.exp(place_llr(offset, wide, area_m2))
+    llr: Float64 = np.log(kept * near + (1 - kept))
+    return llr
+
+
+def view_pair(a: str, b: str) -> str:
+    """``aerial-ground`` and the like, as manifests spell it."""
+    return "-".join(sorted((a, b)))
+
+
+def prior_of(priors: Mapping[str, Normals], pair: str) -> Normals:
+    """A manifest's prior for a view pair, brought to the scale of centred embeddings.
+
+    Centring moves the means, so only the separation is kept.
+    """
+    known = priors.get(pair)
+    if known is None:
+        return DEFAULT
+    width = DEFAULT.different_std
+    return Normals(max(known.separation, 0.5) * width, width, 0.0, width)

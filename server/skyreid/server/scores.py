@@ -1,214 +1,193 @@
-"""Numbers of the report: detector, tracking over all cameras, and pairs across the two views.
-
-Everything here is arrays in, numbers out. IDF1: Ristani et al., Performance measures and a data set
-for multi-target, multi-camera tracking, arXiv:1609.01775. HOTA and AssA: Luiten et al.,
-arXiv:2009.07736. Both are computed by TrackEval, so that they are the numbers others print.
-"""
+"""From pair tables and embeddings to one log-odds per pair of tracklets, calibrated on the spot."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skyreid.contract.errors import PlatformError
-from skyreid.server.truth import CameraTruth, Int64, Matched, match, overlaps
+from skyreid.server.identity import Evidence, LinkState, Match, State
+from skyreid.server.likelihood import (
+    APPEARANCE_MAX,
+    Float64,
+    Int64,
+    Normals,
+    appearance_llr,
+    calibrate,
+    centred,
+    prior_of,
+    view_pair,
+)
+from skyreid.server.pairs import NONE, PLACE, TIME, Tables
+from skyreid.server.tracklets import TrackKey, Tracklet
 
-
-@dataclass(frozen=True)
-class DetectorScore:
-    """How one camera's detector did; None where there was nothing to count."""
-
-    recall: float | None
-    precision: float | None
-
-
-@dataclass(frozen=True)
-class TrackingScore:
-    """All cameras as one sequence, 0 to 1; HOTA and AssA are means over IoU .05 to .95."""
-
-    idf1: float
-    hota: float
-    assa: float
-
-
-@dataclass(frozen=True)
-class CrossView:
-    """Pairs of one aerial and one ground tracklet.
-
-    ``pairs`` were put into one identity, ``right`` of them are one person, ``possible`` pairs
-    are one person in truth. None where the denominator is 0.
-    """
-
-    pairs: int
-    right: int
-    possible: int
-
-    @property
-    def precision(self) -> float | None:
-        """Right among the pairs that were made."""
-        return self.right / self.pairs if self.pairs else None
-
-    @property
-    def recall(self) -> float | None:
-        """Right among the pairs that should have been made."""
-        return self.right / self.possible if self.possible else None
+CENTRING = 5.0
+"""Tracklets that weigh as much as the mean one level up (see ``likelihood.centred``)."""
+PRIOR_PAIRS = 30.0
+"""How many pairs a prior of the score calibration is worth."""
+QUIET = 0.1
+"""Weight of a pair that nothing but looks and lapse of time speaks about, against one whose
+places can be compared: in a group the latter know better."""
 
 
 @dataclass(frozen=True, eq=False)
-class TrackedBoxes:
-    """One camera's boxes with the truth beside them.
+class Scores:
+    """All pairs of N tracklets; every array is [N, N]."""
 
-    frame int64 [N] (from 1), box_xyxy float64 [N, 4] in pixels, label [N]: the identity that each
-    box claims, any hashable; tracklet [N]: which tracklet the box is of.
-    """
+    tracklets: Sequence[Tracklet]
+    tables: Tables
+    similarity: Float64
+    appearance: Float64
+    """Log-likelihood ratio of the looks."""
+    prior: Float64
+    """Log of how few of the people here the pair could be by place alone; negative."""
+    score: Float64
+    """Their sum: log posterior odds of one person against two."""
+    weight: Float64
 
-    truth: CameraTruth
-    frame: Int64
-    box_xyxy: NDArray[np.float64]
-    label: Sequence[Hashable]
-    tracklet: Sequence[Hashable]
+    @property
+    def forbidden(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+        """Pairs that cannot be one person."""
+        return self.tables.forbidden
+
+    @property
+    def index(self) -> dict[TrackKey, int]:
+        """Row of each tracklet."""
+        return {t.key: i for i, t in enumerate(self.tracklets)}
+
+    def groups(self, state: State) -> dict[str, Int64]:
+        """Rows of each identity that has any here; in order of the identities' ids."""
+        found: dict[str, list[int]] = {}
+        for i, tracklet in enumerate(self.tracklets):
+            name = state.tracks.get(tracklet.key)
+            if name is not None:
+                found.setdefault(name, []).append(i)
+        return {name: np.array(found[name], np.int64) for name in sorted(found)}
+
+    def company(self, state: State) -> Float64:
+        """[N, N] 1 for pairs that are in one identity now, else 0."""
+        names = {name: i for i, name in enumerate(sorted(state.identities))}
+        of = np.array(
+            [names.get(state.tracks.get(t.key, ""), -1 - i) for i, t in enumerate(self.tracklets)]
+        )
+        return (of[:, None] == of[None]).astype(np.float64)
+
+    def link(self, key: TrackKey, rows: Int64) -> float:
+        """Log posterior odds that a tracklet belongs with a group; -inf if it cannot."""
+        i = self.index[key]
+        rows = rows[rows != i]
+        if not len(rows) or self.tables.forbidden[i, rows].any():
+            return -math.inf
+        return float(np.average(self.score[i, rows], weights=self.weight[i, rows]))
+
+    def match(self, key: TrackKey, rows: Int64, fpir: float) -> Match:
+        """The stated reason for a link: its posterior, and the evidence of its clearest pair."""
+        i = self.index[key]
+        rows = rows[rows != i]
+        odds = self.link(key, rows)
+        j = int(rows[np.argmax((self.score * np.sqrt(self.weight))[i, rows])])
+        t = self.tables
+        evidence = [
+            Evidence("appearance", _short(self.appearance[i, j]), _short(self.similarity[i, j]))
+        ]
+        if t.kind[i, j] == PLACE:
+            evidence.append(Evidence("place", _short(t.llr[i, j]), _short(t.measure[i, j])))
+        elif t.kind[i, j] == TIME:
+            evidence.append(Evidence("time", _short(t.llr[i, j]), _short(t.measure[i, j])))
+        evidence.append(Evidence("prior", _short(self.prior[i, j])))
+        probability = 1 / (1 + math.exp(-max(min(odds, 50.0), -50.0)))
+        state: LinkState = "accepted" if probability >= accept_from(fpir) else "tentative"
+        return Match(state, _short(probability), self.tracklets[j].key, tuple(evidence))
 
 
-def score_detector(
-    truth: CameraTruth, frame: Int64, box_xyxy: NDArray[np.float64]
-) -> DetectorScore:
-    """Recall and precision at IoU .5 of one camera's detections (frame [N], boxes [N, 4])."""
-    found = match(truth, frame, box_xyxy)
-    counted = ~found.ignored
-    right = int(((found.row >= 0) & counted).sum())
-    people, boxes = int(truth.cared.sum()), int(counted.sum())
-    return DetectorScore(right / people if people else None, right / boxes if boxes else None)
+def accept_from(fpir: float) -> float:
+    """The posterior from which a link is accepted and not only tentative."""
+    return 1 / (1 + fpir)
 
 
-def majority_person(truth: CameraTruth, found: Matched, members: NDArray[np.bool_]) -> int | None:
-    """The person that most of a tracklet's matched boxes belong to, or None if none matched.
-
-    Don't-care boxes count here: a person half hidden is still that person. A tie goes to the
-    smaller person number.
-    """
-    rows = found.row[members & (found.row >= 0)]
-    if not len(rows):
-        return None
-    people, counts = np.unique(truth.person[rows], return_counts=True)
-    return int(people[np.argmax(counts)])
-
-
-def score_cross_view(
-    identity: Mapping[Hashable, str],
-    person: Mapping[Hashable, int | None],
-    aerial: Sequence[Hashable],
-    ground: Sequence[Hashable],
-) -> CrossView:
-    """Count pairs of one aerial and one ground tracklet.
-
-    Args:
-        identity: what the server says, for the tracklets that it gave an identity.
-        person: the truth of each tracklet; None (it matched nobody) is wrong in every pair.
-        aerial: tracklets with a sighting, of aerial cameras.
-        ground: tracklets with a sighting, of ground cameras.
-    """
-    above = [(identity.get(key), person.get(key)) for key in aerial]
-    below = [(identity.get(key), person.get(key)) for key in ground]
-    by_identity = Counter(name for name, _ in below)
-    by_person = Counter(who for _, who in below)
-    by_both = Counter(below)
-    return CrossView(
-        pairs=sum(by_identity[name] for name, _ in above if name is not None),
-        right=sum(by_both[it] for it in above if it[0] is not None and it[1] is not None),
-        possible=sum(by_person[who] for _, who in above if who is not None),
+def score_window(
+    tracklets: Sequence[Tracklet], tables: Tables, priors: Mapping[str, Normals]
+) -> Scores:
+    """Score all pairs of ``tracklets`` (in the order of ``tables``)."""
+    count = len(tracklets)
+    cameras = _numbered([(t.key.device, t.key.camera) for t in tracklets])
+    views = np.array([int(t.view) for t in tracklets], np.int64)
+    similarity = _similarity(tracklets, cameras, views)
+    appearance = np.zeros((count, count))
+    words = {int(t.view): t.view.word for t in tracklets}
+    apart = cameras[:, None] != cameras[None]
+    upper = np.triu(np.ones((count, count), np.bool_), 1)
+    sure = (tables.kind == PLACE) & apart & upper
+    same = sure & (tables.llr >= 3.0) & (tables.shared_s >= 2.0)
+    different = (sure & (tables.llr <= -3.0)) | (tables.together & upper)
+    for a in sorted(words):
+        for b in [v for v in sorted(words) if v >= a]:
+            of_pair = (views[:, None] == a) & (views[None] == b)
+            of_pair |= of_pair.T
+            normals = calibrate(
+                similarity,
+                different & of_pair,
+                same & of_pair,
+                prior_of(priors, view_pair(words[a], words[b])),
+                pairs=PRIOR_PAIRS,
+            )
+            appearance[of_pair] = appearance_llr(similarity[of_pair], normals)
+    appearance = np.clip(appearance, -APPEARANCE_MAX, APPEARANCE_MAX)
+    prior = _prior(tracklets, tables)
+    weight = np.full((count, count), QUIET)
+    weight[tables.kind == PLACE] = 1.0
+    passing = tables.kind == TIME
+    weight[passing] += (1 - QUIET) * np.exp(-tables.measure[passing] / 2.0)
+    return Scores(
+        tracklets,
+        tables,
+        similarity,
+        appearance,
+        prior,
+        appearance + tables.llr + prior,
+        weight,
     )
 
 
-def score_tracking(cameras: Sequence[TrackedBoxes], frames: int) -> TrackingScore:
-    """IDF1, HOTA and AssA of all cameras as one sequence.
+def _similarity(tracklets: Sequence[Tracklet], cameras: Int64, views: Int64) -> Float64:
+    """Cosines of centred embeddings; 0 across models, which say nothing of each other."""
+    count = len(tracklets)
+    models = _numbered([t.model_key for t in tracklets])
+    similarity = np.zeros((count, count))
+    for model in np.unique(models):
+        rows = np.flatnonzero(models == model)
+        vectors = np.stack([tracklets[i].sighting.embedding for i in rows]).astype(np.float64)
+        unit = centred(vectors, cameras[rows], views[rows], CENTRING)
+        similarity[np.ix_(rows, rows)] = unit @ unit.T
+    return similarity
 
-    Args:
-        cameras: boxes of each camera; a label means the same identity in all of them.
-        frames: number of frames of the clip; camera k's frames follow those of camera k - 1.
 
-    Raises:
-        PlatformError: TrackEval is not installed.
+def _prior(tracklets: Sequence[Tracklet], tables: Tables) -> Float64:
+    """-log of the number of people each pair has to be told from.
+
+    About as many people are here as the fullest moment of a camera shows; of them, those count
+    whom place does not exclude.
     """
-    try:
-        # It warns at import on recent numpy and prints its settings; neither is our reader's.
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-            warnings.simplefilter("ignore")
-            from trackeval.metrics import HOTA, Identity
-    except ImportError as error:
-        raise PlatformError(
-            f"TrackEval is missing ({error}): pip install 'skyreid[server,evaluate]'"
-        ) from error
-    data = _sequence(cameras, frames)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        identity, hota = Identity().eval_sequence(data), HOTA().eval_sequence(data)
-    # Early returns of TrackEval leave a bare 0 where there is nothing to compare.
-    return TrackingScore(
-        float(identity["IDF1"]), float(np.mean(hota["HOTA"])), float(np.mean(hota["AssA"]))
-    )
+    if not tracklets:
+        return np.zeros((0, 0))
+    people = 1 + max(int(tables.together.sum(1).max()), 1)
+    open_to = np.exp(np.minimum(tables.llr, 0.0)) * ~tables.forbidden
+    np.fill_diagonal(open_to, 0.0)
+    share = open_to.sum(1) / max(len(tracklets) - 1, 1)
+    rivals = 1 + people * share  # [N]
+    prior: Float64 = -0.5 * (np.log(rivals)[:, None] + np.log(rivals)[None])
+    return prior
 
 
-def _sequence(cameras: Sequence[TrackedBoxes], frames: int) -> dict[str, Any]:
-    """TrackEval's form of the data: per time step contiguous ids and the matrix of overlaps."""
-    people: dict[int, int] = {}
-    labels: dict[Hashable, int] = {}
-    truth_ids: list[Int64] = []
-    label_ids: list[Int64] = []
-    similarity: list[NDArray[np.float64]] = []
-    for camera in cameras:
-        truth, found = camera.truth, match(camera.truth, camera.frame, camera.box_xyxy)
-        claimed = _unique_labels(camera)
-        for number in range(1, frames + 1):
-            theirs = np.flatnonzero((truth.frame == number) & truth.cared)
-            mine = np.flatnonzero((camera.frame == number) & ~found.ignored)
-            truth_ids.append(_numbers(people, [int(truth.person[i]) for i in theirs]))
-            label_ids.append(_numbers(labels, [claimed[i] for i in mine]))
-            similarity.append(overlaps(truth.box_xyxy[theirs], camera.box_xyxy[mine]))
-    return {
-        "num_timesteps": len(truth_ids),
-        "num_gt_ids": len(people),
-        "num_tracker_ids": len(labels),
-        "num_gt_dets": sum(map(len, truth_ids)),
-        "num_tracker_dets": sum(map(len, label_ids)),
-        "gt_ids": truth_ids,
-        "tracker_ids": label_ids,
-        "similarity_scores": similarity,
-    }
+def _numbered(names: Sequence[object]) -> Int64:
+    order = {name: i for i, name in enumerate(sorted(set(names), key=str))}
+    return np.array([order[name] for name in names], np.int64)
 
 
-def _numbers(known: dict[Any, int], names: Sequence[Any]) -> Int64:
-    """Contiguous numbers of ``names``, new ones added to ``known``."""
-    return np.array([known.setdefault(name, len(known)) for name in names], np.int64)
+def _short(value: float) -> float:
+    return round(float(value), 4)
 
 
-def _unique_labels(camera: TrackedBoxes) -> list[Hashable]:
-    """Labels of which none stands twice in a frame, as the metrics require.
-
-    Where two tracklets of one camera claim one identity at the same moment, one of them is surely
-    wrong; the one with more boxes keeps it (a tie goes to the one that started first), the other's
-    box counts under an id of its own in that frame, so that the mistake is paid for.
-    """
-    boxes = Counter(camera.tracklet)
-    first: dict[Hashable, int] = {}
-    for index, key in enumerate(camera.tracklet):
-        first.setdefault(key, index)
-    order = sorted(
-        range(len(camera.label)),
-        key=lambda i: (-boxes[camera.tracklet[i]], first[camera.tracklet[i]]),
-    )
-    taken: set[tuple[int, Hashable]] = set()
-    out = list(camera.label)
-    for index in order:
-        place = (int(camera.frame[index]), camera.label[index])
-        if place in taken:
-            out[index] = ("beside", camera.tracklet[index])
-        taken.add(place)
-    return out
+__all__ = ["NONE", "Scores", "accept_from", "score_window"]
