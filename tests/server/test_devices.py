@@ -46,7 +46,7 @@ def test_a_camera_of_the_site_is_waited_for_a_while_after_the_first_one_spoke() 
 def test_the_wait_ends_when_every_camera_is_spoken_for() -> None:
     two = devices(cameras=("cam1", "cam6"))
     two.hear(Heard("a", 1, "b", 50, "cam1"), 200)
-    two.birth("c", {"camera": "cam6"}, 200)
+    two.birth("c", {"cameras": [{"id": "cam6", "view": "ground"}]}, 200)
     two.hear(Heard("c", 1, "b", 40), 200)
     assert two.horizon_ns(200) == 40
 
@@ -55,6 +55,15 @@ def test_devices_of_earlier_days_hold_after_a_restart_until_they_stall() -> None
     old = devices(Heard("a", 1, "b", 50, "cam1", 1, "key"))
     assert old.horizon_ns(104) == 50
     assert old.horizon_ns(105) is None
+
+
+def test_a_strange_birth_is_kept_and_not_believed() -> None:
+    one = devices()
+    for birth in ({"cameras": 3}, {"cameras": [{"id": 1, "view": []}]}, {"model": {"key": 3}}):
+        one.birth("a", birth, 100)
+    (got,) = [d.to_json() for d in one.by_id.values()]
+    assert (got["camera"], got["view"], got["model_key"]) == (None, None, None)
+    assert got["birth"] == {"model": {"key": 3}}
 
 
 def test_a_new_boot_starts_its_watermark_anew() -> None:

@@ -17,7 +17,8 @@ def test_sightings_are_stored_receipted_matched_and_told(
     server.start()
     uav, street = device("uav1", ["skyreid/v1/plaza/identity/#"]), device("street1")
     uav.send("status", b"online")
-    uav.send("birth", json.dumps({"model_key": "0123456789abcdef", "camera": "cam1"}).encode())
+    birth = {"model": {"key": "0123456789abcdef"}, "cameras": [{"id": "cam1", "view": "aerial"}]}
+    uav.send("birth", json.dumps(birth).encode())
     uav.send("sightings", make.payload([make.sighting(n, person=n) for n in (1, 2, 3)]))
     street.send(
         "sightings", make.payload([make.sighting(9, camera="cam6", person=4)], device="street1")

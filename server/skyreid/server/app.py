@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from skyreid.bundle.archive import open_bundle
@@ -165,6 +166,7 @@ def make_writer(
         batch_messages=settings.journal.batch_messages,
         batch_wait_s=settings.journal.batch_wait_ms / 1000,
         period_s=settings.matching.period_s,
+        micro_batch_s=options.batch_s,
     )
     since_ns = matcher.state.at_ns - int(options.window_s * 1e9)
     writer.feed(journal.sightings_since(since_ns))
@@ -238,9 +240,11 @@ def _listen(host: str, port: int) -> socket.socket:
     """A listening socket, so that a busy port is said before anything starts."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
+        with ExitStack() as on_failure:
+            listening = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind((host, port))
+            on_failure.pop_all()
     except OSError as error:
         raise InputError(
             f"http.host {host!r} port {port}: {error.strerror}; choose another, port 0 is any"

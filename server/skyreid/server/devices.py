@@ -9,6 +9,8 @@ from typing import Any
 from skyreid.contract.sighting import View
 from skyreid.server.journal import Heard
 
+_VIEWS = {view.word: int(view) for view in View}
+
 
 @dataclass
 class Device:
@@ -84,10 +86,13 @@ class Devices:
         """A device said what it is."""
         device = self._device(name, now_s)
         device.birth = data
-        key = data.get("model_key")
+        model, cameras = data.get("model"), data.get("cameras")
+        key = model.get("key") if isinstance(model, dict) else None
         device.model_key = key if isinstance(key, str) else device.model_key
-        camera = data.get("camera")
-        device.camera = camera if isinstance(camera, str) else device.camera
+        if isinstance(cameras, list) and cameras and isinstance(cameras[0], dict):
+            camera, view = cameras[0].get("id"), cameras[0].get("view")
+            device.camera = camera if isinstance(camera, str) else device.camera
+            device.view = _VIEWS.get(view, device.view) if isinstance(view, str) else device.view
         return device
 
     def health(self, name: str, data: dict[str, Any], now_s: float) -> Device:

@@ -131,7 +131,8 @@ class Lookup:
                 tracklets.append({**row, "match": None if match is None else match.to_json()})
         views = {t["view"] for t in tracklets}
         for tracklet in tracklets:
-            has = tracklet.pop("has_picture")
+            # Pictures of the time before a site forbade them are not shown either.
+            has = tracklet.pop("has_picture") and self._pictures != "never"
             tracklet["picture"] = _picture_path(tracklet) if has else None
             tracklet["picture_reason"] = None if has else why_none(self._pictures)
         return {

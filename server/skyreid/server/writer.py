@@ -62,12 +62,13 @@ class Writer:
         batch_messages: int,
         batch_wait_s: float,
         period_s: float,
+        micro_batch_s: float,
     ) -> None:
         """``matcher`` has been given the log and the stored sightings of its window already."""
         self._site, self._queue, self._journal, self._matcher = site, queue, journal, matcher
         self._broker, self._outbox, self._hub, self._metrics = broker, outbox, hub, metrics
         self._batch_messages, self._batch_wait_s = batch_messages, batch_wait_s
-        self._period_s = period_s
+        self._period_s, self._micro_batch_ns = period_s, round(micro_batch_s * 1e9)
         self._stopping = threading.Event()
         self._decisions = journal.decision_count()
         self._waiting: list[int] = []  # capture times of sightings beyond the horizon
@@ -197,8 +198,10 @@ class Writer:
             return
         self._round_at_s = now_s
         horizon_ns = self.devices.horizon_ns(now_s)
-        if horizon_ns is not None and horizon_ns < min(self._waiting, default=horizon_ns):
-            return  # nothing that waits has come within it
+        if horizon_ns is not None:
+            horizon_ns -= horizon_ns % self._micro_batch_ns  # the matcher takes whole ones
+            if horizon_ns < min(self._waiting, default=horizon_ns):
+                return  # nothing that waits has come within it
         state = self._matcher.state
         with self._metrics.match_seconds.time():
             decisions = self._matcher.advance(horizon_ns)

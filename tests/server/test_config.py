@@ -1,0 +1,176 @@
+"""Settings: what is wrong is said in one line, and the example is true."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tomllib
+
+from skyreid.contract.errors import InputError, SettingsError
+from skyreid.server.__main__ import main
+from skyreid.server.app import check, matching_options
+from skyreid.server.config import ServerSettings, read_settings
+
+
+def settings_file(tmp_path: Path, text: str = "") -> Path:
+    path = tmp_path / "server.toml"
+    path.write_text(f'site = "site.toml"\n{text}\n[journal]\npath = "data/journal.sqlite"\n')
+    return path
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    got = read_settings(
+        settings_file(tmp_path),
+        ["--http.address_file", "address", "--matching.bundle", "/bundle"],
+        verb="run",
+    )
+    assert got.site == tmp_path / "site.toml"
+    assert got.journal.path == tmp_path / "data" / "journal.sqlite"
+    assert got.http.address_file == tmp_path / "address"
+    assert got.matching.bundle == Path("/bundle")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ('[mqtt]\nurl = "http://broker"', "mqtt.url: .*is not mqtt://HOST"),
+        ("[mqtt]\nurI = 1", "mqtt.urI: unknown key, did you mean mqtt.url"),
+        (
+            "[mqtt]\nsession_expiry_s = 60",
+            "mqtt.session_expiry_s: .*greater than or equal to 86400",
+        ),
+        ("[http]\nport = 70000", "http.port"),
+        ("[http]\nport = 8080\nhost = '0.0.0.0'", "no log-in.*insecure_public"),
+        ("[http]\nhost = 'server.example'", "no log-in.*insecure_public"),
+        ("[matching]\nfpir = 0", "matching.fpir"),
+        ("[gallery]\nsize = 1", "gallery: unknown key"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        read_settings(settings_file(tmp_path, text), [], verb="run")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.3.2.1"])
+def test_loopback_needs_no_permission(tmp_path: Path, host: str) -> None:
+    assert (
+        read_settings(settings_file(tmp_path), ["--http.host", host], verb="run").http.host == host
+    )
+
+
+def test_other_machines_are_let_in_only_on_purpose(tmp_path: Path) -> None:
+    options = ["--http.host", "0.0.0.0", "--http.insecure_public", "true"]
+    assert read_settings(settings_file(tmp_path), options, verb="run").http.insecure_public
+
+
+def test_the_example_shows_every_key_with_its_default(repository: Path) -> None:
+    text = (repository / "server" / "server.example.toml").read_text()
+    lines = [
+        line[1:] if line.startswith("#") and " = " in line and not line.startswith("# ") else line
+        for line in text.splitlines()
+    ]
+    shown = tomllib.loads("\n".join(lines))
+    for name, info in ServerSettings.model_fields.items():
+        if name == "site":
+            continue
+        section = info.annotation
+        assert section is not None
+        assert set(shown[name]) == set(section.model_fields), name
+        for key, field in section.model_fields.items():
+            if not field.is_required() and field.default is not None:
+                assert shown[name][key] == field.default, f"{name}.{key}"
+
+
+def test_check_says_what_it_read_and_leaves_nothing_behind(
+    tmp_path: Path, site_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = settings_file(tmp_path, "[http]\nport = 0")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["check", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "site plaza, cameras cam1 (aerial), cam6 (ground)" in said
+    assert main(["check", str(path), "--json", "--http.port", "0"]) == 0
+    assert capsys.readouterr().out.startswith('{"http": {')
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["check", "nowhere.toml"], "settings file 'nowhere.toml' does not exist"),
+        (["check", "{here}", "--http.prot", "1"], "unrecognized arguments: --http.prot"),
+        (["check", "{here}", "--site", "/nowhere/site.toml"], "site file '/nowhere/site.toml'"),
+        (["check", "{here}", "--matching.bundle", "/nowhere"], "bundle /nowhere does not exist"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line_and_exit_2(
+    tmp_path: Path,
+    site_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    path = settings_file(tmp_path, "[http]\nport = 0")
+    assert main([a.format(here=path) for a in arguments]) == 2
+    err = capsys.readouterr().err
+    assert complaint in err
+    assert err.count("\n") == 1
+
+
+def test_a_busy_port_is_said_before_anything_starts(tmp_path: Path, site_file: Path) -> None:
+    import socket
+
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        settings = read_settings(settings_file(tmp_path), ["--http.port", str(port)], verb="run")
+        with pytest.raises(InputError, match=rf"port {port}: .*choose another"):
+            check(settings)
+
+
+def test_the_matcher_gets_what_the_settings_say(tmp_path: Path) -> None:
+    settings = read_settings(
+        settings_file(tmp_path), ["--matching.fpir", "0.05", "--matching.window_s", "7"], verb="run"
+    )
+    options = matching_options(settings.matching)
+    assert (options.fpir, options.window_s, dict(options.priors)) == (0.05, 7.0, {})
+
+
+def test_a_missing_library_is_one_line_and_exit_4(tmp_path: Path, site_file: Path) -> None:
+    code = (
+        "import sys\nsys.modules['paho'] = None\n"
+        "from skyreid.server.__main__ import main\n"
+        f"sys.exit(main(['check', {str(settings_file(tmp_path))!r}]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 4
+    assert done.stderr.startswith("error (platform): paho.mqtt is not installed: pip install")
+
+
+def test_every_module_imports_without_paho_fastapi_and_torch(repository: Path) -> None:
+    names = [
+        f"skyreid.server.{path.stem}"
+        for path in sorted((repository / "server" / "skyreid" / "server").glob("*.py"))
+        if path.stem not in ("__init__", "__main__")
+    ]
+    blocked = ("fastapi", "starlette", "uvicorn", "paho", "prometheus_client", "trackeval", "torch")
+    code = (
+        "import importlib, sys\n"
+        f"for name in {blocked!r}: sys.modules[name] = None\n"
+        f"for name in {names!r}: importlib.import_module(name)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 0, done.stderr
