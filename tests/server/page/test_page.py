@@ -118,6 +118,7 @@ def test_a_card_shows_both_pictures_side_by_side_and_says_why(browser: Any, serv
         "0.4 m apart at the same moment",
         "in both pictures at once",
         "+2.4",
+        "any of about 7 people",
         "−2.0",
         "23:13:20 – 23:13:28",
     ):
@@ -228,7 +229,7 @@ def test_filters_and_keys_choose_and_walk(browser: Any, server: Any):
     browser.press("3")
     eventually(lambda: browser.count(".card") == 1, "tentative only")
     assert "not sure yet" in browser.text(".card.tentative")
-    assert "needs a better look" in browser.text(".card")
+    assert "70 % more likely one person than two" in browser.text(".card")
     browser.press("1")
     browser.press("j")
     browser.press("j")

@@ -7,7 +7,7 @@ import { useZone } from "/page/format.js";
 const LIMIT = 200;
 const QUICK_MS = 300; // events within this time are answered together
 const REFRESH_MS = 4000;
-const TIMEOUT_MS = 8000;
+const TIMEOUT_MS = 20000; // a busy server is not a server that is gone
 const RETRY_MS = [1000, 2000, 4000, 8000];
 const FEED_LENGTH = 60;
 
@@ -22,12 +22,13 @@ let counted = null; // { at, sightings }
 /** Connect; never throws, never gives up. */
 export function connect() {
   clearTimeout(retryTimer);
+  retryTimer = null;
   stream?.close();
   stream = new EventSource("/v1/events");
   stream.onopen = async () => {
     if (!(await refresh())) return;
     attempt = 0;
-    change({ connection: "live", goneSince: null, retryAt: null });
+    change({ connection: "live", goneSince: null });
   };
   stream.onerror = lost;
   stream.addEventListener("identity", (message) => heard(JSON.parse(message.data)));
@@ -37,15 +38,11 @@ export function connect() {
 function lost() {
   stream?.close();
   clearTimeout(refreshTimer);
-  clearTimeout(retryTimer);
+  if (retryTimer !== null) return; // several requests fail together: that is one loss
   const wait = RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)];
   attempt += 1;
   retryTimer = setTimeout(connect, wait);
-  change({
-    connection: "gone",
-    goneSince: store.goneSince ?? new Date(),
-    retryAt: new Date(Date.now() + wait),
-  });
+  change({ connection: "gone", goneSince: store.goneSince ?? new Date() });
 }
 
 async function get(path) {

@@ -1,13 +1,13 @@
 // One identity: what it looks like from above and from the ground, how sure, why, where and when.
 
 import { h, viewSign } from "/page/dom.js";
-import { reasons, sure } from "/page/evidence.js";
+import { meter, reasons, surely } from "/page/evidence.js";
 import { percent, position, span } from "/page/format.js";
 import { allLinks, clearestLink, faceOf } from "/page/links.js";
 import { identityName } from "/page/mark.js";
 import { lookOf } from "/page/palette.js";
 import { pictureOf } from "/page/picture.js";
-import { isCross, isTentative } from "/page/store.js";
+import { inView, isCross, isTentative } from "/page/store.js";
 
 /** The inside of a card, as a list of nodes. */
 export function cardContent(identity) {
@@ -19,11 +19,9 @@ function wide(identity, link) {
   return [
     h("div", { class: "pair" }, ["aerial", "ground"].map((v) => pictureOf(faceOf(identity, v, link), v, identity.id))),
     h("div", { class: "why" },
-      head(identity),
-      sure(identity.confidence ?? link?.match.probability, identity.state),
+      head(identity, link),
       link ? [title(link), reasons(link)] : "",
-      places(identity),
-      others(identity, link),
+      h("footer", {}, places(identity), others(identity, link)),
     ),
   ];
 }
@@ -32,22 +30,23 @@ function narrow(identity, link) {
   const view = identity.views[0] ?? "ground";
   return [
     pictureOf(faceOf(identity, view, link), view, identity.id),
-    h("div", { class: "why" },
-      head(identity),
-      link ? sure(identity.confidence ?? link.match.probability, identity.state) : "",
-      places(identity),
-    ),
+    h("div", { class: "why" }, head(identity, link), places(identity)),
   ];
 }
 
-function head(identity) {
-  return h("header", {},
-    h("h3", {}, identityName(identity.id, lookOf(identity.id))),
-    isTentative(identity) ? h("span", { class: "badge" }, "not sure yet") : "",
-    identity.aliases.length
-      ? h("span", { class: "aliases", title: `Also known as ${identity.aliases.join(", ")}` }, `+${identity.aliases.length} merged`)
-      : "",
-  );
+function head(identity, link) {
+  const probability = identity.confidence ?? link?.match.probability ?? null;
+  return [
+    h("header", {},
+      h("h3", {}, identityName(identity.id, lookOf(identity.id))),
+      isTentative(identity) ? h("span", { class: "badge" }, "not sure yet") : "",
+      identity.aliases.length
+        ? h("span", { class: "aliases", title: `Also known as ${identity.aliases.join(", ")}` }, `+${identity.aliases.length} merged`)
+        : "",
+      probability === null ? "" : surely(probability),
+    ),
+    probability === null ? "" : meter(probability, identity.state),
+  ];
 }
 
 function title({ from, to, match }) {
@@ -56,16 +55,26 @@ function title({ from, to, match }) {
     match.state === "tentative" ? "Perhaps " : "", h("b", {}, first.camera), " and ", h("b", {}, from.camera), " because");
 }
 
+/** One entry a camera, the latest first. */
 function places(identity) {
-  const shown = [...identity.tracklets].sort((a, b) => b.last_seen_ns - a.last_seen_ns).slice(0, 6);
-  const more = identity.tracklets.length - shown.length;
+  const cameras = new Map();
+  for (const t of [...identity.tracklets].sort((a, b) => b.last_seen_ns - a.last_seen_ns)) {
+    const seen = cameras.get(t.camera) ?? { ...t, count: 0, now: false };
+    seen.count += 1;
+    seen.first_seen_ns = Math.min(seen.first_seen_ns, t.first_seen_ns);
+    seen.now ||= inView(t);
+    cameras.set(t.camera, seen);
+  }
   return h("ul", { class: "places", "aria-label": "Where and when" },
-    shown.map((t) =>
-      h("li", { class: t.ended ? "" : "now", title: t.ground ? `${position(t.ground)} of the site's origin` : "position unknown" },
-        viewSign(t.view), h("b", {}, t.camera), h("time", {}, span(t.first_seen_ns, t.last_seen_ns)),
-        t.ended ? "" : h("em", {}, "in view"))),
-    more ? h("li", { class: "more" }, `and ${more} more`) : "",
-  );
+    [...cameras.values()].map((seen) =>
+      h("li", { title: whereabouts(seen) },
+        viewSign(seen.view), h("b", {}, seen.camera), h("time", {}, span(seen.first_seen_ns, seen.last_seen_ns)),
+        seen.now ? h("em", {}, "in view") : "")));
+}
+
+function whereabouts({ ground, count }) {
+  const place = ground ? `last ${position(ground)} of the site's origin` : "position unknown";
+  return `${count === 1 ? "1 tracklet" : `${count} tracklets`}, ${place}`;
 }
 
 function others(identity, link) {

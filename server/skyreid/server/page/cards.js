@@ -4,6 +4,7 @@
 import { cardContent } from "/page/card.js";
 import { h } from "/page/dom.js";
 import { emptyState } from "/page/empty.js";
+import { zoneName } from "/page/format.js";
 import { FILTERS } from "/page/filters.js";
 import { lookOf } from "/page/palette.js";
 import { keepImages } from "/page/picture.js";
@@ -50,7 +51,7 @@ function fill({ list, count }, people) {
 }
 
 function cardOf(identity) {
-  const shown = JSON.stringify(identity);
+  const shown = zoneName() + JSON.stringify(identity); // times read differently in another zone
   let entry = elements.get(identity.id);
   if (!entry) {
     const card = h("article", { class: "card", tabindex: 0, "data-identity": identity.id, "aria-label": `Identity ${identity.id}` });

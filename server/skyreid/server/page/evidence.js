@@ -5,27 +5,24 @@ import { duration, metres, percent, signed, sureness } from "/page/format.js";
 
 const FULL_LLR = 6; // a bar is full at odds of about 400 to 1
 
-/** How sure the link is, as a meter with words. `confidence` null: nothing to compare yet. */
-export function sure(probability, state) {
-  if (probability === null || probability === undefined) {
-    return h("p", { class: "sure alone" }, "One tracklet so far: nothing to compare yet.");
-  }
-  const words = state === "tentative" ? `${sureness(probability)}, needs a better look` : sureness(probability);
+/** How sure a match is: percent and words. */
+export function surely(probability) {
+  return h("p", { class: "sure" }, h("b", {}, percent(probability)), " ", h("span", {}, sureness(probability)));
+}
+
+/** The same as a bar. */
+export function meter(probability, state) {
   const bar = h("i");
   bar.style.width = `${100 * probability}%`;
-  return h("div", { class: `sure ${state}` },
-    h("div", {
-      class: "meter",
-      role: "meter",
-      "aria-label": "How sure the match is",
-      "aria-valuemin": 0,
-      "aria-valuemax": 100,
-      "aria-valuenow": Math.round(100 * probability),
-      "aria-valuetext": `${percent(probability)}, ${words}`,
-    }, bar),
-    h("b", {}, percent(probability)),
-    h("span", {}, words),
-  );
+  return h("div", {
+    class: `meter ${state}`,
+    role: "meter",
+    "aria-label": "How sure the match is",
+    "aria-valuemin": 0,
+    "aria-valuemax": 100,
+    "aria-valuenow": Math.round(100 * probability),
+    "aria-valuetext": `${percent(probability)}, ${sureness(probability)}${state === "tentative" ? ", not sure yet" : ""}`,
+  }, bar);
 }
 
 /** The reasons of one link. */
@@ -54,14 +51,20 @@ function words(evidence, gap) {
     case "appearance":
       return `${evidence.llr < 0 ? "looks different" : "looks alike"} ${evidence.similarity.toFixed(2)}`;
     case "place":
-      return gap > 0.5
+      return gap > 0
         ? `${metres(evidence.distance_m)} away, ${duration(gap)} later`
         : `${metres(evidence.distance_m)} apart at the same moment`;
     case "time":
-      return evidence.gap_s > 0.5 ? `seen ${duration(evidence.gap_s)} later` : "in both pictures at once";
+      return evidence.gap_s > 0 ? `seen ${duration(evidence.gap_s)} later` : "in both pictures at once";
     case "prior":
-      return evidence.llr < 0 ? "most pairs are two people" : "most newcomers are known";
+      return rivals(evidence.llr);
     default:
       return evidence.kind;
   }
+}
+
+/** The prior in words: how many people it could be before anything is compared. */
+function rivals(llr) {
+  const people = Math.round(Math.exp(-llr));
+  return people > 1 ? `any of about ${people} people` : "nobody else is near";
 }

@@ -13,13 +13,13 @@ import { drawTimeline } from "/page/timeline.js";
 import { showPointed } from "/page/pointing.js";
 
 const panels = [
-  [drawStatus, ["site", "devices", "rate", "connection"]],
-  [drawBanner, ["connection", "goneSince", "retryAt", "ready", "loaded"]],
+  [drawStatus, ["site", "devices", "rate", "connection", "identities"]],
+  [drawBanner, ["connection", "goneSince", "ready", "loaded"]],
   [drawFilters, ["identities", "total", "filter", "loaded"]],
   [drawCards, ["identities", "filter", "loaded", "devices", "site", "connection"]],
   [drawPlan, ["identities", "sightings", "site"]],
   [drawTimeline, ["identities", "site"]],
-  [drawFeed, ["events"]],
+  [drawFeed, ["events", "site"]],
   [showPointed, ["pointed", "identities", "sightings", "filter", "events"]],
 ];
 

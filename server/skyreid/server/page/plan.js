@@ -4,7 +4,7 @@ import { h, s } from "/page/dom.js";
 import { clock, position } from "/page/format.js";
 import { shapeNode } from "/page/mark.js";
 import { lookOf } from "/page/palette.js";
-import { isCross, store, trackletName } from "/page/store.js";
+import { isCross, newestNs, store, trackletName } from "/page/store.js";
 
 const place = document.getElementById("plan");
 const WIDTH = 420;
@@ -26,7 +26,7 @@ export function drawPlan() {
   const to = projection(points);
   place.replaceChildren(
     s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Plan of the site: ${people.length} people, ${cameras.length} cameras` },
-      grid(to), ways.map((w) => trail(w, to)), cameras.map((c) => camera(c, to)), people.map((p) => person(p, to)), rule(to)),
+      grid(to), ways.map((w) => trail(w, to)), cameras.map((c, i) => camera(c, to, cameras.slice(0, i))), people.map((p) => person(p, to)), rule(to)),
   );
 }
 
@@ -104,13 +104,17 @@ function rule(to) {
       s("path", { d: "M0 0V-18M-4 -13 0 -18 4 -13" }), s("text", { x: 0, y: 12, "text-anchor": "middle" }, "N")));
 }
 
-function camera({ id, view, position: at, heading_deg: heading }, to) {
+function camera({ id, view, position: at, heading_deg: heading }, to, drawn) {
   const [x, y] = to(at);
+  const crowded = drawn.some((c) => {
+    const [left, top] = to(c.position);
+    return left > x && left - x < 60 && Math.abs(top - y) < 14;
+  });
   const sign = view === "aerial" ? s("path", { d: "M-6 3 0 -3 6 3" }) : s("path", { d: "M-5 -4H3V4H-5ZM3 -1 7 -4V4L3 1" });
   const beam = typeof heading === "number"
     ? s("path", { class: "beam", d: "M0 0 -14 -30A34 34 0 0 1 14 -30Z", transform: `rotate(${heading})` })
     : "";
-  const right = x < WIDTH - 60;
+  const right = x < WIDTH - 60 && !crowded;
   return s("g", { class: `camera ${view}`, transform: `translate(${x} ${y})` },
     beam, sign, s("text", { x: right ? 11 : -11, y: 4, "text-anchor": right ? "start" : "end" }, id));
 }
@@ -122,8 +126,7 @@ function trail({ id, points }, to) {
 
 function person({ identity, ground, ns }, to) {
   const [x, y] = to(ground);
-  const newest = Math.max(...[...store.identities.values()].map((i) => i.last_seen_ns));
-  const old = newest - ns > FRESH_S * 1e9;
+  const old = newestNs() - ns > FRESH_S * 1e9;
   return s("g", {
     class: `person${old ? " old" : ""}${isCross(identity) ? " cross" : ""}`,
     transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})`,

@@ -2,7 +2,7 @@
 
 import { h, viewSign } from "/page/dom.js";
 import { clock, duration, zoneName } from "/page/format.js";
-import { store } from "/page/store.js";
+import { newestNs, store } from "/page/store.js";
 
 const place = document.getElementById("status");
 const time = h("time", { class: "clock" });
@@ -24,9 +24,18 @@ export function drawStatus() {
     h("span", { class: "fact", title: "Sightings stored by the server, per second" },
       store.rate === null ? "–" : store.rate.toFixed(store.rate < 10 ? 1 : 0), " sightings/s"),
     h("span", { class: `fact policy ${store.site?.pictures ?? ""}`, title: meaning }, policy),
+    recorded(),
     time,
   );
   tick();
+}
+
+/** What is shown was not captured just now: say when. */
+function recorded() {
+  const newest = newestNs() / 1e6;
+  if (!newest || Math.abs(Date.now() - newest) < 10 * 60 * 1000) return "";
+  const day = new Date(newest).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
+  return h("span", { class: "fact", title: "Times on the cards are times of capture" }, `captured ${day}`);
 }
 
 /** Set the clock; called every second. */

@@ -3,7 +3,6 @@
 export const store = {
   connection: "connecting", // connecting | live | gone
   goneSince: null, // Date
-  retryAt: null, // Date
   site: null, // /v1/site
   ready: null, // /readyz
   devices: [], // /v1/devices
@@ -51,5 +50,17 @@ export function sorted() {
     (a, b) => isCross(b) - isCross(a) || b.first_seen_ns - a.first_seen_ns || (a.id < b.id ? -1 : 1),
   );
 }
+
+/** Capture time of the latest thing that is known of anybody, ns; 0 = nothing is. */
+export function newestNs() {
+  if (newest.of !== store.identities) {
+    newest = { of: store.identities, ns: Math.max(0, ...[...store.identities.values()].map((i) => i.last_seen_ns)) };
+  }
+  return newest.ns;
+}
+let newest = { of: null, ns: 0 };
+
+/** Whether a tracklet goes on now: not ended, and not left behind by a device that went silent. */
+export const inView = (t) => !t.ended && newestNs() - t.last_seen_ns < 3e9;
 
 export const trackletName = (t) => `${t.device}/${t.boot}/${t.camera}/${t.track}`;

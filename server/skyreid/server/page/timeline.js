@@ -3,7 +3,7 @@
 import { h, s } from "/page/dom.js";
 import { clock, span } from "/page/format.js";
 import { lookOf } from "/page/palette.js";
-import { store } from "/page/store.js";
+import { inView, store } from "/page/store.js";
 
 const place = document.getElementById("timeline");
 const WIDTH = 420;
@@ -51,7 +51,7 @@ function cameraRow(id, view, row, bars, x) {
     bars.map((b, i) =>
       s("rect", {
         "data-identity": b.id,
-        class: b.ended ? "bar" : "bar open",
+        class: inView(b) ? "bar open" : "bar",
         x: x(b.first_seen_ns).toFixed(1),
         y: (top + lanes[i] * step).toFixed(1),
         width: Math.max(x(b.last_seen_ns) - x(b.first_seen_ns), 2).toFixed(1),
