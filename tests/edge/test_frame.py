@@ -40,7 +40,9 @@ def test_a_crop_equals_the_same_region_of_the_whole_frame(
 
 
 def test_both_layouts_of_the_same_picture_have_the_same_colours() -> None:
-    np.testing.assert_array_equal(make_frame(34, 20, "nv12").rgb(), make_frame(34, 20, "i420").rgb())
+    np.testing.assert_array_equal(
+        make_frame(34, 20, "nv12").rgb(), make_frame(34, 20, "i420").rgb()
+    )
 
 
 def test_the_whole_frame_equals_a_conversion_of_the_packed_memory() -> None:

@@ -40,6 +40,7 @@ CREATE TABLE IF NOT EXISTS picture (
   wanted INTEGER NOT NULL, jpeg BLOB NOT NULL,
   PRIMARY KEY (boot, camera, track));
 """
+_SEQ_MAX = 2**62  # what SQLite can compare; the wire allows 64 bits
 _NS_PER_HOUR = 3_600_000_000_000
 
 
@@ -296,7 +297,7 @@ class Spool:
 
     def _settle(self, boot: str, span: Range) -> int:
         where = " FROM sighting WHERE boot = ? AND seq BETWEEN ? AND ?"
-        values = (boot, span.first, min(span.last, 2**62))
+        values = (boot, min(span.first, _SEQ_MAX), min(span.last, _SEQ_MAX))
         size = self._db.execute("SELECT total(length(bytes))" + where, values).fetchone()[0]
         self._bytes -= int(size)
         return self._db.execute("DELETE" + where, values).rowcount
