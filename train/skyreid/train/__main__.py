@@ -33,6 +33,7 @@ def _run(argv: Sequence[str] | None) -> int:
     )
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="for checkpoints")
     fit.add_argument("--cache", type=Path, metavar="DIR", help="for resized pictures; default OUT")
+    fit.add_argument("--start", type=Path, metavar="FILE", help="checkpoint to begin with")
     fit.set_defaults(run=_fit)
 
     evaluate = verbs.add_parser(
@@ -67,7 +68,13 @@ def _fit(arguments: argparse.Namespace) -> int:
     for reason, paths in reading.refused.items():
         print(f"refused {len(paths)} files by {reason}, first {paths[0]}", file=sys.stderr)
     with logging_redirect_tqdm():
-        outcome = loop.fit(settings, reading.records, arguments.out, arguments.cache)
+        outcome = loop.fit(
+            settings,
+            reading.records,
+            arguments.out,
+            cache=arguments.cache,
+            start=arguments.start,
+        )
     print(
         f"{outcome.best} step {outcome.best_step}, held-out cross-view (R1 + mAP) / 2 "
         f"{100 * outcome.best_score:.1f} %, {outcome.pictures_per_s:.0f} pictures/s"

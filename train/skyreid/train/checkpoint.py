@@ -52,7 +52,7 @@ def save(
     input_spec: InputSpec,
 ) -> None:
     """Write a checkpoint; `path` holds the old or the new one, never half of one."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as serialise
 
     metadata = {
         "format": "skyreid-checkpoint-1",
@@ -62,8 +62,21 @@ def save(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")
-    save_file({key: t.detach().cpu().contiguous() for key, t in state.items()}, partial, metadata)
+    tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
+    partial.write_bytes(_ordered(serialise(tensors, metadata)))
     partial.replace(path)
+
+
+def _ordered(file: bytes) -> bytes:
+    """The same safetensors file with its header's keys sorted.
+
+    The library writes metadata in the order of a hash map, which differs from call to call; the
+    digest of a checkpoint is part of the model key and must follow from its content alone.
+    """
+    end = 8 + int.from_bytes(file[:8], "little")
+    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # the format asks for tensors aligned to 8 bytes
+    return len(header).to_bytes(8, "little") + header + file[end:]
 
 
 def load(path: Path) -> Checkpoint:

@@ -59,7 +59,14 @@ class Outcome:
     pictures_per_s: float
 
 
-def fit(recipe: Recipe, records: Sequence[Record], out: Path, cache: Path | None = None) -> Outcome:
+def fit(
+    recipe: Recipe,
+    records: Sequence[Record],
+    out: Path,
+    *,
+    cache: Path | None = None,
+    start: Path | None = None,
+) -> Outcome:
     """Train a recipe on `records`; writes the checkpoints and the score priors to `out`.
 
     Args:
@@ -67,6 +74,8 @@ def fit(recipe: Recipe, records: Sequence[Record], out: Path, cache: Path | None
         records: the training split; some of its people are held out and choose the checkpoint.
         out: folder for the checkpoints.
         cache: folder for the resized pictures, see `pictures.load`; default is `out`.
+        start: checkpoint whose weights to begin with; None draws them at random. Its classifier is
+            kept where the people are the same ones.
 
     Raises:
         InputError: when the people are too few to hold some out.
@@ -95,6 +104,8 @@ def fit(recipe: Recipe, records: Sequence[Record], out: Path, cache: Path | None
         "pictures": len(kept),
     }
     network = models.construct(config, VdtLoss(**recipe.loss.model_dump()))
+    if start is not None:
+        begin_with(network, config, checkpoint.load(start))
     average = Average(network, recipe.optimiser.average_decay)
     optimiser = adamw(network, recipe.optimiser)
     sampler = PkSampler(
@@ -160,6 +171,27 @@ def fit(recipe: Recipe, records: Sequence[Record], out: Path, cache: Path | None
     measured = priors.measure(embedded(embed, held_out, held_out_images.numpy()))
     (out / SCORE_PRIORS).write_text(json.dumps(measured, indent=2) + "\n")
     return Outcome(out / BEST, out / LAST, out / SCORE_PRIORS, best_step, best_score, rate_per_s)
+
+
+def begin_with(
+    network: nn.Module, config: Mapping[str, Any], source: checkpoint.Checkpoint
+) -> None:
+    """Copy the weights of `source` into `network`, which `config` describes.
+
+    Raises:
+        InputError: when they are different networks, or when the source was fitted on people who
+            are held out now: they could no longer choose a checkpoint.
+    """
+    if source.kind != "embedder" or source.config["trunk"] != config["trunk"]:
+        raise InputError("the checkpoint to start from holds another network than the recipe")
+    same = source.config["held_out"] == config["held_out"]
+    if source.config["people"] == config["people"] and same:
+        network.load_state_dict(source.state)
+        return
+    if set(config["held_out"]) - set(source.config["held_out"]):
+        raise InputError("the checkpoint to start from was fitted on people who are held out now")
+    body = {key: value for key, value in source.state.items() if key != "heads.weight"}
+    network.load_state_dict(body, strict=False)
 
 
 def hold_out(records: Sequence[Record], count: int, seed: int) -> tuple[list[Record], list[Record]]:

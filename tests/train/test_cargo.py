@@ -1,0 +1,56 @@
+from pathlib import Path
+
+import pytest
+
+from skyreid.contract.errors import InputError
+from skyreid.train import cargo
+from skyreid.train.records import Record, joined
+
+
+def touch(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def test_names_become_labels_in_a_fixed_order(tmp_path: Path) -> None:
+    last = touch(tmp_path / "train" / "Cam13" / "Cam13_night_0007_12.jpg")
+    second = touch(tmp_path / "train" / "Cam5" / "Cam5_day_4321_0.jpg")
+    first = touch(tmp_path / "train" / "Cam5" / "Cam5_day_0007_1.jpg")
+    found = cargo.read(tmp_path, "train")
+    assert found.refused == {}
+    assert found.records == (
+        Record(first, "7", 5, "aerial"),
+        Record(second, "4321", 5, "aerial"),
+        Record(last, "7", 13, "ground"),
+    )
+
+
+def test_files_off_the_grammar_are_named_by_reason(tmp_path: Path) -> None:
+    touch(tmp_path / "query" / "Cam1" / "Cam1_day_0001_0.jpg")
+    stray = [
+        touch(tmp_path / "query" / "Cam1" / name)
+        for name in ("Cam1_dusk_0001_0.jpg", "Cam1_day_0001.jpg", "Thumbs.db")
+    ]
+    beyond = touch(tmp_path / "query" / "Cam14" / "Cam14_day_0001_0.jpg")
+    misplaced = touch(tmp_path / "query" / "Cam2" / "Cam1_day_0001_1.jpg")
+    found = cargo.read(tmp_path, "query")
+    assert len(found.records) == 1
+    assert set(found.refused["name"]) == set(stray)
+    assert found.refused["camera"] == (beyond,)
+    assert found.refused["folder"] == (misplaced,)
+
+
+def test_a_missing_or_empty_split_says_what_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="gallery"):
+        cargo.read(tmp_path, "gallery")
+    (tmp_path / "gallery" / "Cam1").mkdir(parents=True)
+    with pytest.raises(InputError, match="holds no picture"):
+        cargo.read(tmp_path, "gallery")
+
+
+def test_people_of_joined_data_sets_are_strangers(tiny_tree: Path) -> None:
+    alone = cargo.read(tiny_tree, "train")
+    both = joined([alone, alone])
+    assert len(both.records) == 2 * len(alone.records)
+    assert len({r.person for r in both.records}) == 2 * len({r.person for r in alone.records})

@@ -1,0 +1,187 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.input_spec import InputSpec
+from skyreid.train import cargo, checkpoint, evaluate, loop, recipe
+from skyreid.train.__main__ import main
+from skyreid.train.loop import Average, hold_out, labels, learning_rate, look_alikes
+from skyreid.train.recipe import OptimiserSection
+
+RECIPE = """
+[model]
+variant = "vdt-tiny"
+[input]
+height = 32
+width = 16
+[loss]
+cross_view_weight = 1.0
+[batch]
+people = 4
+crops = 4
+group = 2
+group_after = 0.0
+[optimiser]
+warmup_steps = 1
+[run]
+steps = 3
+held_out_people = 2
+evaluate_every = 2
+"""
+
+
+@pytest.fixture(scope="session")
+def fitted(tiny_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what three steps leave behind."""
+    folder = tmp_path_factory.mktemp("fit")
+    (folder / "recipe.toml").write_text(RECIPE)
+    out = folder / "out"
+    arguments = ["fit", str(folder / "recipe.toml"), "--data", str(tiny_tree), "--out", str(out)]
+    assert main(arguments) == 0
+    return out
+
+
+def test_fit_leaves_two_checkpoints_and_the_priors(fitted: Path) -> None:
+    best = checkpoint.load(fitted / loop.BEST)
+    assert best.kind == "embedder"
+    assert best.config["people"] == 4
+    assert len(best.config["held_out"]) == 2
+    assert best.input_spec == InputSpec(height=32, width=16)
+    assert checkpoint.load(fitted / loop.LAST).config["step"] == 3
+    priors = json.loads((fitted / loop.SCORE_PRIORS).read_text())
+    # Two held-out people in two aerial and two ground cameras.
+    assert {name: row["pairs"] for name, row in priors.items()} == {
+        "aerial-aerial": 2, "aerial-ground": 8, "ground-ground": 2,
+    }  # fmt: skip
+
+
+def test_a_built_checkpoint_maps_bytes_to_unit_vectors_in_any_batch(fitted: Path) -> None:
+    embedder = checkpoint.build(checkpoint.load(fitted / loop.BEST))
+    images = torch.randint(0, 256, (5, 32, 16, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        whole = embedder(images)
+        single = torch.cat([embedder(images[i : i + 1]) for i in range(5)])
+    assert whole.shape == (5, 192)
+    torch.testing.assert_close(whole.norm(dim=1), torch.ones(5))
+    torch.testing.assert_close(whole, single, atol=1e-5, rtol=0)
+
+
+def test_a_saved_checkpoint_loads_as_it_was_and_the_digest_follows_the_content(
+    fitted: Path, tmp_path: Path
+) -> None:
+    read = checkpoint.load(fitted / loop.BEST)
+    for name, config in (("same", read.config), ("other", {**read.config, "step": -1})):
+        checkpoint.save(
+            tmp_path / name,
+            kind=read.kind,
+            config=config,
+            state=read.state,
+            input_spec=read.input_spec,
+        )
+    again = checkpoint.load(tmp_path / "same")
+    assert again == read.__class__(
+        read.kind, read.config, again.state, read.input_spec, read.sha256
+    )
+    assert all(torch.equal(read.state[key], value) for key, value in again.state.items())
+    assert checkpoint.load(tmp_path / "other").sha256 != read.sha256
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(
+    tmp_path: Path, tiny_tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"nonsense")
+    code = main(["evaluate", str(tmp_path / "x.safetensors"), "--data", str(tiny_tree)])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "x.safetensors" in said
+
+
+def test_evaluate_prints_one_json_object_with_every_protocol_and_its_queries(
+    fitted: Path, tiny_tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    model = fitted / loop.BEST
+    assert main(["evaluate", str(model), "--data", str(tiny_tree), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["unit"] == "percent"
+    assert (report["people"], report["query"], report["gallery"]) == (6, 24, 48)
+    assert {name: row["valid_queries"] for name, row in report["protocols"].items()} == {
+        "ALL": 24, "A-A": 12, "G-G": 12, "A<->G": 24, "A->G": 12, "G->A": 12,
+    }  # fmt: skip
+    for row in report["protocols"].values():
+        assert set(row) == {"rank1", "rank5", "rank10", "mAP", "mINP", "valid_queries"}
+        assert 0 <= row["mINP"] <= row["mAP"] <= 100
+    table = evaluate.table(report)
+    assert "A<->G" in table
+    assert table.count("\n") == 7
+
+
+def test_two_runs_of_one_recipe_end_with_the_same_weights(tiny_tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    settings = recipe.read(tmp_path / "recipe.toml")
+    records = cargo.read(tiny_tree, "train").records
+    digests = {
+        checkpoint.load(loop.fit(settings, records, tmp_path / name).last).sha256
+        for name in ("one", "two")
+    }
+    assert len(digests) == 1
+
+
+def test_a_recipe_with_wrong_keys_names_them_all(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.replace("people = 4", "peple = 4").replace("steps = 3", "steps = 0"))
+    with pytest.raises(SettingsError) as caught:
+        recipe.read(path)
+    assert "batch.peple" in str(caught.value)
+    assert "run.steps" in str(caught.value)
+
+
+def test_committed_recipes_are_valid(repository: Path) -> None:
+    found = [path for path in (repository / "recipes").glob("*.toml") if path.stem != "detector"]
+    assert found
+    for path in found:
+        recipe.read(path)
+
+
+def test_held_out_people_are_never_trained_on(tiny_tree: Path) -> None:
+    records = cargo.read(tiny_tree, "train").records
+    kept, held_out = hold_out(records, 2, seed=4)
+    assert len(kept) + len(held_out) == len(records)
+    assert not {r.person for r in kept} & {r.person for r in held_out}
+    people, views = labels(kept)
+    assert sorted(set(people.tolist())) == [0, 1, 2, 3]
+    assert views.mean() == 0.5
+
+
+def test_too_few_people_to_hold_some_out_is_said(tiny_tree: Path) -> None:
+    with pytest.raises(InputError, match="6 people"):
+        hold_out(cargo.read(tiny_tree, "train").records, 5, seed=0)
+
+
+def test_the_learning_rate_warms_up_by_step_and_falls_to_zero_by_share() -> None:
+    section = OptimiserSection(learning_rate=1.0, warmup_steps=10)
+    assert learning_rate(section, 5, 0.0) == pytest.approx(0.5)
+    assert learning_rate(section, 10, 0.0) == pytest.approx(1.0)
+    assert learning_rate(section, 500, 0.5) == pytest.approx(0.5)
+    assert learning_rate(section, 1000, 1.0) == pytest.approx(0.0)
+
+
+def test_averaged_weights_follow_constant_ones_and_forget_the_start() -> None:
+    network = torch.nn.Linear(2, 2)
+    average = Average(network, 0.9)
+    with torch.no_grad():
+        network.weight.fill_(3.0)
+    for _ in range(100):
+        average.update(network)
+    torch.testing.assert_close(average.network.weight, torch.full((2, 2), 3.0), atol=1e-3, rtol=0)
+
+
+def test_look_alikes_are_the_nearest_other_rows() -> None:
+    rows = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 2.0], [0.1, 1.0]])
+    assert look_alikes(rows, 1)[:, 0].tolist() == [1, 0, 3, 2]
+    assert look_alikes(rows, 1).dtype == np.int64
