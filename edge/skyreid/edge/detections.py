@@ -16,11 +16,13 @@ class Detections:
     """People of one frame.
 
     ``boxes`` float32 [N, 4] x0, y0, x1, y1 in pixels of the frame, inside it; ``scores`` float32
-    [N], 0 to 1. Best first.
+    [N], 0 to 1. Best first. ``looks`` float32 [N, D] says what each one looks like (see
+    ``looks.py``), None where nobody has looked.
     """
 
     boxes: Float32
     scores: Float32
+    looks: Float32 | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -55,20 +57,25 @@ def iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float64:
     return result
 
 
+def choose(detections: Detections, chosen: NDArray[np.integer] | NDArray[np.bool_]) -> Detections:
+    """Some of the detections, by index or mask."""
+    looks = None if detections.looks is None else detections.looks[chosen]
+    return Detections(detections.boxes[chosen], detections.scores[chosen], looks)
+
+
 def suppress(detections: Detections, iou_max: float) -> Detections:
     """Greedy non-maximum suppression.
 
     Of two boxes with a higher IoU than ``iou_max`` the one with the lower score goes. The result
     is best first.
     """
-    order = np.argsort(-detections.scores, kind="stable")
-    boxes, scores = detections.boxes[order], detections.scores[order]
-    overlap = iou(boxes, boxes)
-    alive = np.ones(len(scores), bool)
-    for index in range(len(scores)):
+    ordered = choose(detections, np.argsort(-detections.scores, kind="stable"))
+    overlap = iou(ordered.boxes, ordered.boxes)
+    alive = np.ones(len(ordered), bool)
+    for index in range(len(ordered)):
         if alive[index]:
             alive[index + 1 :] &= overlap[index, index + 1 :] <= iou_max
-    return Detections(boxes[alive], scores[alive])
+    return choose(ordered, alive)
 
 
 def clip(detections: Detections, width: int, height: int) -> Detections:
@@ -76,4 +83,5 @@ def clip(detections: Detections, width: int, height: int) -> Detections:
     limit = np.array([width, height, width, height], np.float32)
     boxes = np.clip(detections.boxes, 0, limit)
     inside = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
-    return Detections(boxes[inside], detections.scores[inside])
+    cut = Detections(boxes, detections.scores, detections.looks)
+    return choose(cut, inside)

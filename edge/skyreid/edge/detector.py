@@ -12,6 +12,7 @@ from skyreid.bundle.archive import open_bundle
 from skyreid.edge.detections import Detections
 from skyreid.edge.frame import Frame
 from skyreid.edge.heatmap import HeatmapNetwork
+from skyreid.edge.looks import describe
 from skyreid.edge.tiling import cut_out, lay_tiles, merge_tiles
 from skyreid.edge.yolox import YoloxNetwork
 
@@ -54,7 +55,11 @@ class Detector:
         return self.find(frame.rgb())
 
     def find(self, picture: NDArray[np.uint8]) -> Detections:
-        """People of an RGB picture uint8 [H, W, 3]."""
+        """People of an RGB picture uint8 [H, W, 3], with what they look like."""
+        found = self._boxes(picture)
+        return Detections(found.boxes, found.scores, describe(picture, found.boxes))
+
+    def _boxes(self, picture: NDArray[np.uint8]) -> Detections:
         if self._tiles == (1, 1):
             return self._network.find(picture)
         height, width = picture.shape[:2]

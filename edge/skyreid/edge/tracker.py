@@ -2,12 +2,13 @@
 
 Follows ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864): strong detections are matched first,
 weak ones only continue tracks that found no strong one. It differs in the cost, and in what it
-does when two people cross.
+does when two people cross: position and size count by the filter's own uncertainty (Mahalanobis,
+since overlap alone says little when a walker moves a third of their width between frames), and so
+do the looks, because a detector often sees only one of two people who overlap.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from skyreid.edge import kalman
 from skyreid.edge.assignment import assign
-from skyreid.edge.detections import Detections, Float32, Float64, iou
-from skyreid.edge.kalman import Noise, State
+from skyreid.edge.detections import Detections, Float32, Float64, area, intersection, iou
+from skyreid.edge.kalman import Noise
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,21 @@ class TrackerOptions:
     lost_max_s: float = 1.0
     """A track that was not detected for this long ends."""
     distance_max: float = 20.0
-    """Gate on the squared Mahalanobis distance (4 degrees of freedom)."""
+    """Gate on the squared Mahalanobis distance of a strong detection (4 dimensions)."""
+    weak_distance_max: float = 10.0
+    """The same for a weak detection."""
     iou_weight: float = 8.0
     """What an overlap of 1 instead of 0 is worth, in units of squared Mahalanobis distance."""
+    cost_max: float = 24.0
+    """A pair whose distance, overlap and looks together cost more is no pair."""
+    new_iou_max: float = 0.7
+    """A detection that overlaps a followed person more than this starts no track."""
+    look_weight: float = 6.0
+    """What a difference in looks of ``look_sigma`` is worth, in the same units."""
+    look_sigma: float = 7.0
+    """Root mean square difference of one person's looks between frames, L*a*b* units."""
+    look_rate: float = 0.3
+    """How fast a track's looks follow those of its detections; less where others cover it."""
     noise: Noise = field(default_factory=Noise)
 
 
@@ -60,12 +73,13 @@ class Track:
 @dataclass(eq=False)
 class _Live:
     number: int
-    state: State
     score: float
     born_s: float
     seen_s: float
     hits: int = 1
     confirmed: bool = False
+    look: Float32 | None = None
+    """Running mean of the detections' looks."""
 
 
 class Tracker:
@@ -74,6 +88,7 @@ class Tracker:
     def __init__(self, options: TrackerOptions | None = None) -> None:
         self._options = options or TrackerOptions()
         self._live: list[_Live] = []
+        self._state = kalman.nothing()  # one row per entry of _live
         self._time_s: float | None = None
         self._next = 1
 
@@ -94,74 +109,116 @@ class Tracker:
         o = self._options
         step_s = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
         self._time_s = time_s
-        for track in self._live:
-            if motion is not None:
-                track.state = kalman.move(track.state, motion)
-            track.state = kalman.predict(track.state, step_s, o.noise)
-        strong = np.flatnonzero(detections.scores >= o.score_high)
-        weak = np.flatnonzero(
-            (detections.scores < o.score_high) & (detections.scores >= o.score_low)
-        )
-        settled = [t for t in self._live if t.confirmed]
-        fresh = [t for t in self._live if not t.confirmed]
-        strong, settled = self._match(settled, detections, strong, time_s)
-        recent = [t for t in settled if time_s - t.seen_s <= 1.5 * step_s]
-        self._match(recent, detections, weak, time_s)
-        strong, _ = self._match(fresh, detections, strong, time_s)
-        for index in strong:
-            self._start(detections, int(index), time_s)
-        self._live = [t for t in self._live if self._survives(t, time_s)]
-        return [self._public(t, time_s) for t in self._live]
+        if motion is not None:
+            self._state = kalman.move(self._state, motion)
+        self._state = kalman.predict(self._state, step_s, o.noise)
+        high = detections.scores >= o.score_high
+        strong = np.flatnonzero(high)
+        weak = np.flatnonzero(~high & (detections.scores >= o.score_low))
+
+        settled = [i for i, t in enumerate(self._live) if t.confirmed]
+        fresh = [i for i, t in enumerate(self._live) if not t.confirmed]
+        pairs, settled, strong = self._match(settled, detections, strong, o.distance_max)
+        recent = [i for i in settled if time_s - self._live[i].seen_s <= 1.5 * step_s]
+        more, _, _ = self._match(recent, detections, weak, o.weak_distance_max)
+        last, _, strong = self._match(fresh, detections, strong, o.distance_max)
+        self._continue(pairs + more + last, detections, time_s)
+        self._start(strong, detections, time_s)
+        self._end(time_s)
+        boxes = self._state.boxes.astype(np.float32)
+        return [self._public(t, box, time_s) for t, box in zip(self._live, boxes, strict=True)]
 
     def _match(
         self,
-        tracks: Sequence[_Live],
+        tracks: list[int],
         detections: Detections,
         candidates: NDArray[np.int64],
-        time_s: float,
-    ) -> tuple[NDArray[np.int64], list[_Live]]:
-        """Pair tracks with candidates; returns the candidates and the tracks that are left."""
+        distance_max: float,
+    ) -> tuple[list[tuple[int, int]], list[int], NDArray[np.int64]]:
+        """Pair tracks with candidates, both given as indices.
+
+        Returns:
+            Pairs (track, detection), and the tracks and candidates that are left.
+        """
         o = self._options
-        boxes = detections.boxes[candidates]
-        predictions = [t.state for t in tracks]
-        if not tracks or not len(boxes):
-            return candidates, list(tracks)
-        away = kalman.distance(predictions, boxes, o.noise)
-        overlap = iou(np.stack([s.box for s in predictions]), boxes)
-        cost = np.where(away <= o.distance_max, away + o.iou_weight * (1 - overlap), np.inf)
-        pairs = assign(cost, o.distance_max + o.iou_weight)
-        for row, column in pairs:
-            index = int(candidates[column])
-            self._continue(tracks[row], detections, index, time_s)
+        state, boxes = self._state[tracks], detections.boxes[candidates]
+        away = kalman.distance(state, boxes, o.noise)
+        total = away + o.iou_weight * (1 - iou(state.boxes, boxes))
+        if detections.looks is not None and tracks:
+            total += o.look_weight * self._unlike(tracks, detections.looks[candidates])
+        cost = np.where(away <= distance_max, total, np.inf)
+        pairs = assign(cost, o.cost_max)
         rows, columns = {r for r, _ in pairs}, {c for _, c in pairs}
-        left = np.array([v for c, v in enumerate(candidates) if c not in columns], np.int64)
-        return left, [t for r, t in enumerate(tracks) if r not in rows]
+        left = [c for c in range(len(candidates)) if c not in columns]
+        return (
+            [(tracks[r], int(candidates[c])) for r, c in pairs],
+            [t for r, t in enumerate(tracks) if r not in rows],
+            candidates[left],
+        )
 
-    def _start(self, detections: Detections, index: int, time_s: float) -> None:
-        state = kalman.start(detections.boxes[index], self._options.noise)
-        score = float(detections.scores[index])
-        self._live.append(_Live(self._next, state, score, time_s, time_s))
-        self._next += 1
+    def _continue(
+        self, pairs: list[tuple[int, int]], detections: Detections, time_s: float
+    ) -> None:
+        if not pairs:
+            return
+        rows, columns = np.array(pairs).T
+        free = np.clip(1 - 2 * hidden(self._state.boxes)[rows], 0, 1)
+        after = kalman.update(self._state[rows], detections.boxes[columns], self._options.noise)
+        self._state.mean[rows], self._state.cov[rows] = after.mean, after.cov
+        for (row, column), share in zip(pairs, free, strict=True):
+            track = self._live[row]
+            track.score = float(detections.scores[column])
+            track.seen_s = time_s
+            if detections.looks is not None and track.look is not None:
+                rate = np.float32(self._options.look_rate * share)
+                track.look = track.look + rate * (detections.looks[column] - track.look)
+            track.hits += 1
+            track.confirmed = track.confirmed or track.hits >= self._options.hits_min
 
-    def _continue(self, track: _Live, detections: Detections, index: int, time_s: float) -> None:
-        track.state = kalman.update(track.state, detections.boxes[index], self._options.noise)
-        track.score = float(detections.scores[index])
-        track.seen_s = time_s
-        track.hits += 1
-        track.confirmed = track.confirmed or track.hits >= self._options.hits_min
+    def _start(self, candidates: NDArray[np.int64], detections: Detections, time_s: float) -> None:
+        seen = [i for i, t in enumerate(self._live) if t.seen_s == time_s]
+        overlap = iou(detections.boxes[candidates], self._state[seen].boxes)
+        chosen = candidates[overlap.max(1, initial=0.0) <= self._options.new_iou_max]
+        boxes = detections.boxes[chosen]
+        self._state = kalman.join(self._state, kalman.start(boxes, self._options.noise))
+        for index in chosen:
+            look = None if detections.looks is None else detections.looks[index]
+            score = float(detections.scores[index])
+            self._live.append(_Live(self._next, score, time_s, time_s, look=look))
+            self._next += 1
 
-    def _survives(self, track: _Live, time_s: float) -> bool:
-        if not track.confirmed:
-            return track.seen_s == time_s
-        return time_s - track.seen_s <= self._options.lost_max_s
+    def _unlike(self, tracks: list[int], looks: Float32) -> Float64:
+        """Squared difference in looks [tracks, candidates], in units of ``look_sigma``."""
+        absent = np.full(looks.shape[1], np.nan, np.float32)
+        known = [self._live[t].look for t in tracks]
+        mine = np.stack([absent if look is None else look for look in known])
+        away = ((mine[:, None] - looks[None]) ** 2).mean(2) / self._options.look_sigma**2
+        result: Float64 = np.nan_to_num(away.astype(np.float64), nan=1.0)
+        return result
 
-    def _public(self, track: _Live, time_s: float) -> Track:
+    def _end(self, time_s: float) -> None:
+        o = self._options
+        unseen_s = np.array([time_s - t.seen_s for t in self._live])
+        confirmed = np.array([t.confirmed for t in self._live], bool)
+        alive = unseen_s <= np.where(confirmed, o.lost_max_s, 0.0)
+        self._state = self._state[alive]
+        self._live = [t for t, stays in zip(self._live, alive, strict=True) if stays]
+
+    def _public(self, track: _Live, box: Float32, time_s: float) -> Track:
         return Track(
             number=track.number,
-            box_xyxy=track.state.box.astype(np.float32),
+            box_xyxy=box,
             score=track.score,
             hits=track.hits,
             age_s=time_s - track.born_s,
             confirmed=track.confirmed,
             detected=track.seen_s == time_s,
         )
+
+
+def hidden(boxes: Float64) -> Float64:
+    """Fraction [N], 0 to 1, of each box [N, 4] that nearer ones cover: those that end lower."""
+    covered = intersection(boxes, boxes) / np.maximum(area(boxes), 1e-9)[:, None]
+    nearer = boxes[None, :, 3] > boxes[:, None, 3]
+    result: Float64 = np.clip((covered * nearer).sum(1), 0, 1)
+    return result
