@@ -1,6 +1,7 @@
 """The API: the agreed shapes, the errors, the headers; no socket, no broker."""
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -304,6 +305,21 @@ def test_the_page_is_served_with_its_types_and_needs_nothing_from_elsewhere(
         assert got.headers["x-content-type-options"] == "nosniff"
     assert served.get("/page/../journal.sqlite").status_code == 404
     assert served.get("/docs").status_code == 404
+
+
+def test_the_readme_names_every_endpoint_metric_and_reason(
+    serve: Callable[..., Served], repository: Path
+) -> None:
+    readme = (repository / "server" / "README.md").read_text()
+    served = serve()
+    for path in served.get("/v1/openapi.json").json()["paths"]:
+        assert f"`{path}" in readme, path
+    for family in served.metrics.registry.collect():
+        assert family.name in readme, family.name
+    folder = repository / "server" / "skyreid" / "server"
+    for source in ("arrivals.py", "pictures.py"):
+        for reason in re.findall(r'MessageError\(\s*"(\w+)"', (folder / source).read_text()):
+            assert f"`{reason}`" in readme, reason
 
 
 def test_every_endpoint_is_described(serve: Callable[..., Served]) -> None:

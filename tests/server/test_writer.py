@@ -202,12 +202,14 @@ def test_an_event_is_sent_until_it_is_taken_with_the_same_id(life: Any, make: An
 
     second = life()
     second.step_until(lambda: len(second.events()) == 1)
+    assert "skyreid_outbox_events 1.0" in second.metrics.text()[0].decode()
     assert second.events() == first.events()
     mid = len(second.broker.did)
     second.outbox.confirm(mid)
     second.outbox.confirm(mid + 17)  # somebody else's message
     second.writer.step(0.001)
     assert second.journal.counts() == (1, 0)
+    assert "skyreid_outbox_events 0.0" in second.metrics.text()[0].decode()
     second.writer.step(0.001)
     assert len(second.events()) == 1
 

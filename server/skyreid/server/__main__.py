@@ -15,7 +15,7 @@ from skyreid.contract.settings import effective
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a verb; returns the exit code of docs/commands.md."""
+    """Run a verb; returns the exit code (``contract.errors`` lists them)."""
     return run_command(lambda: _main(sys.argv[1:] if arguments is None else list(arguments)))
 
 

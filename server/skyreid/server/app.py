@@ -89,22 +89,21 @@ def run(settings: ServerSettings) -> int:
     stop = threading.Event()
     failed: list[str] = []
 
-    def guarded(name: str, work: object, *arguments: object) -> None:
-        """Run a thread's work; its end, whatever the reason, is the end of the server."""
-        try:
-            work(*arguments)  # type: ignore[operator]
-        except Exception:
-            _log.exception("the %s thread failed", name)
-            failed.append(name)
-        finally:
-            stop.set()
+    def crashed(details: threading.ExceptHookArgs) -> None:
+        """A thread that dies of an error, the connection's too, is the end of the server."""
+        name = details.thread.name if details.thread else "unknown"
+        error = (details.exc_type, details.exc_value, details.exc_traceback)
+        _log.error("the %s thread failed", name, exc_info=error)  # type: ignore[arg-type]
+        failed.append(name)
+        stop.set()
 
-    threads = [
-        threading.Thread(target=guarded, args=("writer", writer.run)),
-        threading.Thread(target=guarded, args=("http", http.run, [listening])),
-    ]
+    threading.excepthook = crashed
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
+    threads = [
+        threading.Thread(target=writer.run, name="writer"),
+        threading.Thread(target=http.run, args=([listening],), name="http"),
+    ]
     broker.start()
     for thread in threads:
         thread.start()

@@ -216,6 +216,11 @@ class Journal:
         )
         return [OutboxRow(*row) for row in rows]
 
+    def outbox_count(self, after: int) -> int:
+        """How many events have a number above ``after``."""
+        row = self._db.execute("SELECT count(*) FROM outbox WHERE id > ?", (after,)).fetchone()
+        return int(row[0])
+
     def taken(self, events: Iterable[int]) -> None:
         """Forget events that the broker has taken."""
         with self._transaction() as db:

@@ -1,6 +1,6 @@
 """Answers of the API, made from the journal file and a state. Read-only; no framework in here.
 
-Shapes are described in ``docs/api.md``.
+Shapes are described in ``server/README.md``.
 """
 
 from __future__ import annotations

@@ -58,6 +58,12 @@ class Outbox:
         self._in_flight: dict[int, int] = {}  # message id -> number in the outbox
         self._confirmed: deque[int] = deque()
         self._taken: list[int] = []
+        self._behind = 0
+
+    @property
+    def waiting(self) -> int:
+        """Events that the broker has not taken."""
+        return len(self._in_flight) + self._behind
 
     def pump(self) -> int:
         """Forget what was taken, send what waits; returns how many events were sent.
@@ -78,6 +84,7 @@ class Outbox:
             mid = self._publish(topics.identity(self._site, row.identity), row.body)
             self._in_flight[mid] = row.id
             self._sent_up_to = row.id
+        self._behind = self._journal.outbox_count(self._sent_up_to) if len(rows) >= room else 0
         return len(rows)
 
     def confirm(self, mid: int) -> None:

@@ -75,6 +75,7 @@ class Writer:
         self._settled = True  # nothing was fed since the last round without a horizon
         self._round_at_s = 0.0
         self._failing = False
+        self._cut_off = 0  # listeners, as far as they are counted
         self.devices = devices
         """Read by the API; changed here only."""
         self.state: State = matcher.state
@@ -260,7 +261,10 @@ class Writer:
         metrics.model_keys.set(len(self.devices.model_keys()))
         metrics.devices_online.set(self.devices.online())
         metrics.broker_connected.set(self._broker.connected)
+        metrics.outbox.set(self._outbox.waiting)
         metrics.listeners.set(len(self._hub))
+        metrics.listeners_dropped.inc(self._hub.dropped - self._cut_off)
+        self._cut_off = self._hub.dropped
 
     def summary(self) -> dict[str, Any]:
         """What ``/readyz`` says."""
