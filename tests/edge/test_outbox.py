@@ -43,6 +43,9 @@ class FakeLink:
             self.batches.append(decode_batch(payload, site="square", device="dev1"))
         return self.sent
 
+    def flat(self, lane: Lane) -> list[int]:
+        return [seq for group in self.seqs(lane) for seq in group]
+
     def seqs(self, lane: Lane) -> list[list[int]]:
         return [[s.seq for s in b.sightings] for b in self.batches if b.lane is lane if b.sightings]
 
@@ -110,7 +113,7 @@ def test_sightings_go_out_in_order_in_batches_of_at_most_32(bench: Bench) -> Non
     bench.outbox.up()
     bench.outbox.pump()
     assert [len(group) for group in bench.link.seqs(Lane.LIVE)] == [32, 32, 6]
-    assert sum(bench.link.seqs(Lane.LIVE), []) == list(range(1, 71))
+    assert bench.link.flat(Lane.LIVE) == list(range(1, 71))
     assert {b.boot for b in bench.link.batches} == {bench.spool.boot}
     bench.outbox.pump()
     assert sum(map(len, bench.link.seqs(Lane.LIVE))) == 70  # none twice
@@ -228,7 +231,7 @@ def test_backfill_is_limited_to_its_rate_and_live_is_not(bench: Bench) -> None:
     assert sum(map(len, bench.link.seqs(Lane.BACKFILL))) - start <= 101
     for _ in range(40):
         bench.after(0.1)
-        done = sum(bench.link.seqs(Lane.BACKFILL), [])
+        done = bench.link.flat(Lane.BACKFILL)
     assert done == list(range(1, 301))
 
 
@@ -239,10 +242,10 @@ def test_at_most_a_window_of_sightings_is_on_its_way(bench: Bench) -> None:
     bench.say(1, 100)
     bench.outbox.up()
     bench.outbox.pump()
-    assert sum(bench.link.seqs(Lane.LIVE), []) == list(range(1, 41))
+    assert bench.link.flat(Lane.LIVE) == list(range(1, 41))
     bench.receipt(1, 10)
     bench.outbox.pump()
-    assert sum(bench.link.seqs(Lane.LIVE), []) == list(range(1, 51))
+    assert bench.link.flat(Lane.LIVE) == list(range(1, 51))
 
 
 def test_a_picture_goes_after_live_traffic_one_at_a_time(bench: Bench) -> None:

@@ -146,7 +146,7 @@ def test_a_file_without_video_says_so(tmp_path: Path, needs_gst: None) -> None:
 
 def test_a_pipeline_that_gstreamer_refuses_is_a_platform_error(needs_gst: None) -> None:
     source = Source("test", "64x48@5")
-    with pytest.raises(PlatformError, match="refuses the pipeline: .*nosuchelement"):
+    with pytest.raises(PlatformError, match=r"refuses the pipeline: .*nosuchelement"):
         next(
             GstSource("nosuchelement ! appsink name=sink", source, FileClock(1)).frames(
                 threading.Event()
@@ -154,7 +154,7 @@ def test_a_pipeline_that_gstreamer_refuses_is_a_platform_error(needs_gst: None) 
         )
 
 
-# --- live ------------------------------------------------------------------------------------------
+# --- live -----------------------------------------------------------------------------------------
 
 
 class RtspServer:

@@ -221,12 +221,13 @@ class Flow:
                     outcome.frames = frame.number
                     outcome.clock, outcome.clock_error_ms = frame.clock, frame.clock_error_ms
                     first_ns = first_ns or frame.captured_at_ns
-                    if options.fps_max and frame.captured_at_ns < due_ns:
-                        self.drops.add("fps_max")
-                        continue
                     if options.fps_max:
                         period_ns = int(1e9 / options.fps_max)
-                        due_ns = max(due_ns + period_ns, frame.captured_at_ns + period_ns // 2)
+                        if frame.captured_at_ns < due_ns - period_ns // 10:  # time stamps jitter
+                            self.drops.add("fps_max")
+                            continue
+                        behind = not due_ns or frame.captured_at_ns - due_ns > period_ns
+                        due_ns = (frame.captured_at_ns if behind else due_ns) + period_ns
                     if options.real_pace and not options.live:
                         ahead_s = (frame.captured_at_ns - first_ns) / 1e9
                         stop.wait(max(began + ahead_s - time.monotonic(), 0.0))

@@ -1,0 +1,137 @@
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from skyreid.contract.errors import SettingsError
+from skyreid.edge.config import (
+    CropsSection,
+    EdgeSettings,
+    MqttSection,
+    TrackerSection,
+    broker_address,
+    read_settings,
+)
+from skyreid.edge.outbox import OutboxOptions
+from skyreid.edge.tracker import TrackerOptions
+from skyreid.edge.tracklet import CollectorOptions
+
+LEAST = """
+site = "site.toml"
+[device]
+id = "dev1"
+[camera]
+id = "cam1"
+source = "clip.mp4"
+[detector]
+model = "detector"
+[embedder]
+bundles = ["a", "/b"]
+[spool]
+path = "spool.db"
+"""
+
+
+def read(tmp_path: Path, extra: str = "", *options: str) -> EdgeSettings:
+    (tmp_path / "edge.toml").write_text(LEAST + extra)
+    return read_settings(tmp_path / "edge.toml", options, verb="run")
+
+
+def test_paths_start_from_the_settings_file(tmp_path: Path) -> None:
+    settings = read(tmp_path)
+    assert settings.site == tmp_path / "site.toml"
+    assert settings.detector.model == tmp_path / "detector"
+    assert settings.embedder.bundles == (tmp_path / "a", Path("/b"))
+    assert settings.spool.path == tmp_path / "spool.db"
+
+
+def test_an_option_beats_the_environment_and_that_beats_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = "[mqtt]\nkeepalive_s = 11\n"
+    assert read(tmp_path, file).mqtt.keepalive_s == 11
+    monkeypatch.setenv("SKYREID_EDGE_MQTT__KEEPALIVE_S", "12")
+    assert read(tmp_path, file).mqtt.keepalive_s == 12
+    assert read(tmp_path, file, "--mqtt.keepalive_s", "13").mqtt.keepalive_s == 13
+
+
+def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
+    extra = "[health]\nperoid_s = 3\n[mqtt]\nurl = 'http://x'\n[tracker]\nhits_min = 0\n"
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, extra)
+    line = str(caught.value)
+    assert "health.peroid_s: unknown key, did you mean health.period_s?" in line
+    assert "mqtt.url" in line
+    assert "tracker.hits_min" in line
+
+
+@pytest.mark.parametrize(
+    "wrong", ["--detector.tiles=[0,1]", "--camera.pace=slow", "--device.id=a/b", "--spool.max_mb=0"]
+)
+def test_a_wrong_value_is_refused_with_its_path(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(SettingsError, match=wrong.split("=")[0].removeprefix("--")):
+        read(tmp_path, "", wrong)
+
+
+def test_a_password_is_not_shown(tmp_path: Path) -> None:
+    from skyreid.contract.settings import effective
+
+    settings = read(tmp_path, "[mqtt]\nusername = 'u'\npassword = 'hidden-word'\n")
+    assert "hidden-word" not in effective(settings)
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("mqtt://broker", ("broker", 1883, False)),
+        ("mqtt://127.0.0.1:1999", ("127.0.0.1", 1999, False)),
+        ("mqtts://broker/", ("broker", 8883, True)),
+    ],
+)
+def test_a_broker_address_is_read(url: str, address: tuple[str, int, bool]) -> None:
+    assert broker_address(url) == address
+
+
+@pytest.mark.parametrize("url", ["broker:1883", "mqtt://", "mqtt://u:p@h", "mqtt://h/x", ""])
+def test_a_broker_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is no broker address"):
+        broker_address(url)
+
+
+@pytest.mark.parametrize(
+    ("section", "options"),
+    [
+        (TrackerSection(), TrackerOptions()),
+        (CropsSection(), CollectorOptions()),
+        (MqttSection(), OutboxOptions()),
+    ],
+    ids=["tracker", "crops", "outbox"],
+)
+def test_a_default_of_the_settings_is_the_default_of_the_part(
+    section: object, options: object
+) -> None:
+    shared = [
+        f.name
+        for f in dataclasses.fields(options)  # type: ignore[arg-type]
+        if hasattr(section, f.name)
+    ]
+    assert len(shared) >= 3
+    assert {n: getattr(section, n) for n in shared} == {n: getattr(options, n) for n in shared}
+
+
+def test_the_example_has_every_key_and_its_default(repository: Path) -> None:
+    """Keys with a default stand in it as they are without it; the others are shown."""
+    path = repository / "edge" / "edge.example.toml"
+    example = read_settings(path, (), verb="check")
+    text = path.read_text()
+    for name, field in EdgeSettings.model_fields.items():
+        kind = field.annotation
+        fields = getattr(kind, "model_fields", None)
+        if fields is None:
+            assert f"{name} = " in text
+            continue
+        assert f"[{name}]" in text
+        for key, inner in fields.items():
+            assert f"{key} = " in text, f"{name}.{key} is not in {path.name}"
+            if not inner.is_required() and name not in ("camera",):
+                assert getattr(getattr(example, name), key) == inner.default, f"{name}.{key}"

@@ -1,0 +1,243 @@
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from skyreid.contract.errors import InputError, SkyreidError
+from skyreid.contract.sighting import ModelRef, Range, Receipt, Status
+from skyreid.edge.flow import Flow, FlowOptions, Stop
+from skyreid.edge.frame import Frame
+from skyreid.edge.outbox import Outbox
+from skyreid.edge.publisher import PictureWanted, Received, Up
+from skyreid.edge.sighter import Said
+from skyreid.edge.spool import Picture, Row, Spool
+
+PIXELS = np.zeros((4, 4, 3), np.uint8)
+
+
+class Frames:
+    """``count`` frames; counts how many were given back."""
+
+    def __init__(
+        self, count: int, *, then: BaseException | None = None, pause_s: float = 0
+    ) -> None:
+        self.count, self.then, self.pause_s = count, then, pause_s
+        self.skipped = 0
+        self.released = 0
+        self.made = 0
+
+    def _release(self) -> None:
+        self.released += 1
+
+    def frames(self, stop: threading.Event) -> Generator[Frame, None, None]:
+        for number in range(1, self.count + 1):
+            if stop.is_set():
+                return
+            time.sleep(self.pause_s)
+            self.made += 1
+            plain = Frame.of_rgb(PIXELS, number=number, captured_at_ns=number * 100_000_000)
+            yield replace(plain, release=self._release)
+        if self.then is not None:
+            raise self.then
+
+
+class Looks:
+    """A row for each frame, one more at the end."""
+
+    def __init__(self, row: Callable[[int], Row], pause_s: float = 0.0) -> None:
+        self.row, self.pause_s = row, pause_s
+        self.seen: list[int] = []
+        self.seq = 0
+        self.pictures: tuple[Picture, ...] = ()
+        self.hook: Callable[[], object] = lambda: None
+
+    def look(self, frame: Frame) -> Said:
+        time.sleep(self.pause_s)
+        self.hook()
+        self.seen.append(frame.number)
+        self.seq += 1
+        return Said((self.row(self.seq),), self.pictures, frame.captured_at_ns, 1)
+
+    def finish(self) -> Said:
+        self.seq += 1
+        return Said((self.row(self.seq),), (), 10**18)
+
+
+class NoLink:
+    """Takes everything; ``receipts`` answers at once."""
+
+    def __init__(self) -> None:
+        self.channels: list[str] = []
+
+    def send(
+        self,
+        channel: str,
+        payload: bytes,
+        *,
+        qos: int = 1,
+        retain: bool = False,
+        properties: Mapping[str, str] | None = None,
+        content_type: str | None = None,
+    ) -> int:
+        self.channels.append(channel)
+        return len(self.channels)
+
+
+class Bench:
+    def __init__(self, spool: Spool, model: ModelRef, row: Callable[[int], Row]) -> None:
+        self.spool, self.model = spool, model
+        self.link = NoLink()
+        self.looks = Looks(row)
+        self.stop = Stop()
+        self.reports: list[Mapping[str, object]] = []
+
+    def flow(self, frames: Frames, **options: Any) -> Flow:
+        outbox = Outbox(self.spool, self.link, site="square", device="dev1", model=self.model)
+        chosen = FlowOptions(**{"drain_timeout_s": 0.0, "stop_timeout_s": 0.0, **options})
+        return Flow(
+            frames,
+            self.looks,
+            self.spool,
+            outbox,
+            self.model,
+            chosen,
+            send_health=self.reports.append,
+        )
+
+
+@pytest.fixture
+def bench(tmp_path: Path, model: ModelRef, row: Callable[[int], Row]) -> Iterator[Bench]:
+    before = threading.active_count()
+    with Spool(tmp_path / "s.db") as spool:
+        yield Bench(spool, model, row)
+    assert threading.active_count() == before, "a thread was left behind"
+
+
+def held(bench: Bench) -> list[int]:
+    return [stored.seq for stored in bench.spool.after(0, 10_000)]
+
+
+def test_of_a_file_every_frame_is_looked_at_and_everything_is_spooled(bench: Bench) -> None:
+    frames = Frames(300)
+    flow = bench.flow(frames)
+    outcome = flow.run(bench.stop)
+    assert bench.looks.seen == list(range(1, 301))
+    assert frames.released == 300
+    assert held(bench) == list(range(1, 302))
+    assert (outcome.frames, outcome.sightings, outcome.remaining) == (300, 301, 301)
+    assert flow.drops.all() == {}
+
+
+def test_of_a_live_source_the_newest_frame_wins_and_the_others_are_counted(bench: Bench) -> None:
+    frames = Frames(60, pause_s=0.001)
+    bench.looks.pause_s = 0.02
+    flow = bench.flow(frames, live=True)
+    flow.run(bench.stop)
+    seen = bench.looks.seen
+    assert seen == sorted(set(seen))
+    assert seen[-1] == 60  # the last one is never overtaken
+    assert len(seen) < 60
+    assert flow.drops.all() == {"frame_overtaken": 60 - len(seen)}
+    assert frames.released == 60
+
+
+def test_fps_max_leaves_frames_out_evenly_and_counts_them(bench: Bench) -> None:
+    flow = bench.flow(Frames(20), fps_max=5.0)  # the frames come at 10 a second
+    flow.run(bench.stop)
+    assert bench.looks.seen == list(range(1, 21, 2))
+    assert flow.drops.all() == {"fps_max": 10}
+
+
+def test_a_stop_ends_in_good_order_with_the_last_word_about_everybody(bench: Bench) -> None:
+    bench.looks.hook = lambda: bench.stop.ask() if len(bench.looks.seen) == 4 else None
+    outcome = bench.flow(Frames(10_000)).run(bench.stop)
+    assert bench.looks.seen == [1, 2, 3, 4, 5]
+    assert held(bench) == [1, 2, 3, 4, 5, 6]
+    assert outcome.remaining == 6
+
+
+def test_what_was_seen_before_a_video_turned_out_damaged_is_kept(bench: Bench) -> None:
+    frames = Frames(3, then=InputError("video x cannot be read after 3 frames"))
+    with pytest.raises(InputError, match="after 3 frames"):
+        bench.flow(frames).run(bench.stop)
+    assert held(bench) == [1, 2, 3, 4]
+
+
+def test_a_live_source_that_cannot_go_on_ends_the_run_in_good_order(bench: Bench) -> None:
+    frames = Frames(1, then=InputError("no such codec"))
+    with pytest.raises(InputError, match="no such codec"):
+        bench.flow(frames, live=True).run(bench.stop)
+    assert held(bench) == [1, 2]
+
+
+def test_a_spool_that_cannot_be_written_ends_the_run(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise SkyreidError("spool s.db cannot be written: database or disk is full")
+
+    monkeypatch.setattr(bench.spool, "append", full)
+    with pytest.raises(SkyreidError, match="disk is full"):
+        bench.flow(Frames(100_000)).run(bench.stop)
+
+
+def test_the_end_waits_for_receipts_and_stops_waiting_when_they_are_there(bench: Bench) -> None:
+    flow = bench.flow(Frames(5), drain_timeout_s=120.0)
+    flow.notify(Up())
+    everything = Receipt(bench.spool.boot, (Range(1, 100, Status.STORED),))
+
+    def answer() -> None:
+        while bench.spool.count() < 6:
+            time.sleep(0.02)
+        flow.notify(Received(everything))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    outcome = flow.run(bench.stop)
+    thread.join()
+    assert outcome.remaining == 0
+    assert outcome.seconds < 100
+
+
+def test_a_second_stop_does_not_wait_for_receipts(bench: Bench) -> None:
+    bench.looks.hook = bench.stop.ask
+    flow = bench.flow(Frames(1), stop_timeout_s=600.0)
+    threading.Timer(0.5, bench.stop.ask).start()
+    assert flow.run(bench.stop).seconds < 300
+
+
+def test_health_says_how_it_goes(bench: Bench) -> None:
+    flow = bench.flow(Frames(30, pause_s=0.02), health_period_s=0.1)
+    flow.notify(Up())
+    flow.run(bench.stop)
+    last = bench.reports[-1]
+    assert set(last) >= {"frames", "people", "sightings", "dropped", "spool", "clock"}
+    assert last["clock"] == "file"
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_picture_is_sent_on_request_only_where_the_site_allows_it(
+    bench: Bench, allowed: bool
+) -> None:
+    bench.looks.pictures = (Picture(bench.spool.boot, "cam1", 7, 1, 5, b"jpeg"),)
+    flow = bench.flow(Frames(3), pictures_allowed=allowed, drain_timeout_s=1.0)
+    flow.notify(Up())
+
+    def ask() -> None:
+        if len(bench.looks.seen) == 2:
+            request = b'{"boot": "%s", "camera": "cam1", "track": 7}' % bench.spool.boot.encode()
+            while bench.spool.stats().pictures == 0:
+                time.sleep(0.02)
+            flow.notify(PictureWanted(b"nonsense"))
+            flow.notify(PictureWanted(request))
+
+    bench.looks.hook = ask
+    flow.run(bench.stop)
+    assert ("picture" in bench.link.channels) is allowed
+    reason = "picture_request_bad" if allowed else "picture_refused"
+    assert flow.drops.all() == {reason: 1 if allowed else 2}
