@@ -29,6 +29,9 @@ def add_verbs(verbs: Subparsers) -> None:
     clip.add_argument("--seconds", type=float, default=20.0, metavar="S")
     clip.add_argument("--fps", type=int, default=8)
     clip.add_argument("--people", type=int, default=16, metavar="N")
+    clip.add_argument(
+        "--family", type=int, default=4, metavar="N", help="look-alikes that share most clothes"
+    )
     clip.add_argument("--cameras", type=_numbers, default=(1, 3, 6, 8, 12), metavar="N,N,...")
     clip.add_argument("--width", type=int, default=1280, metavar="PX", help="of a 16:9 picture")
     clip.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
@@ -74,6 +77,7 @@ def _run_clip(args: argparse.Namespace) -> int:
         seconds=args.seconds,
         fps=args.fps,
         people=args.people,
+        family=args.family,
         cameras=args.cameras,
         width_px=args.width,
         jobs=args.jobs,

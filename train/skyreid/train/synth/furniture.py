@@ -48,30 +48,31 @@ IRON: Colour = (0.20, 0.20, 0.22)
 LEAVES: Colour = (0.22, 0.40, 0.18)
 
 KEEP_CLEAR_M = 3.0
+KEEP_CLEAR_OF_LAMPS_M = 5.5  # a pole hides much of a picture
 
 
 def furnish(rng: np.random.Generator, keep_clear: Sequence[Spot]) -> list[Mesh]:
-    """All furniture, a little displaced by the seed; none within `KEEP_CLEAR_M` of `keep_clear`."""
+    """All furniture, a little displaced by the seed; none close to the points `keep_clear`."""
     props: list[Mesh] = []
 
-    def near(spot: Spot, spread_m: float) -> Spot | None:
+    def near(spot: Spot, spread_m: float, clear_m: float) -> Spot | None:
         """Where the thing stands in this world, or None where a camera needs the place."""
         east, north = (float(q) for q in np.array(spot) + rng.normal(0, spread_m, 2))
         for other in keep_clear:
-            if np.hypot(east - other[0], north - other[1]) < KEEP_CLEAR_M:
+            if np.hypot(east - other[0], north - other[1]) < clear_m:
                 return None
         return east, north
 
     builders = [
-        (TREES, 0.8, _tree),
-        (BENCHES, 0.8, _bench),
-        (LAMPS, 0.5, _lamp),
-        (PLANTERS, 0.6, _planter),
-        (BOLLARDS, 0.0, _bollard),
+        (TREES, 0.8, KEEP_CLEAR_M, _tree),
+        (BENCHES, 0.8, KEEP_CLEAR_M, _bench),
+        (LAMPS, 0.5, KEEP_CLEAR_OF_LAMPS_M, _lamp),
+        (PLANTERS, 0.6, KEEP_CLEAR_M, _planter),
+        (BOLLARDS, 0.0, KEEP_CLEAR_M, _bollard),
     ]
-    for spots, spread_m, build in builders:
+    for spots, spread_m, clear_m, build in builders:
         for spot in spots:
-            standing = near(spot, spread_m)
+            standing = near(spot, spread_m, clear_m)
             if standing is not None:
                 props += build(rng, *standing)
     for spot, colour in CARS:

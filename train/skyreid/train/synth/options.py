@@ -15,6 +15,7 @@ LAST_AERIAL_CAMERA = 5
 class ClipOptions:
     """A multi-camera clip.
 
+    `family` is how many people share most of their clothes; at 1 nobody has a look-alike.
     `camera_jitter` is how far the cameras stray from the rig of this package: 0 not at all, 1
     as far as another site would put them. `oversample` is rendered pixels per delivered pixel along
     a side. `crf` is x264's quality: lower is better and larger.
@@ -25,6 +26,7 @@ class ClipOptions:
     seconds: float = 20.0
     fps: int = 8
     people: int = 16
+    family: int = 4
     cameras: tuple[int, ...] = (1, 3, 6, 8, 12)
     width_px: int = 1280
     jobs: int = 1
@@ -37,6 +39,7 @@ class ClipOptions:
         _between("--seconds", self.seconds, 0.1, 3600)
         _between("--fps", self.fps, 1, 60)
         _between("--people", self.people, 1, 200)
+        _between("--family", self.family, 1, 200)
         _between("--width", self.width_px, 64, 3840)
         _between("--jobs", self.jobs, 1, 256)
         _between("--camera-jitter", self.camera_jitter, 0, 2)

@@ -83,7 +83,7 @@ def build_stage(options: ClipOptions) -> Stage:
     stations = {camera: station(camera, seed, options.camera_jitter) for camera in options.cameras}
     feet = [at.position[:2] for at in stations.values() if at.view is View.GROUND]
     plaza = build_plaza(seed, keep_clear=feet)
-    people = population(options.people, seed + 77)
+    people = population(options.people, seed + 77, options.family)
     light = daylight(np.random.default_rng([seed, 7]))
     furniture = gathered(plaza.props)
     furniture_shadow = _shadow(light, furniture)

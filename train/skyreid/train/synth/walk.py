@@ -95,7 +95,7 @@ def _plan(plaza: Plaza, person: Person, seconds: float, rng: np.random.Generator
             break
     lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
     speed = float(rng.uniform(1.0, 1.5) * person.stride * person.height / 1.72)
-    crosses_s = rng.uniform(-4, seconds + 2)
+    crosses_s = rng.uniform(-9, seconds + 9)
     return _Plan(
         corners=corners,
         lengths=lengths,

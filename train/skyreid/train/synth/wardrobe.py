@@ -230,14 +230,14 @@ def draw_sibling(rng: np.random.Generator, family: list[Person], pid: int) -> Pe
             return sibling
 
 
-def population(count: int, seed: int) -> list[Person]:
-    """`count` people, numbered from 1, in families of `FAMILY_SIZE` (the last may be smaller)."""
+def population(count: int, seed: int, family_size: int = FAMILY_SIZE) -> list[Person]:
+    """`count` people, numbered from 1, in families of look-alikes (the last may be smaller)."""
     rng = np.random.default_rng(seed)
     people: list[Person] = []
     family: list[Person] = []
     for pid in range(1, count + 1):
-        if len(family) in (0, FAMILY_SIZE):
-            family = [random_person(rng, pid, family=(pid - 1) // FAMILY_SIZE)]
+        if len(family) in (0, family_size):
+            family = [random_person(rng, pid, family=(pid - 1) // family_size)]
         else:
             family.append(draw_sibling(rng, family, pid))
         people.append(family[-1])
