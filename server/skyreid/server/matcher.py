@@ -66,6 +66,7 @@ class Matcher:
         self._arrived: list[tuple[int, TrackKey, int, int, str, Sighting]] = []
         self._arrivals = 0
         self._window = Window(overlap_tolerance_s=options.overlap_tolerance_s)
+        self._changed = False  # since the window was last looked at as a whole
 
     def add(self, device: str, boot: str, model_key: str, sighting: Sighting) -> None:
         """Take a sighting in. Any order, repeats and late ones are fine; nothing is decided yet."""
@@ -91,7 +92,7 @@ class Matcher:
             made += self._batch(tick)
         if horizon_ns is not None:
             made += self._through(horizon_ns // self._batch_ns)
-        elif self._tick:
+        elif self._changed:
             made += self._regroup(self._tick * self._batch_ns)
         return made
 
@@ -102,16 +103,17 @@ class Matcher:
             InputError: it does not fit the state.
         """
         self.state, events = identity.apply(self.state, decision)
-        for key in decision.tracks if decision.kind != "erase" else self.state.erased_tracks:
-            if key in self.state.erased_tracks:
+        if decision.kind == "erase":
+            for key in self.state.erased_tracks:
                 self._window.drop(key)
+        self._changed = True
         return events
 
     def _through(self, tick: int) -> list[Decision]:
         """Let time pass without sightings: one look at the window covers any length of it."""
         every = max(1, round(self._options.recluster_s / self._options.batch_s))
         due = tick // every * every
-        if due <= self._tick or not len(self._window):
+        if due <= self._tick or not self._changed:
             self._tick = max(self._tick, tick)
             return []
         self._tick = tick
@@ -130,6 +132,7 @@ class Matcher:
             else:
                 self._window.put(begin(key, model_key, sighting))
             touched[key] = None
+        self._changed = self._changed or bool(touched)
         self._forget(at_ns)
         made = self._place_new([k for k in sorted(touched) if k not in self.state.tracks], at_ns)
         every = max(1, round(self._options.recluster_s / self._options.batch_s))
@@ -165,6 +168,7 @@ class Matcher:
 
     def _regroup(self, at_ns: int) -> list[Decision]:
         """Look at the whole window: propose what would explain it better."""
+        self._changed = False
         scores = self._scores()
         label = cluster(
             scores.score + self._options.hysteresis * scores.company(self.state),

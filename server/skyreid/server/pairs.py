@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.server.likelihood import Bool, Float64, place_llr, time_llr
+from skyreid.server.likelihood import Bool, Float64, Int64, place_llr, time_llr
 from skyreid.server.tracklets import TrackKey, Tracklet
 
 STEP_S = 0.25
 AREA_MIN_M2 = 64.0
 NONE, PLACE, TIME = 0, 1, 2
+# What every row is compared by, as columns; start and end are points on the grid of time.
+_FACTS = np.dtype(
+    [(name, np.int64) for name in ("first_ns", "last_ns", "camera", "model", "start", "end")]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +59,7 @@ class Window:
         self._tolerance_ns = round(overlap_tolerance_s * 1e9)
         self._rows: list[_Row] = []
         self._index: dict[TrackKey, int] = {}
+        self._numbers: dict[object, int] = {}
         self._stale: set[int] = set()
         self._size(64)
 
@@ -82,6 +88,7 @@ class Window:
                 self._size(2 * len(self._llr))
         else:
             self._rows[at] = row
+        self._facts[at] = self._fact(row)
         self._stale.add(at)
 
     def drop(self, key: TrackKey) -> None:
@@ -94,6 +101,7 @@ class Window:
         if at != last:  # the last row takes the free place
             self._rows[at] = moved
             self._index[moved.tracklet.key] = at
+            self._facts[at] = self._facts[last]
             for table in self._arrays():
                 table[at, :] = table[last, :]
                 table[:, at] = table[:, last]
@@ -122,7 +130,7 @@ class Window:
             self._together[grid],
         )
 
-    def _arrays(self) -> tuple[NDArray[np.generic], ...]:
+    def _arrays(self) -> tuple[NDArray[Any], ...]:
         return (
             self._llr,
             self._kind,
@@ -132,8 +140,19 @@ class Window:
             self._together,
         )
 
+    def _fact(self, row: _Row) -> tuple[int, int, int, int, int, int]:
+        """One entry of ``_FACTS``."""
+        t = row.tracklet
+        camera = self._numbers.setdefault((t.key.device, t.key.camera), len(self._numbers))
+        model = self._numbers.setdefault(t.model_key, len(self._numbers))
+        return t.first_ns, t.last_ns, camera, model, row.start, row.start + len(row.points)
+
     def _size(self, capacity: int) -> None:
         old = self._arrays() if hasattr(self, "_llr") else None
+        facts = np.zeros(capacity, _FACTS)
+        if old is not None:
+            facts[: len(self._facts)] = self._facts
+        self._facts = facts
         shape = (capacity, capacity)
         self._llr = np.zeros(shape)
         self._kind = np.zeros(shape, np.int8)
@@ -146,79 +165,71 @@ class Window:
 
     def _compute(self, at: int) -> None:
         """Everything about row ``at``, both ways."""
-        row = self._rows[at]
+        count, row = len(self._rows), self._rows[at]
         for table in self._arrays():
             table[at, :] = 0
             table[:, at] = 0
-        here = row.tracklet
-        places: list[tuple[int, int, int]] = []  # other row, first and past-last grid point
-        gaps: list[tuple[int, bool]] = []  # other row, whether it comes later
-        for j, other in enumerate(self._rows):
-            if j == at:
-                continue
-            there = other.tracklet
-            overlap = min(here.last_ns, there.last_ns) - max(here.first_ns, there.first_ns)
-            camera = (here.key.device, here.key.boot, here.key.camera)
-            if camera == (there.key.device, there.key.boot, there.key.camera):
-                together = overlap > self._tolerance_ns
-                self._set(self._together, at, j, together)
-                self._set(self._forbidden, at, j, together)
-            if here.model_key != there.model_key:
-                self._set(self._forbidden, at, j, True)
-            if not len(row.points) or not len(other.points):
-                continue
-            first = max(row.start, other.start)
-            past = min(row.start + len(row.points), other.start + len(other.points))
-            if past > first:
-                places.append((j, first, past))
-            else:
-                gaps.append((j, other.start > row.start))
-        self._places(at, places)
-        self._gaps(at, gaps)
-
-    def _places(self, at: int, found: list[tuple[int, int, int]]) -> None:
-        if not found:
+        facts = self._facts[:count]
+        overlap_ns = np.minimum(facts["last_ns"], facts["last_ns"][at])
+        overlap_ns -= np.maximum(facts["first_ns"], facts["first_ns"][at])
+        together = (facts["camera"] == facts["camera"][at]) & (overlap_ns > self._tolerance_ns)
+        together[at] = False
+        self._both_ways(self._together, at, np.arange(count), together)
+        foreign = facts["model"] != facts["model"][at]
+        self._both_ways(self._forbidden, at, np.arange(count), together | foreign)
+        if not len(row.points):
             return
-        mine, theirs, starts, total = [], [], [], 0
-        for j, first, past in found:
-            row, other = self._rows[at], self._rows[j]
-            mine.append(row.points[first - row.start : past - row.start])
-            theirs.append(other.points[first - other.start : past - other.start])
-            starts.append(total)
-            total += past - first
+        known = facts["end"] > facts["start"]
+        known[at] = False
+        first = np.maximum(facts["start"], row.start)
+        past = np.minimum(facts["end"], facts["end"][at])
+        self._places(at, np.flatnonzero(known & (past > first)), first, past)
+        self._gaps(at, np.flatnonzero(known & (past <= first)))
+
+    def _places(self, at: int, others: Int64, first: Int64, past: Int64) -> None:
+        if not len(others):
+            return
+        row = self._rows[at]
+        mine = [row.points[first[j] - row.start : past[j] - row.start] for j in others]
+        theirs = []
+        for j in others:
+            other = self._rows[j]
+            theirs.append(other.points[first[j] - other.start : past[j] - other.start])
         a, b = np.concatenate(mine), np.concatenate(theirs)
         offset = a[:, :2] - b[:, :2]
-        counts = np.diff([*starts, total])
+        counts = (past - first)[others]
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         # The mean over the shared time, not the sum: errors of one moment are those of the next.
         llr = np.add.reduceat(place_llr(offset, a[:, 2:] + b[:, 2:], self._area_m2), starts)
         distance = np.add.reduceat(np.hypot(offset[:, 0], offset[:, 1]), starts)
-        for k, (j, first, past) in enumerate(found):
-            self._set(self._llr, at, j, llr[k] / counts[k])
-            self._set(self._measure, at, j, distance[k] / counts[k])
-            self._set(self._shared, at, j, (past - first) * STEP_S)
-            self._set(self._kind, at, j, PLACE)
+        self._both_ways(self._llr, at, others, llr / counts)
+        self._both_ways(self._measure, at, others, distance / counts)
+        self._both_ways(self._shared, at, others, counts * STEP_S)
+        self._both_ways(self._kind, at, others, PLACE)
 
-    def _gaps(self, at: int, found: list[tuple[int, bool]]) -> None:
-        if not found:
+    def _gaps(self, at: int, others: Int64) -> None:
+        if not len(others):
             return
+        later = self._facts["start"][others] > self._rows[at].start
         path = self._rows[at].tracklet.path
-        near, far = [], []
-        for j, later in found:
-            other = self._rows[j].tracklet.path
-            near.append(path[-1] if later else path[0])
-            far.append(other[0] if later else other[-1])
-        a, b = np.stack(near), np.stack(far)
-        gap_s = np.abs(a[:, 0] - b[:, 0])
-        llr = time_llr(a[:, 1:3] - b[:, 1:3], a[:, 3:] + b[:, 3:], gap_s, self._area_m2)
-        for k, (j, _) in enumerate(found):
-            self._set(self._llr, at, j, llr[k])
-            self._set(self._measure, at, j, gap_s[k])
-            self._set(self._kind, at, j, TIME)
+        near = np.where(later[:, None], path[-1], path[0])
+        far = np.stack(
+            [
+                self._rows[j].tracklet.path[0 if late else -1]
+                for j, late in zip(others, later, strict=True)
+            ]
+        )
+        gap_s = np.abs(near[:, 0] - far[:, 0])
+        offset, covariance = near[:, 1:3] - far[:, 1:3], near[:, 3:] + far[:, 3:]
+        llr = time_llr(offset, covariance, gap_s, self._area_m2)
+        self._both_ways(self._llr, at, others, llr)
+        self._both_ways(self._measure, at, others, gap_s)
+        self._both_ways(self._kind, at, others, TIME)
 
     @staticmethod
-    def _set(table: NDArray[np.generic], i: int, j: int, value: float | bool) -> None:
-        table[i, j] = value
-        table[j, i] = value
+    def _both_ways(table: NDArray[Any], at: int, others: Int64, values: NDArray[Any] | int) -> None:
+        table[at, others] = values
+        table[others, at] = values
 
 
 def _on_grid(path: Float64) -> tuple[int, Float64]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from skyreid.server.identity import Evidence, LinkState, Match, State
 from skyreid.server.likelihood import (
-    APPEARANCE_MAX,
+    Bool,
     Float64,
     Int64,
     Normals,
@@ -20,7 +21,7 @@ from skyreid.server.likelihood import (
     prior_of,
     view_pair,
 )
-from skyreid.server.pairs import NONE, PLACE, TIME, Tables
+from skyreid.server.pairs import PLACE, TIME, Tables
 from skyreid.server.tracklets import TrackKey, Tracklet
 
 CENTRING = 5.0
@@ -48,11 +49,11 @@ class Scores:
     weight: Float64
 
     @property
-    def forbidden(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    def forbidden(self) -> Bool:
         """Pairs that cannot be one person."""
         return self.tables.forbidden
 
-    @property
+    @cached_property
     def index(self) -> dict[TrackKey, int]:
         """Row of each tracklet."""
         return {t.key: i for i, t in enumerate(self.tracklets)}
@@ -68,11 +69,10 @@ class Scores:
 
     def company(self, state: State) -> Float64:
         """[N, N] 1 for pairs that are in one identity now, else 0."""
-        names = {name: i for i, name in enumerate(sorted(state.identities))}
-        of = np.array(
-            [names.get(state.tracks.get(t.key, ""), -1 - i) for i, t in enumerate(self.tracklets)]
-        )
-        return (of[:, None] == of[None]).astype(np.float64)
+        together = np.zeros((len(self.tracklets), len(self.tracklets)))
+        for rows in self.groups(state).values():
+            together[np.ix_(rows, rows)] = 1.0
+        return together
 
     def link(self, key: TrackKey, rows: Int64) -> float:
         """Log posterior odds that a tracklet belongs with a group; -inf if it cannot."""
@@ -134,7 +134,6 @@ def score_window(
                 pairs=PRIOR_PAIRS,
             )
             appearance[of_pair] = appearance_llr(similarity[of_pair], normals)
-    appearance = np.clip(appearance, -APPEARANCE_MAX, APPEARANCE_MAX)
     prior = _prior(tracklets, tables)
     weight = np.full((count, count), QUIET)
     weight[tables.kind == PLACE] = 1.0
@@ -188,6 +187,3 @@ def _numbered(names: Sequence[object]) -> Int64:
 
 def _short(value: float) -> float:
     return round(float(value), 4)
-
-
-__all__ = ["NONE", "Scores", "accept_from", "score_window"]

@@ -1,0 +1,123 @@
+"""Embeddings of everybody ever seen, searched exactly, by model, view and time.
+
+Vectors lie as float16 in segments of one model and one view in the order they came in. Exact
+search covers some hundred thousand vectors a core; approximate indices lose the tail of a person's
+sightings, and must never be the only way to find them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.contract.sighting import View
+
+SEGMENT_ROWS = 16384
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One thing found. ``similarity`` is a cosine, up to float16's rounding (5e-4)."""
+
+    key: Hashable
+    similarity: float
+
+
+class _Segment:
+    """Up to ``SEGMENT_ROWS`` vectors [N, D] with the time each was last seen."""
+
+    def __init__(self, dim: int) -> None:
+        self.vectors = np.zeros((SEGMENT_ROWS, dim), np.float16)
+        self.seen_ns = np.zeros(SEGMENT_ROWS, np.int64)
+        self.alive = np.zeros(SEGMENT_ROWS, np.bool_)
+        self.keys: list[Hashable] = []
+
+
+class Gallery:
+    """Vectors by key: ``add`` replaces, ``remove`` forgets, ``search`` misses nothing."""
+
+    def __init__(self) -> None:
+        self._segments: dict[tuple[str, View], list[_Segment]] = {}
+        self._where: dict[Hashable, tuple[_Segment, int]] = {}
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._where
+
+    def add(self, key: Hashable, model_key: str, view: View, seen_ns: int, vector: Float32) -> None:
+        """Add a vector, or replace the one of the same key.
+
+        Args:
+            key: whatever names it.
+            model_key: vectors of different models are never compared.
+            view: from where it was seen.
+            seen_ns: capture time, for slices of time.
+            vector: float [D], L2-normalised.
+        """
+        self.remove(key)
+        segments = self._segments.setdefault((model_key, view), [])
+        if not segments or len(segments[-1].keys) == SEGMENT_ROWS:
+            segments.append(_Segment(len(vector)))
+        segment = segments[-1]
+        row = len(segment.keys)
+        segment.vectors[row] = vector
+        segment.seen_ns[row] = seen_ns
+        segment.alive[row] = True
+        segment.keys.append(key)
+        self._where[key] = segment, row
+
+    def remove(self, key: Hashable) -> bool:
+        """Forget a vector (its bytes are overwritten); whether there was one."""
+        found = self._where.pop(key, None)
+        if found is None:
+            return False
+        segment, row = found
+        segment.vectors[row] = 0
+        segment.alive[row] = False
+        segment.keys[row] = None
+        if len(segment.keys) == SEGMENT_ROWS and not segment.alive.any():
+            for segments in self._segments.values():
+                if segment in segments:
+                    segments.remove(segment)
+        return True
+
+    def search(
+        self,
+        query: Float32,
+        model_key: str,
+        view: View,
+        k: int,
+        *,
+        since_ns: int = 0,
+        until_ns: int | None = None,
+    ) -> list[Hit]:
+        """The ``k`` most similar vectors of a model and view, most similar first.
+
+        Args:
+            query: float [D], L2-normalised.
+            model_key: of the query; no other model's vectors are looked at.
+            view: of what is looked for.
+            k: how many at most.
+            since_ns: only what was seen at or after this capture time.
+            until_ns: only what was seen at or before it.
+        """
+        hits: list[Hit] = []
+        for segment in self._segments.get((model_key, view), ()):
+            rows = segment.alive & (segment.seen_ns >= since_ns)
+            if until_ns is not None:
+                rows &= segment.seen_ns <= until_ns
+            chosen = np.flatnonzero(rows)
+            if not len(chosen):
+                continue
+            similarity = segment.vectors[chosen].astype(np.float32) @ query.astype(np.float32)
+            # Equal similarities are told apart by row, so that the same gallery answers the same.
+            best = np.lexsort((chosen, -similarity))[:k]
+            hits += [Hit(segment.keys[chosen[i]], float(similarity[i])) for i in best]
+        return sorted(hits, key=lambda hit: -hit.similarity)[:k]

@@ -1,0 +1,193 @@
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skyreid.contract.errors import InputError
+from skyreid.server.identity import Decision, Evidence, Match, State, apply, replay
+from skyreid.server.tracklets import TrackKey
+
+
+def key(number: int) -> TrackKey:
+    return TrackKey("dev", "1-a", "cam1", number)
+
+
+def match(other: TrackKey, state: str = "accepted", probability: float = 0.9) -> Match:
+    evidence = (
+        Evidence("appearance", 2.1, 0.63),
+        Evidence("place", 3.0, 0.4),
+        Evidence("time", 0.5, 1.5),
+        Evidence("prior", -3.0),
+    )
+    return Match(state, probability, other, evidence)
+
+
+def assign(number: int, identity: str | None = None, state: str = "accepted") -> Decision:
+    """Into ``identity``, or as somebody new."""
+    if identity is None:
+        return Decision("assign", number, key(number).identity_id(), (key(number),))
+    return Decision("assign", number, identity, (key(number),), match=match(key(0), state))
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Decision]:
+    """Any sequence of decisions that fit, of every kind."""
+    state, log = State(), []
+    for at in range(1, draw(st.integers(1, 25))):
+        names = sorted(state.identities)
+        big = [n for n in names if len(state.identities[n].members) > 1]
+        kinds = ["assign"]
+        kinds += ["revise", "join", "erase"] if names else []
+        kinds += ["merge"] if len(names) > 1 else []
+        kinds += ["split"] if big else []
+        kinds += ["move"] if big and len(names) > 1 else []
+        kind = draw(st.sampled_from(kinds))
+        if kind in ("assign", "join"):
+            name = draw(st.sampled_from(names)) if kind == "join" else state.mint(key(at))
+            why = match(key(0)) if kind == "join" else None
+            decision = Decision("assign", at, name, (key(at),), match=why)
+        elif kind == "revise":
+            name = draw(st.sampled_from(names))
+            track = draw(st.sampled_from(sorted(state.identities[name].members)))
+            decision = Decision("revise", at, name, (track,), match=match(key(0), "tentative"))
+        elif kind == "merge":
+            keep, gone = draw(st.permutations(names))[:2]
+            decision = Decision("merge", at, keep, (), gone, match(key(0)))
+        elif kind == "erase":
+            decision = Decision("erase", at, draw(st.sampled_from(names)))
+        else:
+            source = draw(st.sampled_from(big))
+            members = sorted(state.identities[source].members)
+            track = draw(st.sampled_from(members))
+            if kind == "split":
+                decision = Decision("split", at, state.mint(track), (track,), source)
+            else:
+                target = draw(st.sampled_from([n for n in names if n != source]))
+                decision = Decision("move", at, target, (track,), source, match(key(0)))
+        state, _ = apply(state, decision)
+        log.append(decision)
+    return log
+
+
+@settings(max_examples=60, deadline=None)
+@given(logs(), st.data())
+def test_any_log_replays_to_the_same_state_whole_or_in_two_parts(log, data):
+    cut = data.draw(st.integers(0, len(log)))
+    whole = State()
+    for decision in log:
+        whole, _ = apply(whole, decision)
+    assert replay(log) == whole
+    assert replay(log[cut:], replay(log[:cut])) == whole
+
+
+@settings(max_examples=60, deadline=None)
+@given(logs())
+def test_every_log_keeps_each_tracklet_in_exactly_one_identity(log):
+    state = replay(log)
+    members = [t for identity in state.identities.values() for t in identity.members]
+    assert sorted(members) == sorted(state.tracks)
+    for name, identity in state.identities.items():
+        assert identity.members
+        assert all(state.tracks[t] == name for t in identity.members)
+    assert not state.erased_tracks & set(state.tracks)
+    used = {*state.identities, *state.aliases, *state.erased}
+    assert len(used) == len(state.identities) + len(state.aliases) + len(state.erased)
+
+
+@settings(max_examples=60, deadline=None)
+@given(logs())
+def test_a_decision_survives_its_json(log):
+    for decision in log:
+        assert Decision.from_json(decision.to_json()) == decision
+    assert replay([Decision.from_json(d.to_json()) for d in log]) == replay(log)
+
+
+def test_applying_leaves_the_state_before_it_as_it_was():
+    before = replay([assign(1), assign(2)])
+    one, two = key(1).identity_id(), key(2).identity_id()
+    apply(before, Decision("merge", 3, one, (), two, match(key(1))))
+    assert before == replay([assign(1), assign(2)])
+
+
+def test_merged_ids_resolve_for_ever_through_chains():
+    log = [assign(1), assign(2), assign(3)]
+    a, b, c = (key(i).identity_id() for i in (1, 2, 3))
+    log += [
+        Decision("merge", 4, b, (), c, match(key(2))),
+        Decision("merge", 5, a, (), b, match(key(1))),
+    ]
+    state = replay(log)
+    assert [state.resolve(x) for x in (a, b, c)] == [a, a, a]
+    assert set(state.identities[a].aliases) == {b, c}
+    assert state.identities[a].members[key(1)] is None
+    assert state.identities[a].members[key(2)] == match(key(1))
+    assert state.resolve("nobody") is None
+
+
+def test_a_split_never_takes_an_id_that_was_used_before():
+    a, b = key(1).identity_id(), key(2).identity_id()
+    state = replay([assign(1), assign(2), Decision("merge", 3, a, (), b, match(key(1)))])
+    fresh = state.mint(key(2))
+    assert fresh not in (a, b)
+    state, events = apply(state, Decision("split", 4, fresh, (key(2),), a))
+    assert [e.type for e in events] == ["split", "assigned"]
+    assert state.tracks == {key(1): a, key(2): fresh}
+    assert state.resolve(b) == a
+
+
+def test_erasing_forgets_the_tracklets_and_refuses_them_later():
+    a = key(1).identity_id()
+    state, events = apply(replay([assign(1), assign(2, a)]), Decision("erase", 3, a))
+    assert [(e.type, e.tracks) for e in events] == [("erased", (key(1), key(2)))]
+    assert not state.identities
+    assert not state.tracks
+    with pytest.raises(InputError, match="erased"):
+        apply(state, assign(1))
+
+
+@pytest.mark.parametrize(
+    "decision",
+    [
+        assign(1),
+        Decision("revise", 9, "NOBODY00", (key(1),)),
+        Decision("merge", 9, key(1).identity_id(), (), key(1).identity_id()),
+        Decision("move", 9, key(3).identity_id(), (key(1),), key(1).identity_id()),
+        Decision("split", 9, "FRESH000", (key(1),), key(1).identity_id()),
+        Decision("split", 9, key(3).identity_id(), (key(9),), key(1).identity_id()),
+        Decision("sing", 9, "x"),
+    ],
+    ids=lambda d: d.kind,
+)
+def test_a_decision_that_does_not_fit_is_refused_by_name(decision):
+    with pytest.raises(InputError, match=decision.kind):
+        apply(replay([assign(1), assign(3)]), decision)
+
+
+def test_text_that_is_no_decision_is_refused():
+    for text in ("", "[]", "{}", '{"kind":"assign"}'):
+        with pytest.raises(InputError, match="decision"):
+            Decision.from_json(text)
+
+
+def test_an_identity_is_tentative_while_a_link_is_and_as_sure_as_its_weakest_accepted_link():
+    a = key(1).identity_id()
+    state = replay([assign(1)])
+    assert (state.identities[a].state, state.identities[a].confidence) == ("confirmed", None)
+    state, events = apply(state, assign(2, a, "tentative"))
+    assert [e.type for e in events] == ["tentative"]
+    assert (state.identities[a].state, state.identities[a].confidence) == ("tentative", None)
+    better = Decision("revise", 5, a, (key(2),), match=match(key(1), "accepted", 0.97))
+    state, events = apply(state, better)
+    assert [e.type for e in events] == ["assigned"]
+    assert (state.identities[a].state, state.identities[a].confidence) == ("confirmed", 0.97)
+    assert apply(state, better)[1] == ()
+
+
+def test_ids_are_eight_crockford_characters_made_of_the_founder_alone():
+    assert key(1).identity_id() == TrackKey("dev", "1-a", "cam1", 1).identity_id()
+    seen = {key(n).identity_id(g) for n in range(200) for g in range(3)}
+    assert len(seen) == 600
+    assert all(re.fullmatch("[0-9A-HJKMNP-TV-Z]{8}", name) for name in seen)
+    # A change of the rule would orphan every id ever shown.
+    assert key(1).identity_id() == "WXBJCVJN"

@@ -1,0 +1,151 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skyreid.server.association import assign
+from skyreid.server.clustering import cluster
+from skyreid.server.likelihood import (
+    APPEARANCE_MAX,
+    OUTLIERS,
+    PLACE_MAX,
+    Normals,
+    appearance_llr,
+    calibrate,
+    centred,
+    place_llr,
+    time_llr,
+)
+from skyreid.server.scores import accept_from
+
+PRIOR = Normals(0.5, 0.2, 0.0, 0.2)
+metres = st.floats(-1e4, 1e4)
+
+
+@given(metres, metres, st.floats(0.001, 100.0), st.floats(1.0, 1e6))
+def test_place_is_bounded_both_ways_whatever_is_reported(east, north, variance, area):
+    llr = float(place_llr(np.array([east, north]), np.array([variance, 0.0, variance]), area))
+    assert np.log(OUTLIERS) - 1e-9 <= llr <= PLACE_MAX
+
+
+def test_a_wrong_pose_neither_vetoes_overwhelming_looks_nor_decides_against_them():
+    far = float(place_llr(np.array([500.0, 0.0]), np.array([0.1, 0.0, 0.1]), 400.0))
+    assert APPEARANCE_MAX + far > 0
+    near = float(place_llr(np.zeros(2), np.array([0.01, 0.0, 0.01]), 400.0))
+    assert near - APPEARANCE_MAX < np.log(1 / 0.01)  # not accepted, even with nobody else around
+
+
+def test_place_speaks_for_a_pair_near_by_and_against_one_far_off():
+    near, mid, far = place_llr(
+        np.array([[0.3, 0.0], [1.5, 0.0], [6.0, 0.0]]), np.full((3, 3), [0.1, 0.0, 0.1]), 400.0
+    )
+    assert near > 3 > mid > far
+    assert far < -3
+
+
+def test_the_longer_nobody_looked_the_less_place_says():
+    offset = np.array([[2.0, 0.0]] * 4)
+    covariance = np.full((4, 3), [0.1, 0.0, 0.1])
+    at = time_llr(offset, covariance, np.array([0.0, 2.0, 10.0, 1000.0]), 400.0)
+    assert at[1] > 1 > at[2] > -0.5
+    assert abs(at[3]) < 1e-3
+    assert at[1] > at[0]  # at once, two metres are too far
+
+
+@pytest.mark.parametrize("separation", [1.0, 2.0, 3.0])
+def test_strangers_are_accepted_no_more_often_than_configured(separation):
+    """Ten people known, a stranger comes: the largest of ten ratios, against ten and the rate."""
+    rng = np.random.default_rng(0)
+    normals = Normals(separation, 1.0, 0.0, 1.0)
+    strangers = appearance_llr(rng.normal(size=(20000, 10)), normals)
+    known = appearance_llr(rng.normal(separation, 1.0, 20000), normals)
+    for fpir in (0.01, 0.1):
+        odds = np.log(accept_from(fpir) / (1 - accept_from(fpir)))
+        rate = float((strangers.max(1) - np.log(10) >= odds).mean())
+        assert rate <= fpir
+        if separation == 3.0 and fpir == 0.1:
+            assert rate > fpir / 50
+            assert float((known - np.log(10) >= odds).mean()) > 0.3
+
+
+def test_calibration_follows_the_pairs_and_stays_at_the_prior_without_any():
+    rng = np.random.default_rng(1)
+    values = np.concatenate([rng.normal(0.1, 0.1, 3000), rng.normal(0.6, 0.1, 600)])
+    different = np.arange(3600) < 3000
+    learned = calibrate(values, different, ~different, PRIOR, pairs=30.0)
+    assert learned.different_mean == pytest.approx(0.1, abs=0.02)
+    assert learned.same_mean == pytest.approx(0.6, abs=0.03)
+    none = np.zeros(3600, np.bool_)
+    assert calibrate(values, none, none, PRIOR, pairs=30.0).separation == pytest.approx(2.5)
+
+
+def test_positives_that_look_worse_than_strangers_never_turn_the_ratio_round():
+    """Place may name the wrong people, with a bad pose; looks must not count backwards."""
+    values = np.array([0.5] * 500 + [-0.5] * 500)
+    different = np.arange(1000) < 500
+    learned = calibrate(values, different, ~different, PRIOR, pairs=30.0)
+    assert learned.same_mean > learned.different_mean
+    low, high = appearance_llr(np.array([0.0, 0.9]), learned)
+    assert high > low
+
+
+def test_centring_takes_a_cameras_look_away():
+    rng = np.random.default_rng(2)
+    people, tint = rng.normal(size=(20, 32)), rng.normal(size=(2, 32)) * 2
+    raw = np.concatenate([people + tint[0], people + tint[1]])
+    raw /= np.linalg.norm(raw, axis=1, keepdims=True)
+    cameras = np.repeat([0, 1], 20)
+    before = raw @ raw.T
+    unit = centred(raw, cameras, np.zeros(40, int), 5.0)
+    after = unit @ unit.T
+    strangers = ~np.eye(20, dtype=bool)
+    gap = [s[:20, 20:].diagonal().mean() - s[:20, 20:][strangers].mean() for s in (before, after)]
+    assert gap[1] > 2 * gap[0]
+
+
+def test_one_lone_tracklet_keeps_its_direction_when_centred():
+    vector = np.array([[0.6, 0.8]])
+    assert np.allclose(centred(vector, np.zeros(1, int), np.zeros(1, int), 5.0), vector)
+
+
+def test_assignment_is_one_to_one_and_new_where_nothing_fits():
+    score = np.array([[3.0, 2.0], [2.9, -1.0], [-2.0, -np.inf]])
+    assert assign(score) == [1, 0, None]
+    assert assign(np.zeros((2, 0))) == [None, None]
+    assert assign(np.zeros((0, 2))) == []
+
+
+def test_clusters_keep_forbidden_pairs_apart_however_alike():
+    score = np.full((3, 3), 5.0)
+    forbidden = np.zeros((3, 3), np.bool_)
+    forbidden[0, 2] = forbidden[2, 0] = True
+    score[1, 2] = score[2, 1] = 6.0
+    assert cluster(score, np.ones((3, 3)), forbidden).tolist() == [0, 1, 1]
+
+
+@given(st.integers(0, 1000))
+def test_clusters_do_what_a_plain_loop_does(seed):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1, 9))
+    score, weight = rng.normal(0, 2, (n, n)), rng.uniform(0.1, 1, (n, n))
+    score, weight = score + score.T, weight + weight.T
+    forbidden = rng.random((n, n)) < 0.1
+    forbidden |= forbidden.T
+    groups = [[i] for i in range(n)]
+    while True:
+        best, pair = 0.0, None
+        for a in range(len(groups)):
+            for b in range(a + 1, len(groups)):
+                grid = np.ix_(groups[a], groups[b])
+                if forbidden[grid].any():
+                    continue
+                gain = (score * weight)[grid].sum() / weight[grid].sum() ** 0.5
+                if gain > best:
+                    best, pair = gain, (a, b)
+        if pair is None:
+            break
+        groups[pair[0]] += groups.pop(pair[1])
+    want = np.zeros(n, int)
+    for group in groups:
+        want[group] = min(group)
+    assert cluster(score, weight, forbidden).tolist() == want.tolist()

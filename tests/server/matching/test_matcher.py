@@ -1,0 +1,194 @@
+import dataclasses
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from skyreid.server.identity import Decision, replay
+from skyreid.server.matcher import Matcher, MatchingOptions
+from skyreid.server.tracklets import TrackKey
+
+
+def feed(matcher, world, rows=None):
+    for device, boot, model, sighting in world.told if rows is None else rows:
+        matcher.add(device, boot, model, sighting)
+
+
+def test_people_are_found_again_across_views_with_poses(world, plaza, matched, pairs_right):
+    made = world(1, plaza)
+    precision, recall = pairs_right(matched(made), made.truth)
+    assert precision >= 0.95
+    assert recall >= 0.85
+
+
+def test_looks_alone_join_few_but_right_pairs(world, blind, matched, pairs_right):
+    made = world(2, blind)
+    precision, recall = pairs_right(matched(made), made.truth)
+    assert precision >= 0.8
+    assert recall >= 0.3
+
+
+def test_people_whom_only_one_camera_saw_stay_alone(world, plaza, matched):
+    """Two cameras that share nobody: every link between them is wrong."""
+    strangers = wrong = 0
+    for seed in range(3):
+        one = world(10 + seed, plaza[:1], people=10, breaks=0.0)
+        other = world(50 + seed, plaza[2:3], people=10, breaks=0.0)
+        made = dataclasses.replace(one, told=one.told + other.told)
+        made.told.sort(key=lambda row: row[3].captured_at_ns)
+        blind = [(d, b, m, dataclasses.replace(s, ground=None)) for d, b, m, s in made.told]
+        state = matched(dataclasses.replace(made, told=blind), MatchingOptions(fpir=0.05)).state
+        strangers += len(state.tracks)
+        for identity in state.identities.values():
+            links = [m for m in identity.members.values() if m and m.state == "accepted"]
+            wrong += len(links)
+    assert strangers == 60
+    assert wrong <= 0.05 * strangers
+
+
+def test_tracklets_of_one_camera_that_overlap_in_time_are_never_one_person(world, plaza, matched):
+    made = world(3, plaza, noise=0.0, view_gap=0.0)
+    twin = [
+        (d, b, m, dataclasses.replace(s, track=s.track + 1000, seq=s.seq + 1000))
+        for d, b, m, s in made.told
+    ]
+    made = dataclasses.replace(
+        made, told=sorted(made.told + twin, key=lambda r: r[3].captured_at_ns)
+    )
+    state = matched(made).state
+    for identity in state.identities.values():
+        spans = [
+            (s.camera, s.track, s.first_seen_ns, s.captured_at_ns)
+            for d, b, _, s in made.told
+            if TrackKey(d, b, s.camera, s.track) in identity.members
+        ]
+        last = {}
+        for camera, track, first, end in spans:
+            last[camera, track] = (first, max(end, last.get((camera, track), (0, 0))[1]))
+        for (camera, track), (first, end) in last.items():
+            for (camera2, track2), (first2, end2) in last.items():
+                if camera == camera2 and track < track2:
+                    assert min(end, end2) - max(first, first2) <= 0.3e9
+
+
+def test_the_order_in_which_devices_arrive_changes_nothing(world, plaza):
+    made = world(4, plaza, people=5)
+    horizon = made.told[len(made.told) // 2][3].captured_at_ns
+    logs = []
+    for seed in range(3):
+        rows = list(made.told)
+        np.random.default_rng(seed).shuffle(rows)
+        matcher = Matcher(MatchingOptions())
+        feed(matcher, made, rows)
+        logs.append([*matcher.advance(horizon), *matcher.advance(None)])
+    assert logs[0] == logs[1] == logs[2]
+    assert logs[0]
+
+
+def test_the_log_alone_gives_the_matchers_state(world, plaza):
+    made = world(5, plaza, people=5)
+    matcher = Matcher(MatchingOptions())
+    feed(matcher, made)
+    log = [*matcher.advance(made.told[40][3].captured_at_ns), *matcher.advance(None)]
+    assert replay([Decision.from_json(d.to_json()) for d in log]) == matcher.state
+
+
+def test_a_rebuilt_matcher_goes_on_as_the_old_one(world, plaza):
+    made = world(6, plaza, people=5)
+    half = made.told[len(made.told) // 2][3].captured_at_ns // 10**9 * 10**9
+    old = Matcher(MatchingOptions())
+    feed(old, made, [r for r in made.told if r[3].captured_at_ns <= half])
+    old.advance(half)
+    new = Matcher(MatchingOptions(), old.state)
+    feed(new, made, [r for r in made.told if r[3].captured_at_ns <= half])
+    for matcher in (old, new):
+        feed(matcher, made, [r for r in made.told if r[3].captured_at_ns > half])
+        matcher.advance(None)
+    assert old.state.tracks == new.state.tracks
+
+
+def test_repeated_sightings_change_nothing(world, plaza):
+    made = world(7, plaza, people=4, seconds=8)
+    once, thrice = Matcher(MatchingOptions()), Matcher(MatchingOptions())
+    feed(once, made)
+    for _ in range(3):
+        feed(thrice, made)
+    assert once.advance(None) == thrice.advance(None)
+    feed(thrice, made)
+    before = thrice.state.tracks
+    thrice.advance(None)
+    assert thrice.state.tracks == before
+
+
+def test_late_sightings_are_matched_too(world, plaza, pairs_right):
+    made = world(8, plaza)
+    late = [r for r in made.told if r[0] == "dev-cam6"]
+    matcher = Matcher(MatchingOptions())
+    feed(matcher, made, [r for r in made.told if r[0] != "dev-cam6"])
+    matcher.advance(made.told[-1][3].captured_at_ns)
+    feed(matcher, made, late)
+    matcher.advance(made.told[-1][3].captured_at_ns + 10**9)
+    matcher.advance(None)
+    assert set(matcher.state.tracks) == set(made.truth)
+    precision, recall = pairs_right(matcher, made.truth)
+    assert precision >= 0.95
+    assert recall >= 0.8
+
+
+def test_nothing_is_decided_beyond_the_horizon(world, plaza):
+    made = world(9, plaza)
+    matcher = Matcher(MatchingOptions())
+    feed(matcher, made)
+    horizon = made.told[len(made.told) // 3][3].captured_at_ns
+    log = matcher.advance(horizon)
+    assert log
+    assert all(d.at_ns <= horizon for d in log)
+    first = {TrackKey(d, b, s.camera, s.track): s.captured_at_ns for d, b, _, s in made.told[::-1]}
+    assert all(first[key] <= horizon for key in matcher.state.tracks)
+
+
+def test_two_models_embeddings_are_never_compared(world, plaza, matched):
+    made = world(10, plaza, people=3, noise=0.0, view_gap=0.0, breaks=0.0)
+    told = [(d, b, "other" if d == "dev-cam3" else m, s) for d, b, m, s in made.told]
+    state = matched(dataclasses.replace(made, told=told)).state
+    for identity in state.identities.values():
+        assert len({key.camera == "cam3" for key in identity.members}) == 1
+
+
+def test_an_erased_person_is_forgotten_and_later_revisions_do_not_bring_them_back(world, plaza):
+    made = world(11, plaza, people=3)
+    half = len(made.told) // 2
+    matcher = Matcher(MatchingOptions())
+    feed(matcher, made, made.told[:half])
+    matcher.advance(None)
+    victim = min(matcher.state.identities)
+    gone = set(matcher.state.identities[victim].members)
+    matcher.apply(Decision("erase", matcher.state.at_ns, victim))
+    feed(matcher, made, made.told)
+    matcher.advance(None)
+    assert not gone & set(matcher.state.tracks)
+    assert victim not in matcher.state.identities
+
+
+def test_a_link_gives_its_evidence_and_its_sum_is_where_the_odds_come_from(world, plaza, matched):
+    state = matched(world(12, plaza)).state
+    links = [m for i in state.identities.values() for m in i.members.values() if m]
+    assert links
+    for link in links:
+        kinds = [e.kind for e in link.evidence]
+        assert kinds[0] == "appearance"
+        assert kinds[-1] == "prior"
+        assert Counter(kinds).most_common(1)[0][1] == 1
+        assert 0.0 <= link.probability <= 1.0
+        assert (link.state == "accepted") == (link.probability >= 1 / 1.01 - 1e-4)
+        assert all(e.llr < 0 for e in link.evidence if e.kind == "prior")
+
+
+@pytest.mark.parametrize("shift", [(3.0, 0.0), (8.0, -8.0)])
+def test_a_wrong_pose_costs_recall_but_does_not_join_strangers(
+    world, plaza, matched, pairs_right, shift
+):
+    shifted = [dataclasses.replace(plaza[0], shift_m=shift), *plaza[1:]]
+    made = world(13, shifted)
+    precision, _ = pairs_right(matched(made), made.truth)
+    assert precision >= 0.85
