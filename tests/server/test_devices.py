@@ -31,6 +31,16 @@ def test_a_device_that_left_or_fell_silent_holds_nobody_up() -> None:
     assert both.horizon_ns(107) == 60
 
 
+def test_a_device_that_lives_and_sees_nothing_new_holds_nobody_up() -> None:
+    both = devices()
+    both.hear(Heard("a", 1, "b", 50), 101)
+    for second in range(101, 108):
+        both.hear(Heard("blind", 1, "b", 0), second)
+    both.hear(Heard("a", 1, "b", 60), 105)
+    assert both.horizon_ns(105) == 0
+    assert both.horizon_ns(106) == 60
+
+
 def test_nobody_at_all_is_nobody_to_wait_for() -> None:
     assert devices(cameras=("cam1",)).horizon_ns(100) is None
 

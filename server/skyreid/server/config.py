@@ -82,8 +82,8 @@ class MatchingSection(Section):
     """Tracklets last seen longer ago take no part in matching, seconds of capture time."""
     bundle: Path | None = None
     """Bundle of the devices' embedder: score calibration starts from its manifest's priors."""
-    stall_s: float = Field(5.0, gt=0)
-    """A device silent for so many seconds of wall time does not hold the others up."""
+    stall_s: float = Field(10.0, gt=0)
+    """A device with no news for so many seconds of wall time does not hold the others up."""
     period_s: float = Field(0.2, gt=0)
     """Wall seconds between two rounds of matching, at least."""
 

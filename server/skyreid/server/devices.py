@@ -26,8 +26,8 @@ class Device:
     """No later live sighting has ``captured_at_ns`` below this."""
     heard_at_ns: int | None = None
     """Wall time of its last message."""
-    heard_at_s: float = 0.0
-    """The same on the monotonic clock of this process; its start, for a device of earlier days."""
+    moved_at_s: float = 0.0
+    """When its watermark last rose, on the monotonic clock of this process (or it came online)."""
     birth: dict[str, Any] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=dict)
 
@@ -64,11 +64,11 @@ class Devices:
     def hear(self, row: Heard, now_s: float) -> Device:
         """A device sent something."""
         device = self._device(row.device, now_s)
-        device.heard_at_s = now_s
         device.heard_at_ns = max(device.heard_at_ns or 0, row.heard_at_ns)
         if row.boot is not None and row.boot != device.boot:
-            device.boot, device.watermark_ns = row.boot, 0
-        device.watermark_ns = max(device.watermark_ns, row.watermark_ns)
+            device.boot, device.watermark_ns, device.moved_at_s = row.boot, 0, now_s
+        if row.watermark_ns > device.watermark_ns:
+            device.watermark_ns, device.moved_at_s = row.watermark_ns, now_s
         device.camera = row.camera or device.camera
         device.view = row.view or device.view
         device.model_key = row.model_key or device.model_key
@@ -79,7 +79,7 @@ class Devices:
         device = self._device(name, now_s)
         device.online = online
         if online:
-            device.heard_at_s = now_s
+            device.moved_at_s = now_s
         return device
 
     def birth(self, name: str, data: dict[str, Any], now_s: float) -> Device:
@@ -104,7 +104,8 @@ class Devices:
     def horizon_ns(self, now_s: float) -> int | None:
         """Up to where everybody who is expected to speak has spoken; None = nobody is.
 
-        Expected are the devices that are not offline and were heard within ``stall_s``, and for
+        Expected are the devices that are not offline and whose watermark rose within ``stall_s``
+        (one that says that it lives, and has lost its camera, holds nobody up), and for
         the first ``stall_s`` after anybody spoke the cameras of the site that nobody spoke for.
         """
         marks = [d.watermark_ns for d in self.by_id.values() if self._holds(d, now_s)]
@@ -123,11 +124,11 @@ class Devices:
         return sum(bool(d.online) for d in self.by_id.values())
 
     def _holds(self, device: Device, now_s: float) -> bool:
-        return device.online is not False and now_s - device.heard_at_s < self._stall_s
+        return device.online is not False and now_s - device.moved_at_s < self._stall_s
 
     def _device(self, name: str, now_s: float) -> Device:
         if self._first_heard_s is None:
             self._first_heard_s = now_s
         if name not in self.by_id:
-            self.by_id[name] = Device(name, heard_at_s=now_s)
+            self.by_id[name] = Device(name, moved_at_s=now_s)
         return self.by_id[name]
