@@ -3,8 +3,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from skyreid.contract.input_spec import InputSpec
+from skyreid.export.bundle import export_bundle
 from skyreid.train import checkpoint
 from skyreid.train.detector.model import INPUT_SPEC, DetectorConfig, PersonDetector
+from skyreid.train.models import construct
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,34 @@ def detector_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
         input_spec=INPUT_SPEC,
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def embedder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny VDT with random weights for pictures of 32 x 16."""
+    torch.manual_seed(0)
+    trunk = dict(stem="conv", stride=16, dim=24, depth=2, heads=3, height=32, width=16)
+    config = {"variant": "test", "method": "vdt", "trunk": trunk, "people": 4}
+    path = tmp_path_factory.mktemp("embedder") / "embedder.safetensors"
+    checkpoint.save(
+        path,
+        kind="embedder",
+        config=config,
+        state=construct(config).state_dict(),
+        input_spec=InputSpec(height=32, width=16),
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def detector_bundle(detector_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "detector"
+    export_bundle(detector_checkpoint, out, view="any", name="tiny detector")
+    return out
+
+
+@pytest.fixture(scope="session")
+def embedder_bundle(embedder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "embedder"
+    export_bundle(embedder_checkpoint, out, view="ground", name="tiny embedder")
+    return out

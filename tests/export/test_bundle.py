@@ -6,18 +6,12 @@ import onnx
 import pytest
 
 from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.manifest import model_key
 from skyreid.bundle.runner import self_test, start
 from skyreid.contract.errors import BundleError, GateError, InputError
 from skyreid.export import parity, trace
 from skyreid.export.__main__ import main
 from skyreid.export.bundle import export_bundle
-
-
-@pytest.fixture(scope="module")
-def detector_bundle(detector_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("bundles") / "detector"
-    export_bundle(detector_checkpoint, out, view="any", name="tiny detector")
-    return out
 
 
 def test_a_detector_bundle_opens_verifies_and_passes_its_self_test(detector_bundle: Path) -> None:
@@ -37,6 +31,24 @@ def test_the_uint8_input_feeds_only_a_cast_and_every_side_is_dynamic(detector_bu
     assert not any(n.op_type == "BatchNormalization" for n in model.graph.node)
 
 
+def test_an_embedder_bundle_equals_torch_at_any_batch(
+    embedder_bundle: Path, embedder_checkpoint: Path
+) -> None:
+    bundle = open_bundle(embedder_bundle)
+    traced = trace.load(embedder_checkpoint)
+    key = model_key(traced.checkpoint_sha256, bundle.manifest.input, 24)
+    assert (bundle.manifest.model_key, bundle.manifest.embedding_dim) == (key, 24)
+    assert (bundle.manifest.view, bundle.manifest.detector) == ("ground", None)
+    pictures = np.random.default_rng(6).integers(0, 256, (5, 32, 16, 3), dtype=np.uint8)
+    with start(bundle) as runner:
+        self_test(bundle, runner)
+        found = runner.run(pictures)
+    np.testing.assert_allclose(np.linalg.norm(found["embedding"], axis=1), 1, atol=1e-5)
+    parity.require("test", parity.distance(found, trace.ask(traced, pictures)), 1e-5)
+    model = onnx.load(embedder_bundle / "model.fp32.onnx")
+    assert [n.op_type for n in model.graph.node if "images" in n.input] == ["Cast"]
+
+
 @pytest.mark.parametrize("shape", [(1, 16, 48), (3, 64, 32), (2, 720, 1280)])
 def test_the_exported_detector_equals_torch_at_sizes_it_never_saw(
     detector_bundle: Path, detector_checkpoint: Path, shape: tuple[int, int, int]
@@ -45,16 +57,20 @@ def test_the_exported_detector_equals_torch_at_sizes_it_never_saw(
     pictures = random.integers(0, 256, (*shape, 3), dtype=np.uint8)
     with start(open_bundle(detector_bundle)) as runner:
         found = runner.run(pictures)
-    wanted = trace.ask(trace.load(detector_checkpoint), pictures)
-    parity.require("test", parity.distance(found, wanted), parity.TORCH_LIMIT)
+    traced = trace.load(detector_checkpoint)
+    wanted, surface = trace.ask(traced, pictures), trace.surface(traced, pictures)
+    parity.require("test", parity.distance(found, wanted, surface), parity.TORCH_LIMIT)
 
 
 def test_a_failing_gate_exits_3_and_leaves_nothing(
     detector_checkpoint: Path,
+    detector_bundle: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    ready = (detector_bundle / "model.fp32.onnx").read_bytes()
+    monkeypatch.setattr(trace, "export", lambda traced, example: ready)  # the slow part
     monkeypatch.setattr(parity, "TORCH_LIMIT", -1.0)
     out = tmp_path / "bundle"
     assert main(["bundle", str(detector_checkpoint), "-o", str(out), "--view", "any"]) == 3

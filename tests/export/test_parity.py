@@ -12,19 +12,25 @@ def test_distances_are_relative_for_large_values_and_absolute_for_small_ones() -
         assert found["box"] == pytest.approx(apart)
 
 
-def test_two_equal_neighbours_may_swap_their_peak_but_a_lost_peak_counts_whole() -> None:
-    wanted = np.zeros((1, 6, 6), np.float32)
-    wanted[0, 2, 2] = 0.8
-    swapped = np.zeros_like(wanted)
-    swapped[0, 2, 3] = 0.8
-    assert distance({"heat": swapped}, {"heat": wanted})["heat"] == 0
-    lost = np.zeros_like(wanted)
-    assert distance({"heat": lost}, {"heat": wanted})["heat"] == pytest.approx(0.8)
-    faint = np.full_like(wanted, 0.04)
-    assert distance({"heat": faint * 0}, {"heat": faint})["heat"] == 0
-    far = np.zeros_like(wanted)
-    far[0, 5, 5] = 0.8
-    assert distance({"heat": far}, {"heat": wanted})["heat"] == pytest.approx(0.8)
+def test_two_neighbours_that_tie_may_swap_their_peak() -> None:
+    surface = np.zeros((1, 6, 6), np.float32)
+    surface[0, 2, 2], surface[0, 2, 3] = 0.8, 0.8 - 1e-6
+    wanted, swapped = np.zeros_like(surface), np.zeros_like(surface)
+    wanted[0, 2, 2], swapped[0, 2, 3] = 0.8, 0.8
+    assert distance({"heat": swapped}, {"heat": wanted}, surface)["heat"] < 2e-6
+    assert distance({"heat": swapped}, {"heat": wanted})["heat"] == pytest.approx(0.8)
+
+
+def test_a_lost_or_invented_peak_counts_by_how_far_it_stands_out() -> None:
+    surface = np.full((1, 6, 6), 0.1, np.float32)
+    surface[0, 2, 2] = 0.8
+    wanted = np.where(surface > 0.5, surface, 0)
+    lost, invented = np.zeros_like(wanted), wanted.copy()
+    assert distance({"heat": lost}, {"heat": wanted}, surface)["heat"] == pytest.approx(0.7)
+    invented[0, 3, 3] = 0.1
+    assert distance({"heat": invented}, {"heat": wanted}, surface)["heat"] == pytest.approx(0.7)
+    invented[0, 3, 3], invented[0, 5, 5] = 0, 0.1  # a plateau: any of its cells may be kept
+    assert distance({"heat": invented}, {"heat": wanted}, surface)["heat"] == 0
 
 
 def test_missing_and_misshapen_outputs_fail() -> None:

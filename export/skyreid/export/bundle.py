@@ -118,8 +118,9 @@ def _measure_parity(
             for suffix, shown in sizes.items():
                 some = np.ascontiguousarray(shown[:batch])
                 found, label = after.run(some), f"batch {batch}{suffix}"
-                to_torch = parity.distance(found, trace.ask(traced, some))
-                to_raw = parity.distance(found, before.run(some))
+                surface = trace.surface(traced, some)
+                to_torch = parity.distance(found, trace.ask(traced, some), surface)
+                to_raw = parity.distance(found, before.run(some), surface)
                 parity.require(
                     f"ONNX Runtime against torch at {label}", to_torch, parity.TORCH_LIMIT
                 )

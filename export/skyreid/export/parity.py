@@ -11,16 +11,20 @@ Outputs = dict[str, NDArray[np.float32]]
 
 TORCH_LIMIT = 1e-4
 SIMPLIFIED_LIMIT = 1e-5
-PEAK_FLOOR = 0.05
 BATCHES = (1, 2, 8)
 
 
-def distance(found: Outputs, wanted: Outputs) -> dict[str, float]:
+def distance(
+    found: Outputs, wanted: Outputs, surface: NDArray[np.float32] | None = None
+) -> dict[str, float]:
     """Largest difference per output: absolute, relative to 1 or to the value where that is larger.
 
-    In ``heat`` (peaks, zero elsewhere) two neighbours that are equal but for rounding may swap: a
-    peak that only one side has counts by what the other side's best neighbour lacks to it. Such
-    peaks below 0.05 are left out: on a plateau of background their places are rounding alone.
+    Args:
+        found: float32 arrays by name.
+        wanted: the same from the reference.
+        surface: [N, h, w], a detector's heat before its peaks were picked. Two neighbours that are
+            equal but for rounding may swap their peak: where only one side has a peak, the
+            difference is how far the surface is from such a tie. None: its height counts.
 
     Raises:
         GateError: an output is missing or has another shape.
@@ -32,11 +36,9 @@ def distance(found: Outputs, wanted: Outputs) -> dict[str, float]:
             raise GateError(f"output {name} is {shape}, expected {list(want.shape)}")
         got = found[name]
         apart = np.abs(got - want) / np.maximum(1, np.abs(want))
-        if name == "heat":
+        if name == "heat" and surface is not None:
             lonely = (got == 0) != (want == 0)
-            beside = np.minimum(_neighbours(got), _neighbours(want))
-            higher = np.maximum(got, want)
-            apart = np.where(lonely, np.where(higher < PEAK_FLOOR, 0, higher - beside), apart)
+            apart = np.where(lonely, np.abs(surface - _highest_neighbour(surface)), apart)
         worst[name] = float(apart.max(initial=0))
     return worst
 
@@ -48,11 +50,10 @@ def require(what: str, measured: dict[str, float], limit: float) -> None:
             raise GateError(f"parity, {what}: {name} differs by {value:.2e}, limit {limit:.0e}")
 
 
-def _neighbours(heat: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Maximum over each cell's 3 x 3 neighbourhood of [N, h, w]."""
-    padded = np.pad(heat, ((0, 0), (1, 1), (1, 1)))
-    h, w = heat.shape[1:]
-    best: NDArray[np.float32] = np.max(
-        [padded[:, y : y + h, x : x + w] for y in range(3) for x in range(3)], axis=0
-    )
+def _highest_neighbour(surface: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Maximum over the eight cells around each cell of [N, h, w]."""
+    padded = np.pad(surface, ((0, 0), (1, 1), (1, 1)), constant_values=-np.inf)
+    h, w = surface.shape[1:]
+    around = [(y, x) for y in range(3) for x in range(3) if (y, x) != (1, 1)]
+    best: NDArray[np.float32] = np.max([padded[:, y : y + h, x : x + w] for y, x in around], axis=0)
     return best

@@ -79,6 +79,18 @@ def ask(traced: Traced, pictures: NDArray[np.uint8]) -> Outputs:
     }
 
 
+def surface(traced: Traced, pictures: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+    """A detector's heat before its peaks are picked, float32 [N, h, w]; None for an embedder."""
+    from skyreid.train.detector.model import PersonDetector
+
+    if not isinstance(traced.module, PersonDetector):
+        return None
+    with torch.inference_mode():
+        logits, _ = traced.module.raw(torch.from_numpy(pictures))
+        heat: NDArray[np.float32] = logits.sigmoid().numpy()
+    return heat
+
+
 def export(traced: Traced, example: NDArray[np.uint8]) -> bytes:
     """Raw ONNX with a dynamic batch; a detector's height and width are dynamic too.
 

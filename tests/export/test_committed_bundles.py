@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+
+from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.runner import self_test, start
+
+KINDS = {"detector": "detector", "vdt-tiny": "embedder"}
+
+
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_a_committed_bundle_verifies_and_computes_what_it_says(repository: Path, name: str) -> None:
+    bundle = open_bundle(repository / "examples" / "bundle" / name)
+    assert bundle.manifest.kind == KINDS[name]
+    assert bundle.manifest.licence == "Apache-2.0"
+    assert sum(len(data) for data in bundle.files.values()) < 15e6
+    with start(bundle) as runner:
+        assert min(self_test(bundle, runner).values()) > 0.9999
+
+
+def test_every_committed_bundle_is_listed_here(repository: Path) -> None:
+    found = {path.parent.name for path in (repository / "examples/bundle").glob("*/manifest.json")}
+    assert found == KINDS.keys()
