@@ -80,14 +80,7 @@ class OneEach:
 def main() -> None:
     port, path, count = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     with Spool(path) as spool:
-        flow: Flow
-        publisher = Publisher(
-            ("127.0.0.1", port),
-            site="square",
-            device="dev1",
-            birth=b'{"boot": "%s"}' % spool.boot.encode(),
-            notify=lambda event: flow.notify(event),
-        )
+        publisher = Publisher(("127.0.0.1", port), site="square", device="dev1")
         outbox = Outbox(
             spool,
             publisher,
@@ -98,7 +91,7 @@ def main() -> None:
         )
         options = FlowOptions(drain_timeout_s=60.0)
         flow = Flow(Pattern(count), OneEach(), spool, outbox, MODEL, options)
-        publisher.start()
+        publisher.start(b'{"boot": "%s"}' % spool.boot.encode(), flow.notify)
         outcome = flow.run(Stop())
         publisher.stop()
         print(f"remaining {outcome.remaining}", flush=True)

@@ -130,6 +130,7 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
     start_ns = settings.camera.file_start_ns or time.time_ns()
     if plan.source.kind != "rtsp" and settings.camera.file_start_ns is None:
         log.warning("camera.file_start_ns is not set: the file is taken to start now")
+    publisher = _publisher(plan)  # before anything is written: it may lack its library or a file
     with ExitStack() as open_things:
         spool = open_things.enter_context(
             Spool(
@@ -150,9 +151,9 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
         if record is not None:
             info = _run_info(identity, plan.source, start_ns)
             recorder = open_things.enter_context(Recorder(record, info))
-        flow, publisher = _connect_parts(plan, spool, identity, recorder, start_ns, progress)
+        flow = _flow(plan, publisher, spool, identity, recorder, start_ns, progress)
         stop = Stop()
-        publisher.start()
+        publisher.start(json.dumps(_birth(plan, identity)).encode(), flow.notify)
         try:
             with _stopped_by_signals(stop):
                 outcome = flow.run(stop)
@@ -184,15 +185,34 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
     return 0
 
 
-def _connect_parts(
+def _publisher(plan: Plan) -> Publisher:
+    mqtt = plan.settings.mqtt
+    host, port, secure = broker_address(mqtt.url)
+    login = None
+    if mqtt.username is not None:
+        login = mqtt.username, mqtt.password.get_secret_value() if mqtt.password else ""
+    return Publisher(
+        (host, port),
+        site=plan.site.id,
+        device=plan.settings.device.id,
+        tls=Tls(mqtt.ca, mqtt.certificate, mqtt.key) if secure else None,
+        login=login,
+        keepalive_s=mqtt.keepalive_s,
+        inflight_max=mqtt.inflight_max,
+    )
+
+
+def _flow(
     plan: Plan,
+    publisher: Publisher,
     spool: Spool,
     identity: Identity,
     recorder: Recorder | None,
     start_ns: int,
     progress: bool,
-) -> tuple[Flow, Publisher]:
+) -> Flow:
     settings, model, policy = plan.settings, identity.model, plan.site.pictures
+    mqtt = settings.mqtt
     sighter = Sighter(
         identity,
         plan.detector,
@@ -207,20 +227,6 @@ def _connect_parts(
         LiveClock() if plan.source.live else FileClock(start_ns),
         stall_s=settings.camera.stall_s,
         on_state=_log_state,
-    )
-    host, port, secure = broker_address(settings.mqtt.url)
-    mqtt = settings.mqtt
-    flow: Flow
-    publisher = Publisher(
-        (host, port),
-        site=identity.site,
-        device=identity.device,
-        birth=json.dumps(_birth(plan, identity)).encode(),
-        notify=lambda event: flow.notify(event),
-        tls=Tls(mqtt.ca, mqtt.certificate, mqtt.key) if secure else None,
-        login=_login(settings),
-        keepalive_s=mqtt.keepalive_s,
-        inflight_max=mqtt.inflight_max,
     )
     outbox = Outbox(
         spool,
@@ -247,8 +253,7 @@ def _connect_parts(
         progress=progress and not plan.source.live,
     )
     health = functools.partial(_send_health, publisher, source, model, time.monotonic())
-    flow = Flow(source, sighter, spool, outbox, model, options, send_health=health)
-    return flow, publisher
+    return Flow(source, sighter, spool, outbox, model, options, send_health=health)
 
 
 def _follow(plan: Plan, start_ns: int) -> tuple[Tracker, Collector]:
@@ -360,13 +365,6 @@ def temperature_c() -> float | None:
 def _log_state(state: State, why: str) -> None:
     level = logging.WARNING if state is State.BACKOFF else logging.INFO
     log.log(level, "source state=%s %s", state.value, why)
-
-
-def _login(settings: EdgeSettings) -> tuple[str, str] | None:
-    mqtt = settings.mqtt
-    if mqtt.username is None:
-        return None
-    return mqtt.username, mqtt.password.get_secret_value() if mqtt.password else ""
 
 
 @contextmanager

@@ -75,8 +75,6 @@ class Publisher:
         *,
         site: str,
         device: str,
-        birth: bytes,
-        notify: Callable[[Event], None],
         tls: Tls | None = None,
         login: tuple[str, str] | None = None,
         keepalive_s: int = 20,
@@ -88,8 +86,6 @@ class Publisher:
             address: host and port of the broker.
             site: of the topics.
             device: of the topics and the client's name.
-            birth: JSON of the retained birth message.
-            notify: takes the events, from paho's thread; must not block.
             tls: files of a TLS connection; None = without.
             login: name and password.
             keepalive_s: seconds of silence after which a ping is sent.
@@ -107,7 +103,9 @@ class Publisher:
                 "paho-mqtt 2 is not installed: pip install 'skyreid[edge]'"
             ) from error
         self._address, self._site, self._device = address, site, device
-        self._birth, self._notify, self._keepalive_s = birth, notify, keepalive_s
+        self._keepalive_s = keepalive_s
+        self._birth = b"{}"
+        self._notify: Callable[[Event], None] = lambda event: None
         self._told_away = False
         self._receipt_topic = topics.command(site, device, "receipt")
         client = Client(
@@ -136,8 +134,14 @@ class Publisher:
         client.on_message = self._message
         client.on_publish = self._published
 
-    def start(self) -> None:
-        """Connect in the background, and again whenever the connection is lost."""
+    def start(self, birth: bytes, notify: Callable[[Event], None]) -> None:
+        """Connect in the background, and again whenever the connection is lost.
+
+        Args:
+            birth: JSON of the retained birth message.
+            notify: takes the events, from paho's thread; must not block.
+        """
+        self._birth, self._notify = birth, notify
         # clean_start: what was sent to us meanwhile is not needed, because whatever has no receipt
         # is sent again and receipted again; and a device that never returns leaves nothing behind.
         self._client.connect_async(*self._address, keepalive=self._keepalive_s, clean_start=True)

@@ -1,0 +1,319 @@
+"""The command line: what it says and with which code it ends."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from skyreid.bundle.archive import write_bundle
+from skyreid.bundle.manifest import Manifest, model_key
+from skyreid.bundle.runner import OnnxRunner
+from skyreid.contract.input_spec import InputSpec
+from skyreid.contract.recording import read_run
+from skyreid.edge.__main__ import main
+
+SPEC = InputSpec(height=8, width=4)
+
+
+def write_embedder(path: Path) -> None:
+    """Mean colour per channel, L2-normalised."""
+    nodes = [
+        helper.make_node("Cast", ["pictures"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f", "axes"], ["mean"], keepdims=0),
+        helper.make_node("LpNormalization", ["mean"], ["embedding"], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["n", 8, 4, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.array([1, 2], np.int64), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    data = model.SerializeToString()
+    pictures = np.random.default_rng(0).integers(1, 256, (8, 8, 4, 3), np.uint8)
+    with OnnxRunner(data, name="golden") as runner:
+        outputs = runner.run(pictures)
+    manifest = Manifest.model_validate(
+        {
+            "kind": "embedder",
+            "name": "tiny",
+            "model_key": model_key("c" * 64, SPEC, 3),
+            "view": "any",
+            "input": SPEC,
+            "embedding_dim": 3,
+            "formats": ("fp32",),
+            "opset": 20,
+            "checkpoint_sha256": "c" * 64,
+        }
+    )
+    write_bundle(
+        path,
+        manifest,
+        {"fp32": data},
+        golden_pictures=pictures,
+        golden_outputs=outputs,
+        parity={},
+    )
+
+
+def write_detector(path: Path) -> None:
+    """A YOLOX of 64 x 64 whose every cell says the same, and nobody is there."""
+    cells = 8 * 8 + 4 * 4 + 2 * 2
+    zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
+    blank = numpy_helper.from_array(np.zeros((1, cells, 6), np.float32), "blank")
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["most"], keepdims=0),
+        helper.make_node("Mul", ["most", "zero"], ["nothing"]),
+        helper.make_node("Add", ["blank", "nothing"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "blind",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, cells, 6])],
+        [zero, blank],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+@dataclass
+class Desk:
+    """A directory with a site, settings, models and a clip."""
+
+    path: Path
+
+    @property
+    def settings(self) -> str:
+        return str(self.path / "edge.toml")
+
+    def spool(self) -> Path:
+        return self.path / "spool.db"
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models")
+    write_embedder(path / "tiny")
+    write_detector(path / "blind.onnx")
+    return path
+
+
+@pytest.fixture
+def desk(tmp_path: Path, models: Path, clip: Path, free_port: int) -> Desk:
+    (tmp_path / "site.toml").write_text('id = "square"\n[[camera]]\nid = "cam1"\nview = "aerial"\n')
+    (tmp_path / "edge.toml").write_text(
+        'site = "site.toml"\n[device]\nid = "dev1"\n'
+        f'[camera]\nid = "cam1"\nsource = "{clip}"\nfile_start_ns = 1700000000000000000\n'
+        f'[detector]\nmodel = "{models}/blind.onnx"\n'
+        f'[embedder]\nbundles = ["{models}/tiny"]\n'
+        f'[mqtt]\nurl = "mqtt://127.0.0.1:{free_port}"\ndrain_timeout_s = 0\n'
+        '[spool]\npath = "spool.db"\n'
+    )
+    return Desk(tmp_path)
+
+
+def test_a_run_of_a_file_without_a_broker_ends_well_and_is_recorded(
+    desk: Desk, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert main(["run", desk.settings, "--record", str(tmp_path / "rec")]) == 0
+    info = read_run(tmp_path / "rec")
+    assert (info.ended, info.frames, info.camera, info.dropped) == (True, 12, "cam1", {})
+    assert info.start_ns == 1_700_000_000_000_000_000
+    assert "settings {" in caplog.text
+    assert "end frames=12 sightings=0" in caplog.text
+
+
+def test_check_opens_everything_and_says_what_would_run(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", desk.settings, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["camera"].startswith("cam1 (aerial)")
+    assert facts["pipeline"].endswith("drop=false")
+    assert "tiny" in facts["embedder"]
+    assert not desk.spool().exists()  # nothing was begun
+
+
+def test_pipeline_prints_the_pipeline(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pipeline", desk.settings, "--camera.source", "rtsp://cam/1"]) == 0
+    assert capsys.readouterr().out.startswith('rtspsrc name=source location="rtsp://cam/1"')
+
+
+def test_doctor_says_what_there_is(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", desk.settings, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["gstreamer"]["good"]
+    assert found["onnxruntime"]["good"]
+    assert not found["broker"]["good"]  # nobody listens there, and that is not an error
+
+
+def test_spool_says_what_waits(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
+    from skyreid.contract.sighting import ModelRef
+    from skyreid.edge.spool import Row, Spool
+
+    with Spool(desk.spool()) as spool:
+        spool.append([Row(1, 1, b"x" * 10)], ModelRef("k" * 16, 4, "b" * 64, "m"))
+    assert main(["spool", desk.settings, "--json"]) == 0
+    stats = json.loads(capsys.readouterr().out)
+    assert (stats["sightings"], stats["bytes"], stats["boots"]) == (1, 10, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--camera.source", "gone.mp4"], "video .*gone.mp4 does not exist"),
+        (["--camera.source", "site.toml"], "video .*site.toml cannot be read"),
+        (["--camera.id", "cam9"], "site 'square' has no camera 'cam9'; it has: cam1"),
+        (["--site", "gone.toml"], "site file .*gone.toml"),
+        (["--detector.model", "gone.onnx"], "gone.onnx"),
+        (["--camera.sorce", "x"], "camera.sorce"),
+        (["--spool.path", "edge.toml"], "spool .*edge.toml cannot be used"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    desk: Desk, capsys: pytest.CaptureFixture[str], options: list[str], says: str
+) -> None:
+    import re
+
+    assert main(["run", desk.settings, *options]) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error (")]
+    assert len(error) == 1
+    assert re.search(says, error[0])
+
+
+def test_a_bundle_with_a_wrong_hash_is_exit_2_before_anything_is_written(
+    desk: Desk, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(models / "tiny", tmp_path / "damaged")
+    with open(tmp_path / "damaged" / "model.fp32.onnx", "ab") as stream:
+        stream.write(b"x")
+    bundles = json.dumps([str(tmp_path / "damaged")])
+    code = main(
+        ["run", desk.settings, "--record", str(tmp_path / "rec"), f"--embedder.bundles={bundles}"]
+    )
+    assert code == 2
+    assert "does not have the digest" in capsys.readouterr().err
+    assert not desk.spool().exists()
+    assert not (tmp_path / "rec").exists()
+
+
+def test_a_missing_plugin_is_exit_4(
+    desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from skyreid.edge import app
+    from skyreid.edge.platform import Platform
+
+    monkeypatch.setattr(app, "probe", lambda: Platform((1, 22, 0), frozenset(["appsink"])))
+    assert main(["run", desk.settings]) == 4
+    line = capsys.readouterr().err
+    assert "GStreamer has no elements videoconvert, filesrc, decodebin3: apt-get install" in line
+
+
+def test_a_recording_is_never_written_over(
+    desk: Desk, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", desk.settings, "--record", str(tmp_path / "rec")]) == 0
+    assert main(["run", desk.settings, "--record", str(tmp_path / "rec")]) == 2
+    assert "there is one already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_in_good_order(
+    desk: Desk,
+    tmp_path: Path,
+    environment: dict[str, str],
+    number: int,
+    wait_until: Callable[..., None],
+) -> None:
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "skyreid.edge", "run", desk.settings),
+            *("--record", str(tmp_path / "rec"), "--mqtt.stop_timeout_s=0"),
+            *("--camera.pace=real", "--camera.source=test://64x48@10"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "state=streaming" in line:
+            break
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    info = read_run(tmp_path / "rec")
+    assert info.ended
+    assert info.frames < 100
+
+
+IMPORTS = """
+import importlib, pkgutil, sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {absent!r}:
+            raise ImportError("pretended absent: " + name)
+sys.meta_path.insert(0, Absent())
+import skyreid.edge
+for module in ("app", "config", "flow", "frame", "outbox", "pictures", "pipeline", "platform",
+               "publisher", "sighter", "source", "spool", "clock", "doctor", "__main__"):
+    importlib.import_module("skyreid.edge." + module)
+heavy = {{"torch", "gi", "cv2", "paho", "onnxruntime"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+def test_the_modules_import_without_gi_paho_cv2_and_onnxruntime(
+    environment: dict[str, str],
+) -> None:
+    absent = {"gi", "paho", "cv2", "onnxruntime", "torch"}
+    subprocess.run(
+        [sys.executable, "-c", IMPORTS.format(absent=absent)], env=environment, check=True
+    )
+
+
+def test_every_module_of_the_device_imports_without_torch(environment: dict[str, str]) -> None:
+    code = (
+        "import importlib, pkgutil, sys, skyreid.edge\n"
+        "for m in pkgutil.iter_modules(skyreid.edge.__path__):\n"
+        "    importlib.import_module('skyreid.edge.' + m.name)\n"
+        "assert 'torch' not in sys.modules and 'onnx' not in sys.modules\n"
+        "assert not any(name.startswith('skyreid.server') for name in sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+
+
+@pytest.mark.parametrize("lacks", ["gi", "paho"])
+def test_a_missing_library_is_one_line_and_exit_4(
+    desk: Desk, environment: dict[str, str], tmp_path: Path, lacks: str
+) -> None:
+    (tmp_path / "block" / lacks).mkdir(parents=True)
+    (tmp_path / "block" / lacks / "__init__.py").write_text("raise ImportError('not here')\n")
+    path = os.pathsep.join([str(tmp_path / "block"), environment["PYTHONPATH"]])
+    done: Any = subprocess.run(
+        [sys.executable, "-m", "skyreid.edge", "run", desk.settings],
+        env={**environment, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 4
+    assert "error (platform): " in done.stderr
+    assert "is not installed" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not desk.spool().exists()
