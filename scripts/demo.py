@@ -98,7 +98,7 @@ def watch(chain: Chain) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end:
         server = chain.get("/readyz") or {}
-        if server.get("undecided") == 0 and server.get("queued") == 0:
+        if server.get("settled"):
             show("all decided")
             print()
             return
