@@ -45,7 +45,7 @@ view = "ground"
 """
 
 
-def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = 60.0) -> Any:
+def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = 200.0) -> Any:
     """Poll for something true; the limit only ends a test that has failed, it asserts no speed."""
     end = time.monotonic() + timeout_s
     while not (got := condition()):
@@ -202,7 +202,7 @@ class FakeDevice:
         retain = channel in ("status", "birth")
         topic = topics.device("plaza", self.device, channel)
         told = self._client.publish(topic, payload, 1, retain, properties)
-        told.wait_for_publish(60)
+        told.wait_for_publish(200)
 
     def received(self) -> set[tuple[str, int, int]]:
         """(boot, seq, status) of every receipt so far."""
@@ -285,7 +285,7 @@ class ServerProcess:
         """Ask it to stop; returns its exit code."""
         assert self._process is not None
         self._process.send_signal(number)
-        code = self._process.wait(60)
+        code = self._process.wait(200)
         self._process = None
         return code
 

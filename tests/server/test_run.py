@@ -179,7 +179,7 @@ def test_two_servers_do_not_share_a_journal(server: Any) -> None:
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        timeout=60,
+        timeout=200,
     )
     assert second.returncode == 2
     assert "is in use by another process" in second.stderr
