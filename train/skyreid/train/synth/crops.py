@@ -37,7 +37,7 @@ from skyreid.train.synth.look import (
     develop,
     jittered,
 )
-from skyreid.train.synth.options import CropsOptions
+from skyreid.train.synth.options import CAMERAS, CropsOptions
 from skyreid.train.synth.plaza import Plaza, build_plaza
 from skyreid.train.synth.raster import (
     Light,
@@ -107,7 +107,7 @@ def crops(options: CropsOptions) -> CropCount:
     """
     make_new_folder(options.out)
     studio = build_studio(options)
-    test = test_people(studio.people, options.test, options.seed)
+    test = people_to_test_on(studio.people, options.test, options.seed)
     labels: dict[str, CropLabel] = {}
     with _all_crops(studio) as made:
         for several in tqdm(made, total=options.people, unit="person", disable=None):
@@ -136,7 +136,7 @@ def split_of(crop: Crop, test: set[int]) -> str:
     return "query" if crop.k == 0 else "gallery"
 
 
-def test_people(people: list[Person], part: float, seed: int) -> set[int]:
+def people_to_test_on(people: list[Person], part: float, seed: int) -> set[int]:
     """The people of a random `part` of the families."""
     families = sorted({person.family for person in people})
     order = np.random.default_rng([seed, 1]).permutation(families)
@@ -147,7 +147,8 @@ def test_people(people: list[Person], part: float, seed: int) -> set[int]:
 def build_studio(options: CropsOptions) -> Studio:
     """Set up place, people and cameras. Equal options give an equal studio."""
     stations = {camera: station(camera) for camera in options.cameras}
-    feet = [at.position[:2] for at in stations.values() if at.view is View.GROUND]
+    # Furniture makes room for every camera of the rig, used or not: the place stays the same.
+    feet = [station(camera).position[:2] for camera in CAMERAS if view_of(camera) is View.GROUND]
     looks, lights = {}, {}
     for camera in options.cameras:
         night = camera in NIGHT_CAMERAS

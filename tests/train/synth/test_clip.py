@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from skyreid.contract.camera import read_poses
+from skyreid.contract.recording import read_mot
+from skyreid.contract.sighting import View
+from skyreid.train.synth.__main__ import main
+
+FRAMES, PEOPLE = 4, 6
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("synth") / "clip"
+    size = ["--seconds", "2", "--fps", "2", "--people", str(PEOPLE), "--width", "320"]
+    assert main(["clip", str(out), "--seed", "3", "--cameras", "2,12", *size]) == 0
+    return out
+
+
+def test_a_clip_has_the_promised_files_and_no_others(clip: Path):
+    names = sorted(str(path.relative_to(clip)) for path in clip.rglob("*") if path.is_file())
+    assert names == [
+        "calib.json",
+        "cam12.mp4",
+        "cam2.mp4",
+        "gt/cam12.txt",
+        "gt/cam2.txt",
+        "ids.json",
+        "world.csv",
+    ]
+
+
+@pytest.mark.parametrize("camera", [2, 12])
+def test_every_camera_is_h264_of_the_asked_size_rate_and_length(clip: Path, camera: int):
+    with av.open(str(clip / f"cam{camera}.mp4")) as file:
+        stream = file.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert stream.codec_context.pix_fmt == "yuv420p"
+        assert (stream.width, stream.height) == (320, 180)
+        assert stream.average_rate == 2
+        times = [float(frame.pts * stream.time_base) for frame in file.decode(stream)]
+    assert times == [0.0, 0.5, 1.0, 1.5]
+
+
+def test_truth_rows_parse_and_name_people_of_the_clip(clip: Path):
+    people = {person["pid"] for person in json.loads((clip / "ids.json").read_text())}
+    assert people == set(range(1, PEOPLE + 1))
+    found = 0
+    for camera in (2, 12):
+        rows = read_mot(clip / "gt" / f"cam{camera}.txt", truth=True)
+        found += len(rows.frame)
+        assert set(rows.identity.tolist()) <= people
+        assert set(rows.frame.tolist()) <= set(range(1, FRAMES + 1))
+        assert rows.box_xyxy.min() >= 0
+        assert (rows.box_xyxy[:, [0, 2]] <= 320).all()
+        assert (rows.box_xyxy[:, [1, 3]] <= 180).all()
+        assert ((rows.visibility >= 0) & (rows.visibility <= 1)).all()
+        pairs = list(zip(rows.frame.tolist(), rows.identity.tolist(), strict=True))
+        assert len(set(pairs)) == len(pairs)
+    assert found >= FRAMES
+
+
+def test_a_drone_has_a_pose_for_every_frame_and_a_street_camera_one(clip: Path):
+    drone = read_poses(clip / "calib.json", "cam2")
+    assert (drone.view, drone.fps, drone.frames) == (View.AERIAL, 2.0, (1, 2, 3, 4))
+    street = read_poses(clip / "calib.json", "cam12")
+    assert (street.view, street.frames) == (View.GROUND, (1,))
+    assert (street.models[0].width_px, street.models[0].height_px) == (320, 180)
+
+
+def test_calibration_and_world_agree_with_the_boxes(clip: Path):
+    """Who is at a place on the ground has the feet at the bottom of the box, in every camera."""
+    world = {}
+    with (clip / "world.csv").open() as file:
+        for row in csv.DictReader(file):
+            world[int(row["frame"]), int(row["id"])] = float(row["x"]), float(row["y"])
+    checked = 0
+    for camera in (2, 12):
+        poses = read_poses(clip / "calib.json", f"cam{camera}")
+        rows = read_mot(clip / "gt" / f"cam{camera}.txt", truth=True)
+        for frame, identity, box in zip(rows.frame, rows.identity, rows.box_xyxy, strict=True):
+            place = world[int(frame), int(identity)]
+            model = poses.at((int(frame) - 1) / poses.fps)
+            feet, depth = model.project(np.array([[*place, 0.0]]))
+            x0, y0, x1, y1 = box
+            if y1 >= 179 or x0 <= 1 or x1 >= 319:
+                continue  # cut off by the edge
+            margin = 0.15 * (y1 - y0)
+            assert x0 - margin <= feet[0, 0] <= x1 + margin
+            assert y1 - 0.45 * (y1 - y0) <= feet[0, 1] <= y1 + margin
+            assert depth[0] > 0
+            checked += 1
+    assert checked >= 3
+
+
+def test_an_old_data_set_is_not_mixed_with_a_new_one(
+    clip: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["clip", str(clip), "--seconds", "1"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "not empty" in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--cameras", "1,14"], "no such camera"),
+        (["--cameras", "3,3"], "named twice"),
+        (["--fps", "0"], "--fps 0"),
+        (["--people", "0"], "--people 0"),
+        (["--width", "1000"], "--width 1000"),
+        (["--crf", "99"], "--crf 99"),
+        (["--seconds", "0.1", "--fps", "1"], "less than one frame"),
+    ],
+)
+def test_a_bad_argument_gives_one_line_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], word: str
+):
+    out = tmp_path / "out"
+    assert main(["clip", str(out), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert word in error
+    assert not out.exists()
+
+
+def test_cameras_that_are_not_numbers_are_refused(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stop:
+        main(["clip", "out", "--cameras", "one,two"])
+    assert stop.value.code == 2
+    assert "not a list of camera numbers" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from skyreid.train.synth.__main__ import main
+from skyreid.train.synth.crops import people_to_test_on
+from skyreid.train.synth.wardrobe import population
+
+NAME = re.compile(r"Cam(\d+)_(day|night)_(\d{4})_(\d+)\.jpg")
+ARGUMENTS = ["--people", "8", "--cameras", "1,9,10", "--frames", "2", "--seed", "4"]
+
+
+@pytest.fixture(scope="module")
+def crops(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("synth") / "crops"
+    assert main(["crops", str(out), *ARGUMENTS]) == 0
+    return out
+
+
+def pictures(crops: Path) -> list[Path]:
+    return sorted(crops.rglob("*.jpg"))
+
+
+def test_names_and_folders_are_those_of_cargo(crops: Path):
+    assert len(pictures(crops)) >= 44  # of 48; a place with a clear view is not always found
+    for path in pictures(crops):
+        split, folder, name = path.relative_to(crops).parts
+        match = NAME.fullmatch(name)
+        assert match is not None, name
+        camera, hour, person, k = match.groups()
+        assert folder == f"Cam{camera}"
+        assert hour == ("night" if camera == "9" else "day")
+        # Read as the parser of CARGO reads it.
+        assert int(name.split("_")[2]) == int(person)
+        assert int(name.split("_")[0][3:]) == int(camera)
+        assert split == "train" or split == ("query" if k == "0" else "gallery")
+
+
+def test_a_family_goes_to_one_side_of_the_split(crops: Path):
+    table = json.loads((crops / "ids.json").read_text())
+    family = {person["pid"]: person["family"] for person in table["ids"]}
+    sides: dict[int, set[bool]] = {}
+    for path in pictures(crops):
+        train = path.relative_to(crops).parts[0] == "train"
+        sides.setdefault(family[int(path.name.split("_")[2])], set()).add(train)
+    assert sorted(sides.values(), key=str) == [{False}, {True}]
+    tested = {int(path.name.split("_")[2]) for path in pictures(crops / "query")}
+    assert tested <= set(table["test"])
+
+
+def test_no_family_is_split_at_any_fraction():
+    people = population(42, seed=3)
+    for part in (0.0, 0.25, 0.5, 1.0):
+        chosen = people_to_test_on(people, part, seed=1)
+        sizes = Counter(person.family for person in people)
+        inside = Counter(person.family for person in people if person.pid in chosen)
+        assert all(inside[number] in (0, size) for number, size in sizes.items())
+        assert len(inside) == round(part * len(sizes))
+
+
+def test_every_crop_is_labelled_and_shows_somebody(crops: Path):
+    labels = json.loads((crops / "ids.json").read_text())["crops"]
+    assert set(labels) == {path.name for path in pictures(crops)}
+    for path in pictures(crops):
+        picture = cv2.imread(str(path))
+        assert picture is not None
+        height, width = picture.shape[:2]
+        assert 16 <= height <= 256
+        label = labels[path.name]
+        assert 0.5 <= label["vis"] <= 1
+        assert label["box"][2] / label["box"][3] == pytest.approx(width / height, rel=0.2)
+        assert picture.std() > 8
+
+
+def test_two_pictures_of_one_camera_differ_in_light(crops: Path):
+    tones: dict[str, list[float]] = {}
+    for path in pictures(crops):
+        camera = path.name.split("_")[0]
+        tones.setdefault(camera, []).append(float(np.mean(cv2.imread(str(path)))))
+    assert np.std(tones["Cam1"]) > 3
+
+
+def test_the_same_seed_gives_the_same_crops_whoever_else_is_drawn(crops: Path, tmp_path: Path):
+    out = tmp_path / "again"
+    fewer = ["--people", "8", "--cameras", "10", "--frames", "1", "--seed", "4"]
+    assert main(["crops", str(out), *fewer]) == 0
+    for path in pictures(out):
+        first = cv2.imread(str(crops / path.relative_to(out))).astype(int)
+        again = cv2.imread(str(path)).astype(int)
+        assert first.shape == again.shape
+        assert np.mean(np.abs(first - again) > 8) < 0.01
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--people", "10000"], "--people 10000"),
+        (["--test", "1.5"], "--test 1.5"),
+        (["--frames", "0"], "--frames 0"),
+    ],
+)
+def test_a_bad_argument_gives_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], word: str
+):
+    assert main(["crops", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert word in error
