@@ -1,0 +1,128 @@
+"""Real pixels through a real detector to a real broker: as a file, and over RTSP with a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from bookkeeping import produced, stored, wait_until
+from chain import Chain, free_port
+
+from skyreid.contract.recording import read_run, read_sightings
+from skyreid.contract.sighting import Lane
+
+Make = Callable[..., Chain]
+CAMERA = "cam6"
+
+
+@pytest.fixture
+def street(tmp_path: Path, shared: Path) -> Path:
+    """The campus clip as a one-camera clip of unknown pose and truth."""
+    clip = tmp_path / "street"
+    (clip / "gt").mkdir(parents=True)
+    (clip / "calib.json").write_text("{}")
+    (clip / f"{CAMERA}.mp4").symlink_to(shared / "media" / "vtest.mp4")
+    return clip
+
+
+@pytest.fixture
+def rtsp(repository: Path, shared: Path) -> Iterator["Rtsp"]:
+    server = Rtsp(repository / "tests/edge/rtsp_server.py", shared / "media" / "vtest.mp4")
+    server.start()
+    yield server
+    server.kill()
+
+
+class Rtsp:
+    """The campus clip over RTSP on loopback, from its start for each client."""
+
+    def __init__(self, script: Path, clip: Path) -> None:
+        self._command = [sys.executable, str(script), str(free_port()), str(clip)]
+        self.url = f"rtsp://127.0.0.1:{self._command[2]}/s"
+        self._process: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.PIPE, text=True, env={**os.environ}
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "ready\n"
+
+    def kill(self) -> None:
+        assert self._process is not None
+        self._process.kill()
+        self._process.communicate()
+
+
+def check_order(chain: Chain) -> None:
+    """Sequence numbers rise one by one; each tracklet's revisions rise; NEW first, END last."""
+    sightings = [s for b in read_sightings(chain.run_directory(CAMERA)) for s in b.sightings]
+    assert [s.seq for s in sightings] == list(range(1, len(sightings) + 1))
+    tracklets = defaultdict(list)
+    for sighting in sightings:
+        tracklets[sighting.track].append(sighting)
+    for parts in tracklets.values():
+        assert [s.revision for s in parts] == list(range(1, len(parts) + 1))
+        times = [s.captured_at_ns for s in parts]
+        assert times == sorted(times)
+        assert all(s.kind.name != "END" for s in parts[:-1])
+
+
+def test_a_real_clip_as_a_file(make_chain: Make, street: Path, shared: Path) -> None:
+    options = ("--camera.fps_max", "5")  # half of its frames: the machine is shared
+    chain = make_chain(
+        street,
+        geometry=False,
+        detector=shared / "media" / "yolox_nano.onnx",
+        edge_options=options,
+    )
+    chain.start_broker()
+    chain.start_server()
+    part = chain.start_edge(CAMERA)
+    wait_until("the file ends", lambda: not part.alive, 250)
+    assert part.process.returncode == 0, part.tail(30)
+    sent = produced(chain, [CAMERA])
+    assert len(sent) > 50  # some ten people walk through it all the time
+    assert max(sent.values()) == 1
+    wait_until("all is stored", lambda: stored(chain) == set(sent), 30)
+    check_order(chain)
+    info = read_run(chain.run_directory(CAMERA))
+    assert info.ended
+    assert info.frames + info.dropped["fps_max"] == 795
+    identities = chain.get("/v1/identities?limit=200")
+    assert identities["total"] >= 5
+
+
+def test_a_real_clip_over_rtsp_with_the_server_killed_in_the_middle(
+    make_chain: Make, street: Path, shared: Path, rtsp: Rtsp
+) -> None:
+    chain = make_chain(
+        street,
+        geometry=False,
+        detector=shared / "media" / "yolox_nano.onnx",
+        edge_options=("--camera.source", rtsp.url),
+    )
+    chain.start_broker()
+    chain.start_server()
+    part = chain.start_edge(CAMERA)
+    wait_until("people are seen", lambda: len(stored(chain)) >= 10, 120)
+    rtsp.kill()
+    wait_until("the device notices", lambda: "state=backoff" in part.log.read_text(), 60)
+    before = stored(chain)
+    rtsp.start()
+    wait_until("people are seen again", lambda: len(stored(chain)) >= len(before) + 20, 120)
+    part.process.send_signal(signal.SIGINT)
+    wait_until("the device ends", lambda: not part.alive, 60)
+    assert part.process.returncode == 0, part.tail(30)
+    sent = produced(chain, [CAMERA])
+    assert max(sent.values()) == 1
+    wait_until("all is stored", lambda: stored(chain) == set(sent), 30)
+    check_order(chain)
+    lanes = {b.lane for b in read_sightings(chain.run_directory(CAMERA))}
+    assert lanes == {Lane.LIVE}
+    gap = read_run(chain.run_directory(CAMERA))
+    assert gap.ended
