@@ -1,4 +1,4 @@
-"""What a user gets wrong: one line that names it, the contract's exit code, nothing half-written."""
+"""What a user gets wrong: one line that names it, the right exit code, nothing half-written."""
 
 import shutil
 import subprocess
