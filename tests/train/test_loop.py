@@ -7,7 +7,7 @@ import torch
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import cargo, checkpoint, evaluate, loop, recipe
+from skyreid.train import cargo, checkpoint, evaluate, loop, models, recipe
 from skyreid.train.__main__ import main
 from skyreid.train.loop import Average, hold_out, labels, learning_rate, look_alikes
 from skyreid.train.recipe import OptimiserSection
@@ -185,3 +185,40 @@ def test_look_alikes_are_the_nearest_other_rows() -> None:
     rows = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 2.0], [0.1, 1.0]])
     assert look_alikes(rows, 1)[:, 0].tolist() == [1, 0, 3, 2]
     assert look_alikes(rows, 1).dtype == np.int64
+
+
+def test_a_run_stops_in_the_middle_of_its_schedule_when_told_to(
+    tiny_tree: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("steps = 3", "steps = 9\nstop_after = 1"))
+    records = cargo.read(tiny_tree, "train").records
+    outcome = loop.fit(recipe.read(tmp_path / "recipe.toml"), records, tmp_path / "out")
+    assert checkpoint.load(outcome.last).config["step"] == 1
+
+
+def test_a_second_stage_begins_with_the_weights_of_the_first(fitted: Path) -> None:
+    first = checkpoint.load(fitted / loop.BEST)
+    network = models.construct(first.config)
+    loop.begin_with(network, first.config, first)
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, first.state[key]), key
+
+
+def test_with_other_people_the_classifier_alone_begins_anew(fitted: Path) -> None:
+    first = checkpoint.load(fitted / loop.BEST)
+    config = {**first.config, "people": 9}
+    network = models.construct(config)
+    classifier = network.heads.weight.clone()
+    loop.begin_with(network, config, first)
+    assert torch.equal(network.heads.weight, classifier)
+    assert torch.equal(network.backbone.pos_embed, first.state["backbone.pos_embed"])
+
+
+def test_a_start_that_would_spoil_the_selection_or_does_not_fit_is_refused(fitted: Path) -> None:
+    first = checkpoint.load(fitted / loop.BEST)
+    network = models.construct(first.config)
+    with pytest.raises(InputError, match="held out"):
+        loop.begin_with(network, {**first.config, "held_out": ["0/99"]}, first)
+    other = {**first.config, "trunk": {**first.config["trunk"], "depth": 3}}
+    with pytest.raises(InputError, match="another network"):
+        loop.begin_with(network, other, first)

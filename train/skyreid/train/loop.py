@@ -128,7 +128,7 @@ def fit(
     for batch in sampler:
         spent_s = time.monotonic() - began
         share = max(step / steps, 0.0 if limit_s is None else spent_s / limit_s)
-        if share >= 1:
+        if share >= 1 or step == recipe.run.stop_after:
             break
         step += 1
         seen += len(batch)

@@ -96,7 +96,9 @@ class RunSection(_Section):
     """How long, and how the checkpoint to keep is chosen."""
 
     steps: int = Field(gt=0)
-    """Optimiser steps."""
+    """Optimiser steps of the whole schedule."""
+    stop_after: int | None = Field(None, gt=0)
+    """Steps after which to stop in the middle of the schedule, for a first stage of training."""
     seed: int = 0
     """Of initialisation, sampling and augmentation."""
     held_out_people: int = Field(20, ge=2)
