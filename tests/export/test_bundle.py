@@ -46,7 +46,8 @@ def test_an_embedder_bundle_equals_torch_at_any_batch(
     np.testing.assert_allclose(np.linalg.norm(found["embedding"], axis=1), 1, atol=1e-5)
     parity.require("test", parity.distance(found, trace.ask(traced, pictures)), 1e-5)
     model = onnx.load(embedder_bundle / "model.fp32.onnx")
-    assert [n.op_type for n in model.graph.node if "images" in n.input] == ["Cast"]
+    readers = {n.op_type for n in model.graph.node if "images" in n.input}
+    assert readers - {"Shape"} == {"Cast"}
 
 
 @pytest.mark.parametrize("shape", [(1, 16, 48), (3, 64, 32), (2, 720, 1280)])
