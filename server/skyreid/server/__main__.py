@@ -39,10 +39,12 @@ def _main(arguments: list[str]) -> int:
         command.set_defaults(run=None)
         if verb == "check":
             command.add_argument("--json", action="store_true", help="print the settings in force")
-    if arguments[:1] not in (["run"], ["check"]):  # loads scipy and more: not for the daemon
+    if arguments[:1] == ["evaluate"]:  # brings scipy and more: not for the daemon
         from skyreid.server import evaluate
 
         evaluate.add_parser(verbs)
+    else:
+        verbs.add_parser("evaluate", help="score recorded runs and the journal against the truth")
     given, rest = parser.parse_known_args(arguments)
     if given.run is not None:
         if rest:
