@@ -38,12 +38,6 @@ class Normals:
     different_mean: float
     different_std: float
 
-    @property
-    def separation(self) -> float:
-        """Distance of the means in pooled standard deviations."""
-        pooled = np.sqrt((self.same_std**2 + self.different_std**2) / 2)
-        return float((self.same_mean - self.different_mean) / pooled)
-
 
 DEFAULT = Normals(0.45, 0.2, 0.0, 0.2)
 """Where nothing is known of a model; for embeddings less their camera's mean."""
@@ -83,13 +77,14 @@ def calibrate(
         similarity: [P] cosines.
         different: [P] pairs that are certainly or very probably different people.
         same: [P] pairs that place says are one person.
-        prior: believed before any pair was seen, for ``different`` as it stands and for ``same``
-            relative to it (its separation), since scales differ between sites.
+        prior: believed before any pair was seen; for ``same`` relative to ``different``, since
+            scales differ between sites.
         pairs: how many pairs the prior is worth.
     """
     d_mean, d_std = _blend(similarity[different], prior.different_mean, prior.different_std, pairs)
-    expected = d_mean + prior.separation * d_std
-    s_mean, s_std = _blend(similarity[same], expected, d_std, pairs)
+    # Where "same" stands between "different" and 1, as the prior has it.
+    expected = 1 - (1 - prior.same_mean) * (1 - d_mean) / (1 - prior.different_mean)
+    s_mean, s_std = _blend(similarity[same], expected, prior.same_std, pairs)
     s_mean = max(s_mean, d_mean + 0.5 * d_std)  # looks never count backwards
     pooled = float(np.sqrt((s_std**2 + d_std**2) / 2))
     # One width for both: with two, the ratio turns round in the tails.
@@ -157,10 +152,16 @@ def view_pair(a: str, b: str) -> str:
 def prior_of(priors: Mapping[str, Normals], pair: str) -> Normals:
     """A manifest's prior for a view pair, brought to the scale of centred embeddings.
 
-    Centring moves the means, so only the separation is kept.
+    If all embeddings share a part of squared length m, strangers' cosines are m on average, and
+    without that part a cosine c becomes (c - m) / (1 - m).
     """
     known = priors.get(pair)
     if known is None:
         return DEFAULT
-    width = DEFAULT.different_std
-    return Normals(max(known.separation, 0.5) * width, width, 0.0, width)
+    shared = min(max(known.different_mean, 0.0), 0.9)
+    return Normals(
+        (known.same_mean - shared) / (1 - shared),
+        known.same_std / (1 - shared),
+        (known.different_mean - shared) / (1 - shared),
+        known.different_std / (1 - shared),
+    )

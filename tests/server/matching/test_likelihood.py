@@ -7,6 +7,7 @@ from skyreid.server.association import assign
 from skyreid.server.clustering import cluster
 from skyreid.server.likelihood import (
     APPEARANCE_MAX,
+    DEFAULT,
     OUTLIERS,
     PLACE_MAX,
     Normals,
@@ -14,6 +15,7 @@ from skyreid.server.likelihood import (
     calibrate,
     centred,
     place_llr,
+    prior_of,
     time_llr,
 )
 from skyreid.server.scores import accept_from
@@ -76,7 +78,18 @@ def test_calibration_follows_the_pairs_and_stays_at_the_prior_without_any():
     assert learned.different_mean == pytest.approx(0.1, abs=0.02)
     assert learned.same_mean == pytest.approx(0.6, abs=0.03)
     none = np.zeros(3600, np.bool_)
-    assert calibrate(values, none, none, PRIOR, pairs=30.0).separation == pytest.approx(2.5)
+    unmoved = calibrate(values, none, none, PRIOR, pairs=30.0)
+    assert unmoved.same_mean == pytest.approx(PRIOR.same_mean)
+    assert unmoved.different_mean == pytest.approx(PRIOR.different_mean)
+    assert unmoved.same_std == pytest.approx(PRIOR.same_std)
+
+
+def test_a_manifests_prior_is_told_in_centred_cosines():
+    prior = prior_of({"aerial-ground": Normals(0.6, 0.1, 0.2, 0.16)}, "aerial-ground")
+    assert prior.same_mean == pytest.approx(0.5)
+    assert prior.different_mean == pytest.approx(0.0)
+    assert prior.different_std == pytest.approx(0.2)
+    assert prior_of({}, "aerial-ground") == DEFAULT
 
 
 def test_positives_that_look_worse_than_strangers_never_turn_the_ratio_round():

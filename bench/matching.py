@@ -1,0 +1,139 @@
+"""Score matching alone on recorded runs of a clip: pairs across views, with and without poses.
+
+::
+
+    python bench/matching.py CLIP RUN... [--no-pose] [--fpir 0.01] [--bundle DIR] [--json]
+
+RUN is one recorded run (``skyreid-edge run --record``, or ``bench/truth_sightings.py``), or a
+folder of them. Sightings are fed in order of capture and decided as they come, like live.
+``accepted`` counts tentative links as none; ``live`` is the identity at first assignment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from skyreid.bundle.archive import open_bundle
+from skyreid.contract.recording import read_mot, read_run, read_sightings
+from skyreid.contract.sighting import Sighting, View
+from skyreid.server.identity import Decision
+from skyreid.server.likelihood import Normals
+from skyreid.server.matcher import Matcher, MatchingOptions
+from skyreid.server.measures import majority_person, score_cross_view
+from skyreid.server.tracklets import TrackKey
+from skyreid.server.truth import match, read_truth
+
+Told = tuple[str, str, str, Sighting]
+
+
+def read(clip: Path, runs: Iterable[Path]) -> tuple[list[Told], dict[TrackKey, int | None]]:
+    """Sightings in order of capture, and whom most boxes of each tracklet show."""
+    told: list[Told] = []
+    person: dict[TrackKey, int | None] = {}
+    truth = read_truth(clip)
+    for run in runs:
+        info, tracks = read_run(run), read_mot(run / "tracks" / f"{read_run(run).camera}.txt")
+        found = match(truth[info.camera], tracks.frame, tracks.box_xyxy)
+        for batch in read_sightings(run):
+            told += [(batch.device, batch.boot, batch.model.key, s) for s in batch.sightings]
+        for number in {s.track for device, _, _, s in told if device == info.device}:
+            key = TrackKey(info.device, info.boot, info.camera, number)
+            rows = tracks.identity == number
+            person[key] = majority_person(truth[info.camera], found, rows)
+    told.sort(key=lambda row: (row[3].captured_at_ns, row[0], row[3].seq))
+    return told, person
+
+
+def decide(told: list[Told], options: MatchingOptions) -> tuple[Matcher, list[Decision]]:
+    """All decisions, made as the sightings come in."""
+    matcher, log = Matcher(options), []
+    batch_ns = round(options.batch_s * 1e9)
+    horizon_ns = told[0][3].captured_at_ns
+    for device, boot, model, sighting in told:
+        if sighting.captured_at_ns > horizon_ns + batch_ns:
+            horizon_ns = sighting.captured_at_ns - 1
+            log += matcher.advance(horizon_ns)
+        matcher.add(device, boot, model, sighting)
+    return matcher, log + matcher.advance(None)
+
+
+def measure(
+    names: Mapping[Hashable, str], person: Mapping[Hashable, int | None], view: Mapping
+) -> dict[str, float | int]:
+    """Pairs of one aerial and one ground tracklet."""
+    above = [key for key in person if view[key] is View.AERIAL]
+    below = [key for key in person if view[key] is View.GROUND]
+    score = score_cross_view(names, person, above, below)
+    return {
+        "pairs": score.pairs,
+        "precision": round(score.right / max(score.pairs, 1), 3),
+        "recall": round(score.right / max(score.possible, 1), 3),
+    }
+
+
+def report(
+    told: list[Told], person: dict[TrackKey, int | None], options: MatchingOptions
+) -> dict[str, object]:
+    """Everything measured of one run of the matcher."""
+    begin = time.process_time()
+    matcher, log = decide(told, options)
+    seconds = time.process_time() - begin
+    state = matcher.state
+    view = {TrackKey(d, b, s.camera, s.track): s.view for d, b, _, s in told}
+    sure = {}
+    for key, name in state.tracks.items():
+        link = state.identities[name].members[key]
+        tentative = link is not None and link.state == "tentative"
+        sure[key] = f"{name}/{key}" if tentative else name
+    first = {d.tracks[0]: d.identity for d in log if d.kind == "assign"}
+    return {
+        "sightings": len(told),
+        "tracklets": len(person),
+        "people": len({p for p in person.values() if p is not None}),
+        "identities": len(state.identities),
+        "cross_view": measure(state.tracks, person, view),
+        "accepted": measure(sure, person, view),
+        "live": measure(first, person, view),
+        "decisions": dict(sorted(Counter(d.kind for d in log).items())),
+        "cpu_ms_per_sighting": round(1000 * seconds / len(told), 2),
+    }
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--no-pose", action="store_true", help="forget positions on the ground")
+    parser.add_argument("--fpir", type=float, default=MatchingOptions.fpir)
+    parser.add_argument("--bundle", type=Path, help="its score priors start the calibration")
+    parser.add_argument("--json", action="store_true")
+    args = parser.parse_args()
+    folders = []
+    for path in args.runs:
+        inside = sorted(p.parent for p in path.glob("*/run.json"))
+        folders += [path] if (path / "run.json").exists() else inside
+    told, person = read(args.clip, folders)
+    if args.no_pose:
+        told = [(d, b, m, replace(s, ground=None)) for d, b, m, s in told]
+    priors = {}
+    if args.bundle is not None:
+        manifest = open_bundle(args.bundle).manifest
+        for pair, p in manifest.score_priors.items():
+            priors[pair] = Normals(p.same_mean, p.same_std, p.different_mean, p.different_std)
+    found = report(told, person, MatchingOptions(fpir=args.fpir, priors=priors))
+    if args.json:
+        print(json.dumps(found))
+    else:
+        for name, value in found.items():
+            print(f"{name:20} {value}")
+
+
+if __name__ == "__main__":
+    main()
