@@ -231,6 +231,22 @@ def test_other_cameras_are_waited_for_before_anything_is_decided(life: Any, make
     assert len(one.writer.state.tracks) == 2
 
 
+def test_nothing_is_settled_while_a_message_is_in_hand(
+    life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = life()
+    seen: list[bool] = []
+    feed = one.writer.feed
+    monkeypatch.setattr(
+        one.writer, "feed", lambda new: (seen.append(one.writer.settled), feed(new))
+    )
+    assert one.writer.settled
+    one.arrive(make.payload([make.sighting(1)]))
+    one.writer.step(1)
+    assert seen == [False]
+    one.step_until(lambda: one.writer.settled)
+
+
 def test_the_queue_holds_its_writer_back_when_full_and_lets_go_when_closed() -> None:
     queue = Queue(2, 1000)
     message = Message("t", b"x" * 10, {}, 1)
@@ -249,4 +265,6 @@ def test_the_queue_holds_its_writer_back_when_full_and_lets_go_when_closed() -> 
     blocked.join(30)
     thread.join(30)
     assert not blocked.is_alive()
+    assert len(queue) == 4  # two wait, two were taken
+    queue.done()
     assert len(queue) == 2

@@ -38,6 +38,7 @@ class Queue:
         self._max_messages, self._max_bytes = max_messages, max_bytes
         self._items: deque[Message] = deque()
         self._bytes = 0
+        self._in_hand = 0
         self._closed = False
         self._changed = threading.Condition()
 
@@ -60,8 +61,14 @@ class Queue:
                 )
             taken = [self._items.popleft() for _ in range(min(limit, len(self._items)))]
             self._bytes -= sum(len(message.payload) for message in taken)
+            self._in_hand += len(taken)
             self._changed.notify_all()
             return taken
+
+    def done(self) -> None:
+        """What was taken has been dealt with."""
+        with self._changed:
+            self._in_hand = 0
 
     def close(self) -> None:
         """Release everybody who waits."""
@@ -70,7 +77,9 @@ class Queue:
             self._changed.notify_all()
 
     def __len__(self) -> int:
-        return len(self._items)
+        """How many messages wait or were taken and are not done."""
+        with self._changed:
+            return len(self._items) + self._in_hand
 
     def _full(self) -> bool:
         return len(self._items) >= self._max_messages or self._bytes >= self._max_bytes

@@ -91,7 +91,8 @@ class Writer:
     @property
     def settled(self) -> bool:
         """Nobody speaks, and everything that was said is stored and decided."""
-        return self._settled and len(self._queue) == 0
+        # In this order: what leaves the queue has unsettled the matcher before.
+        return len(self._queue) == 0 and self._settled
 
     @property
     def storing(self) -> bool:
@@ -122,6 +123,7 @@ class Writer:
         messages = self._queue.take(self._batch_messages, first_s=wait_s, more_s=self._batch_wait_s)
         if messages:
             self._take_in(messages)
+            self._queue.done()  # only now: the matcher knows of them
         self._match(time.monotonic())
         self._persist(self._outbox.pump)
         self._show()
