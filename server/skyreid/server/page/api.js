@@ -25,8 +25,9 @@ export function connect() {
   retryTimer = null;
   stream?.close();
   stream = new EventSource("/v1/events");
+  const mine = stream;
   stream.onopen = async () => {
-    if (!(await refresh())) return;
+    if (!(await refresh()) || mine.readyState !== EventSource.OPEN) return;
     attempt = 0;
     change({ connection: "live", goneSince: null });
   };
