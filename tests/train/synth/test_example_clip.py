@@ -53,7 +53,7 @@ def test_the_drone_flies_where_people_have_a_usable_size(clip: Path):
     assert sorted(tall)[len(tall) // 2] > 50
 
 
-def test_people_come_and_go_and_most_are_seen_from_both_views(clip: Path):
+def test_people_come_and_go_and_are_seen_from_both_views(clip: Path):
     seen: dict[str, set[int]] = {"aerial": set(), "ground": set()}
     comings = 0
     for name in cameras(clip):
@@ -64,10 +64,9 @@ def test_people_come_and_go_and_most_are_seen_from_both_views(clip: Path):
             frames = rows.frame[rows.identity == person]
             comings += int(frames.min() > FPS) + int(frames.max() < FRAMES - FPS)
     people = {person["pid"] for person in json.loads((clip / "ids.json").read_text())}
-    assert 10 <= len(people) <= 12
-    assert len(seen["aerial"] & seen["ground"]) >= 7
-    assert seen["aerial"] != seen["ground"]
-    assert comings >= 6
+    assert seen["aerial"] | seen["ground"] <= people
+    assert len(seen["aerial"] & seen["ground"]) == 11
+    assert comings >= 12
 
 
 def test_the_readme_gives_the_command_that_made_it(clip: Path, capsys: pytest.CaptureFixture[str]):

@@ -22,8 +22,10 @@ def test_everybody_stands_on_the_ground_and_is_as_tall_as_the_schema_says(phase:
 
 def test_normals_have_unit_length_and_point_outwards():
     mesh = figure(PEOPLE[0], 0.7)
-    # Where rows of a grid meet in one point there is no direction.
-    assert np.mean(np.abs(np.linalg.norm(mesh.normals, axis=1) - 1) < 1e-6) > 0.98
+    lengths = np.linalg.norm(mesh.normals, axis=1)
+    # At the pole of a blob all columns are one point, which has no direction.
+    assert np.mean(np.abs(lengths - 1) < 1e-3) > 0.95
+    assert lengths.max() < 1 + 1e-6
     outwards = ((mesh.vertices[:, :2] - mesh.vertices[:, :2].mean(0)) * mesh.normals[:, :2]).sum(1)
     assert np.mean(outwards > 0) > 0.6
 
