@@ -12,9 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
+from skyreid.bundle.archive import write_bundle
+from skyreid.bundle.manifest import Manifest, model_key
+from skyreid.bundle.runner import OnnxRunner
 from skyreid.contract import topics
+from skyreid.contract.input_spec import InputSpec
 from skyreid.contract.sighting import (
     Box,
     Clock,
@@ -296,3 +302,78 @@ def environment() -> dict[str, str]:
 def _free_port() -> int:
     """A port of the loopback that nobody listens at."""
     return free_port()
+
+
+SPEC = InputSpec(height=8, width=4)
+
+
+def write_embedder(path: Path) -> None:
+    """Mean colour per channel, L2-normalised."""
+    nodes = [
+        helper.make_node("Cast", ["pictures"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f", "axes"], ["mean"], keepdims=0),
+        helper.make_node("LpNormalization", ["mean"], ["embedding"], axis=1, p=2),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("pictures", TensorProto.UINT8, ["n", 8, 4, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(np.array([1, 2], np.int64), "axes")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    data = model.SerializeToString()
+    pictures = np.random.default_rng(0).integers(1, 256, (8, 8, 4, 3), np.uint8)
+    with OnnxRunner(data, name="golden") as runner:
+        outputs = runner.run(pictures)
+    manifest = Manifest.model_validate(
+        {
+            "kind": "embedder",
+            "name": "tiny",
+            "model_key": model_key("c" * 64, SPEC, 3),
+            "view": "any",
+            "input": SPEC,
+            "embedding_dim": 3,
+            "formats": ("fp32",),
+            "opset": 20,
+            "checkpoint_sha256": "c" * 64,
+        }
+    )
+    write_bundle(
+        path,
+        manifest,
+        {"fp32": data},
+        golden_pictures=pictures,
+        golden_outputs=outputs,
+        parity={},
+    )
+
+
+def write_detector(path: Path) -> None:
+    """A YOLOX of 64 x 64 whose every cell says the same, and nobody is there."""
+    cells = 8 * 8 + 4 * 4 + 2 * 2
+    zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
+    blank = numpy_helper.from_array(np.zeros((1, cells, 6), np.float32), "blank")
+    nodes = [
+        helper.make_node("ReduceMax", ["images"], ["most"], keepdims=0),
+        helper.make_node("Mul", ["most", "zero"], ["nothing"]),
+        helper.make_node("Add", ["blank", "nothing"], ["output"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "blind",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, cells, 6])],
+        [zero, blank],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("models")
+    write_embedder(path / "tiny")
+    write_detector(path / "blind.onnx")
+    return path
