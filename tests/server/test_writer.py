@@ -118,9 +118,9 @@ def test_nothing_is_acknowledged_or_receipted_before_it_is_stored(
     one.arrive(make.payload([make.sighting(1), make.sighting(2)]))
     one.writer.step(1)
     assert seen == [0, 0, 0, 0]
-    assert one.broker.did[0] == ("ack", 1)
-    assert one.broker.did[1][1] == "skyreid/v1/plaza/cmd/uav1/receipt"
-    (range_,) = decode_receipt(one.broker.did[1][2]).ranges
+    assert one.broker.did[0][1] == "skyreid/v1/plaza/cmd/uav1/receipt"
+    assert one.broker.did[1] == ("ack", 1)
+    (range_,) = decode_receipt(one.broker.did[0][2]).ranges
     assert (range_.first, range_.last, int(range_.status)) == (1, 2, 1)
     assert one.writer.storing
     assert "skyreid_commit_failures_total 3.0" in one.metrics.text()[0].decode()

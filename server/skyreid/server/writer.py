@@ -2,7 +2,7 @@
 
 ::
 
-    queue -> sort -> one transaction -> acknowledge, receipts -> matcher -> decisions + outbox
+    queue -> sort -> one transaction -> receipts, acknowledge -> matcher -> decisions + outbox
                                                                  (one transaction) -> events
 
 Nothing is acknowledged that is not stored, nothing is told that is not in the log. Everybody else
@@ -141,8 +141,10 @@ class Writer:
             )
         for refused in batch.refused:
             self._set_aside(refused)
-        self._broker.acknowledge(messages)
         self._send_receipts(batch)
+        # Last, on the same connection: a kill between the two costs a repeated message, which gets
+        # its receipt again. The other way round a receipt would be lost until the device asks.
+        self._broker.acknowledge(messages)
         self._count(batch, new)
         self._note_devices(batch)
         self.feed(new)
