@@ -214,6 +214,31 @@ def test_a_person_of_one_view_is_shown_smaller_and_claims_no_match(browser: Any,
     assert len(pictures(browser, "EF56GH78")) == 1
 
 
+def test_a_sure_pair_stays_sure_beside_a_link_that_is_not(browser: Any, server: Any):
+    unsure = link("cam1", 3, state="tentative", probability=0.62)
+    sure = tracklet("cam6", 5, match=link("cam1", 3))
+    two = identity("AB12CD34", tracklet("cam1", 3), sure, tracklet("cam6", 8, match=unsure))
+    server.people = {"AB12CD34": two}
+    show(browser, server)
+
+    eventually(lambda: browser.count(".card") == 1, "the card")
+    card = browser.text(".card")
+    assert "97 % very likely one person" in card
+    assert "1 more not sure yet" in card
+    assert "1 more link, 62 %" in card
+    assert browser.count(".card.tentative") == 0
+
+
+def test_a_split_says_who_is_somebody_else(browser: Any, server: Any):
+    show(browser, server)
+    event = {"type": "split", "identity": "AB12CD34", "other": "EF56GH78", "at_ns": START_NS}
+
+    server.tell("identity", {**event, "tracks": [track_key("cam6", 5)]})
+
+    said = "cam6 is somebody else, now EF56 GH78"
+    eventually(lambda: said in browser.text("#feed"), "the feed says it")
+
+
 def test_filters_and_keys_choose_and_walk(browser: Any, server: Any):
     unsure = link("cam1", 4, state="tentative", probability=0.7)
     server.people = {

@@ -7,7 +7,7 @@ import { allLinks, clearestLink, faceOf } from "/page/links.js";
 import { identityName } from "/page/mark.js";
 import { lookOf } from "/page/palette.js";
 import { pictureOf } from "/page/picture.js";
-import { inView, isCross, isTentative } from "/page/store.js";
+import { inView, isCross } from "/page/store.js";
 
 /** The inside of a card, as a list of nodes. */
 export function cardContent(identity) {
@@ -35,17 +35,18 @@ function narrow(identity, link) {
 }
 
 function head(identity, link) {
-  const probability = identity.confidence ?? link?.match.probability ?? null;
+  const match = link?.match;
+  const unsure = allLinks(identity).filter((l) => l.match.state === "tentative").length;
   return [
     h("header", {},
       h("h3", {}, identityName(identity.id, lookOf(identity.id))),
-      isTentative(identity) ? h("span", { class: "badge" }, "not sure yet") : "",
+      unsure ? h("span", { class: "badge" }, match.state === "tentative" ? "not sure yet" : `${unsure} more not sure yet`) : "",
       identity.aliases.length
         ? h("span", { class: "aliases", title: `Also known as ${identity.aliases.join(", ")}` }, `+${identity.aliases.length} merged`)
         : "",
-      probability === null ? "" : surely(probability),
+      match ? surely(match.probability) : "",
     ),
-    probability === null ? "" : meter(probability, identity.state),
+    match ? meter(match.probability, match.state) : "",
   ];
 }
 
@@ -80,8 +81,9 @@ function whereabouts({ ground, count }) {
 function others(identity, link) {
   const rest = allLinks(identity).filter((l) => l.from !== link?.from);
   if (!rest.length) return "";
+  const weakest = percent(Math.min(...rest.map((l) => l.match.probability)));
   return h("details", { class: "others" },
-    h("summary", {}, rest.length === 1 ? "1 more link" : `${rest.length} more links`),
+    h("summary", {}, rest.length === 1 ? `1 more link, ${weakest}` : `${rest.length} more links, the weakest ${weakest}`),
     rest.map((l) => [
       h("p", { class: "link" }, h("b", {}, (l.to ?? l.match.with).camera), " and ", h("b", {}, l.from.camera),
         `, ${percent(l.match.probability)}${l.match.state === "tentative" ? ", not sure yet" : ""}`),

@@ -6,14 +6,25 @@ import { h } from "/page/dom.js";
 import { emptyState } from "/page/empty.js";
 import { zoneName } from "/page/format.js";
 import { FILTERS } from "/page/filters.js";
+import { clearestLink } from "/page/links.js";
 import { lookOf } from "/page/palette.js";
 import { keepImages } from "/page/picture.js";
-import { isCross, isTentative, sorted, store } from "/page/store.js";
+import { isCross, store } from "/page/store.js";
 
 const place = document.getElementById("cards");
 const both = group("Seen from both views", "wide");
 const one = group("Seen from one view so far", "narrow");
 const elements = new Map(); // id -> { card, shown }
+
+const isOpen = (identity) => clearestLink(identity)?.match.state === "tentative";
+
+/** Sure of both views first, then unsure of both, then one view; in each whoever appeared last. */
+function sorted() {
+  const rank = (i) => (isCross(i) ? (isOpen(i) ? 1 : 0) : 2);
+  const people = [...store.identities.values()].map((i) => [rank(i), i]);
+  people.sort(([m, a], [n, b]) => m - n || b.first_seen_ns - a.first_seen_ns || (a.id < b.id ? -1 : 1));
+  return people.map(([, i]) => i);
+}
 
 export function drawCards() {
   const { keep } = FILTERS.find((f) => f.name === store.filter);
@@ -68,6 +79,6 @@ function cardOf(identity) {
     if (details && open) details.open = true;
     entry.shown = shown;
   }
-  entry.card.classList.toggle("tentative", isTentative(identity));
+  entry.card.classList.toggle("tentative", isOpen(identity));
   return entry.card;
 }

@@ -3,7 +3,7 @@
 import { h } from "/page/dom.js";
 import { clock, percent } from "/page/format.js";
 import { lookOf } from "/page/palette.js";
-import { identityName } from "/page/mark.js";
+import { grouped, identityName } from "/page/mark.js";
 import { store } from "/page/store.js";
 
 const place = document.getElementById("feed");
@@ -34,9 +34,9 @@ function sentence(event) {
     case "tentative":
       return `perhaps also in ${cameras}${sure}`;
     case "merged":
-      return `is the same as ${event.other ?? "another"}${sure}`;
+      return `is the same as ${grouped(event.other ?? "another")}${sure}`;
     case "split":
-      return `is not ${event.other ?? "one person"}: taken apart`;
+      return `${cameras || "a tracklet"} is somebody else, now ${grouped(event.other ?? "apart")}`;
     case "erased":
       return "was erased";
     default:

@@ -13,10 +13,13 @@ export function shapeNode({ colour, shape }, r) {
   return s("circle", { ...common, r });
 }
 
+/** An id in two groups of four, which eyes compare more easily. */
+export const grouped = (id) => (id.length === 8 ? `${id.slice(0, 4)} ${id.slice(4)}` : id);
+
 /** Mark and id. */
 export function identityName(id, look) {
   return h("span", { class: "name" },
     s("svg", { class: "mark", viewBox: "-7 -7 14 14", "aria-hidden": "true" }, shapeNode(look, 5)),
-    h("code", {}, id.length === 8 ? `${id.slice(0, 4)} ${id.slice(4)}` : id),
+    h("code", {}, grouped(id)),
   );
 }

@@ -26,7 +26,7 @@ export function drawPlan() {
   const to = projection(points);
   place.replaceChildren(
     s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Plan of the site: ${people.length} people, ${cameras.length} cameras` },
-      grid(to), ways.map((w) => trail(w, to)), cameras.map((c, i) => camera(c, to, cameras.slice(0, i))), people.map((p) => person(p, to)), rule(to)),
+      grid(to), ways.map((w) => trail(w, to)), cameras.map((c) => camera(c, to, cameras)), people.map((p) => person(p, to)), rule(to)),
   );
 }
 
@@ -104,9 +104,9 @@ function rule(to) {
       s("path", { d: "M0 0V-18M-4 -13 0 -18 4 -13" }), s("text", { x: 0, y: 12, "text-anchor": "middle" }, "N")));
 }
 
-function camera({ id, view, position: at, heading_deg: heading }, to, drawn) {
+function camera({ id, view, position: at, heading_deg: heading }, to, all) {
   const [x, y] = to(at);
-  const crowded = drawn.some((c) => {
+  const crowded = all.some((c) => {
     const [left, top] = to(c.position);
     return left > x && left - x < 60 && Math.abs(top - y) < 14;
   });

@@ -44,13 +44,6 @@ export function change(patch) {
 export const isCross = (identity) => identity.views.includes("aerial") && identity.views.includes("ground");
 export const isTentative = (identity) => identity.state === "tentative";
 
-/** Identities in the order of the page: both views first, then whoever appeared last. */
-export function sorted() {
-  return [...store.identities.values()].sort(
-    (a, b) => isCross(b) - isCross(a) || b.first_seen_ns - a.first_seen_ns || (a.id < b.id ? -1 : 1),
-  );
-}
-
 /** Capture time of the latest thing that is known of anybody, ns; 0 = nothing is. */
 export function newestNs() {
   if (newest.of !== store.identities) {
