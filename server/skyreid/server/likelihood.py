@@ -69,19 +69,28 @@ def centred(embeddings: Float64, cameras: Int64, views: Int64, strength: float) 
 
 
 def calibrate(
-    similarity: Float64, different: Bool, same: Bool, prior: Normals, *, pairs: float
+    similarity: Float64,
+    different: Bool,
+    same: Bool,
+    strangers: Float64,
+    prior: Normals,
+    *,
+    pairs: float,
 ) -> Normals:
     """The two normals of a view pair, from pairs that are known for other reasons than looks.
 
     Args:
-        similarity: [P] cosines.
+        similarity: [P] cosines of the view pair.
         different: [P] pairs that are certainly or very probably different people.
         same: [P] pairs that place says are one person.
+        strangers: cosines of pairs of all views that are different people. Without poses only
+            pairs inside one camera are known to be; once centred, those across views are like them.
         prior: believed before any pair was seen; for ``same`` relative to ``different``, since
             scales differ between sites.
-        pairs: how many pairs the prior is worth.
+        pairs: how many pairs the level above is worth.
     """
-    d_mean, d_std = _blend(similarity[different], prior.different_mean, prior.different_std, pairs)
+    d_mean, d_std = _blend(strangers, prior.different_mean, prior.different_std, pairs)
+    d_mean, d_std = _blend(similarity[different], d_mean, d_std, pairs)
     # Where "same" stands between "different" and 1, as the prior has it.
     expected = 1 - (1 - prior.same_mean) * (1 - d_mean) / (1 - prior.different_mean)
     s_mean, s_std = _blend(similarity[same], expected, prior.same_std, pairs)

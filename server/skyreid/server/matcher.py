@@ -171,7 +171,8 @@ class Matcher:
         self._changed = False
         scores = self._scores()
         label = cluster(
-            scores.score + self._options.hysteresis * scores.company(self.state),
+            scores.evidence,
+            scores.prior + self._options.hysteresis * scores.company(self.state),
             scores.weight,
             scores.forbidden,
         )

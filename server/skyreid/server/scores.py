@@ -1,4 +1,4 @@
-"""From pair tables and embeddings to one log-odds per pair of tracklets, calibrated on the spot."""
+"""From pair tables and embeddings to the odds of any grouping, calibrated on the spot."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from skyreid.server.clustering import odds
 from skyreid.server.identity import Evidence, LinkState, Match, State
 from skyreid.server.likelihood import (
     Bool,
@@ -28,7 +29,7 @@ CENTRING = 5.0
 """Tracklets that weigh as much as the mean one level up (see ``likelihood.centred``)."""
 PRIOR_PAIRS = 30.0
 """How many pairs a prior of the score calibration is worth."""
-QUIET = 0.1
+QUIET = 0.05
 """Weight of a pair that nothing but looks and lapse of time speaks about, against one whose
 places can be compared: in a group the latter know better."""
 
@@ -44,9 +45,13 @@ class Scores:
     """Log-likelihood ratio of the looks."""
     prior: Float64
     """Log of how few of the people here the pair could be by place alone; negative."""
-    score: Float64
-    """Their sum: log posterior odds of one person against two."""
     weight: Float64
+    """How much a pair has to say where there are several."""
+
+    @property
+    def evidence(self) -> Float64:
+        """Log-likelihood ratio of looks and place together."""
+        return self.appearance + self.tables.llr
 
     @property
     def forbidden(self) -> Bool:
@@ -80,15 +85,17 @@ class Scores:
         rows = rows[rows != i]
         if not len(rows) or self.tables.forbidden[i, rows].any():
             return -math.inf
-        return float(np.average(self.score[i, rows], weights=self.weight[i, rows]))
+        evidence = self.appearance[i, rows] + self.tables.llr[i, rows]
+        return odds(evidence, self.prior[i, rows], self.weight[i, rows])
 
     def match(self, key: TrackKey, rows: Int64, fpir: float) -> Match:
         """The stated reason for a link: its posterior, and the evidence of its clearest pair."""
         i = self.index[key]
         rows = rows[rows != i]
-        odds = self.link(key, rows)
-        j = int(rows[np.argmax((self.score * np.sqrt(self.weight))[i, rows])])
+        log_odds = self.link(key, rows)
         t = self.tables
+        speaking = (self.appearance[i, rows] + t.llr[i, rows]) * np.sqrt(self.weight[i, rows])
+        j = int(rows[np.argmax(speaking)])
         evidence = [
             Evidence("appearance", _short(self.appearance[i, j]), _short(self.similarity[i, j]))
         ]
@@ -97,7 +104,7 @@ class Scores:
         elif t.kind[i, j] == TIME:
             evidence.append(Evidence("time", _short(t.llr[i, j]), _short(t.measure[i, j])))
         evidence.append(Evidence("prior", _short(self.prior[i, j])))
-        probability = 1 / (1 + math.exp(-max(min(odds, 50.0), -50.0)))
+        probability = 1 / (1 + math.exp(-max(min(log_odds, 50.0), -50.0)))
         state: LinkState = "accepted" if probability >= accept_from(fpir) else "tentative"
         return Match(state, _short(probability), self.tracklets[j].key, tuple(evidence))
 
@@ -130,6 +137,7 @@ def score_window(
                 similarity,
                 different & of_pair,
                 same & of_pair,
+                similarity[different],
                 prior_of(priors, view_pair(words[a], words[b])),
                 pairs=PRIOR_PAIRS,
             )
@@ -145,7 +153,6 @@ def score_window(
         similarity,
         appearance,
         prior,
-        appearance + tables.llr + prior,
         weight,
     )
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyreid.server.association import assign
-from skyreid.server.clustering import cluster
+from skyreid.server.clustering import cluster, odds
 from skyreid.server.likelihood import (
     APPEARANCE_MAX,
     DEFAULT,
@@ -21,6 +21,7 @@ from skyreid.server.likelihood import (
 from skyreid.server.scores import accept_from
 
 PRIOR = Normals(0.5, 0.2, 0.0, 0.2)
+NOBODY = np.zeros(0)
 metres = st.floats(-1e4, 1e4)
 
 
@@ -74,14 +75,22 @@ def test_calibration_follows_the_pairs_and_stays_at_the_prior_without_any():
     rng = np.random.default_rng(1)
     values = np.concatenate([rng.normal(0.1, 0.1, 3000), rng.normal(0.6, 0.1, 600)])
     different = np.arange(3600) < 3000
-    learned = calibrate(values, different, ~different, PRIOR, pairs=30.0)
+    learned = calibrate(values, different, ~different, NOBODY, PRIOR, pairs=30.0)
     assert learned.different_mean == pytest.approx(0.1, abs=0.02)
     assert learned.same_mean == pytest.approx(0.6, abs=0.03)
     none = np.zeros(3600, np.bool_)
-    unmoved = calibrate(values, none, none, PRIOR, pairs=30.0)
+    unmoved = calibrate(values, none, none, NOBODY, PRIOR, pairs=30.0)
     assert unmoved.same_mean == pytest.approx(PRIOR.same_mean)
     assert unmoved.different_mean == pytest.approx(PRIOR.different_mean)
     assert unmoved.same_std == pytest.approx(PRIOR.same_std)
+
+
+def test_without_poses_strangers_inside_a_camera_stand_for_those_across_views():
+    values, none = np.zeros(100), np.zeros(100, np.bool_)
+    strangers = np.random.default_rng(3).normal(-0.05, 0.32, 2000)
+    learned = calibrate(values, none, none, strangers, PRIOR, pairs=30.0)
+    assert learned.different_mean == pytest.approx(-0.05, abs=0.02)
+    assert learned.different_std > 0.25
 
 
 def test_a_manifests_prior_is_told_in_centred_cosines():
@@ -96,7 +105,7 @@ def test_positives_that_look_worse_than_strangers_never_turn_the_ratio_round():
     """Place may name the wrong people, with a bad pose; looks must not count backwards."""
     values = np.array([0.5] * 500 + [-0.5] * 500)
     different = np.arange(1000) < 500
-    learned = calibrate(values, different, ~different, PRIOR, pairs=30.0)
+    learned = calibrate(values, different, ~different, NOBODY, PRIOR, pairs=30.0)
     assert learned.same_mean > learned.different_mean
     low, high = appearance_llr(np.array([0.0, 0.9]), learned)
     assert high > low
@@ -129,19 +138,23 @@ def test_assignment_is_one_to_one_and_new_where_nothing_fits():
 
 
 def test_clusters_keep_forbidden_pairs_apart_however_alike():
-    score = np.full((3, 3), 5.0)
+    score, prior = np.full((3, 3), 5.0), np.zeros((3, 3))
     forbidden = np.zeros((3, 3), np.bool_)
     forbidden[0, 2] = forbidden[2, 0] = True
     score[1, 2] = score[2, 1] = 6.0
-    assert cluster(score, np.ones((3, 3)), forbidden).tolist() == [0, 1, 1]
+    assert cluster(score, prior, np.ones((3, 3)), forbidden).tolist() == [0, 1, 1]
 
 
 @given(st.integers(0, 1000))
 def test_clusters_do_what_a_plain_loop_does(seed):
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1, 9))
-    score, weight = rng.normal(0, 2, (n, n)), rng.uniform(0.1, 1, (n, n))
-    score, weight = score + score.T, weight + weight.T
+    score, weight, prior = (
+        rng.normal(0.5, 2, (n, n)),
+        rng.uniform(0.1, 1, (n, n)),
+        rng.uniform(-1, 0, (n, n)),
+    )
+    score, weight, prior = score + score.T, weight + weight.T, prior + prior.T
     forbidden = rng.random((n, n)) < 0.1
     forbidden |= forbidden.T
     groups = [[i] for i in range(n)]
@@ -152,7 +165,7 @@ def test_clusters_do_what_a_plain_loop_does(seed):
                 grid = np.ix_(groups[a], groups[b])
                 if forbidden[grid].any():
                     continue
-                gain = (score * weight)[grid].sum() / weight[grid].sum() ** 0.5
+                gain = odds(score[grid].ravel(), prior[grid].ravel(), weight[grid].ravel())
                 if gain > best:
                     best, pair = gain, (a, b)
         if pair is None:
@@ -161,4 +174,4 @@ def test_clusters_do_what_a_plain_loop_does(seed):
     want = np.zeros(n, int)
     for group in groups:
         want[group] = min(group)
-    assert cluster(score, weight, forbidden).tolist() == want.tolist()
+    assert cluster(score, prior, weight, forbidden).tolist() == want.tolist()
