@@ -13,6 +13,8 @@ import pytest
 from skyreid.contract.camera import read_poses
 from skyreid.contract.recording import read_mot
 from skyreid.train.synth.__main__ import main
+from skyreid.train.synth.options import ClipOptions
+from skyreid.train.synth.stage import build_stage, camera_model
 
 FRAMES, FPS = 160, 8
 MAX_BYTES = 12_000_000
@@ -77,3 +79,31 @@ def test_the_readme_gives_the_command_that_made_it(clip: Path, capsys: pytest.Ca
     # The folder is there, so the command understands every option and then refuses to overwrite.
     assert main(["clip", str(clip), *arguments[2:]]) == 2
     assert "not empty" in capsys.readouterr().err
+
+
+def test_the_command_still_draws_the_same_walks_and_poses(clip: Path):
+    """A change of the generator that moves people must come with a new clip."""
+    options = ClipOptions(
+        out=clip,
+        seed=220,
+        seconds=20,
+        fps=FPS,
+        people=12,
+        family=1,
+        cameras=(1, 6, 12),
+        camera_jitter=0.7,
+        width_px=64,  # of no influence on who is where
+    )
+    stage = build_stage(options)
+    walks = stage.walks
+    rows = (clip / "world.csv").read_text().splitlines()[1:]
+    assert len(rows) == int(walks.present.sum())
+    for row in rows[::37]:
+        frame, person, east, north, _ = (float(value) for value in row.split(","))
+        at = int(frame) - 1, int(person) - 1
+        assert (walks.east[at], walks.north[at]) == pytest.approx((east, north), abs=0.05)
+    poses = read_poses(clip / "calib.json", "cam1")
+    for frame in (0, 80, 159):
+        mine = camera_model(stage.stations, 1, options, frame)
+        assert mine.position == pytest.approx(poses.models[frame].position, abs=1e-6)
+        assert mine.rotation == pytest.approx(poses.models[frame].rotation, abs=1e-9)
