@@ -247,6 +247,23 @@ def test_nothing_is_settled_while_a_message_is_in_hand(
     one.step_until(lambda: one.writer.settled)
 
 
+def test_nothing_is_settled_before_it_is_in_the_log(
+    life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = life()
+    seen: list[tuple[bool, int]] = []
+    decide = one.journal.decide
+
+    def watched(*rows: Any) -> None:
+        seen.append((one.writer.settled, one.writer.undecided))
+        decide(*rows)
+
+    monkeypatch.setattr(one.journal, "decide", watched)
+    one.arrive(make.payload([make.sighting(1)]))
+    one.step_until(lambda: one.writer.settled)
+    assert seen == [(False, 1)]
+
+
 def test_the_queue_holds_its_writer_back_when_full_and_lets_go_when_closed() -> None:
     queue = Queue(2, 1000)
     message = Message("t", b"x" * 10, {}, 1)

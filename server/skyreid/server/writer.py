@@ -25,7 +25,7 @@ from skyreid.contract.site import Site
 from skyreid.server import identity
 from skyreid.server.arrivals import Message, Refused, Sorted, receipts, sort_messages
 from skyreid.server.devices import Device, Devices
-from skyreid.server.identity import Event, State
+from skyreid.server.identity import Decision, Event, State
 from skyreid.server.ingest import Broker, Queue
 from skyreid.server.journal import Arrived, Journal
 from skyreid.server.matcher import Matcher
@@ -210,10 +210,14 @@ class Writer:
         state = self._matcher.state
         with self._metrics.match_seconds.time():
             decisions = self._matcher.advance(horizon_ns)
-        self._settled = horizon_ns is None
+        if decisions:
+            self._write_down(decisions, state)
+        # Only now: whoever reads that all is settled finds it in the log.
         self._waiting = [] if horizon_ns is None else [t for t in self._waiting if t > horizon_ns]
-        if not decisions:
-            return
+        self._settled = horizon_ns is None
+
+    def _write_down(self, decisions: Sequence[Decision], state: State) -> None:
+        """Put decisions into the log, their events into the outbox; then tell the listeners."""
         decided_at_ns = time.time_ns()
         told: list[Event] = []
         rows: list[tuple[str, str]] = []
