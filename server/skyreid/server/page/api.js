@@ -80,7 +80,7 @@ async function refresh() {
         loaded: true,
       }),
     ),
-    load("/v1/sightings?limit=1000", (d) => change({ sightings: d.sightings })),
+    load("/v1/sightings?limit=600", (d) => change({ sightings: d.sightings })),
     load("/readyz", (ready) => {
       count(ready);
       change({ ready });
