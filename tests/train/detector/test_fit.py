@@ -7,6 +7,7 @@ import pytest
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.train import checkpoint
+from skyreid.train.__main__ import main
 from skyreid.train.detector import command
 from skyreid.train.detector.clips import find_views, read_frames, read_truth
 from skyreid.train.detector.fit import fit, learning_rate
@@ -55,19 +56,33 @@ def make_clip(path: Path, seed: int) -> Path:
     return path
 
 
-def test_a_run_leaves_a_checkpoint_with_a_threshold_and_a_log(tmp_path: Path, recipe: Path) -> None:
+def test_a_run_leaves_a_checkpoint_with_a_threshold_and_a_log(
+    tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     clips = [make_clip(tmp_path / name, seed) for seed, name in enumerate(("a", "b"))]
-    path = fit(recipe, clips, tmp_path / "out")
+    path = tmp_path / "out" / "detector.safetensors"
+    given = ["--data", *map(str, clips), "--out", str(path.parent)]
+    assert main(["fit", str(recipe), *given]) == 0
     saved = checkpoint.load(path)
     assert saved.kind == "detector"
     assert 0.1 <= saved.config["score_min"] <= 0.8
     rows = [json.loads(line) for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [2, 3]
-    report = command.measure(path, clips[1])
+    capsys.readouterr()
+    assert main(["evaluate", str(path), "--data", str(clips[1]), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
     assert report["cameras"]["cam6"]["people"] == 4
     assert "cam6" in "\n".join(command.table(report))
     assert command.is_model(path)
     assert command.is_recipe(recipe)
+
+
+def test_options_that_a_detector_lacks_are_refused(
+    tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--start", "x.safetensors"]
+    assert main(["fit", str(recipe), *given]) == 2
+    assert "--start" in capsys.readouterr().err
 
 
 def test_one_clip_is_not_enough(tmp_path: Path, recipe: Path) -> None:

@@ -36,9 +36,16 @@ def is_model(path: Path) -> bool:
 
 
 def fit(arguments: Namespace) -> int:
-    """Train on clips; the last ones given only validate."""
+    """Train on clips; the last ones given only validate.
+
+    Raises:
+        SkyreidError: an option that a detector lacks, or what the training itself raises.
+    """
     from skyreid.train.detector.fit import fit as train
 
+    for option in ("start", "cache"):
+        if getattr(arguments, option, None) is not None:
+            raise InputError(f"--{option}: a detector recipe does not take it, leave it out")
     print(train(arguments.recipe, arguments.data, arguments.out))
     return 0
 
