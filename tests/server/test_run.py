@@ -78,6 +78,7 @@ def test_what_is_no_message_is_set_aside_and_the_server_lives(
         ("1-abcd", 1, 1),
     }
     text = server.get("/metrics").text
+    assert "skyreid_broker_dropped_messages 0.0" in text  # NaN until the broker has said so
     assert 'skyreid_rejected_total{reason="parse"} 2.0' in text
     assert 'skyreid_sightings_stored_total{lane="live"} 1.0' in text
     assert server.get("/healthz").status_code == 200

@@ -247,6 +247,16 @@ def test_nothing_is_settled_while_a_message_is_in_hand(
     one.step_until(lambda: one.writer.settled)
 
 
+def test_what_comes_after_its_moment_was_decided_is_counted(life: Any, make: Any) -> None:
+    one = life()
+    one.arrive(make.payload([make.sighting(1, at_s=5)]))
+    one.step_until(lambda: one.writer.settled)
+    one.arrive(make.payload([make.sighting(2, at_s=4), make.sighting(3, at_s=6)]))
+    one.step_until(lambda: one.writer.settled)
+    assert "skyreid_sightings_late_total 1.0" in one.metrics.text()[0].decode()
+    assert len(one.writer.state.tracks) == 3
+
+
 def test_nothing_is_settled_before_it_is_in_the_log(
     life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,11 @@ class Metrics:
         self.duplicates = Counter(
             "skyreid_sightings_duplicate_total", "Sightings that were stored already", registry=r
         )
+        self.late = Counter(
+            "skyreid_sightings_late_total",
+            "Sightings that came after their moment of capture was decided",
+            registry=r,
+        )
         self.rejected = Counter(
             "skyreid_rejected_total", "Messages set aside", ["reason"], registry=r
         )
@@ -56,6 +61,7 @@ class Metrics:
             "Messages that the broker says it dropped since it started; must stay 0",
             registry=r,
         )
+        self.broker_dropped.set(float("nan"))  # until the broker has said
         self.outbox = Gauge("skyreid_outbox_events", "Events that wait for the broker", registry=r)
         self.pictures = Counter("skyreid_pictures_stored_total", "Pictures stored", registry=r)
         self.devices_online = Gauge("skyreid_devices_online", "Devices online", registry=r)

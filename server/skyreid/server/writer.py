@@ -72,6 +72,7 @@ class Writer:
         self._stopping = threading.Event()
         self._decisions = journal.decision_count()
         self._waiting: list[int] = []  # capture times of sightings beyond the horizon
+        self._decided_ns = 0  # up to this capture time everything that was there is decided
         self._settled = True  # nothing was fed since the last round without a horizon
         self._round_at_s = 0.0
         self._failing = False
@@ -180,6 +181,8 @@ class Writer:
             self._metrics.stored.labels(Lane(lane).name.lower()).inc(count)
         self._metrics.duplicates.inc(len(batch.sightings) - len(new))
         self._metrics.pictures.inc(len(batch.pictures))
+        late = sum(item.sighting.captured_at_ns <= self._decided_ns for item in new)
+        self._metrics.late.inc(late)
         self.stored += len(new)
 
     def _note_devices(self, batch: Sorted) -> None:
@@ -212,6 +215,8 @@ class Writer:
             decisions = self._matcher.advance(horizon_ns)
         if decisions:
             self._write_down(decisions, state)
+        latest_ns = max(self._waiting, default=0) if horizon_ns is None else horizon_ns
+        self._decided_ns = max(self._decided_ns, latest_ns)
         # Only now: whoever reads that all is settled finds it in the log.
         self._waiting = [] if horizon_ns is None else [t for t in self._waiting if t > horizon_ns]
         self._settled = horizon_ns is None
