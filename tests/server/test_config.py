@@ -10,8 +10,9 @@ import tomllib
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.server.__main__ import main
-from skyreid.server.app import check, matching_options
+from skyreid.server.app import DroppedAlarm, check, matching_options
 from skyreid.server.config import ServerSettings, read_settings
+from skyreid.server.metrics import Metrics
 
 
 def settings_file(tmp_path: Path, text: str = "") -> Path:
@@ -129,6 +130,17 @@ def test_a_busy_port_is_said_before_anything_starts(tmp_path: Path, site_file: P
         settings = read_settings(settings_file(tmp_path), ["--http.port", str(port)], verb="run")
         with pytest.raises(InputError, match=rf"port {port}: .*choose another"):
             check(settings)
+
+
+def test_a_broker_that_drops_messages_raises_an_alarm_at_each_rise(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    metrics = Metrics()
+    alarm = DroppedAlarm(metrics)
+    for dropped in (0, 0, 3, 3, 5, 0, 1):  # the broker began anew before the last two
+        alarm(dropped)
+    assert [r.args for r in caplog.records] == [(3,), (5,), (1,)]
+    assert "skyreid_broker_dropped_messages 1.0" in metrics.text()[0].decode()
 
 
 def test_the_matcher_gets_what_the_settings_say(tmp_path: Path) -> None:

@@ -62,6 +62,8 @@ def run(settings: ServerSettings) -> int:
     journal = Journal(
         settings.journal.path, site.id, pictures_max_bytes=settings.pictures.max_mb << 20
     )
+    if settings.http.address_file is not None:
+        settings.http.address_file.unlink(missing_ok=True)  # of a server that was killed
     metrics, hub = Metrics(), Hub(settings.http.events_queue)
     queue = Queue(settings.mqtt.queue_messages, settings.mqtt.queue_mb << 20)
     broker = Broker(
@@ -71,7 +73,7 @@ def run(settings: ServerSettings) -> int:
         keepalive_s=settings.mqtt.keepalive_s,
         session_expiry_s=settings.mqtt.session_expiry_s,
         on_taken=lambda mid: outbox.confirm(mid),
-        on_dropped=_Alarm(metrics),
+        on_dropped=DroppedAlarm(metrics),
     )
     outbox = Outbox(
         journal,
@@ -97,12 +99,18 @@ def run(settings: ServerSettings) -> int:
         failed.append(name)
         stop.set()
 
+    def serve() -> None:
+        try:
+            http.run([listening])
+        except SystemExit as error:  # how uvicorn says that it could not start
+            raise RuntimeError("the HTTP server did not start") from error
+
     threading.excepthook = crashed
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     threads = [
         threading.Thread(target=writer.run, name="writer"),
-        threading.Thread(target=http.run, args=([listening],), name="http"),
+        threading.Thread(target=serve, name="http"),
     ]
     broker.start()
     for thread in threads:
@@ -110,7 +118,8 @@ def run(settings: ServerSettings) -> int:
     try:
         while not http.started and not stop.wait(0.02):
             pass
-        _announce(address, settings.http.address_file, site)
+        if not failed:
+            _announce(address, settings.http.address_file, site)
         while not stop.wait(3600):
             pass
     finally:
@@ -206,7 +215,7 @@ def matching_options(section: MatchingSection) -> MatchingOptions:
     )
 
 
-class _Alarm:
+class DroppedAlarm:
     """Says once for each rise that the broker drops messages: it must never."""
 
     def __init__(self, metrics: Metrics) -> None:
@@ -243,6 +252,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listening = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((host, port))
+            listening.listen()
             on_failure.pop_all()
     except OSError as error:
         raise InputError(
