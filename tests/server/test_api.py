@@ -14,9 +14,10 @@ from skyreid.server import identity
 from skyreid.server.api import make_api
 from skyreid.server.devices import Devices
 from skyreid.server.identity import Decision, Evidence, Match
-from skyreid.server.journal import Arrived, Heard, Journal, Picture
+from skyreid.server.journal import Journal
 from skyreid.server.lookup import Lookup
 from skyreid.server.metrics import Metrics
+from skyreid.server.rows import Arrived, Heard, Picture
 from skyreid.server.stream import Hub
 from skyreid.server.tracklets import TrackKey
 

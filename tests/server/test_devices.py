@@ -2,7 +2,7 @@
 
 from skyreid.contract.sighting import View
 from skyreid.server.devices import Devices
-from skyreid.server.journal import Heard
+from skyreid.server.rows import Heard
 
 
 def devices(*known: Heard, cameras: tuple[str, ...] = ()) -> Devices:

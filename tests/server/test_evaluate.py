@@ -25,8 +25,9 @@ from skyreid.contract.sighting import (
 )
 from skyreid.server.evaluate import Report, Run, add_parser, as_json, as_table, evaluate
 from skyreid.server.identity import Decision, Match
-from skyreid.server.journal import Arrived, Journal
+from skyreid.server.journal import Journal
 from skyreid.server.lineage import Lineage
+from skyreid.server.rows import Arrived
 from skyreid.server.tracklets import TrackKey
 from skyreid.server.truth import CameraTruth
 

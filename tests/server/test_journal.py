@@ -15,15 +15,8 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import encode_sighting
 from skyreid.server import identity
 from skyreid.server.identity import Decision
-from skyreid.server.journal import (
-    Arrived,
-    Heard,
-    Journal,
-    Picture,
-    open_to_read,
-    read_decisions,
-    read_keys,
-)
+from skyreid.server.journal import Journal, open_to_read, read_decisions, read_keys
+from skyreid.server.rows import Arrived, Heard, Picture
 from skyreid.server.tracklets import TrackKey
 
 
@@ -162,7 +155,8 @@ _CHILD = """
 import sys
 from pathlib import Path
 from skyreid.contract.sighting import decode_sighting, encode_sighting
-from skyreid.server.journal import Arrived, Journal
+from skyreid.server.journal import Journal
+from skyreid.server.rows import Arrived
 import dataclasses
 sighting = decode_sighting(bytes.fromhex(sys.argv[2]), 16)
 journal = Journal(Path(sys.argv[1]), "plaza", pictures_max_bytes=1)

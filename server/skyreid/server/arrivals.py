@@ -16,8 +16,8 @@ from skyreid.contract import topics
 from skyreid.contract.errors import MessageError
 from skyreid.contract.sighting import Lane, SightingBatch, Status, decode_batch
 from skyreid.contract.site import Site
-from skyreid.server.journal import MAX_INTEGER, Arrived, Heard, Picture
 from skyreid.server.pictures import read_picture
+from skyreid.server.rows import MAX_INTEGER, Arrived, Heard, Picture
 
 MAX_JSON_BYTES = 64 << 10
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skyreid.contract.sighting import View
-from skyreid.server.journal import Heard
+from skyreid.server.rows import Heard
 
 _VIEWS = {view.word: int(view) for view in View}
 

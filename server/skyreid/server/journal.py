@@ -12,17 +12,15 @@ import fcntl
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.sighting import Kind, Sighting, decode_sighting
+from skyreid.contract.sighting import Kind, decode_sighting
 from skyreid.server.identity import Decision
+from skyreid.server.rows import Arrived, Heard, OutboxRow, Picture
 from skyreid.server.tracklets import TrackKey
 
 SCHEMA = 1
-MAX_INTEGER = (1 << 63) - 1
-"""SQLite's integers are signed; a message with a larger number in it is refused before here."""
 
 _TABLES = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -63,59 +61,6 @@ CREATE TABLE outbox (                       -- events that the broker has not ta
   id INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT NOT NULL, body TEXT NOT NULL
 );
 """
-
-
-@dataclass(frozen=True, eq=False)
-class Arrived:
-    """A checked sighting with what its envelope says; ``body`` are its bytes as they came."""
-
-    device: str
-    boot: str
-    lane: int
-    model_key: str
-    dim: int
-    received_at_ns: int
-    sighting: Sighting
-    body: bytes
-
-
-@dataclass(frozen=True)
-class Heard:
-    """What one message says about its device; None = the message does not say.
-
-    ``watermark_ns`` counts within one ``boot``: a device that plays a file again starts anew.
-    """
-
-    device: str
-    heard_at_ns: int
-    boot: str | None = None
-    watermark_ns: int = 0
-    camera: str | None = None
-    view: int | None = None
-    model_key: str | None = None
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A crop of a tracklet as JPEG."""
-
-    device: str
-    boot: str
-    camera: str
-    track: int
-    seq: int
-    captured_at_ns: int
-    received_at_ns: int
-    body: bytes
-
-
-@dataclass(frozen=True)
-class OutboxRow:
-    """An event on its way to the broker: ``body`` is a CloudEvents JSON object."""
-
-    id: int
-    identity: str
-    body: str
 
 
 class Journal:

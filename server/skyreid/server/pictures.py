@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from skyreid.contract.errors import MessageError
 from skyreid.contract.site import PicturePolicy
 from skyreid.contract.topics import IDENTIFIER
-from skyreid.server.journal import MAX_INTEGER, Picture
+from skyreid.server.rows import MAX_INTEGER, Picture
 
 MAX_PICTURE_BYTES = 20 << 10
 

@@ -27,10 +27,11 @@ from skyreid.server.arrivals import Message, Refused, Sorted, receipts, sort_mes
 from skyreid.server.devices import Device, Devices
 from skyreid.server.identity import Decision, Event, State
 from skyreid.server.ingest import Broker, Queue
-from skyreid.server.journal import Arrived, Journal
+from skyreid.server.journal import Journal
 from skyreid.server.matcher import Matcher
 from skyreid.server.metrics import Metrics
 from skyreid.server.outbox import Outbox, cloud_event
+from skyreid.server.rows import Arrived
 from skyreid.server.stream import Hub
 
 _log = logging.getLogger(__name__)

@@ -1,0 +1,63 @@
+"""What the journal keeps, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from skyreid.contract.sighting import Sighting
+
+MAX_INTEGER = (1 << 63) - 1
+"""SQLite's integers are signed; a message with a larger number in it is refused on arrival."""
+
+
+@dataclass(frozen=True, eq=False)
+class Arrived:
+    """A checked sighting with what its envelope says; ``body`` are its bytes as they came."""
+
+    device: str
+    boot: str
+    lane: int
+    model_key: str
+    dim: int
+    received_at_ns: int
+    sighting: Sighting
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one message says about its device; None = the message does not say.
+
+    ``watermark_ns`` counts within one ``boot``: a device that plays a file again starts anew.
+    """
+
+    device: str
+    heard_at_ns: int
+    boot: str | None = None
+    watermark_ns: int = 0
+    camera: str | None = None
+    view: int | None = None
+    model_key: str | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A crop of a tracklet as JPEG."""
+
+    device: str
+    boot: str
+    camera: str
+    track: int
+    seq: int
+    captured_at_ns: int
+    received_at_ns: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class OutboxRow:
+    """An event on its way to the broker: ``body`` is a CloudEvents JSON object."""
+
+    id: int
+    identity: str
+    body: str
