@@ -17,7 +17,9 @@ Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
-APPEARANCE_MAX = 5.0
+ODD_LOOKS = 0.02
+"""How often strangers look like one person, and one person like strangers."""
+APPEARANCE_MAX = float(np.log((1 - ODD_LOOKS) / ODD_LOOKS))
 PLACE_MAX = 6.0
 OUTLIERS = 0.02
 """How often a reported position is plainly wrong (box on somebody else, bad pose); its logarithm
@@ -108,12 +110,21 @@ def _blend(values: Float64, mean: float, std: float, strength: float) -> tuple[f
 
 
 def appearance_llr(similarity: Float64, normals: Normals) -> Float64:
-    """What cosines say, bounded by ``APPEARANCE_MAX``; any shape."""
-    same = ((similarity - normals.same_mean) / normals.same_std) ** 2
-    different = ((similarity - normals.different_mean) / normals.different_std) ** 2
-    llr = 0.5 * (different - same) + np.log(normals.different_std / normals.same_std)
-    bounded: Float64 = np.clip(llr, -APPEARANCE_MAX, APPEARANCE_MAX)
-    return bounded
+    """What cosines say, bounded by ``APPEARANCE_MAX`` both ways; any shape.
+
+    Two normals, but some strangers look alike, and some tracklets of one person do not (another
+    person in the box): each side has a share ``ODD_LOOKS`` of the other's distribution.
+    """
+    same = np.exp(-0.5 * ((similarity - normals.same_mean) / normals.same_std) ** 2)
+    same /= normals.same_std
+    other = np.exp(-0.5 * ((similarity - normals.different_mean) / normals.different_std) ** 2)
+    other /= normals.different_std
+    tiny = 1e-30  # far from both, nothing is known
+    llr: Float64 = np.log(
+        ((1 - ODD_LOOKS) * same + ODD_LOOKS * other + tiny)
+        / ((1 - ODD_LOOKS) * other + ODD_LOOKS * same + tiny)
+    )
+    return llr
 
 
 def place_llr(offset: Float64, covariance: Float64, area_m2: float) -> Float64:
