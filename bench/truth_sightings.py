@@ -233,7 +233,9 @@ def make(clip: Path, out: Path, *, bundle: Path | None, seed: int, pose: bool) -
             said += sightings_of(track, camera, shown, poses.fps, poses.view, size)
         said.sort(key=lambda s: (s.captured_at_ns, s.track))
         with Recorder(out / camera, info) as recorder:
-            by_frame = [(f, t.number, b) for t in tracks for f, b in zip(t.frames, t.boxes, strict=True)]
+            by_frame = [
+                (f, t.number, b) for t in tracks for f, b in zip(t.frames, t.boxes, strict=True)
+            ]
             for frame, number, box in sorted(by_frame, key=lambda row: row[:2]):
                 recorder.tracks(frame, [(number, box.tolist(), 1.0)])
             for seq, sighting in enumerate(said, 1):

@@ -14,7 +14,8 @@ over again, 1 if they were independent. Pairs of tracklets of two people are far
 def odds(evidence: Float64, prior: Float64, weight: Float64) -> float:
     """Log posterior odds that two groups are one person, from the pairs between them [N]."""
     mean = float(np.average(evidence, weights=weight))
-    return mean * len(evidence) ** ACCUMULATION + float(prior.mean())
+    gain: float = len(evidence) ** ACCUMULATION
+    return mean * gain + float(prior.mean())
 
 
 def cluster(evidence: Float64, prior: Float64, weight: Float64, forbidden: Bool) -> Int64:

@@ -21,9 +21,9 @@ ODD_LOOKS = 0.02
 """How often strangers look like one person, and one person like strangers."""
 APPEARANCE_MAX = float(np.log((1 - ODD_LOOKS) / ODD_LOOKS))
 PLACE_MAX = 6.0
-OUTLIERS = 0.02
+OUTLIERS = 0.03
 """How often a reported position is plainly wrong (box on somebody else, bad pose); its logarithm
-is the most that place can say against a pair."""
+is the most that place can say against a pair, and less than looks can say for it."""
 WALK_MPS = 1.3
 FORGET_S = 10.0
 """After about so long out of sight a person may be anywhere."""

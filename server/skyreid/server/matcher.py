@@ -134,7 +134,8 @@ class Matcher:
             touched[key] = None
         self._changed = self._changed or bool(touched)
         self._forget(at_ns)
-        made = self._place_new([k for k in sorted(touched) if k not in self.state.tracks], at_ns)
+        fresh = [key for key in sorted(touched) if key not in self.state.tracks]
+        made = self._place_new(fresh, at_ns) if fresh else []
         every = max(1, round(self._options.recluster_s / self._options.batch_s))
         self._tick = tick
         if tick % every == 0:
@@ -150,9 +151,9 @@ class Matcher:
     def _place_new(self, fresh: Sequence[TrackKey], at_ns: int) -> list[Decision]:
         """Assign tracklets that are in no identity yet, one camera after the other."""
         made: list[Decision] = []
+        scores = self._scores()
         for _, group in groupby(fresh, lambda k: (k.device, k.boot, k.camera)):
             keys = list(group)
-            scores = self._scores()
             known = scores.groups(self.state)
             odds = np.array([[scores.link(k, known[name]) for name in known] for k in keys])
             names = list(known)

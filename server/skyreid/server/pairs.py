@@ -61,6 +61,7 @@ class Window:
         self._index: dict[TrackKey, int] = {}
         self._numbers: dict[object, int] = {}
         self._stale: set[int] = set()
+        self._facts = np.zeros(0, _FACTS)
         self._size(64)
 
     def __len__(self) -> int:
@@ -150,8 +151,7 @@ class Window:
     def _size(self, capacity: int) -> None:
         old = self._arrays() if hasattr(self, "_llr") else None
         facts = np.zeros(capacity, _FACTS)
-        if old is not None:
-            facts[: len(self._facts)] = self._facts
+        facts[: len(self._facts)] = self._facts
         self._facts = facts
         shape = (capacity, capacity)
         self._llr = np.zeros(shape)

@@ -164,7 +164,7 @@ def _similarity(tracklets: Sequence[Tracklet], cameras: Int64, views: Int64) -> 
     similarity = np.zeros((count, count))
     for model in np.unique(models):
         rows = np.flatnonzero(models == model)
-        vectors = np.stack([tracklets[i].sighting.embedding for i in rows]).astype(np.float64)
+        vectors = np.stack([tracklets[int(i)].sighting.embedding for i in rows]).astype(np.float64)
         unit = centred(vectors, cameras[rows], views[rows], CENTRING)
         similarity[np.ix_(rows, rows)] = unit @ unit.T
     return similarity

@@ -57,18 +57,18 @@ def test_the_longer_nobody_looked_the_less_place_says():
 
 @pytest.mark.parametrize("separation", [1.0, 2.0, 3.0])
 def test_strangers_are_accepted_no_more_often_than_configured(separation):
-    """Ten people known, a stranger comes: the largest of ten ratios, against ten and the rate."""
+    """Four people known, a stranger comes: the largest of four ratios, against the rate."""
     rng = np.random.default_rng(0)
     normals = Normals(separation, 1.0, 0.0, 1.0)
-    strangers = appearance_llr(rng.normal(size=(20000, 10)), normals)
+    strangers = appearance_llr(rng.normal(size=(20000, 4)), normals)
     known = appearance_llr(rng.normal(separation, 1.0, 20000), normals)
     for fpir in (0.01, 0.1):
         odds = np.log(accept_from(fpir) / (1 - accept_from(fpir)))
-        rate = float((strangers.max(1) - np.log(10) >= odds).mean())
+        rate = float((strangers.max(1) - np.log(4) >= odds).mean())
         assert rate <= fpir
         if separation == 3.0 and fpir == 0.1:
-            assert rate > fpir / 50
-            assert float((known - np.log(10) >= odds).mean()) > 0.3
+            assert rate > 0  # the threshold is not simply out of reach
+            assert float((known - np.log(4) >= odds).mean()) > 0.3
 
 
 def test_calibration_follows_the_pairs_and_stays_at_the_prior_without_any():
