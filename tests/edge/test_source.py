@@ -127,12 +127,26 @@ def break_file(kind: str, path: Path, clip: Path) -> None:
     ],
 )
 def test_a_video_that_cannot_be_used_is_one_line_that_names_it(
-    kind: str, says: str, tmp_path: Path, clip: Path
+    kind: str, says: str, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("skyreid.edge.source._FILE_OPEN_S", 4.0)
     path = tmp_path / "video.mp4"
     break_file(kind, path, clip)
     with pytest.raises(InputError, match=f"video .*video.mp4.* {says}"):
         read_all(path)
+
+
+def test_sound_beside_the_pictures_is_left_alone(
+    tmp_path: Path, gst_run: Callable[[str], None]
+) -> None:
+    path = tmp_path / "both.mkv"
+    gst_run(
+        f'matroskamux name=m ! filesink location="{path}" videotestsrc num-buffers=7 ! '
+        "video/x-raw,format=I420,width=35,height=27,framerate=10/1 ! jpegenc ! queue ! m. "
+        "audiotestsrc num-buffers=20 ! audioconvert ! queue ! m."
+    )
+    frames = read_all(path)
+    assert [(f.width, f.height) for f in frames] == [(35, 27)] * 7
 
 
 def test_a_file_without_video_says_so(tmp_path: Path, needs_gst: None) -> None:
