@@ -145,7 +145,7 @@ def test_a_camera_that_turns_is_followed_when_its_motion_is_told() -> None:
 def test_tracks_are_the_same_on_every_run() -> None:
     rng = np.random.default_rng(3)
     frames = [
-        detections(np.concatenate([c := rng.uniform(0, 500, (12, 2)), c + [40, 100]], 1))
+        detections(np.concatenate([c := rng.uniform(0, 500, (12, 2)), np.add(c, [40, 100])], 1))
         for _ in range(20)
     ]
 
