@@ -25,7 +25,7 @@ class FootOptions:
 
     middle_m: float = 0.85
     """Height of the middle of a body above the ground."""
-    sigma_share: float = 0.06
+    sigma_share: float = 0.035
     """Standard deviation of the foot point as a fraction of the box's height."""
     sigma_px: float = 1.0
     """Standard deviation that is there even for the smallest box."""
