@@ -92,7 +92,8 @@ def test_a_real_clip_as_a_file(make_chain: Make, street: Path, shared: Path) -> 
     check_order(chain)
     info = read_run(chain.run_directory(CAMERA))
     assert info.ended
-    assert info.frames + info.dropped["fps_max"] == 795
+    assert info.frames == 795
+    assert info.dropped == {"fps_max": 397}
     identities = chain.get("/v1/identities?limit=200")
     assert identities["total"] >= 5
 
@@ -124,5 +125,6 @@ def test_a_real_clip_over_rtsp_with_the_server_killed_in_the_middle(
     check_order(chain)
     lanes = {b.lane for b in read_sightings(chain.run_directory(CAMERA))}
     assert lanes == {Lane.LIVE}
-    gap = read_run(chain.run_directory(CAMERA))
-    assert gap.ended
+    info = read_run(chain.run_directory(CAMERA))
+    assert info.ended
+    assert info.dropped.keys() <= {"frame_overtaken"}, "a gap, and frames that a newer one replaced"

@@ -256,12 +256,14 @@ def test_filters_and_keys_choose_and_walk(browser: Any, server: Any):
     assert "not sure yet" in browser.text(".card.tentative")
     assert "70 % more likely one person than two" in browser.text(".card")
     browser.press("1")
-    browser.press("j")
-    browser.press("j")
-    focused = "return document.activeElement.dataset.identity"
-    assert browser.run(focused) == browser.run(
-        "return document.querySelectorAll('.card')[1].dataset.identity"
+    eventually(lambda: browser.count(".card") == 3, "everyone again")
+    order = browser.run(
+        "return [...document.querySelectorAll('.card')].map(card => card.dataset.identity)"
     )
+    focused = "return document.activeElement.dataset.identity"
+    for expected in order[:2]:
+        browser.press("j")
+        eventually(lambda want=expected: browser.run(focused) == want, f"{expected} has the focus")
 
 
 def test_a_card_and_the_plan_point_at_each_other(browser: Any, server: Any):
