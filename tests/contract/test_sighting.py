@@ -1,7 +1,6 @@
 """The wire: what goes in comes out, and nothing malformed gets through."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
@@ -10,6 +9,9 @@ from hypothesis import strategies as st
 
 from skyreid.contract import sighting_pb2 as pb
 from skyreid.contract.errors import MessageError
+from skyreid.contract.receipt import (
+    decode_receipt,
+)
 from skyreid.contract.sighting import (
     Box,
     Clock,
@@ -17,20 +19,14 @@ from skyreid.contract.sighting import (
     Kind,
     Lane,
     ModelRef,
-    Range,
-    Receipt,
     Sighting,
     SightingBatch,
-    Status,
     View,
     decode_batch,
-    decode_receipt,
     decode_sighting,
     encode_batch,
     encode_raw_batch,
-    encode_receipt,
     encode_sighting,
-    ranges_of,
 )
 
 DIM = 8
@@ -190,24 +186,6 @@ def test_a_corrupted_batch_never_yields_an_invalid_sighting(data: st.DataObject)
         assert sighting.first_seen_ns <= sighting.captured_at_ns
         assert np.isfinite(sighting.embedding).all()
         assert np.linalg.norm(sighting.embedding) == pytest.approx(1.0, abs=1e-5)
-
-
-@given(st.lists(st.integers(0, 60)))
-def test_ranges_hold_exactly_the_numbers_given(seqs: list[int]) -> None:
-    ranges = ranges_of(seqs, Status.STORED)
-    inside = [n for r in ranges for n in range(r.first, r.last + 1)]
-    assert inside == sorted(set(seqs))
-    assert all(a.last + 1 < b.first for a, b in itertools.pairwise(ranges))
-
-
-def test_a_receipt_survives_the_wire() -> None:
-    receipt = Receipt("3-ab12", (Range(1, 5, Status.STORED), Range(7, 7, Status.REJECTED)))
-    assert decode_receipt(encode_receipt(receipt)) == receipt
-
-
-def test_a_receipt_with_a_backward_range_is_refused() -> None:
-    with pytest.raises(MessageError, match=r"range 5\.\.4"):
-        decode_receipt(encode_receipt(Receipt("b", (Range(5, 4, Status.STORED),))))
 
 
 def test_the_bytes_of_release_0_1_stay_decodable(repository: object) -> None:

@@ -21,21 +21,18 @@ from skyreid.bundle.manifest import Manifest, model_key
 from skyreid.bundle.runner import OnnxRunner
 from skyreid.contract import topics
 from skyreid.contract.input_spec import InputSpec
+from skyreid.contract.receipt import Receipt, Status, encode_receipt, ranges_of
 from skyreid.contract.sighting import (
     Box,
     Clock,
     Kind,
     Lane,
     ModelRef,
-    Receipt,
     Sighting,
     SightingBatch,
-    Status,
     View,
     decode_batch,
-    encode_receipt,
     encode_sighting,
-    ranges_of,
 )
 from skyreid.edge.spool import Row
 

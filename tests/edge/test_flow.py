@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from skyreid.contract.errors import InputError, SkyreidError
-from skyreid.contract.sighting import ModelRef, Range, Receipt, Status
+from skyreid.contract.receipt import Range, Receipt, Status
+from skyreid.contract.sighting import ModelRef
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.frame import Frame
 from skyreid.edge.outbox import Outbox

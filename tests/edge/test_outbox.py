@@ -4,15 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from skyreid.contract.sighting import (
-    Lane,
-    ModelRef,
-    Range,
-    Receipt,
-    SightingBatch,
-    Status,
-    decode_batch,
-)
+from skyreid.contract.receipt import Range, Receipt, Status
+from skyreid.contract.sighting import Lane, ModelRef, SightingBatch, decode_batch
 from skyreid.edge.outbox import Outbox, OutboxOptions
 from skyreid.edge.spool import Picture, Row, Spool
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.sighting import ModelRef, Range, Status
+from skyreid.contract.receipt import Range, Status
+from skyreid.contract.sighting import ModelRef
 from skyreid.contract.topics import IDENTIFIER
 from skyreid.edge.spool import Picture, Row, Spool, read_stats
 

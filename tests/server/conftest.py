@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from skyreid.contract import topics
+from skyreid.contract.receipt import Receipt, decode_receipt
 from skyreid.contract.sighting import (
     Box,
     Clock,
@@ -23,11 +24,9 @@ from skyreid.contract.sighting import (
     Kind,
     Lane,
     ModelRef,
-    Receipt,
     Sighting,
     SightingBatch,
     View,
-    decode_receipt,
     encode_batch,
 )
 

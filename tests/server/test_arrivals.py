@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyreid.contract import sighting_pb2 as pb
-from skyreid.contract.sighting import Lane, Status
+from skyreid.contract.receipt import Status
+from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site, SiteCamera
 from skyreid.server.arrivals import Message, receipts, sort_messages
 

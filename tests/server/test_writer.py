@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from skyreid.contract.sighting import decode_receipt
+from skyreid.contract.receipt import decode_receipt
 from skyreid.contract.site import read_site
 from skyreid.server import writer as writer_module
 from skyreid.server.app import make_writer

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,13 +68,6 @@ class Clock(enum.IntEnum):
     KLV = 3
     FILE = 4
     ARRIVAL = 5
-
-
-class Status(enum.IntEnum):
-    """What became of a range of sightings on the server."""
-
-    STORED = 1
-    REJECTED = 2
 
 
 @dataclass(frozen=True)
@@ -146,23 +139,6 @@ class SightingBatch:
     sightings: tuple[Sighting, ...] = field(default_factory=tuple)
     watermark_ns: int = 0
     """No later live sighting has ``captured_at_ns`` below this; 0 = not said."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Sequence numbers ``first`` to ``last``, both included, and what became of them."""
-
-    first: int
-    last: int
-    status: Status
-
-
-@dataclass(frozen=True)
-class Receipt:
-    """The server's word that sightings of one boot are stored (or refused): delete them."""
-
-    boot: str
-    ranges: tuple[Range, ...]
 
 
 def embedding_bytes(embedding: Float32) -> bytes:
@@ -264,44 +240,6 @@ def decode_sighting(data: bytes, dim: int) -> Sighting:
     except DecodeError as error:
         raise MessageError("parse", f"{len(data)} bytes are not a Sighting") from error
     return _from_pb(message, dim)
-
-
-def encode_receipt(receipt: Receipt) -> bytes:
-    """A receipt's bytes."""
-    message = pb.Receipt(boot=receipt.boot)
-    for item in receipt.ranges:
-        message.ranges.add(first=item.first, last=item.last, status=int(item.status))
-    return message.SerializeToString()
-
-
-def decode_receipt(data: bytes) -> Receipt:
-    """Parse and check a receipt.
-
-    Raises:
-        MessageError: the bytes are not one.
-    """
-    message = pb.Receipt()
-    try:
-        message.ParseFromString(data)
-    except DecodeError as error:
-        raise MessageError("parse", f"{len(data)} bytes are not a Receipt") from error
-    for item in message.ranges:
-        _require(item.first <= item.last, "receipt", f"range {item.first}..{item.last}")
-        _require(item.status in (1, 2), "receipt", f"status {item.status}")
-    return Receipt(
-        message.boot, tuple(Range(r.first, r.last, Status(r.status)) for r in message.ranges)
-    )
-
-
-def ranges_of(seqs: Sequence[int], status: Status) -> tuple[Range, ...]:
-    """Sorted, merged ranges of sequence numbers (any order, repeats allowed)."""
-    out: list[Range] = []
-    for seq in sorted(set(seqs)):
-        if out and out[-1].last + 1 == seq:
-            out[-1] = Range(out[-1].first, seq, status)
-        else:
-            out.append(Range(seq, seq, status))
-    return tuple(out)
 
 
 def _to_pb(s: Sighting) -> pb.Sighting:

@@ -25,12 +25,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from skyreid.contract.errors import MessageError, SkyreidError
-from skyreid.contract.sighting import Clock, ModelRef, Range
+from skyreid.contract.receipt import Range
+from skyreid.contract.sighting import Clock, ModelRef
 from skyreid.edge.frame import Frame
 from skyreid.edge.outbox import Outbox
 from skyreid.edge.pictures import read_request
 from skyreid.edge.publisher import Down, Event, PictureWanted, Received, Taken, Up
 from skyreid.edge.sighter import Said
+from skyreid.edge.slot import Slot
 from skyreid.edge.spool import Picture, Row, Spool
 
 log = logging.getLogger(__name__)
@@ -252,7 +254,7 @@ class Flow:
 
     def _newest_frames(self) -> Generator[Frame, None, None]:
         """Frames of a live source: whoever comes late finds the newest, the others are counted."""
-        slot = _Slot()
+        slot = Slot()
         reader = threading.Thread(target=self._read, args=(slot,), name="reader")
         reader.start()
         try:
@@ -265,7 +267,7 @@ class Flow:
             slot.empty()
             self.drops.add("frame_overtaken", self._source.skipped)
 
-    def _read(self, slot: _Slot) -> None:
+    def _read(self, slot: Slot) -> None:
         try:
             for frame in self._source.frames(self._stop.asked):
                 if slot.put(frame):
@@ -399,48 +401,3 @@ class Flow:
                 log.exception("the sender died")
             self._failure = error
             self._stop.asked.set()
-
-
-class _Slot:
-    """One frame between two threads: the newest wins."""
-
-    def __init__(self) -> None:
-        self._change = threading.Condition()
-        self._frame: Frame | None = None
-        self._closed = False
-        self._error: BaseException | None = None
-
-    def put(self, frame: Frame) -> bool:
-        """True when a frame that nobody took was replaced."""
-        with self._change:
-            if self._closed:
-                old: Frame | None = frame
-            else:
-                old, self._frame = self._frame, frame
-            self._change.notify()
-        if old is not None:
-            old.release()
-        return old is not None
-
-    def take(self) -> Frame | None:
-        """Wait for a frame; None when there will be none; raises what the reader raised."""
-        with self._change:
-            self._change.wait_for(lambda: self._frame is not None or self._closed)
-            frame, self._frame = self._frame, None
-            if frame is None and self._error is not None:
-                raise self._error
-            return frame
-
-    def close(self, error: BaseException | None = None) -> None:
-        """No further frame. One that waits can still be taken."""
-        with self._change:
-            self._closed = True
-            self._error = self._error or error
-            self._change.notify()
-
-    def empty(self) -> None:
-        """Give back a frame that nobody will take."""
-        with self._change:
-            frame, self._frame = self._frame, None
-        if frame is not None:
-            frame.release()

@@ -18,14 +18,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from skyreid.contract.sighting import (
-    MAX_SIGHTINGS,
-    Lane,
-    ModelRef,
-    Receipt,
-    SightingBatch,
-    encode_raw_batch,
-)
+from skyreid.contract.receipt import Receipt
+from skyreid.contract.sighting import MAX_SIGHTINGS, Lane, ModelRef, SightingBatch, encode_raw_batch
 from skyreid.contract.topics import DeviceChannel
 from skyreid.edge.spool import Picture, Spool, Stored
 

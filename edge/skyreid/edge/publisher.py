@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from skyreid.contract import topics
 from skyreid.contract.errors import MessageError, PlatformError, SettingsError
-from skyreid.contract.sighting import Receipt, decode_receipt
+from skyreid.contract.receipt import Receipt, decode_receipt
 from skyreid.contract.topics import DeviceChannel
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from pathlib import Path
 from types import TracebackType
 
 from skyreid.contract.errors import InputError, SkyreidError
-from skyreid.contract.sighting import ModelRef, Range, Status
+from skyreid.contract.receipt import Range, Status
+from skyreid.contract.sighting import ModelRef
 
 _SCHEMA = 1
 _TABLES = """

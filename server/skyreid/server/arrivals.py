@@ -14,7 +14,8 @@ from typing import Any
 from skyreid.contract import sighting_pb2 as pb
 from skyreid.contract import topics
 from skyreid.contract.errors import MessageError
-from skyreid.contract.sighting import Lane, SightingBatch, Status, decode_batch
+from skyreid.contract.receipt import Status
+from skyreid.contract.sighting import Lane, SightingBatch, decode_batch
 from skyreid.contract.site import Site
 from skyreid.server.pictures import read_picture
 from skyreid.server.rows import MAX_INTEGER, Arrived, Heard, Picture

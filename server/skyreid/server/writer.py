@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from skyreid.contract import topics
-from skyreid.contract.sighting import Lane, Receipt, encode_receipt, ranges_of
+from skyreid.contract.receipt import Receipt, encode_receipt, ranges_of
+from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site
 from skyreid.server import identity
 from skyreid.server.arrivals import Message, Refused, Sorted, receipts, sort_messages
