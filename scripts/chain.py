@@ -110,14 +110,14 @@ class Chain:
         if program is None:
             raise ChainError("mosquitto is not installed: run scripts/setup demo")
         self.broker = self._start("broker", [program, "-c", str(self.work / "mosquitto.conf")])
-        self._wait(self.broker, lambda: listens(self.broker_port), 15)
+        self._wait(self.broker, lambda: listens(self.broker_port), 60)
         return self.broker
 
     def start_server(self) -> Part:
         """Start the server and wait until it is ready."""
         command = [sys.executable, "-m", "skyreid.server", "run", str(self.work / "server.toml")]
         self.server = self._start("server", command)
-        self._wait(self.server, lambda: self.get("/readyz") is not None, 40)
+        self._wait(self.server, lambda: self.get("/readyz") is not None, 120)
         return self.server
 
     def start_edge(self, camera: str, *, record: bool = True) -> Part:
