@@ -42,8 +42,10 @@ def test_the_server_is_killed(make_chain: Make, clip: Path) -> None:
     sent = produced(chain, cameras)
     assert max(sent.values()) == 1
     wait_until("all is stored", lambda: stored(chain) == set(sent), 60)
-    health = chain.get("/healthz")
-    assert health is not None
+    wait_until("all is decided", lambda: chain.get("/readyz")["settled"], 60)
+    first = chain.get("/v1/sightings?limit=1000")["sightings"][-1]  # from before the kill
+    path = "/".join(str(first[name]) for name in ("device", "boot", "camera", "track"))
+    assert chain.get(f"/v1/similar/{path}?k=3")["similar"], "search knows those of before the kill"
 
 
 def test_the_broker_is_killed(make_chain: Make, clip: Path) -> None:

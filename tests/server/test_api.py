@@ -18,6 +18,7 @@ from skyreid.server.journal import Journal
 from skyreid.server.lookup import Lookup
 from skyreid.server.metrics import Metrics
 from skyreid.server.rows import Arrived, Heard, Picture
+from skyreid.server.search import Search
 from skyreid.server.stream import Hub
 from skyreid.server.tracklets import TrackKey
 
@@ -57,6 +58,7 @@ class StandingWriter:
         self.devices = Devices([], [], stall_s=5, now_s=0)
         self.devices.hear(Heard("uav1", 9, "1-a", 50, "cam1", 1, "key"), 1)
         self.ready = True
+        self.search = Search()
 
     def summary(self) -> dict[str, Any]:
         return {"ready": self.ready, "undecided": 0}
@@ -222,6 +224,25 @@ def test_sightings_are_newest_first_and_carry_no_embedding(
     assert served.get("/v1/sightings", limit=0).status_code == 422
 
 
+def test_who_looks_alike_is_listed_with_identities(serve: Callable[..., Served], make: Any) -> None:
+    served = serve()
+    for key, person in ((AIR, 0), (STREET, 0), (OTHER, 1)):
+        sighting = make.sighting(1, camera=key.camera, track=key.track, person=person)
+        served.writer.search.take([Arrived(key.device, key.boot, 1, "key", 16, 9, sighting, b"")])
+    got = served.get("/v1/similar/uav1/1-a/cam1/7").json()
+    assert got["tracklet"]["track"] == AIR.track
+    assert [(t["camera"], t["track"]) for t in got["similar"]] == [("cam6", 3), ("cam1", 8)]
+    assert got["similar"][0]["similarity"] == pytest.approx(1.0, abs=1e-3)
+    assert got["similar"][0]["identity"] == AIR.identity_id()
+    assert got["similar"][0]["picture_reason"] is not None
+    assert "embedding" not in str(got)
+    only = served.get("/v1/similar/uav1/1-a/cam1/7", view="aerial").json()["similar"]
+    assert [t["track"] for t in only] == [OTHER.track]
+    missing = served.get("/v1/similar/uav1/1-a/cam1/99")
+    assert missing.status_code == 404
+    assert "no tracklet 99 of camera 'cam1'" in missing.json()["reason"]
+
+
 def test_a_picture_is_a_jpeg_or_a_reason(serve: Callable[..., Served]) -> None:
     got = serve().get("/v1/pictures/uav1/1-a/cam1/7")
     assert (got.status_code, got.content) == (200, JPEG)
@@ -328,6 +349,7 @@ def test_every_endpoint_is_described(serve: Callable[..., Served]) -> None:
     assert {
         *("/v1/site", "/v1/identities", "/v1/identities/{identity}", "/v1/sightings"),
         *("/v1/pictures/{device}/{boot}/{camera}/{track}", "/v1/devices", "/v1/events"),
+        "/v1/similar/{device}/{boot}/{camera}/{track}",
         *("/healthz", "/readyz", "/metrics"),
     } == set(paths)
     assert all(entry["get"]["summary"] for entry in paths.values())

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from skyreid.contract.sighting import View
 from skyreid.contract.site import Site
 from skyreid.server.lookup import Lookup, site_json
 from skyreid.server.metrics import Metrics
@@ -93,6 +94,32 @@ def make_api(
         if found is None:
             raise HTTPException(404, f"no identity {identity!r}")
         return found
+
+    @api.get(
+        "/v1/similar/{device}/{boot}/{camera}/{track}",
+        summary="Tracklets that look most like one, exact search within its model",
+        response_model=None,
+        responses={404: {"description": "reason in JSON"}},
+    )
+    def get_similar(
+        device: str,
+        boot: str,
+        camera: str,
+        track: int,
+        k: Annotated[int, Query(ge=1, le=100, description="at most so many")] = 10,
+        view: Annotated[
+            Literal["all", "aerial", "ground"], Query(description="only seen from there")
+        ] = "all",
+        since_ns: Annotated[int, Query(ge=0, description="last seen at or after")] = 0,
+        until_ns: Annotated[int | None, Query(description="last seen at or before")] = None,
+    ) -> dict[str, Any] | JSONResponse:
+        key = TrackKey(device, boot, camera, track)
+        views = tuple(View) if view == "all" else (View.of(view),)
+        hits = writer.search.similar(key, k, views=views, since_ns=since_ns, until_ns=until_ns)
+        if hits is None:
+            reason = f"no tracklet {track} of camera {camera!r}, device {device!r}, boot {boot!r}"
+            return JSONResponse({"reason": reason}, 404)
+        return lookup.similar(writer.state, key, hits)
 
     @api.get(
         "/v1/pictures/{device}/{boot}/{camera}/{track}",

@@ -6,7 +6,7 @@ Shapes are described in ``server/README.md``.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,18 +123,39 @@ class Lookup:
             ).fetchone()
         return None if row is None else bytes(row[0])
 
+    def similar(self, state: State, key: TrackKey, hits: Sequence[tuple[TrackKey, float]]) -> Json:
+        """A tracklet and those that look like it, each with its identity, in the order given."""
+        with open_to_read(self._path) as db:
+            rows = _tracklets(db, [key, *(found for found, _ in hits)])
+        shown = {
+            found: {**self._with_picture(row), "identity": state.tracks.get(found)}
+            for found, row in rows.items()
+        }
+        return {
+            "tracklet": shown.get(key),
+            "similar": [
+                {**shown[found], "similarity": round(similarity, 4)}
+                for found, similarity in hits
+                if found in shown
+            ],
+        }
+
+    def _with_picture(self, row: Json) -> Json:
+        # Pictures of the time before a site forbade them are not shown either.
+        shown = dict(row)
+        has = shown.pop("has_picture") and self._pictures != "never"
+        shown["picture"] = _picture_path(shown) if has else None
+        shown["picture_reason"] = None if has else why_none(self._pictures)
+        return shown
+
     def _identity(self, identity: Identity, rows: Mapping[TrackKey, Json]) -> Json:
         tracklets = []
         for key, match in identity.members.items():
             row = rows.get(key)
             if row is not None:  # all are there, unless something erases between two reads
-                tracklets.append({**row, "match": None if match is None else match.to_json()})
+                shown = self._with_picture(row)
+                tracklets.append({**shown, "match": None if match is None else match.to_json()})
         views = {t["view"] for t in tracklets}
-        for tracklet in tracklets:
-            # Pictures of the time before a site forbade them are not shown either.
-            has = tracklet.pop("has_picture") and self._pictures != "never"
-            tracklet["picture"] = _picture_path(tracklet) if has else None
-            tracklet["picture_reason"] = None if has else why_none(self._pictures)
         return {
             "id": identity.id,
             "state": identity.state,

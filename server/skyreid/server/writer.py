@@ -33,6 +33,7 @@ from skyreid.server.matcher import Matcher
 from skyreid.server.metrics import Metrics
 from skyreid.server.outbox import Outbox, cloud_event
 from skyreid.server.rows import Arrived
+from skyreid.server.search import Search
 from skyreid.server.stream import Hub
 
 _log = logging.getLogger(__name__)
@@ -81,6 +82,8 @@ class Writer:
         self._cut_off = 0  # listeners, as far as they are counted
         self.devices = devices
         """Read by the API; changed here only."""
+        self.search = Search()
+        """Asked by the API; fed here."""
         self.state: State = matcher.state
         """Who is who, as the log has it. Replaced as a whole, never changed."""
         self.stored, _ = journal.counts()
@@ -104,6 +107,8 @@ class Writer:
 
     def feed(self, stored: Iterable[Arrived]) -> None:
         """Give the matcher sightings that are in the journal."""
+        stored = list(stored)
+        self.search.take(stored)
         for item in stored:
             self._matcher.add(item.device, item.boot, item.model_key, item.sighting)
             self._waiting.append(item.sighting.captured_at_ns)
