@@ -7,7 +7,7 @@ from skyreid.contract.input_spec import InputSpec
 from skyreid.export.bundle import export_bundle
 from skyreid.train import checkpoint
 from skyreid.train.detector.model import INPUT_SPEC, DetectorConfig, PersonDetector
-from skyreid.train.models import construct
+from skyreid.train.models.variants import construct
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,17 @@ import torch
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import cargo, checkpoint, evaluate, loop, models, recipe
+from skyreid.train import checkpoint, evaluate, loop, recipe
 from skyreid.train.__main__ import main
+from skyreid.train.data import cargo
 from skyreid.train.loop import Average, hold_out, labels, learning_rate, look_alikes
+from skyreid.train.models import variants
 from skyreid.train.recipe import OptimiserSection
 
 RECIPE = """
 [model]
 variant = "vdt-tiny"
+trunk = { depth = 2 }
 [input]
 height = 32
 width = 16
@@ -198,7 +201,7 @@ def test_a_run_stops_in_the_middle_of_its_schedule_when_told_to(
 
 def test_a_second_stage_begins_with_the_weights_of_the_first(fitted: Path) -> None:
     first = checkpoint.load(fitted / loop.BEST)
-    network = models.construct(first.config)
+    network = variants.construct(first.config)
     loop.begin_with(network, first.config, first)
     for key, value in network.state_dict().items():
         assert torch.equal(value, first.state[key]), key
@@ -207,7 +210,7 @@ def test_a_second_stage_begins_with_the_weights_of_the_first(fitted: Path) -> No
 def test_with_other_people_the_classifier_alone_begins_anew(fitted: Path) -> None:
     first = checkpoint.load(fitted / loop.BEST)
     config = {**first.config, "people": 9}
-    network = models.construct(config)
+    network = variants.construct(config)
     classifier = network.heads.weight.clone()
     loop.begin_with(network, config, first)
     assert torch.equal(network.heads.weight, classifier)
@@ -216,7 +219,7 @@ def test_with_other_people_the_classifier_alone_begins_anew(fitted: Path) -> Non
 
 def test_a_start_that_would_spoil_the_selection_or_does_not_fit_is_refused(fitted: Path) -> None:
     first = checkpoint.load(fitted / loop.BEST)
-    network = models.construct(first.config)
+    network = variants.construct(first.config)
     with pytest.raises(InputError, match="held out"):
         loop.begin_with(network, {**first.config, "held_out": ["0/99"]}, first)
     other = {**first.config, "trunk": {**first.config["trunk"], "depth": 3}}

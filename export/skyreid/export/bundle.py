@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +15,6 @@ from skyreid.bundle.runner import OnnxRunner, self_test, start
 from skyreid.contract.errors import BundleError, GateError, InputError
 from skyreid.export import golden, graph, parity, trace
 
-View = Literal["aerial", "ground", "any"]
 Say = Callable[[str], None]
 
 _TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
@@ -26,7 +24,7 @@ def export_bundle(
     checkpoint: Path,
     out: Path,
     *,
-    view: View,
+    view: trace.View,
     name: str,
     formats: tuple[str, ...] = ("fp32",),
     pictures_from: Path | None = None,
@@ -59,7 +57,7 @@ def export_bundle(
         raise BundleError(f"{out} exists already: remove it, or write to another directory")
 
     say(f"read {checkpoint}")
-    traced = trace.load(checkpoint)
+    traced = trace.load(checkpoint, view)
     spec = traced.input_spec
     pictures = golden.draw(spec) if pictures_from is None else golden.read(pictures_from, spec)
 

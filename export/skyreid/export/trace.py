@@ -21,6 +21,7 @@ from skyreid.train import checkpoint
 
 Outputs = dict[str, NDArray[np.float32]]
 Kind = Literal["embedder", "detector"]
+View = Literal["aerial", "ground", "any"]
 
 INPUT = "images"
 OUTPUTS: dict[Kind, tuple[str, ...]] = {"embedder": ("embedding",), "detector": ("heat", "box")}
@@ -49,14 +50,16 @@ class Traced:
         return OUTPUTS[self.kind]
 
 
-def load(path: Path) -> Traced:
-    """Read a checkpoint and build its network for inference.
+def load(path: Path, view: View) -> Traced:
+    """Read a checkpoint and build its network for the cameras of one view, or of any.
 
     Raises:
-        InputError: the checkpoint cannot be read.
+        InputError: the checkpoint cannot be read, or embeds the views differently and `view` is
+            `any`.
     """
     read = checkpoint.load(path)
-    module = checkpoint.build(read).eval().requires_grad_(False)
+    served = checkpoint.build(read, None if view == "any" else view)
+    module = served.eval().requires_grad_(False)
     kind: Kind = "detector" if read.kind == "detector" else "embedder"
     align = stride = 0
     if kind == "detector":

@@ -56,9 +56,10 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from skyreid.train import cargo, loop, recipe
+    from skyreid.train import loop, recipe
+    from skyreid.train.data import cargo
+    from skyreid.train.data.records import joined
     from skyreid.train.detector import command as detector
-    from skyreid.train.records import joined
 
     if detector.is_recipe(arguments.recipe):
         return detector.fit(arguments)

@@ -18,7 +18,8 @@ from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train.models import construct
+from skyreid.train.data.records import View
+from skyreid.train.models.variants import construct
 
 Kind = Literal["embedder", "detector"]
 
@@ -29,8 +30,8 @@ class Checkpoint:
 
     Attributes:
         kind: what the network is for.
-        config: how to build it; for an embedder `method`, `trunk` and `people`, beside notes of
-            the training run that nothing depends on.
+        config: how to build it; for an embedder `method`, `trunk`, `options` and `people`, beside
+            notes of the training run that nothing depends on.
         state: the network's state_dict.
         input_spec: what it was trained to see.
         sha256: hex digest of the file, part of the model key.
@@ -106,7 +107,7 @@ def load(path: Path) -> Checkpoint:
 
 
 class Embedder(nn.Module):
-    """A method's network as it is deployed: pictures in, unit vectors out."""
+    """A method's serving form with its pre-processing: bytes in, unit vectors out."""
 
     gain: Tensor
     offset: Tensor
@@ -128,14 +129,19 @@ class Embedder(nn.Module):
         return F.normalize(features, dim=1)
 
 
-def build(checkpoint: Checkpoint) -> nn.Module:
-    """The network in evaluation form.
+def build(checkpoint: Checkpoint, view: View | None = None) -> nn.Module:
+    """The network as it is served.
 
     An embedder maps uint8 [N, H, W, 3] RGB to L2-normalised float32 [N, D]; for a detector see
     skyreid.train.detector.
 
+    Args:
+        checkpoint: what to build.
+        view: of the cameras an embedder serves; None serves both, where the method can.
+
     Raises:
-        InputError: when the weights do not fit the configuration.
+        InputError: when the weights do not fit the configuration, or the method cannot serve both
+            views with one network.
     """
     if checkpoint.kind == "detector":
         from skyreid.train.detector import model as detector
@@ -143,8 +149,17 @@ def build(checkpoint: Checkpoint) -> nn.Module:
         return detector.build(checkpoint.config, checkpoint.state)
     spec = checkpoint.input_spec
     network = construct(checkpoint.config)
+    fill(network, checkpoint.state)
+    return Embedder(network.serving(view), spec).eval()
+
+
+def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give `network` the weights of a checkpoint.
+
+    Raises:
+        InputError: naming every key that is missing, unexpected or of another shape.
+    """
     try:
-        network.load_state_dict(checkpoint.state)
+        network.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(f"the checkpoint's weights do not fit its config: {error}") from error
-    return Embedder(network, spec).eval()

@@ -10,18 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
-from skyreid.train import cargo, metrics, pictures
+from skyreid.train import metrics
+from skyreid.train.data import cargo, pictures
+from skyreid.train.data.records import Reading, Record, View
 from skyreid.train.metrics import Embedded, Protocol, Score
-from skyreid.train.records import Reading, Record
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from skyreid.contract.input_spec import InputSpec
+    from skyreid.train.checkpoint import Checkpoint
+    from skyreid.train.models.method import Method
 
 UInt8 = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-Embed = Callable[[UInt8], Floats]
+Embed = Callable[[UInt8, View], Floats]
+"""Uint8 [B, H, W, 3] pictures of one view to L2-normalised float32 [B, D]."""
+
+VIEWS: tuple[View, View] = ("aerial", "ground")
 
 BATCH = 64
 RANKS = (1, 5, 10)
@@ -29,23 +33,51 @@ RANKS = (1, 5, 10)
 
 def embedded(embed: Embed, records: Sequence[Record], images: UInt8) -> Embedded:
     """Embed `images` uint8 [N, H, W, 3], which are the pictures of `records` in their order."""
-    rows = [embed(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    aerial = np.asarray([r.view == "aerial" for r in records], np.bool_)
+    rows: Floats | None = None
+    for view in VIEWS:
+        mine = np.flatnonzero(aerial == (view == "aerial"))
+        for start in range(0, len(mine), BATCH):
+            some = mine[start : start + BATCH]
+            found = embed(images[some], view)
+            if rows is None:
+                rows = np.empty((len(records), found.shape[1]), np.float32)
+            rows[some] = found
+    if rows is None:
+        raise InputError("no pictures to embed")
     numbers = {name: index for index, name in enumerate(sorted({r.person for r in records}))}
     return Embedded(
-        np.concatenate(rows),
+        rows,
         np.asarray([numbers[r.person] for r in records], np.int64),
         np.asarray([r.camera for r in records], np.int64),
-        np.asarray([r.view == "aerial" for r in records], np.bool_),
+        aerial,
     )
 
 
-def with_torch(embedder: nn.Module) -> Embed:
-    """A built embedder as a function from uint8 [B, H, W, 3] to float32 [B, D]."""
+def with_torch(read: Checkpoint) -> Embed:
+    """A checkpoint's network, ready to embed."""
+    from skyreid.train import checkpoint
+    from skyreid.train.models.variants import construct
+
+    network = construct(read.config)
+    checkpoint.fill(network, read.state)
+    return served(network, read.input_spec)
+
+
+def served(network: Method, spec: InputSpec) -> Embed:
+    """A network in its serving forms, one per view where it needs the label."""
     import torch
 
-    def embed(images: UInt8) -> Floats:
+    from skyreid.train.checkpoint import Embedder
+
+    if network.needs_view:
+        forms = {view: Embedder(network.serving(view), spec).eval() for view in VIEWS}
+    else:
+        forms = dict.fromkeys(VIEWS, Embedder(network.serving(None), spec).eval())
+
+    def embed(images: UInt8, view: View) -> Floats:
         with torch.inference_mode():
-            rows: Floats = embedder(torch.from_numpy(images)).numpy()
+            rows: Floats = forms[view](torch.from_numpy(images)).numpy()
         return rows
 
     return embed
@@ -63,7 +95,7 @@ def open_model(path: Path) -> tuple[Embed, InputSpec]:
         read = checkpoint.load(path)
         if read.kind != "embedder":
             raise InputError(f"{path} holds a {read.kind}, and this needs an embedder")
-        return with_torch(checkpoint.build(read)), read.input_spec
+        return with_torch(read), read.input_spec
     from skyreid.bundle.archive import open_bundle
     from skyreid.bundle.runner import start
 
@@ -73,7 +105,7 @@ def open_model(path: Path) -> tuple[Embed, InputSpec]:
     if bundle.manifest.view != "any":
         raise InputError(f"{path} serves {bundle.manifest.view} cameras only; evaluate needs both")
     runner = start(bundle)
-    return lambda images: runner.run(images)["embedding"], bundle.manifest.input
+    return lambda images, view: runner.run(images)["embedding"], bundle.manifest.input
 
 
 def report(model: Path, data: Path) -> dict[str, Any]:

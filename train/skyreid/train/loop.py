@@ -21,13 +21,16 @@ from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import augment, checkpoint, models, pictures, priors
-from skyreid.train.evaluate import embedded, with_torch
+from skyreid.train import checkpoint, priors
+from skyreid.train.data import augment, pictures
+from skyreid.train.data.records import Record
+from skyreid.train.data.sampler import PkSampler
+from skyreid.train.evaluate import embedded, served, with_torch
 from skyreid.train.metrics import Score, score
+from skyreid.train.models import variants
+from skyreid.train.models.losses import LossOptions
+from skyreid.train.models.method import Method
 from skyreid.train.recipe import OptimiserSection, Recipe
-from skyreid.train.records import Record
-from skyreid.train.sampler import PkSampler
-from skyreid.train.vdt import VdtLoss
 
 log = logging.getLogger(__name__)
 
@@ -93,17 +96,19 @@ def fit(
     held_out_images = images[len(kept) :]
     people, views = labels(kept)
     config = {
-        **models.variant(
+        **variants.variant(
             recipe.model.variant,
             height=spec.height,
             width=spec.width,
             people=int(people.max()) + 1,
+            trunk=recipe.model.trunk,
+            options=recipe.model.options,
         ),
         "recipe": recipe.model_dump(mode="json"),
         "held_out": sorted({r.person for r in held_out}),
         "pictures": len(kept),
     }
-    network = models.construct(config, VdtLoss(**recipe.loss.model_dump()))
+    network = variants.construct(config, LossOptions(**recipe.loss.model_dump()))
     if start is not None:
         begin_with(network, config, checkpoint.load(start))
     average = Average(network, recipe.optimiser.average_decay)
@@ -167,7 +172,7 @@ def fit(
     _save(out / LAST, config, average.network, recipe, step)
     rate_per_s = seen / (time.monotonic() - began)
     log.info("end step=%d best_step=%d %s", step, best_step, _spelled(results, {}))
-    embed = with_torch(checkpoint.build(checkpoint.load(out / BEST)))
+    embed = with_torch(checkpoint.load(out / BEST))
     measured = priors.measure(embedded(embed, held_out, held_out_images.numpy()))
     (out / SCORE_PRIORS).write_text(json.dumps(measured, indent=2) + "\n")
     return Outcome(out / BEST, out / LAST, out / SCORE_PRIORS, best_step, best_score, rate_per_s)
@@ -245,7 +250,7 @@ class Average:
     initialisation is forgotten early.
     """
 
-    def __init__(self, network: nn.Module, decay: float) -> None:
+    def __init__(self, network: Method, decay: float) -> None:
         self.network = copy.deepcopy(network).eval()
         self._decay = decay
         self._updates = 0
@@ -275,10 +280,10 @@ def look_alikes(classifier: Tensor, count: int) -> NDArray[np.int64]:
 
 
 def cross_view(
-    network: nn.Module, spec: InputSpec, held_out: Sequence[Record], images: Tensor
+    network: Method, spec: InputSpec, held_out: Sequence[Record], images: Tensor
 ) -> dict[str, Score]:
     """A->G and G->A among the held-out people, every picture query and gallery alike."""
-    embed = with_torch(checkpoint.Embedder(network, spec).eval())
+    embed = served(network, spec)
     everything = embedded(embed, held_out, images.numpy())
     aerial, ground = everything.where(everything.aerial), everything.where(~everything.aerial)
     return {"A->G": score(aerial, ground), "G->A": score(ground, aerial)}

@@ -19,20 +19,24 @@ class ModelSection(_Section):
     """Which network."""
 
     variant: str
-    """A key of `skyreid.train.models.MODELS`."""
+    """`{method}-{width}`, see `skyreid.train.models.variants`."""
+    trunk: dict[str, int | float | str] = {}
+    """Fields of `skyreid.train.models.vit.TrunkConfig` that differ from the variant's."""
+    options: dict[str, bool | int | float | str] = {}
+    """Fields of the method's options that differ from the published ones."""
 
 
 class LossSection(_Section):
-    """What the loss adds up; the defaults are the published VDT."""
+    """What the loss adds up; the defaults are the published ones of each method."""
 
     label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
     """Share of the identity target spread over the wrong people."""
     cross_view_weight: float = Field(0.0, ge=0.0)
-    """Weight of VDT's triplet across views; 0 as published."""
+    """Weight of a triplet across views; 0 as published."""
     sphere_scale: float = Field(0.0, ge=0.0)
-    """Radius of the sphere on which VDT's triplets are compared; 0 compares before the neck."""
+    """Radius of the sphere on which triplets are compared; 0 compares before the neck."""
     mixed_statistics: bool = True
-    """Whether VDT's neck keeps statistics of CLS beside those of the identity feature."""
+    """Whether a two-token method's neck keeps statistics of CLS beside the identity feature's."""
 
 
 class BatchSection(_Section):
@@ -51,7 +55,7 @@ class BatchSection(_Section):
 
 
 class AugmentSection(_Section):
-    """How far augmentation goes; see `skyreid.train.augment.Strength`."""
+    """How far augmentation goes; see `skyreid.train.data.augment.Strength`."""
 
     flip: float = Field(0.5, ge=0.0, le=1.0)
     """Probability of a mirror image."""

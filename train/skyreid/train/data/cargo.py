@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from skyreid.contract.errors import InputError
-from skyreid.train.records import Reading, Record
+from skyreid.train.data.records import Reading, Record
 
 Split = Literal["train", "query", "gallery"]
 

@@ -5,11 +5,23 @@ Distances are Euclidean between un-normalised features before the neck, as in th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 SQUARED_DISTANCE_FLOOR = 1e-12  # keeps the square root's gradient finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossOptions:
+    """What every method lets a recipe change; the defaults are the published losses."""
+
+    label_smoothing: float = 0.0  # of the identity term, 0 to 1
+    cross_view_weight: float = 0.0  # of the triplet across views
+    sphere_scale: float = 0.0  # > 0: triplets on the unit sphere of this radius behind the neck
+    mixed_statistics: bool = True  # the neck's running statistics see CLS as well
 
 
 def cross_entropy(logits: Tensor, classes: Tensor, smoothing: float = 0.0) -> Tensor:

@@ -1,6 +1,6 @@
 import torch
 
-from skyreid.train.augment import Strength, augment
+from skyreid.train.data.augment import Strength, augment
 
 NOTHING = Strength(
     flip=0, shift=0, scale=0, rotate_deg=0, brightness=0, contrast=0, saturation=0, tint=0,

@@ -3,7 +3,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from skyreid.train.sampler import PkSampler
+from skyreid.train.data.sampler import PkSampler
 
 PEOPLE = np.repeat(np.arange(12), 10)
 VIEWS = np.tile(np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0]), 12)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyreid.train import losses
+from skyreid.train.models import losses
 
 SEEDS = st.integers(0, 2**31 - 1)
 

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from skyreid.contract.errors import InputError
-from skyreid.train import cargo
-from skyreid.train.records import Record, joined
+from skyreid.train.data import cargo
+from skyreid.train.data.records import Record, joined
 
 
 def touch(path: Path) -> Path:

@@ -40,3 +40,24 @@ class EmbeddingHead(nn.Module):
     def move_statistics(self, feature: Tensor) -> None:
         """Let `feature` [B, D] move the neck's running mean and variance, and nothing else."""
         self.embed(feature)
+
+
+class FoldedNeck(nn.Module):
+    """A trained neck as it is served: one gain and one offset per channel, nothing to train."""
+
+    gain: Tensor
+    offset: Tensor
+
+    def __init__(self, head: EmbeddingHead) -> None:
+        super().__init__()
+        norm = head.bottleneck[0]
+        assert isinstance(norm, nn.BatchNorm1d)
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        gain = norm.weight.detach() / torch.sqrt(norm.running_var + norm.eps)
+        self.register_buffer("gain", gain)
+        self.register_buffer("offset", norm.bias.detach() - norm.running_mean * gain)
+
+    def forward(self, feature: Tensor) -> Tensor:
+        """Float32 [B, D] behind the neck."""
+        return feature * self.gain + self.offset

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from skyreid.contract.errors import SettingsError
-from skyreid.train import models
-from skyreid.train.vit import TrunkConfig
+from skyreid.train.models import variants
+from skyreid.train.models.vit import TrunkConfig
 
 SEED = 11
 
@@ -29,12 +29,14 @@ def test_the_authors_state_dict_loads_strictly_and_gives_their_output(
 ) -> None:
     keys = json.loads((shared / "parity" / f"{fixture}.keys.json").read_text())
     values = weights_of(shared).state_dict(keys, SEED)
-    network = models.construct(models.variant(variant, height=256, width=128, people=2500)).eval()
+    network = variants.construct(
+        variants.variant(variant, height=256, width=128, people=2500)
+    ).eval()
     network.load_state_dict({key: torch.from_numpy(np.asarray(v)) for key, v in values.items()})
     recorded = np.load(shared / "parity" / f"{fixture}.seed{SEED}.npz")
     images = (torch.from_numpy(recorded["images"]).to(torch.float32) - 127.5) / 127.5
     with torch.inference_mode():
-        found = network(images.permute(0, 3, 1, 2)).numpy()
+        found = network(images.permute(0, 3, 1, 2), torch.zeros(4, dtype=torch.int64)).numpy()
     np.testing.assert_allclose(found, recorded["embedding"], rtol=0, atol=1e-4)
 
 
@@ -61,7 +63,7 @@ def test_a_conv_stem_refuses_a_picture_its_stride_does_not_divide() -> None:
 @pytest.mark.parametrize("name", ["vit-tiny", "vdt-tiny"])
 def test_every_parameter_of_a_small_variant_gets_a_gradient(name: str) -> None:
     torch.manual_seed(0)
-    network = models.construct(models.variant(name, height=64, width=32, people=4))
+    network = variants.construct(variants.variant(name, height=64, width=32, people=4))
     people = torch.tensor([0, 0, 1, 1, 2, 2, 3, 3])
     losses = network.losses(torch.randn(8, 3, 64, 32), people, people % 2)
     torch.autograd.backward(torch.stack(list(losses.values())).sum())
@@ -72,4 +74,4 @@ def test_every_parameter_of_a_small_variant_gets_a_gradient(name: str) -> None:
 
 def test_an_unknown_variant_is_refused_with_the_known_ones() -> None:
     with pytest.raises(SettingsError, match="vdt-tiny"):
-        models.variant("vdt-huge", height=128, width=64, people=2)
+        variants.variant("vdt-huge", height=128, width=64, people=2)

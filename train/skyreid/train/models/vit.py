@@ -13,6 +13,7 @@ checkpoint needs "patch".
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 from typing import Literal
@@ -21,8 +22,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from skyreid.train.heads import EmbeddingHead
-from skyreid.train.losses import batch_hard_triplet, cross_entropy
+from skyreid.train.data.records import View
+from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
+from skyreid.train.models.losses import LossOptions, batch_hard_triplet, cross_entropy
+from skyreid.train.models.method import Method
 
 LAYER_NORM_EPS = 1e-6
 
@@ -127,13 +130,25 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        batch, count, dim = tokens.shape
-        qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, dim // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, heads, N, D/heads]
-        mixed = F.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
+    def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
+        """Tokens [B, N, D] to [B, N, D], or to the rows of the `first` tokens alone."""
+        if first is None:
+            query, key, value = self.qkv(tokens).chunk(3, dim=-1)
+        else:  # the other tokens are asked, but do not ask
+            dim = tokens.shape[-1]
+            weight, bias = self.qkv.weight, self.qkv.bias
+            query = F.linear(tokens[:, :first], weight[:dim], bias[:dim])
+            key, value = F.linear(tokens, weight[dim:], bias[dim:]).chunk(2, dim=-1)
+        mixed = F.scaled_dot_product_attention(
+            self._split(query), self._split(key), self._split(value)
+        )
+        projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
         return projected
+
+    def _split(self, tokens: Tensor) -> Tensor:
+        """[B, N, D] to [B, heads, N, D / heads]."""
+        batch, count, dim = tokens.shape
+        return tokens.reshape(batch, count, self.heads, dim // self.heads).transpose(1, 2)
 
 
 class Mlp(nn.Module):
@@ -158,8 +173,16 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
         self.mlp = Mlp(config.dim, int(config.dim * config.mlp_ratio))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        tokens = tokens + self._dropped(self.attn(self.norm1(tokens)))
+    def forward(self, tokens: Tensor, first: int | None = None) -> Tensor:
+        """Tokens [B, N, D] to [B, N, D].
+
+        Args:
+            tokens: the input.
+            first: how many leading tokens anybody will read; the others are not computed. Exact,
+                and in the last block worth most of its cost.
+        """
+        attended = self._dropped(self.attn(self.norm1(tokens), first))
+        tokens = (tokens if first is None else tokens[:, :first]) + attended
         return tokens + self._dropped(self.mlp(self.norm2(tokens)))
 
     def _dropped(self, branch: Tensor) -> Tensor:
@@ -171,7 +194,7 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Pictures to normalised tokens `[CLS, (VIEW,) patch_0 .. patch_{P-1}]`."""
+    """Pictures to tokens `[CLS, (VIEW,) patch_0 .. patch_{P-1}]`; the leading ones are read."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
@@ -184,6 +207,7 @@ class Trunk(nn.Module):
         self.view_token = (
             nn.Parameter(torch.zeros(1, 1, config.dim)) if config.extra_tokens == 2 else None
         )
+        self.extra_tokens = config.extra_tokens
         self.pos_embed = nn.Parameter(
             torch.zeros(1, rows * columns + config.extra_tokens, config.dim)
         )
@@ -199,44 +223,60 @@ class Trunk(nn.Module):
     def embed(self, images: Tensor) -> Tensor:
         """Tokens before the first block: float32 [B, 3, H, W] normalised to [B, T + P, D]."""
         patches = self.patch_embed(images)
-        batch, _, dim = patches.shape
-        extra = [self.cls_token.expand(batch, 1, dim)]
+        extra: list[Tensor] = [self.cls_token]
         if self.view_token is not None:
-            extra.append(self.view_token.expand(batch, 1, dim))
-        return torch.cat([*extra, patches], dim=1) + self.pos_embed
+            extra.append(self.view_token)
+        leading = torch.cat(extra, dim=1) + self.pos_embed[:, : self.extra_tokens]
+        placed = patches + self.pos_embed[:, self.extra_tokens :]
+        return torch.cat([leading.expand(placed.shape[0], -1, -1), placed], dim=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float32 [B, 3, H, W] normalised to [B, T + P, D] after the final norm."""
+        """Float32 [B, 3, H, W] normalised to CLS (and VIEW) after the final norm: [B, T, D]."""
         tokens = self.embed(images)
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             tokens = block(tokens)
-        normed: Tensor = self.norm(tokens)
+        normed: Tensor = self.norm(self.blocks[-1](tokens, self.extra_tokens))
         return normed
 
 
-class Vit(nn.Module):
+class Vit(Method):
     """The baseline: CLS through a BN neck, cross-entropy and batch-hard triplet."""
 
-    def __init__(self, config: TrunkConfig, *, people: int, label_smoothing: float = 0.0) -> None:
+    def __init__(
+        self, config: TrunkConfig, *, people: int, loss: LossOptions | None = None
+    ) -> None:
         super().__init__()
-        self.label_smoothing = label_smoothing
+        self.loss = loss or LossOptions()
         self.backbone = Trunk(config)
         self.heads = EmbeddingHead(config.dim, people)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Float32 [B, 3, H, W] normalised to embeddings [B, D] behind the neck, not unit length."""
+    def forward(self, images: Tensor, views: Tensor) -> Tensor:
+        """See `Method.forward`."""
         return self.heads.embed(self.backbone(images)[:, 0])
 
     def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
-        """The terms to be summed, by name.
-
-        Args:
-            images: float32 [B, 3, H, W], normalised.
-            people: int64 [B], class of each person.
-            views: int64 [B], aerial 1 and ground 0; unused by this method.
-        """
+        """See `Method.losses`."""
         feature = self.backbone(images)[:, 0]
         return {
-            "identity": cross_entropy(self.heads(feature), people, self.label_smoothing),
+            "identity": cross_entropy(self.heads(feature), people, self.loss.label_smoothing),
             "triplet": batch_hard_triplet(feature, people),
         }
+
+    def serving(self, view: View | None) -> nn.Module:
+        """See `Method.serving`; the same for both views."""
+        return ServingVit(self)
+
+
+class ServingVit(nn.Module):
+    """The baseline as it is exported."""
+
+    def __init__(self, network: Vit) -> None:
+        super().__init__()
+        self.backbone = copy.deepcopy(network.backbone)
+        self.neck = FoldedNeck(network.heads)
+        self.eval().requires_grad_(False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Float32 [B, 3, H, W] normalised to [B, D]."""
+        embedding: Tensor = self.neck(self.backbone(images)[:, 0])
+        return embedding

@@ -6,7 +6,7 @@ import pytest
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
-from skyreid.train import cargo, pictures
+from skyreid.train.data import cargo, pictures
 
 SPEC = InputSpec(height=32, width=16)
 

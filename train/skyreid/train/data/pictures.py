@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
-from skyreid.train.records import Record
+from skyreid.train.data.records import Record
 
 UInt8 = NDArray[np.uint8]
 

@@ -1,0 +1,1 @@
+"""Data sets as lists of labelled pictures, and how batches are drawn from them."""

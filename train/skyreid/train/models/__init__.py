@@ -1,0 +1,1 @@
+"""One file per published method, on one vision transformer trunk."""

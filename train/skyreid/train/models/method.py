@@ -1,0 +1,78 @@
+"""What every method of this package offers: embed, a loss to train on, and a form to export."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from skyreid.contract.errors import InputError
+from skyreid.train.data.records import View
+from skyreid.train.models.heads import EmbeddingHead
+
+AERIAL, GROUND = 1, 0  # view labels in every tensor called `views`
+
+
+class Method(nn.Module):
+    """A network in the form it is trained in; parameter names are those of the authors' code.
+
+    Attributes:
+        heads: the neck and classifier of the identity feature.
+        needs_view: whether the embedding of a picture depends on its view label.
+    """
+
+    heads: EmbeddingHead
+    needs_view: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, images: Tensor, views: Tensor) -> Tensor:
+        """Embeddings [B, D] behind the neck, not of unit length.
+
+        Args:
+            images: float32 [B, 3, H, W], normalised.
+            views: int64 [B], AERIAL or GROUND; without effect unless `needs_view`.
+        """
+
+    @abstractmethod
+    def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """The weighted terms of the loss by name; their sum is what is minimised.
+
+        Args:
+            images: float32 [B, 3, H, W], normalised.
+            people: int64 [B], class of each person.
+            views: int64 [B], AERIAL or GROUND.
+        """
+
+    @abstractmethod
+    def serving(self, view: View | None) -> nn.Module:
+        """The export form for the cameras of one view: a copy, in evaluation, without gradients.
+
+        It equals `forward` for pictures of that view, has no control flow that depends on data,
+        drops what inference does not read and holds as constants what does not depend on the
+        picture. It maps float32 [B, 3, H, W] normalised to [B, D].
+
+        Args:
+            view: of the cameras; None serves both.
+
+        Raises:
+            InputError: for None, when `needs_view`.
+        """
+
+    def require_view(self, view: View | None) -> None:
+        """Refuse a serving form for both views where the method has none.
+
+        Raises:
+            InputError: for None, when `needs_view`.
+        """
+        if self.needs_view and view is None:
+            raise InputError(
+                f"{type(self).__name__} embeds aerial and ground pictures differently: "
+                "export it with --view aerial and --view ground, one bundle each"
+            )
+
+
+def as_views(view: View, count: int) -> Tensor:
+    """Labels int64 [count] of one view."""
+    return torch.full((count,), AERIAL if view == "aerial" else GROUND, dtype=torch.int64)

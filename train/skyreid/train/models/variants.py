@@ -1,0 +1,101 @@
+"""The variants by name, each a plain dict, and how one becomes a module."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from skyreid.contract.errors import InputError, SettingsError
+from skyreid.train.models.losses import LossOptions
+from skyreid.train.models.method import Method
+from skyreid.train.models.vdt import Vdt
+from skyreid.train.models.vit import TrunkConfig, Vit
+
+WIDTHS: dict[str, dict[str, int]] = {
+    "base": dict(dim=768, depth=12, heads=12),  # ImageNet's ViT-B/16
+    "small": dict(dim=384, depth=12, heads=6),
+    "tiny": dict(dim=192, depth=12, heads=3),
+}
+
+# Of each method what its authors chose for the trunk; a recipe may choose otherwise.
+METHODS: dict[str, dict[str, Any]] = {
+    "vit": dict(stride=16),
+    "vdt": dict(stride=16),
+}
+
+
+def names() -> list[str]:
+    """Every variant: `{method}-{width}`."""
+    return [f"{method}-{width}" for method in METHODS for width in WIDTHS]
+
+
+def variant(
+    name: str,
+    *,
+    height: int,
+    width: int,
+    people: int,
+    trunk: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The complete, JSON-able configuration of a variant, as a checkpoint keeps it.
+
+    Args:
+        name: one of `names()`.
+        height: of the input, pixels.
+        width: of the input, pixels.
+        people: classes of the training set.
+        trunk: fields of `TrunkConfig` that differ from the variant's.
+        options: fields of the method's own options that differ from the published ones.
+
+    Raises:
+        SettingsError: when the name is unknown.
+    """
+    if name not in names():
+        raise SettingsError(f"unknown model {name!r}; known: {', '.join(names())}")
+    method, size = name.rsplit("-", 1)
+    return {
+        "variant": name,
+        "method": method,
+        "trunk": {
+            **WIDTHS[size],
+            **METHODS[method],
+            **(trunk or {}),
+            "height": height,
+            "width": width,
+        },
+        "options": dict(options or {}),
+        "people": people,
+    }
+
+
+def construct(config: Mapping[str, Any], loss: LossOptions | None = None) -> Method:
+    """A freshly initialised network for `variant(...)`'s configuration.
+
+    Args:
+        config: of `variant` or of a checkpoint.
+        loss: options of the loss, for training.
+
+    Raises:
+        SettingsError: when a field of the trunk or of the options is unknown.
+        InputError: when the method is unknown.
+    """
+    people = int(config["people"])
+    options = config.get("options", {})
+    try:
+        trunk = TrunkConfig(**config["trunk"])
+        match config["method"]:
+            case "vit":
+                _none(options)
+                return Vit(trunk, people=people, loss=loss)
+            case "vdt":
+                _none(options)
+                return Vdt(trunk, people=people, loss=loss)
+    except TypeError as error:
+        raise SettingsError(f"model {config['method']}: {error}") from error
+    raise InputError(f"unknown method {config['method']!r}; known: {', '.join(METHODS)}")
+
+
+def _none(options: Mapping[str, Any]) -> None:
+    if options:
+        raise TypeError(f"has no options, given: {', '.join(options)}")
