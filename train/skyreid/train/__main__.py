@@ -44,6 +44,14 @@ def _run(argv: Sequence[str] | None) -> int:
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_evaluate)
 
+    parity = verbs.add_parser(
+        "parity", help="hold the models against the authors' code", description=_parity.__doc__
+    )
+    parity.add_argument("folder", type=Path, metavar="DIR", help="recorded outputs and key lists")
+    parity.add_argument("--seed", type=int, required=True, help="of the fixtures' weights")
+    parity.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parity.set_defaults(run=_parity)
+
     synth.add_parser(verbs)
     arguments = parser.parse_args(argv)
     code: int = arguments.run(arguments)
@@ -97,6 +105,27 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         print(json.dumps(report, indent=2))
     else:
         print(evaluate.table(report))
+    return 0
+
+
+def _parity(arguments: argparse.Namespace) -> int:
+    """Largest difference and smallest cosine to recorded outputs, per model and form.
+
+    Exits 3 when a model is off by more than 1e-4 or its cosine is below .999999.
+    """
+    import json
+
+    from skyreid.contract.errors import GateError
+    from skyreid.train import parity
+
+    results = parity.measure(arguments.folder, arguments.seed)
+    if arguments.json:
+        print(json.dumps({name: result.as_json() for name, result in results.items()}, indent=2))
+    else:
+        print(parity.table(results))
+    off = [name for name, result in results.items() if not result.worst.holds]
+    if off:
+        raise GateError(f"not what the authors' code gives: {', '.join(off)}")
     return 0
 
 
