@@ -7,6 +7,8 @@
     OUT/calib.json       camera poses, one entry for a fixed camera, one per frame for a drone
     OUT/world.csv        frame,id,x,y,heading: who is where, metres and radians
     OUT/ids.json         the people
+    OUT/cam{n}.ts        with --telemetry, of every drone: its pictures and its KLV
+    OUT/telemetry.json   with --telemetry: the errors that were drawn
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from skyreid.train.synth.folder import make_new_folder
 from skyreid.train.synth.options import ClipOptions
 from skyreid.train.synth.rig import view_of
 from skyreid.train.synth.stage import Box, Shot, Stage, build_stage, camera_model, shoot
+from skyreid.train.synth.telemetry import write_telemetry
 from skyreid.train.synth.video import H264Writer
 from skyreid.train.synth.wardrobe import person_as_json
 
@@ -64,7 +67,10 @@ def clip(options: ClipOptions) -> None:
     for camera, lines in rows.items():
         text = "".join(line + "\n" for line in lines)
         (options.out / "gt" / f"cam{camera}.txt").write_text(text)
-    write_poses(options.out / "calib.json", _poses(stage))
+    poses = _poses(stage)
+    write_poses(options.out / "calib.json", poses)
+    if options.telemetry is not None:
+        write_telemetry(options.out, poses, options.telemetry, options.seed)
     write_world(options.out / "world.csv", stage)
     people = [person_as_json(person) for person in stage.people]
     (options.out / "ids.json").write_text(json.dumps(people, indent=1) + "\n")

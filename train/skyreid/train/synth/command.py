@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from skyreid.contract.errors import PlatformError
 from skyreid.train.synth.options import CAMERAS, ClipOptions, CropsOptions
+from skyreid.train.synth.telemetry import LEVELS
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -43,6 +44,11 @@ def add_verbs(verbs: Subparsers) -> None:
     )
     clip.add_argument("--noise", type=float, default=1.0, metavar="X", help="factor of the noise")
     clip.add_argument("--crf", type=int, default=23, help="x264 quality, lower is better")
+    clip.add_argument(
+        "--telemetry",
+        choices=LEVELS,
+        help="also write cam{n}.ts with the drones' KLV, this far from the truth",
+    )
     clip.set_defaults(run=_run_clip)
 
     crops = verbs.add_parser("crops", help="a CARGO-shaped set of crops")
@@ -85,6 +91,7 @@ def _run_clip(args: argparse.Namespace) -> int:
         oversample=args.oversample,
         noise=args.noise,
         crf=args.crf,
+        telemetry=args.telemetry,
     )
     _need_renderer()
     from skyreid.train.synth.clip import clip

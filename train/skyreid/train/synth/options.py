@@ -18,7 +18,8 @@ class ClipOptions:
     `family` is how many people share most of their clothes; at 1 nobody has a look-alike.
     `camera_jitter` is how far the cameras stray from the rig of this package: 0 not at all, 1
     as far as another site would put them. `oversample` is rendered pixels per delivered pixel along
-    a side. `crf` is x264's quality: lower is better and larger.
+    a side. `crf` is the encoder's quality: lower is better and larger. `telemetry` is a level of
+    `telemetry.LEVELS`, whose errors the drones' KLV has; None writes no KLV.
     """
 
     out: Path
@@ -34,6 +35,7 @@ class ClipOptions:
     oversample: float = 1.0
     noise: float = 1.0
     crf: int = 23
+    telemetry: str | None = None
 
     def __post_init__(self) -> None:
         _between("--seconds", self.seconds, 0.1, 3600)
