@@ -7,7 +7,7 @@ import torch
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import checkpoint, evaluate, loop, recipe
+from skyreid.train import checkpoint, loop, recipe
 from skyreid.train.__main__ import main
 from skyreid.train.data import cargo
 from skyreid.train.loop import Average, hold_out, labels, learning_rate, look_alikes
@@ -110,18 +110,24 @@ def test_evaluate_prints_one_json_object_with_every_protocol_and_its_queries(
     capsys.readouterr()
     model = fitted / loop.BEST
     assert main(["evaluate", str(model), "--data", str(tiny_tree), "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert report["unit"] == "percent"
-    assert (report["people"], report["query"], report["gallery"]) == (6, 24, 48)
-    assert {name: row["valid_queries"] for name, row in report["protocols"].items()} == {
+    scores = json.loads(capsys.readouterr().out)
+    assert {name: row["queries"] for name, row in scores.items()} == {
         "ALL": 24, "A-A": 12, "G-G": 12, "A<->G": 24, "A->G": 12, "G->A": 12,
     }  # fmt: skip
-    for row in report["protocols"].values():
-        assert set(row) == {"rank1", "rank5", "rank10", "mAP", "mINP", "valid_queries"}
+    for row in scores.values():
+        assert list(row) == ["rank1", "rank5", "rank10", "mAP", "mINP", "queries"]
         assert 0 <= row["mINP"] <= row["mAP"] <= 100
-    table = evaluate.table(report)
-    assert "A<->G" in table
-    assert table.count("\n") == 7
+
+
+def test_evaluate_prints_a_table_with_what_was_ranked(
+    fitted: Path, tiny_tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(fitted / loop.BEST), "--data", str(tiny_tree)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 8
+    assert said[4].startswith("A<->G")
+    assert said[7].startswith("6 people, 24 query and 48 gallery pictures")
 
 
 def test_two_runs_of_one_recipe_end_with_the_same_weights(tiny_tree: Path, tmp_path: Path) -> None:

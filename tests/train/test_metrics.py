@@ -6,7 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyreid.train.metrics import MAX_RANK, PROTOCOLS, Embedded, protocols, score
+from skyreid.contract.errors import InputError
+from skyreid.train import features
+from skyreid.train.__main__ import main
+from skyreid.train.metrics import MAX_RANK, PROTOCOLS, Embedded, Score, protocols, score
 
 
 def a_set(rng: np.random.Generator, count: int, people: int) -> Embedded:
@@ -14,6 +17,11 @@ def a_set(rng: np.random.Generator, count: int, people: int) -> Embedded:
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     cameras = rng.integers(1, 5, count)
     return Embedded(rows, rng.integers(0, people, count), cameras, cameras <= 2)
+
+
+def in_two_domains(a_set: Embedded) -> Embedded:
+    """The same with the view as camera."""
+    return Embedded(a_set.embeddings, a_set.people, a_set.aerial.astype(np.int64), a_set.aerial)
 
 
 def naive(query: Embedded, gallery: Embedded) -> tuple[int, list[float], float, float]:
@@ -45,18 +53,76 @@ def naive(query: Embedded, gallery: Embedded) -> tuple[int, list[float], float, 
     return valid, first_hits, sum(precisions), sum(penalties)
 
 
+def same(found: Score, wanted: tuple[int, list[float], float, float]) -> None:
+    valid, first_hits, precisions, penalties = wanted
+    assert found.queries == valid
+    if valid:
+        np.testing.assert_allclose(found.cmc, np.asarray(first_hits) / valid, rtol=1e-6)
+        assert found.average_precision == pytest.approx(precisions / valid, rel=1e-12)
+        assert found.inverse_penalty == pytest.approx(penalties / valid, rel=1e-12)
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 7))
 def test_scores_equal_a_naive_loop_whatever_the_block(seed: int, blocks: int) -> None:
     rng = np.random.default_rng(seed)
     query, gallery = a_set(rng, 9, 5), a_set(rng, 31, 5)
-    found = score(query, gallery, block_bytes=blocks * 12 * 31)
-    valid, first_hits, precisions, penalties = naive(query, gallery)
-    assert found.queries == valid
-    if valid:
-        np.testing.assert_allclose(found.cmc, np.asarray(first_hits) / valid)
-        assert found.average_precision == pytest.approx(precisions / valid)
-        assert found.inverse_penalty == pytest.approx(penalties / valid)
+    same(score(query, gallery, block_bytes=blocks * 12 * 31), naive(query, gallery))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**31 - 1), st.integers(1, 6), st.integers(1, 40))
+def test_every_protocol_equals_the_naive_loop_on_its_own_subset_even_where_all_is_tied(
+    seed: int, people: int, count: int
+) -> None:
+    """Rows are axes of a small space, so that most distances are equal: 0, 1 or 2 exactly."""
+    rng = np.random.default_rng(seed)
+
+    def axes(count: int) -> Embedded:
+        rows = np.eye(3, dtype=np.float32)[rng.integers(0, 3, count)]
+        rows *= rng.choice([-1, 1], (count, 1))
+        cameras = rng.integers(1, 5, count)
+        return Embedded(rows, rng.integers(0, people, count), cameras, cameras <= 2)
+
+    query, gallery = axes(7), axes(count)
+    found = protocols(query, gallery)
+    assert list(found) == list(PROTOCOLS)
+    same(found["ALL"], naive(query, gallery))
+    same(found["A<->G"], naive(in_two_domains(query), in_two_domains(gallery)))
+    for name, searching, searched in (
+        ("A-A", True, True),
+        ("G-G", False, False),
+        ("A->G", True, False),
+        ("G->A", False, True),
+    ):
+        chosen = query.where(query.aerial == searching), gallery.where(gallery.aerial == searched)
+        same(found[name], naive(*chosen))  # type: ignore[index]
+
+
+def test_distances_are_ordered_down_to_the_last_bit_and_across_zero() -> None:
+    """Cosines of rounded unit vectors may exceed 1: their negative distances come first."""
+    one = np.float32(1)
+    rows = [one, np.nextafter(one, np.float32(2)), one, np.nextafter(one, np.float32(0))]
+    gallery = Embedded(
+        np.array(rows, np.float32)[:, None],
+        np.array([1, 2, 1, 1]),
+        np.full(4, 6),
+        np.zeros(4, np.bool_),
+    )
+    query = Embedded(
+        np.ones((1, 1), np.float32), np.array([1]), np.array([7]), np.zeros(1, np.bool_)
+    )
+    found = score(query, gallery)  # ranked 2 1 1 1
+    assert found.cmc[:2].tolist() == [0, 1]
+    assert found.average_precision == pytest.approx((1 / 2 + 2 / 3 + 3 / 4) / 3)
+
+
+def test_embeddings_that_are_not_finite_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    query, gallery = a_set(rng, 3, 2), a_set(rng, 9, 2)
+    gallery.embeddings[4, 1] = np.nan
+    with pytest.raises(InputError, match="not finite"):
+        score(query, gallery)
 
 
 def test_three_queries_by_hand() -> None:
@@ -125,25 +191,97 @@ def test_both_kinds_of_cross_view_protocol_differ_as_named() -> None:
     assert found["G->A"].queries == found["G-G"].queries == 0
 
 
-def test_the_authors_evaluator_gives_the_same_numbers(shared: Path) -> None:
-    recorded = np.load(shared / "parity" / "cargo-protocols.seed11.npz")
-    wanted = json.loads((shared / "parity" / "cargo-protocols.seed11.json").read_text())
-
-    def recorded_set(part: str) -> Embedded:
-        rows = recorded[f"{part}_features"]
-        cameras = recorded[f"{part}_cams"]
-        unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
-        return Embedded(unit, recorded[f"{part}_pids"], cameras, cameras <= 5)
-
-    found = protocols(recorded_set("query"), recorded_set("gallery"))
+def test_the_command_prints_what_the_authors_evaluator_gave_and_both_directions(
+    shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = shared / "parity" / "cargo-protocols.seed11.npz"
+    assert main(["metrics", str(path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    wanted = json.loads(path.with_suffix(".json").read_text())
+    assert list(found) == list(PROTOCOLS)
     for theirs, ours in (("ALL", "ALL"), ("AG", "A<->G"), ("GG", "G-G"), ("AA", "A-A")):
-        mine, row = found[ours], wanted[theirs]
-        assert mine.queries == row["valid_queries"]
-        for key, value in (
-            ("rank1", mine.cmc[0]),
-            ("rank5", mine.cmc[4]),
-            ("rank10", mine.cmc[9]),
-            ("mAP", mine.average_precision),
-            ("mINP", mine.inverse_penalty),
-        ):
-            assert 100 * value == pytest.approx(row[key], abs=1e-4), (ours, key)
+        row = wanted[theirs]
+        row["queries"] = row.pop("valid_queries")
+        assert list(found[ours]) == list(row)
+        assert found[ours] == pytest.approx(row, rel=0, abs=1e-6), ours
+    query, gallery = features.read(path)
+    for name, aerial in (("A->G", True), ("G->A", False)):
+        wanted_score = naive(
+            query.where(query.aerial == aerial), gallery.where(gallery.aerial != aerial)
+        )
+        assert found[name]["queries"] == wanted_score[0]
+        assert found[name]["mAP"] == pytest.approx(100 * wanted_score[2] / wanted_score[0])
+
+
+def some_features(path: Path, **changes: object) -> Path:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, object] = {}
+    for part, count in (("query", 4), ("gallery", 9)):
+        arrays |= {
+            f"{part}_features": rng.normal(size=(count, 3)).astype(np.float32),
+            f"{part}_pids": np.arange(count) % 3,
+            f"{part}_cams": np.arange(count) % 13 + 1,
+        }
+    kept = {key: value for key, value in {**arrays, **changes}.items() if value is not None}
+    np.savez(path, **kept)  # type: ignore[arg-type]
+    return path
+
+
+def test_the_length_and_the_type_of_a_feature_do_not_matter(tmp_path: Path) -> None:
+    rows = np.load(some_features(tmp_path / "a.npz"))["gallery_features"]
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    for scale, kind in ((1e25, np.float32), (1e-25, np.float32), (3e100, np.float64)):
+        path = some_features(tmp_path / "b.npz", gallery_features=rows.astype(kind) * kind(scale))
+        _, gallery = features.read(path)
+        np.testing.assert_allclose(gallery.embeddings, unit, rtol=1e-5)
+        assert gallery.embeddings.dtype == np.float32
+        assert gallery.aerial.tolist() == [True] * 5 + [False] * 4
+
+
+def test_the_table_has_a_line_for_every_protocol(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["metrics", str(some_features(tmp_path / "a.npz"))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["percent", *PROTOCOLS]
+    assert lines[1].split()[-1] == "4"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"gallery_cams": None}, "lacks gallery_cams"),
+        ({"query_features": np.ones((4, 2))}, "have 2 numbers each and gallery_features 3"),
+        ({"query_pids": np.arange(5)}, "query_pids is int64 of shape [5], not 4 integers"),
+        ({"query_pids": np.ones(4)}, "query_pids is float64"),
+        ({"query_features": np.full((4, 3), np.nan)}, "query_features row 0 is not finite"),
+        ({"query_features": np.eye(4, 3)}, "query_features row 3 has length 0"),
+        ({"query_features": np.ones((0, 3))}, "query_features is float64 of shape [0, 3]"),
+        ({"query_features": np.ones(4)}, "shape [4], not [N, D]"),
+        ({"gallery_cams": np.arange(9) + 6}, "gallery_cams holds 14; cameras are 1 to 13"),
+        ({"query_cams": np.array([1, 0, 2, 3])}, "query_cams holds 0"),
+        ({"query_pids": np.array([None] * 4)}, "Object arrays cannot be loaded"),
+    ],
+)
+def test_a_file_that_cannot_be_ranked_is_refused_in_one_line(
+    changes: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = some_features(tmp_path / "a.npz", **changes)
+    assert main(["metrics", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(path) in error
+    assert said in error
+
+
+@pytest.mark.parametrize("content", [None, b"", b"nonsense", b"PK\x03\x04 cut short"])
+def test_a_file_that_is_no_npz_is_refused_in_one_line(
+    content: bytes | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.npz"
+    if content is not None:
+        path.write_bytes(content)
+    assert main(["metrics", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(path) in error

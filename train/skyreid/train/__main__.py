@@ -44,6 +44,15 @@ def _run(argv: Sequence[str] | None) -> int:
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_evaluate)
 
+    measure = verbs.add_parser(
+        "metrics", help="rank features from a file", description=_metrics.__doc__
+    )
+    measure.add_argument(
+        "file", type=Path, metavar="FILE.npz", help="see skyreid.train.features for its arrays"
+    )
+    measure.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    measure.set_defaults(run=_metrics)
+
     parity = verbs.add_parser(
         "parity", help="hold the models against the authors' code", description=_parity.__doc__
     )
@@ -95,16 +104,32 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     """CMC, mAP and mINP of the test split under every protocol, in percent, with valid queries."""
     import json
 
-    from skyreid.train import evaluate
+    from skyreid.train import evaluate, metrics
     from skyreid.train.detector import command as detector
 
     if detector.is_model(arguments.model):
         return detector.evaluate(arguments)
     report = evaluate.report(arguments.model, arguments.data)
     if arguments.json:
-        print(json.dumps(report, indent=2))
+        for reason, count in report.refused.items():
+            print(f"refused {count} files by {reason}", file=sys.stderr)
+        print(json.dumps(metrics.as_json(report.scores), indent=2))
     else:
         print(evaluate.table(report))
+    return 0
+
+
+def _metrics(arguments: argparse.Namespace) -> int:
+    """CMC, mAP and mINP of features in a file under every protocol, as `evaluate` prints them."""
+    import json
+
+    from skyreid.train import features, metrics
+
+    scores = metrics.protocols(*features.read(arguments.file))
+    if arguments.json:
+        print(json.dumps(metrics.as_json(scores), indent=2))
+    else:
+        print(metrics.table(scores))
     return 0
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,6 @@ Embed = Callable[[UInt8, View], Floats]
 VIEWS: tuple[View, View] = ("aerial", "ground")
 
 BATCH = 64
-RANKS = (1, 5, 10)
 
 
 def embedded(embed: Embed, records: Sequence[Record], images: UInt8) -> Embedded:
@@ -108,17 +108,33 @@ def open_model(path: Path) -> tuple[Embed, InputSpec]:
     return lambda images, view: runner.run(images)["embedding"], bundle.manifest.input
 
 
-def report(model: Path, data: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Report:
+    """What the test split of a data set gave.
+
+    Attributes:
+        data: the tree.
+        people: how many there are in query and gallery together.
+        query: pictures.
+        gallery: pictures.
+        refused: files that were left out, by reason.
+        scores: of every protocol.
+    """
+
+    data: Path
+    people: int
+    query: int
+    gallery: int
+    refused: dict[str, int]
+    scores: dict[Protocol, Score]
+
+
+def report(model: Path, data: Path) -> Report:
     """Every protocol on the test split of a CARGO-shaped tree.
 
     Args:
         model: checkpoint or bundle.
         data: tree with query/ and gallery/.
-
-    Returns:
-        JSON-ready: `model`, `data`, `unit` ("percent"), `people`, `query`, `gallery` (pictures),
-        `refused` (files by reason), `protocols`: name to `rank1`, `rank5`, `rank10`, `mAP`, `mINP`
-        in percent and `valid_queries`.
 
     Raises:
         InputError: when the model or the data cannot be used.
@@ -129,42 +145,24 @@ def report(model: Path, data: Path) -> dict[str, Any]:
     everything = embedded(embed, both, pictures.load(both, spec))
     is_query = np.arange(len(both)) < len(query.records)
     scores = metrics.protocols(everything.where(is_query), everything.where(~is_query))
-    return {
-        "model": str(model),
-        "data": str(data),
-        "unit": "percent",
-        "people": len({r.person for r in both}),
-        "query": len(query.records),
-        "gallery": len(gallery.records),
-        "refused": _refused([query, gallery]),
-        "protocols": {name: in_percent(score) for name, score in scores.items()},
-    }
-
-
-def in_percent(score: Score) -> dict[str, float | int]:
-    """A score as the papers print it, unrounded."""
-    return {
-        **{f"rank{rank}": 100 * float(score.cmc[rank - 1]) for rank in RANKS},
-        "mAP": 100 * score.average_precision,
-        "mINP": 100 * score.inverse_penalty,
-        "valid_queries": score.queries,
-    }
-
-
-def table(report: dict[str, Any]) -> str:
-    """The report for people, a line a protocol, in percent."""
-    lines = [f"{'percent':<8} {'R1':>6} {'R5':>6} {'R10':>6} {'mAP':>6} {'mINP':>6} {'n':>6}"]
-    rows: dict[Protocol, dict[str, float]] = report["protocols"]
-    for name, row in rows.items():
-        numbers = " ".join(
-            f"{row[key]:6.1f}" for key in ("rank1", "rank5", "rank10", "mAP", "mINP")
-        )
-        lines.append(f"{name:<8} {numbers} {row['valid_queries']:6d}")
-    lines.append(
-        f"{report['people']} people, {report['query']} query and {report['gallery']} gallery "
-        f"pictures of {report['data']}"
+    return Report(
+        data,
+        people=len({r.person for r in both}),
+        query=len(query.records),
+        gallery=len(gallery.records),
+        refused=_refused([query, gallery]),
+        scores=scores,
     )
-    lines += [f"refused {count} files by {reason}" for reason, count in report["refused"].items()]
+
+
+def table(report: Report) -> str:
+    """The report for people: a line a protocol, in percent, and what was ranked."""
+    lines = [
+        metrics.table(report.scores),
+        f"{report.people} people, {report.query} query and {report.gallery} gallery pictures of "
+        f"{report.data}",
+    ]
+    lines += [f"refused {count} files by {reason}" for reason, count in report.refused.items()]
     return "\n".join(lines)
 
 

@@ -4,6 +4,10 @@ Distance is 1 - cosine in float32; equal distances keep the gallery's order. Gal
 query's person and camera are removed; queries without a positive left are skipped, and every mean
 is over the queries that remain. Zheng et al., "Scalable Person Re-identification" (CMC, mAP), ICCV
 2015; Ye et al., arXiv:2001.04193 (mINP).
+
+Every number follows from the ranks of the few positives, and a rank from counting who is nearer, so
+nothing sorts the gallery. Which strangers are nearer does not depend on cameras, only on which
+views are searched: one count per positive and view, made once, serves every protocol.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from skyreid.contract.errors import InputError
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -26,6 +32,8 @@ Protocol = Literal["ALL", "A-A", "G-G", "A<->G", "A->G", "G->A"]
 PROTOCOLS: tuple[Protocol, ...] = ("ALL", "A-A", "G-G", "A<->G", "A->G", "G->A")
 
 MAX_RANK = 50
+RANKS = (1, 5, 10)  # that are printed
+GROUND, AERIAL, BOTH = (0,), (1,), (0, 1)  # columns of what is counted per view
 BLOCK_BYTES = 64 * 2**20  # of distances held at a time
 
 
@@ -64,13 +72,14 @@ class Score:
 
     Attributes:
         queries: how many queries count.
-        cmc: float64 [MAX_RANK], the share of queries with a hit within the first r + 1.
+        cmc: float32 [MAX_RANK], the share of queries with a hit within the first r + 1; rounded
+            to float32 as the published evaluators do, so that recorded results agree to the digit.
         average_precision: mAP.
         inverse_penalty: mINP.
     """
 
     queries: int
-    cmc: NDArray[np.float64]
+    cmc: Floats
     average_precision: float
     inverse_penalty: float
 
@@ -79,52 +88,153 @@ class Score:
         return float(self.cmc[0])
 
 
+@dataclass(frozen=True)
+class _Standing:
+    """Where one query's person comes in the whole gallery, nearest first.
+
+    Attributes:
+        query: index of the query.
+        own: int64 [M], indices of the gallery's items of that person.
+        nearer: int64 [M, 2], ground and aerial items of other people that come before each.
+    """
+
+    query: int
+    own: Ints
+    nearer: Ints
+
+    def ranks(self, kept: Bools, searched: tuple[int, ...]) -> Ints:
+        """Ranks from 1 of the `kept` [M] own items when only views `searched` are ranked."""
+        strangers: Ints = self.nearer[kept][:, searched].sum(1)
+        return strangers + np.arange(1, strangers.size + 1)
+
+
+class _Tally:
+    """Sums the measures over queries."""
+
+    def __init__(self) -> None:
+        self._hits = np.zeros(MAX_RANK, np.int64)
+        self._precisions: list[float] = []
+        self._penalties: list[float] = []
+
+    def add(self, ranks: Ints) -> None:
+        """Count a query whose positives have these ranks, ascending from 1; none is skipped."""
+        if not ranks.size:
+            return
+        self._precisions.append(float(np.mean(np.arange(1, ranks.size + 1) / ranks)))
+        self._penalties.append(float(ranks.size / ranks[-1]))
+        self._hits[ranks[0] - 1 :] += 1
+
+    def score(self) -> Score:
+        """The means over what was added."""
+        valid = len(self._precisions)
+        if not valid:
+            return Score(0, np.zeros(MAX_RANK, np.float32), 0.0, 0.0)
+        return Score(
+            valid,
+            self._hits.astype(np.float32) / np.float32(valid),
+            float(np.mean(self._precisions)),
+            float(np.mean(self._penalties)),
+        )
+
+
 def score(query: Embedded, gallery: Embedded, *, block_bytes: int = BLOCK_BYTES) -> Score:
-    """Rank `gallery` for every query.
+    """Rank all of `gallery` for every query.
 
     Memory beyond the inputs stays near a few times `block_bytes`, whatever the sizes.
+
+    Raises:
+        InputError: when a distance is not finite.
     """
-    hits = np.zeros(MAX_RANK)
-    precisions: list[float] = []
-    penalties: list[float] = []
-    for matches in _kept_matches(query, gallery, block_bytes):
-        ranks = np.flatnonzero(matches) + 1  # of the positives, from 1
-        if not ranks.size:
-            continue
-        precisions.append(float(np.mean(np.arange(1, ranks.size + 1) / ranks)))
-        penalties.append(float(ranks.size / ranks[-1]))
-        if ranks[0] <= MAX_RANK:
-            hits[ranks[0] - 1 :] += 1
-    valid = len(precisions)
-    if not valid:
-        return Score(0, hits, 0.0, 0.0)
-    return Score(valid, hits / valid, float(np.mean(precisions)), float(np.mean(penalties)))
+    tally = _Tally()
+    for standing in _standings(query, gallery, block_bytes):
+        other_camera = gallery.cameras[standing.own] != query.cameras[standing.query]
+        tally.add(standing.ranks(other_camera, BOTH))
+    return tally.score()
 
 
-def protocols(query: Embedded, gallery: Embedded) -> dict[Protocol, Score]:
-    """Every protocol of PROTOCOLS on one query and gallery set."""
-    aerial_q, ground_q = query.where(query.aerial), query.where(~query.aerial)
-    aerial_g, ground_g = gallery.where(gallery.aerial), gallery.where(~gallery.aerial)
+def protocols(
+    query: Embedded, gallery: Embedded, *, block_bytes: int = BLOCK_BYTES
+) -> dict[Protocol, Score]:
+    """Every protocol of PROTOCOLS on one query and gallery set; distances are computed once.
+
+    Raises:
+        InputError: when a distance is not finite.
+    """
+    tallies = {name: _Tally() for name in PROTOCOLS}
+    for standing in _standings(query, gallery, block_bytes):
+        aerial = bool(query.aerial[standing.query])
+        other_camera = gallery.cameras[standing.own] != query.cameras[standing.query]
+        other_view = gallery.aerial[standing.own] != aerial
+        here, there = (AERIAL, GROUND) if aerial else (GROUND, AERIAL)
+        within: Protocol = "A-A" if aerial else "G-G"
+        across: Protocol = "A->G" if aerial else "G->A"
+        tallies["ALL"].add(standing.ranks(other_camera, BOTH))
+        tallies["A<->G"].add(standing.ranks(other_view, BOTH))
+        tallies[within].add(standing.ranks(other_camera & ~other_view, here))
+        tallies[across].add(standing.ranks(other_camera & other_view, there))
+    return {name: tally.score() for name, tally in tallies.items()}
+
+
+def as_json(scores: dict[Protocol, Score]) -> dict[str, dict[str, float | int]]:
+    """JSON-ready: protocol to `rank1`, `rank5`, `rank10`, `mAP`, `mINP` (percent) and `queries`."""
     return {
-        "ALL": score(query, gallery),
-        "A-A": score(aerial_q, aerial_g),
-        "G-G": score(ground_q, ground_g),
-        "A<->G": score(query.in_two_domains(), gallery.in_two_domains()),
-        "A->G": score(aerial_q, ground_g),
-        "G->A": score(ground_q, aerial_g),
+        name: {
+            **{f"rank{rank}": 100 * float(score.cmc[rank - 1]) for rank in RANKS},
+            "mAP": 100 * score.average_precision,
+            "mINP": 100 * score.inverse_penalty,
+            "queries": score.queries,
+        }
+        for name, score in scores.items()
     }
 
 
-def _kept_matches(query: Embedded, gallery: Embedded, block_bytes: int) -> Iterator[Bools]:
-    """For each query the ranked gallery without junk: True where the person is the query's."""
-    count = gallery.people.size
-    rows = max(1, block_bytes // max(1, 12 * count))  # a float32 and an int64 per pair
-    for start in range(0, query.people.size, rows):
-        part = slice(start, start + rows)
-        distance = 1 - query.embeddings[part] @ gallery.embeddings.T
-        order = np.argsort(distance, axis=1, kind="stable")
-        people, cameras = gallery.people[order], gallery.cameras[order]
-        same = people == query.people[part, None]
-        junk = same & (cameras == query.cameras[part, None])
-        for row in range(order.shape[0]):
-            yield same[row][~junk[row]]
+def table(scores: dict[Protocol, Score]) -> str:
+    """The scores for people, a line a protocol, in percent, with the queries that count."""
+    lines = [f"{'percent':<8} {'R1':>6} {'R5':>6} {'R10':>6} {'mAP':>6} {'mINP':>6} {'n':>6}"]
+    for name, row in as_json(scores).items():
+        *percents, queries = row.values()
+        lines.append(f"{name:<8} {' '.join(f'{p:6.1f}' for p in percents)} {queries:6d}")
+    return "\n".join(lines)
+
+
+def _standings(query: Embedded, gallery: Embedded, block_bytes: int) -> Iterator[_Standing]:
+    """One for each query whose person is in the gallery."""
+    by_person = np.argsort(gallery.people, kind="stable")
+    people = gallery.people[by_person]
+    first = np.searchsorted(people, query.people, side="left")
+    last = np.searchsorted(people, query.people, side="right")
+    present = np.flatnonzero(first < last)
+    views = gallery.aerial.astype(np.int64)
+    rows = max(1, block_bytes // max(1, 12 * views.size))  # a float32 and an int64 per pair
+    for start in range(0, present.size, rows):
+        block = present[start : start + rows]
+        keys = _keys(1 - query.embeddings[block] @ gallery.embeddings.T)
+        for row, index in zip(keys, block.tolist(), strict=True):
+            own = by_person[first[index] : last[index]]
+            own = own[np.argsort(row[own])]
+            # An item lies before own item j when at most j own items lie before it.
+            place = np.searchsorted(row[own], row)
+            counts = np.bincount(2 * place + views, minlength=2 * own.size)[: 2 * own.size]
+            counts = counts.reshape(own.size, 2)
+            counts[np.arange(own.size), views[own]] -= 1  # strangers only
+            yield _Standing(index, own, counts.cumsum(0))
+
+
+def _keys(distance: Floats) -> Ints:
+    """Int64 numbers, all different in a row, in the order of (distance, column).
+
+    A float's bits grow with its value, and fall where it is negative; the column takes the lower
+    half. `distance` [B, G] is overwritten.
+
+    Raises:
+        InputError: when a distance is not finite.
+    """
+    if not (np.isfinite(distance.min()) and np.isfinite(distance.max())):
+        raise InputError("the embeddings hold numbers that are not finite, which have no order")
+    distance += 0.0  # -0 becomes 0
+    bits = distance.view(np.int32)
+    bits ^= (bits >> 31) & np.int32(0x7FFFFFFF)
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= np.arange(distance.shape[1])
+    return keys
