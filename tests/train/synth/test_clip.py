@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import pytest
 
@@ -137,3 +138,31 @@ def test_cameras_that_are_not_numbers_are_refused(capsys: pytest.CaptureFixture[
         main(["clip", "out", "--cameras", "one,two"])
     assert stop.value.code == 2
     assert "not a list of camera numbers" in capsys.readouterr().err
+
+
+def test_h265_dusk_and_a_contact_sheet(tmp_path: Path):
+    out = tmp_path / "clip"
+    size = ["--seconds", "1.5", "--fps", "4", "--people", "3", "--width", "320"]
+    choices = ["--codec", "h265", "--hour", "dusk", "--path", "orbit", "--preview"]
+    assert main(["clip", str(out), "--seed", "3", "--cameras", "2,12", *size, *choices]) == 0
+    for camera in (2, 12):
+        with av.open(str(out / f"cam{camera}.mp4")) as file:
+            assert file.streams.video[0].codec_context.name == "hevc"
+            pictures = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
+        assert len(pictures) == 6
+    poses = read_poses(out / "calib.json", "cam2")
+    assert np.linalg.norm(poses.models[-1].position - poses.models[0].position) > 1.5
+    sheet = cv2.imread(str(out / "preview.png"))
+    assert sheet.shape == (2 * (216 + 4), 5 * (384 + 4), 3)
+
+
+def test_dusk_is_darker_than_day_and_night_has_lamps():
+    from skyreid.train.synth.look import STREET_LAMPS, light_of
+
+    rng = np.random.default_rng(0)
+    day = [light_of("day", rng) for _ in range(20)]
+    dusk = [light_of("dusk", rng) for _ in range(20)]
+    assert light_of("night", rng) == STREET_LAMPS
+    assert max(sum(light.sky) for light in dusk) < min(sum(light.sky) for light in day)
+    assert max(light.elevation_deg for light in dusk) < min(light.elevation_deg for light in day)
+    assert all(light.sun[0] > 1.5 * light.sun[2] for light in dusk)  # warm

@@ -98,6 +98,55 @@ def test_the_same_seed_gives_the_same_crops_whoever_else_is_drawn(crops: Path, t
         assert np.mean(np.abs(first - again) > 8) < 0.01
 
 
+def everything(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_set_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(
+    crops: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Stopped after three people, with the fourth's line half written."""
+    from skyreid.train.synth import crops as module
+
+    out = tmp_path / "crops"
+    whole = module.person_crops
+    rendered: list[int] = []
+
+    def until_four(studio: module.Studio, person: module.Person) -> list[module.Crop]:
+        rendered.append(person.pid)
+        if len(rendered) == 4:
+            raise KeyboardInterrupt
+        return whole(studio, person)
+
+    monkeypatch.setattr(module, "person_crops", until_four)
+    assert main(["crops", str(out), *ARGUMENTS]) == 130
+    assert not (out / "ids.json").exists()
+    with (out / "unfinished.jsonl").open("a") as file:
+        file.write('{"pid": 4, "lab')
+    monkeypatch.setattr(module, "person_crops", whole)
+    assert main(["crops", str(out), *ARGUMENTS, "--preview"]) == 0
+    again = everything(out)
+    assert again.pop("preview.png").startswith(b"\x89PNG")
+    assert again == everything(crops)
+
+
+def test_a_set_begun_with_other_options_is_not_mixed_with_this_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    out = tmp_path / "crops"
+    out.mkdir()
+    (out / "unfinished.jsonl").write_text('{"people": 9}\n')
+    assert main(["crops", str(out), *ARGUMENTS]) == 2
+    error = capsys.readouterr().err
+    assert "'people': 9" in error
+    assert error.count("\n") == 1
+    assert (out / "unfinished.jsonl").read_text() == '{"people": 9}\n'
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [

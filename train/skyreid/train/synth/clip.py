@@ -2,13 +2,14 @@
 
 ::
 
-    OUT/cam{n}.mp4       H.264, one per camera
+    OUT/cam{n}.mp4       H.264 or H.265, one per camera
     OUT/gt/cam{n}.txt    MOTChallenge: frame,id,x,y,w,h,1,1,visibility; frames from 1, ids global
     OUT/calib.json       camera poses, one entry for a fixed camera, one per frame for a drone
     OUT/world.csv        frame,id,x,y,heading: who is where, metres and radians
     OUT/ids.json         the people
     OUT/cam{n}.ts        with --telemetry, of every drone: its pictures and its KLV
     OUT/telemetry.json   with --telemetry: the errors that were drawn
+    OUT/preview.png      with --preview: every camera at five moments, with its boxes
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from skyreid.contract.camera import CameraPoses, write_poses
 from skyreid.contract.sighting import View
 from skyreid.train.synth.folder import make_new_folder
 from skyreid.train.synth.options import ClipOptions
+from skyreid.train.synth.preview import PREVIEW, clip_sheet, write_sheet
 from skyreid.train.synth.rig import view_of
 from skyreid.train.synth.stage import Box, Shot, Stage, build_stage, camera_model, shoot
 from skyreid.train.synth.telemetry import write_telemetry
-from skyreid.train.synth.video import H264Writer
+from skyreid.train.synth.video import VideoWriter
 from skyreid.train.synth.wardrobe import person_as_json
 
 
@@ -43,16 +45,20 @@ def clip(options: ClipOptions) -> None:
     make_new_folder(options.out)
     (options.out / "gt").mkdir()
     stage = build_stage(options)
+    # Frames of the contact sheet, filled as they come.
+    moments = np.linspace(0, options.frame_count - 1, 5) if options.preview else ()
+    shown: dict[int, dict[int, Shot]] = {round(moment): {} for moment in moments}
     rows: dict[int, list[str]] = {camera: [] for camera in options.cameras}
     with ExitStack() as stack:
         writers = {
             camera: stack.enter_context(
-                H264Writer(
+                VideoWriter(
                     options.out / f"cam{camera}.mp4",
                     options.width_px,
                     options.height_px,
                     options.fps,
                     options.crf,
+                    options.codec,
                 )
             )
             for camera in options.cameras
@@ -64,6 +70,10 @@ def clip(options: ClipOptions) -> None:
             for camera, shot in seen.items():
                 writers[camera].write(shot.picture)
                 rows[camera] += [truth_row(frame + 1, box) for box in shot.boxes]
+            if frame in shown:
+                shown[frame] = seen
+    if options.preview:
+        write_sheet(options.out / PREVIEW, clip_sheet(shown))
     for camera, lines in rows.items():
         text = "".join(line + "\n" for line in lines)
         (options.out / "gt" / f"cam{camera}.txt").write_text(text)

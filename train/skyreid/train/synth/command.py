@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyreid.contract.errors import PlatformError
-from skyreid.train.synth.options import CAMERAS, ClipOptions, CropsOptions
+from skyreid.train.synth.options import (
+    CAMERAS,
+    CODECS,
+    HOURS,
+    PATHS,
+    ClipOptions,
+    CropsOptions,
+)
 from skyreid.train.synth.telemetry import LEVELS
 
 if TYPE_CHECKING:
@@ -49,6 +56,10 @@ def add_verbs(verbs: Subparsers) -> None:
         choices=LEVELS,
         help="also write cam{n}.ts with the drones' KLV, this far from the truth",
     )
+    clip.add_argument("--path", choices=PATHS, default="hover", help="how the drones fly")
+    clip.add_argument("--hour", choices=HOURS, default="day", help="of the light")
+    clip.add_argument("--codec", choices=CODECS, default="h264", help="of the videos")
+    clip.add_argument("--preview", action="store_true", help="write a contact sheet, preview.png")
     clip.set_defaults(run=_run_clip)
 
     crops = verbs.add_parser("crops", help="a CARGO-shaped set of crops")
@@ -64,6 +75,7 @@ def add_verbs(verbs: Subparsers) -> None:
         "--jitter", type=float, default=1.0, metavar="X", help="change of light within a camera"
     )
     crops.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
+    crops.add_argument("--preview", action="store_true", help="write a contact sheet, preview.png")
     crops.set_defaults(run=_run_crops)
 
 
@@ -92,6 +104,10 @@ def _run_clip(args: argparse.Namespace) -> int:
         noise=args.noise,
         crf=args.crf,
         telemetry=args.telemetry,
+        path=args.path,
+        hour=args.hour,
+        codec=args.codec,
+        preview=args.preview,
     )
     _need_renderer()
     from skyreid.train.synth.clip import clip
@@ -114,6 +130,7 @@ def _run_crops(args: argparse.Namespace) -> int:
         test=args.test,
         jitter=args.jitter,
         jobs=args.jobs,
+        preview=args.preview,
     )
     _need_renderer()
     from skyreid.train.synth.crops import crops

@@ -4,6 +4,7 @@
 
     OUT/{train,query,gallery}/Cam{n}/Cam{n}_{day|night}_{pid:04d}_{k}.jpg
     OUT/ids.json    the people with their cues, each crop's box and visibility, the test people
+    OUT/preview.png with --preview: some people in every camera
 
 Crops have the size the camera gives them, at most `MAX_HEIGHT_PX` high. The first picture of a test
 person in a camera is a query, the others are gallery; families of look-alikes stay together.
@@ -18,15 +19,17 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
 from skyreid.contract.camera import CameraModel
+from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import View
+from skyreid.train.data.pictures import read_rgb
 from skyreid.train.synth.figure import figure
-from skyreid.train.synth.folder import make_new_folder
 from skyreid.train.synth.look import (
     NIGHT_CAMERAS,
     STREET_LAMPS,
@@ -39,6 +42,7 @@ from skyreid.train.synth.look import (
 )
 from skyreid.train.synth.options import CAMERAS, CropsOptions
 from skyreid.train.synth.plaza import Plaza, build_plaza
+from skyreid.train.synth.preview import PREVIEW, crops_sheet, write_sheet
 from skyreid.train.synth.raster import (
     Light,
     box_on_screen,
@@ -49,6 +53,7 @@ from skyreid.train.synth.raster import (
 from skyreid.train.synth.rig import model_of, station, view_of, window
 from skyreid.train.synth.shading import Bytes, render
 from skyreid.train.synth.surfaces import TURN, Floats, Mesh, gathered, placed
+from skyreid.train.synth.unfinished import unfinished
 from skyreid.train.synth.wardrobe import Person, person_as_json, population
 
 FULL_SIZE_PX = (1920, 1080)
@@ -100,40 +105,83 @@ class Crop:
 
 
 def crops(options: CropsOptions) -> CropCount:
-    """Render a set of crops into `options.out`, which must be new or empty.
+    """Render a set of crops into `options.out`, which must be new, empty or a set that was stopped.
 
     Raises:
-        InputError: the folder holds something already.
+        InputError: the folder holds something else, or a set begun with other options.
     """
-    make_new_folder(options.out)
-    studio = build_studio(options)
-    test = people_to_test_on(studio.people, options.test, options.seed)
-    labels: dict[str, CropLabel] = {}
-    with _all_crops(studio) as made:
-        for several in tqdm(made, total=options.people, unit="person", disable=None):
-            for crop in several:
-                name = crop_name(crop)
-                folder = options.out / split_of(crop, test) / f"Cam{crop.camera}"
-                folder.mkdir(parents=True, exist_ok=True)
-                quality = [cv2.IMWRITE_JPEG_QUALITY, studio.looks[crop.camera].jpeg_quality]
-                cv2.imwrite(str(folder / name), crop.picture[..., ::-1], quality)
-                labels[name] = crop.label
-    _write_ids(options.out / "ids.json", studio.people, labels, test)
+    with unfinished(options.out, _order(options)) as progress:
+        studio = build_studio(options)
+        test = people_to_test_on(studio.people, options.test, options.seed)
+        left = [person for person in studio.people if person.pid not in progress.done]
+        bar = tqdm(total=options.people, initial=len(progress.done), unit="person", disable=None)
+        with bar, _all_crops(studio, left) as made:
+            for person, several in zip(left, made, strict=True):
+                for crop in several:
+                    _write_crop(options.out, studio, crop, test)
+                progress.add(
+                    person.pid, {crop_name(c.pid, c.camera, c.k): asdict(c.label) for c in several}
+                )
+                bar.update()
+        # In the order of the people, however often the set was stopped.
+        labels = {n: label for p in studio.people for n, label in progress.done[p.pid].items()}
+        _write_ids(options.out / "ids.json", studio.people, labels, test)
+        if options.preview:
+            write_sheet(options.out / PREVIEW, _preview(options, studio, test))
     wanted = options.people * len(options.cameras) * options.frames
     return CropCount(written=len(labels), missing=wanted - len(labels))
 
 
-def crop_name(crop: Crop) -> str:
+def _order(options: CropsOptions) -> dict[str, Any]:
+    """Every option that decides what the set holds."""
+    order = asdict(options)
+    for key in ("out", "jobs", "preview"):
+        del order[key]
+    return order
+
+
+def _write_crop(out: Path, studio: Studio, crop: Crop, test: set[int]) -> None:
+    """Write a picture under its name; it is there as a whole or not at all."""
+    path = _crop_path(out, crop.pid, crop.camera, crop.k, test)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    quality = [cv2.IMWRITE_JPEG_QUALITY, studio.looks[crop.camera].jpeg_quality]
+    done, data = cv2.imencode(".jpg", crop.picture[..., ::-1], quality)
+    if not done:
+        raise InputError(f"{path}: OpenCV cannot encode a picture of {crop.picture.shape}")
+    try:
+        path.write_bytes(data.tobytes())
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _crop_path(out: Path, pid: int, camera: int, k: int, test: set[int]) -> Path:
+    return out / split_of(pid, k, test) / f"Cam{camera}" / crop_name(pid, camera, k)
+
+
+def _preview(options: CropsOptions, studio: Studio, test: set[int]) -> Bytes:
+    """The first pictures of up to twelve people of three families, from the files."""
+    people = {}
+    for person in studio.people[:12]:
+        crops = {}
+        for camera in options.cameras:
+            path = _crop_path(options.out, person.pid, camera, 0, test)
+            if path.is_file():  # else no clear enough place was found
+                crops[camera] = read_rgb(path)
+        people[person.pid] = crops
+    return crops_sheet(people)
+
+
+def crop_name(pid: int, camera: int, k: int) -> str:
     """The file name in CARGO's form: field 0 is the camera, field 2 the person."""
-    hour = "night" if crop.camera in NIGHT_CAMERAS else "day"
-    return f"Cam{crop.camera}_{hour}_{crop.pid:04d}_{crop.k}.jpg"
+    hour = "night" if camera in NIGHT_CAMERAS else "day"
+    return f"Cam{camera}_{hour}_{pid:04d}_{k}.jpg"
 
 
-def split_of(crop: Crop, test: set[int]) -> str:
+def split_of(pid: int, k: int, test: set[int]) -> str:
     """`train`, or for a test person `query` for the first picture of a camera, else `gallery`."""
-    if crop.pid not in test:
+    if pid not in test:
         return "train"
-    return "query" if crop.k == 0 else "gallery"
+    return "query" if k == 0 else "gallery"
 
 
 def people_to_test_on(people: list[Person], part: float, seed: int) -> set[int]:
@@ -304,26 +352,24 @@ def _passers_by(
     return passers
 
 
-def _write_ids(
-    path: Path, people: list[Person], labels: dict[str, CropLabel], test: set[int]
-) -> None:
+def _write_ids(path: Path, people: list[Person], labels: dict[str, Any], test: set[int]) -> None:
     table = {
         "ids": [person_as_json(person) for person in people],
-        "crops": {name: asdict(label) for name, label in labels.items()},
+        "crops": labels,
         "test": sorted(test),
     }
     path.write_text(json.dumps(table) + "\n")
 
 
 @contextmanager
-def _all_crops(studio: Studio) -> Iterator[Iterator[list[Crop]]]:
-    """The crops of everybody in order, from as many processes as were asked for."""
+def _all_crops(studio: Studio, people: list[Person]) -> Iterator[Iterator[list[Crop]]]:
+    """The crops of some people in order, from as many processes as were asked for."""
     jobs = studio.options.jobs
     if jobs == 1:
-        yield map(partial(person_crops, studio), studio.people)
+        yield map(partial(person_crops, studio), people)
         return
     with get_context("spawn").Pool(jobs, _open_studio, (studio,)) as pool:
-        yield pool.imap(_crops_here, studio.people)
+        yield pool.imap(_crops_here, people)
 
 
 _studio: Studio | None = None  # of a worker process, set once

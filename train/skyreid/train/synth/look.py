@@ -10,6 +10,7 @@ import numpy as np
 
 from skyreid.contract.sighting import View
 from skyreid.train.synth.native import compiled
+from skyreid.train.synth.options import Hour
 from skyreid.train.synth.raster import Light
 from skyreid.train.synth.rig import view_of
 from skyreid.train.synth.shading import Bytes, Picture
@@ -65,6 +66,20 @@ def daylight(rng: np.random.Generator) -> Light:
     sun = SUNLIGHT * rng.choice([0.25, 0.8, 1.1])
     sky = SKYLIGHT * rng.uniform(0.8, 1.2)
     return make_light(rng.uniform(20, 340), rng.uniform(28, 65), sun, sky)
+
+
+def dusk(rng: np.random.Generator) -> Light:
+    """A low, weak and warm sun under a blue sky; shadows five times as long as people."""
+    sun = SUNLIGHT * [0.5, 0.34, 0.18] * rng.choice([0.3, 1.0])
+    sky = SKYLIGHT * [0.42, 0.46, 0.62]
+    return make_light(rng.uniform(0, 360), rng.uniform(10, 16), sun, sky)
+
+
+def light_of(hour: Hour, rng: np.random.Generator) -> Light:
+    """Sun and sky, or street lamps."""
+    if hour == "night":
+        return STREET_LAMPS
+    return dusk(rng) if hour == "dusk" else daylight(rng)
 
 
 def another_hour(light: Light, rng: np.random.Generator) -> Light:

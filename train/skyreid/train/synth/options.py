@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 from skyreid.contract.errors import SettingsError
 
 CAMERAS = tuple(range(1, 14))  # 1..5 aerial, 6..13 ground, as in CARGO
 LAST_AERIAL_CAMERA = 5
+
+FlightPath = Literal["hover", "orbit", "transit"]
+"""Of every drone: it stays, circles what it looks at, or crosses the place to and fro."""
+Hour = Literal["day", "dusk", "night"]
+Codec = Literal["h264", "h265"]
+PATHS: tuple[FlightPath, ...] = get_args(FlightPath)
+HOURS: tuple[Hour, ...] = get_args(Hour)
+CODECS: tuple[Codec, ...] = get_args(Codec)
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,8 @@ class ClipOptions:
     `camera_jitter` is how far the cameras stray from the rig of this package: 0 not at all, 1
     as far as another site would put them. `oversample` is rendered pixels per delivered pixel along
     a side. `crf` is the encoder's quality: lower is better and larger. `telemetry` is a level of
-    `telemetry.LEVELS`, whose errors the drones' KLV has; None writes no KLV.
+    `telemetry.LEVELS`, whose errors the drones' KLV has; None writes no KLV. `path` is how the
+    drones fly, `hour` the light, `codec` that of the videos. `preview` asks for a contact sheet.
     """
 
     out: Path
@@ -36,6 +46,10 @@ class ClipOptions:
     noise: float = 1.0
     crf: int = 23
     telemetry: str | None = None
+    path: FlightPath = "hover"
+    hour: Hour = "day"
+    codec: Codec = "h264"
+    preview: bool = False
 
     def __post_init__(self) -> None:
         _between("--seconds", self.seconds, 0.1, 3600)
@@ -75,7 +89,8 @@ class CropsOptions:
 
     `test` is the fraction of the look-alike families that goes to query and gallery. `jitter`
     scales the change of light and white balance between two pictures of one camera; at 0 every
-    camera keeps one look, which a network learns instead of the people.
+    camera keeps one look, which a network learns instead of the people. `preview` asks for a
+    contact sheet.
     """
 
     out: Path
@@ -86,6 +101,7 @@ class CropsOptions:
     test: float = 0.5
     jitter: float = 1.0
     jobs: int = 1
+    preview: bool = False
 
     def __post_init__(self) -> None:
         _between("--people", self.people, 1, 9999)  # four digits in a CARGO name

@@ -1,4 +1,4 @@
-"""The cameras around the plaza: five drones that hover and eight fixed street cameras.
+"""The cameras around the plaza: five drones that fly and eight fixed street cameras.
 
 Numbers follow CARGO (Zhang et al., View-decoupled Transformer for Person Re-identification under
 Aerial-ground Camera Network, CVPR 2024): 1 to 5 are aerial, 6 to 13 ground.
@@ -12,8 +12,12 @@ import numpy as np
 
 from skyreid.contract.camera import CameraModel
 from skyreid.contract.sighting import View
-from skyreid.train.synth.options import LAST_AERIAL_CAMERA
+from skyreid.train.synth.options import LAST_AERIAL_CAMERA, FlightPath
 from skyreid.train.synth.surfaces import TURN, Floats
+
+_CRUISE_M_S = 4.0
+_SWIFTEST_TURN_RAD_S = 0.3  # of an orbit, for a drone that looks almost straight down
+_EDGE_M = 30.0  # a transit turns round here, before the facades
 
 
 @dataclass(frozen=True)
@@ -97,10 +101,49 @@ def station(camera: int, seed: int = 0, jitter: float = 0.0) -> Station:
     )
 
 
-def hovered(base: Station, camera: int, seed: int, time_s: float) -> Station:
-    """The station at a moment: a drone drifts and turns a little, a street camera stays."""
+def flown(base: Station, camera: int, seed: int, time_s: float, path: FlightPath) -> Station:
+    """The station at a moment: a drone flies its path and drifts, a street camera stays."""
     if base.view is View.GROUND:
         return base
+    if path == "orbit":
+        base = _orbiting(base, time_s)
+    elif path == "transit":
+        base = _crossing(base, camera, seed, time_s)
+    return _drifting(base, camera, seed, time_s)
+
+
+def _orbiting(base: Station, time_s: float) -> Station:
+    """On a circle about the ground point in the middle of the picture, always looking at it."""
+    away_m = base.position[2] / float(np.tan(np.radians(-base.pitch_deg)))
+    yaw = float(np.radians(base.yaw_deg))
+    east, north = base.position[0] + away_m * np.cos(yaw), base.position[1] + away_m * np.sin(yaw)
+    yaw += min(_CRUISE_M_S / away_m, _SWIFTEST_TURN_RAD_S) * time_s
+    place = (float(east - away_m * np.cos(yaw)), float(north - away_m * np.sin(yaw)))
+    return replace(base, position=(*place, base.position[2]), yaw_deg=float(np.degrees(yaw)))
+
+
+def _crossing(base: Station, camera: int, seed: int, time_s: float) -> Station:
+    """To and fro on a straight line through the station, looking the same way."""
+    rng = np.random.default_rng([seed, camera, 73])
+    direction = rng.uniform(0, TURN)
+    ray = np.array([np.cos(direction), np.sin(direction)])
+    start = np.array(base.position[:2])
+    # How far the line goes each way before it leaves the square; 0 where it is outside already.
+    reach = [
+        max(0.0, float(((np.sign(way) * _EDGE_M - start) / np.where(way == 0, 1e-9, way)).min()))
+        for way in (ray, -ray)
+    ]
+    length = sum(reach)
+    if length == 0:
+        return base
+    gone = (reach[1] + _CRUISE_M_S * time_s) % (2 * length)
+    along = min(gone, 2 * length - gone) - reach[1]
+    east, north = start + along * ray
+    return replace(base, position=(float(east), float(north), base.position[2]))
+
+
+def _drifting(base: Station, camera: int, seed: int, time_s: float) -> Station:
+    """Wind and the autopilot: half a metre and a degree, slowly."""
     phase = np.random.default_rng([seed, camera, 72]).uniform(0, TURN, 5)
     east, north, up = base.position
     t = time_s

@@ -10,7 +10,7 @@ import numpy as np
 from skyreid.contract.camera import CameraModel
 from skyreid.contract.sighting import View
 from skyreid.train.synth.figure import figure
-from skyreid.train.synth.look import CameraLook, camera_look, daylight, develop
+from skyreid.train.synth.look import CameraLook, camera_look, develop, light_of
 from skyreid.train.synth.options import ClipOptions
 from skyreid.train.synth.plaza import Plaza, build_plaza
 from skyreid.train.synth.raster import (
@@ -23,7 +23,7 @@ from skyreid.train.synth.raster import (
 )
 from skyreid.train.synth.rig import (
     Station,
-    hovered,
+    flown,
     model_of,
     station,
     view_of,
@@ -84,7 +84,7 @@ def build_stage(options: ClipOptions) -> Stage:
     feet = [at.position[:2] for at in stations.values() if at.view is View.GROUND]
     plaza = build_plaza(seed, keep_clear=feet)
     people = population(options.people, seed + 77, options.family)
-    light = daylight(np.random.default_rng([seed, 7]))
+    light = light_of(options.hour, np.random.default_rng([seed, 7]))
     furniture = gathered(plaza.props)
     furniture_shadow = _shadow(light, furniture)
     return Stage(
@@ -115,7 +115,7 @@ def camera_model(
     stations: dict[int, Station], camera: int, options: ClipOptions, frame: int
 ) -> CameraModel:
     """The camera at a frame (from 0), at the size of the delivered picture."""
-    at = hovered(stations[camera], camera, options.seed, frame / options.fps)
+    at = flown(stations[camera], camera, options.seed, frame / options.fps, options.path)
     return model_of(at, options.width_px, options.height_px)
 
 
@@ -185,7 +185,7 @@ def _shadow(light: Light, crowd: Crowd, base: Shadow | None = None, first_face: 
 
 def _clip_look(camera: int, options: ClipOptions) -> CameraLook:
     """The camera's look with the noise of a clip, which must be compressed."""
-    look = camera_look(camera, options.seed, night=False)
+    look = camera_look(camera, options.seed, night=options.hour == "night")
     return replace(look, noise=min(look.noise, _CLIP_NOISE) * options.noise)
 
 
