@@ -150,6 +150,16 @@ def test_a_recipe_with_wrong_keys_names_them_all(tmp_path: Path) -> None:
     assert "run.steps" in str(caught.value)
 
 
+def test_a_recipe_that_draws_in_passes_cannot_balance_views(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    freely = RECIPE.replace("group = 2", "passes = true\nbalance_views = false")
+    path.write_text(freely)
+    assert recipe.read(path).batch.passes
+    path.write_text(freely.replace("balance_views = false", "balance_views = true"))
+    with pytest.raises(SettingsError, match="balance_views = false"):
+        recipe.read(path)
+
+
 def test_committed_recipes_are_valid(repository: Path) -> None:
     found = [path for path in (repository / "recipes").glob("*.toml") if path.stem != "detector"]
     assert found

@@ -119,6 +119,7 @@ def fit(
         people_per_batch=recipe.batch.people,
         crops_per_person=recipe.batch.crops,
         balance_views=recipe.batch.balance_views,
+        passes=recipe.batch.passes,
         seed=recipe.run.seed,
     )
     strength = augment.Strength(**recipe.augment.model_dump())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import tomllib
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from skyreid.contract.errors import SettingsError
 from skyreid.contract.input_spec import InputSpec
@@ -48,10 +48,19 @@ class BatchSection(_Section):
     """Crops of each person."""
     balance_views: bool = True
     """Half of a person's crops are aerial, half ground, where there are both."""
+    passes: bool = False
+    """People come as in the published code: at random until their pictures are used up, so that
+    who has more comes more often, instead of by turns. Needs balance_views = false, group = 1."""
     group: int = Field(1, ge=1)
     """Size of the groups of look-alikes in half of a batch; 1 draws people independently."""
     group_after: float = Field(0.2, ge=0.0, le=1.0)
     """Share of the run after which groups begin: before, the classifier knows no look-alikes."""
+
+    @model_validator(mode="after")
+    def _passes_draw_freely(self) -> BatchSection:
+        if self.passes and (self.balance_views or self.group > 1):
+            raise ValueError("passes = true needs balance_views = false and group = 1")
+        return self
 
 
 class AugmentSection(_Section):

@@ -6,6 +6,11 @@ groups of people the model finds hard to tell apart, after Liao and Shao, "Graph
 Metric Learning for Generalizable Person Re-Identification", CVPR 2022 (arXiv:2104.01546); what
 differs: neighbours are found among the classifier's rows instead of embedded pictures, which costs
 nothing.
+
+Two ways to choose the people. By turns, everybody comes once before anybody comes again. In passes,
+as the published aerial-ground methods do, everybody may come at any time until fewer than K of his
+pictures are left, so that people with many pictures come more often; neither views nor neighbours
+have a say there.
 """
 
 from __future__ import annotations
@@ -43,6 +48,7 @@ class PkSampler:
         people_per_batch: P, at most C.
         crops_per_person: K; even with `balance_views`.
         balance_views: draw K/2 of each view where a person has both.
+        passes: choose people in passes instead of by turns; without `balance_views`.
         seed: of the draws.
     """
 
@@ -54,6 +60,7 @@ class PkSampler:
         people_per_batch: int,
         crops_per_person: int,
         balance_views: bool,
+        passes: bool = False,
         seed: int,
     ) -> None:
         classes = int(people.max()) + 1
@@ -61,14 +68,17 @@ class PkSampler:
             raise ValueError(f"{people_per_batch} people a batch, but the data set has {classes}")
         if balance_views and crops_per_person % 2:
             raise ValueError(f"balanced views need an even number of crops, not {crops_per_person}")
+        if balance_views and passes:
+            raise ValueError("passes draw from all of a person's pictures and cannot balance views")
         self._rng = np.random.default_rng(seed)
+        self._passes = passes
+        self._pictures = [np.flatnonzero(people == person) for person in range(classes)]
         self._people_per_batch = people_per_batch
         self._crops = crops_per_person
         self._neighbours: Ints | None = None
         self._classes = _Deck(np.arange(classes), self._rng)
         self._decks: list[list[_Deck]] = []
-        for person in range(classes):
-            mine = np.flatnonzero(people == person)
+        for mine in self._pictures:
             parts = [mine[views[mine] == view] for view in (1, 0)] if balance_views else [mine]
             self._decks.append([_Deck(part, self._rng) for part in parts if part.size])
 
@@ -79,10 +89,15 @@ class PkSampler:
             neighbours: int64 [C, G - 1], for each person the most similar others; None for
                 independent draws.
         """
+        if self._passes:
+            raise ValueError("passes know no look-alikes")
         self._neighbours = neighbours
 
     def __iter__(self) -> Iterator[Ints]:
         """Endless: int64 [P * K] indices of pictures, the K of a person side by side."""
+        if self._passes:
+            while True:
+                yield from self._one_pass()
         while True:
             batch: list[int] = []
             for person in self._draw_people():
@@ -91,6 +106,26 @@ class PkSampler:
                 for deck in decks:
                     batch += deck.draw(share)
             yield np.asarray(batch, np.int64)
+
+    def _one_pass(self) -> Iterator[Ints]:
+        """Batches until fewer than P people have K pictures left; what is left over is dropped.
+
+        Who has fewer than K pictures at all comes once, with K drawn with replacement.
+        """
+        crops = self._crops
+        left = [
+            self._rng.permutation(mine)
+            if mine.size >= crops
+            else self._rng.choice(mine, crops, replace=True)
+            for mine in self._pictures
+        ]
+        available = np.arange(len(left))
+        while available.size >= self._people_per_batch:
+            chosen = self._rng.choice(available, self._people_per_batch, replace=False)
+            yield np.concatenate([left[person][:crops] for person in chosen])
+            for person in chosen:
+                left[person] = left[person][crops:]
+            available = np.asarray([p for p in available if left[p].size >= crops], np.int64)
 
     def _draw_people(self) -> list[int]:
         chosen: dict[int, None] = {}  # a set that keeps its order
