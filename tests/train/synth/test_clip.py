@@ -166,3 +166,20 @@ def test_dusk_is_darker_than_day_and_night_has_lamps():
     assert max(sum(light.sky) for light in dusk) < min(sum(light.sky) for light in day)
     assert max(light.elevation_deg for light in dusk) < min(light.elevation_deg for light in day)
     assert all(light.sun[0] > 1.5 * light.sun[2] for light in dusk)  # warm
+
+
+def test_in_an_open_world_some_are_seen_by_one_view_only(tmp_path: Path):
+    out = tmp_path / "clip"
+    size = ["--seconds", "10", "--fps", "1", "--people", "12", "--width", "320"]
+    choices = ["--layout", "apart", "--rim", "0.5"]
+    assert main(["clip", str(out), "--seed", "6", "--cameras", "3,4,8,12", *size, *choices]) == 0
+    people = json.loads((out / "ids.json").read_text())
+    views = [
+        frozenset("aerial" if camera in ("cam3", "cam4") else "ground" for camera in p["frames"])
+        for p in people
+    ]
+    assert views.count(frozenset({"ground"})) >= 2
+    assert views.count(frozenset({"aerial"})) >= 1
+    labelled = sum(sum(p["frames"].values()) for p in people)
+    rows = sum(len((out / "gt" / f"cam{n}.txt").read_text().splitlines()) for n in (3, 4, 8, 12))
+    assert labelled == rows

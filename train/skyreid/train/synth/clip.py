@@ -6,7 +6,7 @@
     OUT/gt/cam{n}.txt    MOTChallenge: frame,id,x,y,w,h,1,1,visibility; frames from 1, ids global
     OUT/calib.json       camera poses, one entry for a fixed camera, one per frame for a drone
     OUT/world.csv        frame,id,x,y,heading: who is where, metres and radians
-    OUT/ids.json         the people
+    OUT/ids.json         the people, and in how many frames each camera labels them
     OUT/cam{n}.ts        with --telemetry, of every drone: its pictures and its KLV
     OUT/telemetry.json   with --telemetry: the errors that were drawn
     OUT/preview.png      with --preview: every camera at five moments, with its boxes
@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing import get_context
@@ -82,7 +82,10 @@ def clip(options: ClipOptions) -> None:
     if options.telemetry is not None:
         write_telemetry(options.out, poses, options.telemetry, options.seed)
     write_world(options.out / "world.csv", stage)
-    people = [person_as_json(person) for person in stage.people]
+    people = [
+        {**person_as_json(person), "frames": _frames_by_camera(rows, person.pid)}
+        for person in stage.people
+    ]
     (options.out / "ids.json").write_text(json.dumps(people, indent=1) + "\n")
 
 
@@ -91,6 +94,12 @@ def truth_row(frame: int, box: Box) -> str:
     width, height = box.x1 - box.x0, box.y1 - box.y0
     corner = f"{box.x0:.1f},{box.y0:.1f},{width:.1f},{height:.1f}"
     return f"{frame},{box.pid},{corner},1,1,{box.visibility:.2f}"
+
+
+def _frames_by_camera(rows: Mapping[int, Sequence[str]], pid: int) -> dict[str, int]:
+    """Labelled frames of a person by camera, where there are any: who is in which view."""
+    counts = {c: sum(int(row.split(",")[1]) == pid for row in lines) for c, lines in rows.items()}
+    return {f"cam{camera}": count for camera, count in counts.items() if count}
 
 
 def write_world(path: Path, stage: Stage) -> None:

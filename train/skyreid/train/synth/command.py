@@ -13,6 +13,7 @@ from skyreid.train.synth.options import (
     CAMERAS,
     CODECS,
     HOURS,
+    LAYOUTS,
     PATHS,
     ClipOptions,
     CropsOptions,
@@ -57,6 +58,12 @@ def add_verbs(verbs: Subparsers) -> None:
         help="also write cam{n}.ts with the drones' KLV, this far from the truth",
     )
     clip.add_argument("--path", choices=PATHS, default="hover", help="how the drones fly")
+    clip.add_argument(
+        "--layout", choices=LAYOUTS, default="together", help="whether the views overlap"
+    )
+    clip.add_argument(
+        "--rim", type=float, default=0.0, metavar="X", help="part of the people no drone sees"
+    )
     clip.add_argument("--hour", choices=HOURS, default="day", help="of the light")
     clip.add_argument("--codec", choices=CODECS, default="h264", help="of the videos")
     clip.add_argument("--preview", action="store_true", help="write a contact sheet, preview.png")
@@ -105,6 +112,8 @@ def _run_clip(args: argparse.Namespace) -> int:
         crf=args.crf,
         telemetry=args.telemetry,
         path=args.path,
+        layout=args.layout,
+        rim=args.rim,
         hour=args.hour,
         codec=args.codec,
         preview=args.preview,

@@ -17,7 +17,7 @@ from skyreid.train.synth.shading import Bytes, Picture
 from skyreid.train.synth.surfaces import Floats
 
 NIGHT_CAMERAS = (4, 9, 13)
-STREET_LAMPS = Light(225, 35, (0.55, 0.50, 0.42), (0.32, 0.36, 0.50))
+STREET_LAMPS = Light(225, 35, (0.42, 0.34, 0.20), (0.15, 0.17, 0.24))
 SUNLIGHT = np.array([2.0, 1.9, 1.7])
 SKYLIGHT = np.array([0.55, 0.6, 0.7])
 
@@ -31,7 +31,7 @@ class CameraLook:
     """One camera's rendition.
 
     `white_balance` are factors of R, G, B; `noise` is a deviation in 8-bit steps; `blur_px` a
-    Gaussian's deviation; `night` raises the exposure.
+    Gaussian's deviation; `night` raises the exposure, though not to that of the day.
     """
 
     white_balance: tuple[float, float, float]

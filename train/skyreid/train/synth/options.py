@@ -15,9 +15,12 @@ FlightPath = Literal["hover", "orbit", "transit"]
 """Of every drone: it stays, circles what it looks at, or crosses the place to and fro."""
 Hour = Literal["day", "dusk", "night"]
 Codec = Literal["h264", "h265"]
+Layout = Literal["together", "apart"]
+"""Street cameras look at the middle, as the drones do, or at the houses behind them."""
 PATHS: tuple[FlightPath, ...] = get_args(FlightPath)
 HOURS: tuple[Hour, ...] = get_args(Hour)
 CODECS: tuple[Codec, ...] = get_args(Codec)
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,9 @@ class ClipOptions:
     as far as another site would put them. `oversample` is rendered pixels per delivered pixel along
     a side. `crf` is the encoder's quality: lower is better and larger. `telemetry` is a level of
     `telemetry.LEVELS`, whose errors the drones' KLV has; None writes no KLV. `path` is how the
-    drones fly, `hour` the light, `codec` that of the videos. `preview` asks for a contact sheet.
+    drones fly, `layout` where the street cameras look, `rim` the share of the people who keep to
+    the rim of the place, where drones that look at the middle do not see them, `hour` the light,
+    `codec` that of the videos. `preview` asks for a contact sheet.
     """
 
     out: Path
@@ -48,6 +53,8 @@ class ClipOptions:
     telemetry: str | None = None
     path: FlightPath = "hover"
     hour: Hour = "day"
+    layout: Layout = "together"
+    rim: float = 0.0
     codec: Codec = "h264"
     preview: bool = False
 
@@ -62,6 +69,7 @@ class ClipOptions:
         _between("--oversample", self.oversample, 1, 3)
         _between("--noise", self.noise, 0, 4)
         _between("--crf", self.crf, 0, 51)
+        _between("--rim", self.rim, 0, 1)
         _known_cameras(self.cameras)
         if self.width_px % 32:
             raise SettingsError(

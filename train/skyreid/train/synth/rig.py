@@ -101,6 +101,13 @@ def station(camera: int, seed: int = 0, jitter: float = 0.0) -> Station:
     )
 
 
+def facing_out(at: Station) -> Station:
+    """A street camera turned to the houses behind it, away from what the drones look at."""
+    if at.view is View.AERIAL:
+        return at
+    return replace(at, yaw_deg=at.yaw_deg + 180)
+
+
 def flown(base: Station, camera: int, seed: int, time_s: float, path: FlightPath) -> Station:
     """The station at a moment: a drone flies its path and drifts, a street camera stays."""
     if base.view is View.GROUND:

@@ -23,6 +23,7 @@ from skyreid.train.synth.raster import (
 )
 from skyreid.train.synth.rig import (
     Station,
+    facing_out,
     flown,
     model_of,
     station,
@@ -81,6 +82,8 @@ def build_stage(options: ClipOptions) -> Stage:
     """Set the stage for a clip. Equal options give an equal stage."""
     seed = options.seed
     stations = {camera: station(camera, seed, options.camera_jitter) for camera in options.cameras}
+    if options.layout == "apart":
+        stations = {camera: facing_out(at) for camera, at in stations.items()}
     feet = [at.position[:2] for at in stations.values() if at.view is View.GROUND]
     plaza = build_plaza(seed, keep_clear=feet)
     people = population(options.people, seed + 77, options.family)
@@ -91,7 +94,7 @@ def build_stage(options: ClipOptions) -> Stage:
         options=options,
         plaza=plaza,
         people=people,
-        walks=walk(plaza, people, options.frame_count, options.fps, seed),
+        walks=walk(plaza, people, options.frame_count, options.fps, seed, options.rim),
         stations=stations,
         looks={camera: _clip_look(camera, options) for camera in options.cameras},
         light=light,

@@ -25,6 +25,7 @@ _DOOR_M = HALF_M - 0.7
 _LOOK_AHEAD_S = 3.0
 _BODY_M = 0.45  # a walker's middle stays so far from furniture
 _STOP_CHANCE = 0.25
+_RIM_M = (20.0, 27.0)  # from the middle: where those walk who keep to the rim
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,25 @@ class _Plan:
     stop_s: float
 
 
-def walk(plaza: Plaza, people: list[Person], frames: int, fps: float, seed: int) -> Walks:
-    """Simulate everybody from some seconds before the first frame to the last."""
+def walk(
+    plaza: Plaza, people: list[Person], frames: int, fps: float, seed: int, rim: float = 0.0
+) -> Walks:
+    """Simulate everybody from some seconds before the first frame to the last.
+
+    Args:
+        plaza: where.
+        people: who.
+        frames: of the clip.
+        fps: frames a second.
+        seed: of the ways.
+        rim: share of the people who walk along the rim and never cross the middle.
+    """
     rng = np.random.default_rng([seed, 5])
-    plans = [_plan(plaza, person, frames / fps, rng) for person in people]
+    on_rim = np.random.default_rng([seed, 6]).permutation(len(people)) < round(rim * len(people))
+    plans = [
+        _plan(plaza, person, frames / fps, rng, bool(aside))
+        for person, aside in zip(people, on_rim, strict=True)
+    ]
     steps = int(np.ceil((_WARM_UP_S + frames / fps) / STEP_S)) + 2
     history = _simulate(plaza, people, plans, steps)
 
@@ -84,11 +100,18 @@ def walk(plaza: Plaza, people: list[Person], frames: int, fps: float, seed: int)
     )
 
 
-def _plan(plaza: Plaza, person: Person, seconds: float, rng: np.random.Generator) -> _Plan:
-    """A way from door to door over a point near the middle, free of furniture."""
+def _plan(
+    plaza: Plaza, person: Person, seconds: float, rng: np.random.Generator, rim: bool
+) -> _Plan:
+    """A way from door to door, free of furniture: near the middle, or along the rim."""
     while True:
-        middle = rng.uniform(-9, 9, 2)
-        toward = rng.uniform(0, 2 * np.pi)
+        if rim:
+            side = rng.uniform(0, 2 * np.pi)
+            middle = rng.uniform(*_RIM_M) * np.array([np.cos(side), np.sin(side)])
+            toward = side + rng.choice([-1, 1]) * np.pi / 2
+        else:
+            middle = rng.uniform(-9, 9, 2)
+            toward = rng.uniform(0, 2 * np.pi)
         back = toward + np.pi + rng.normal(0, 0.5)
         corners = np.stack([_door(middle, back), middle, _door(middle, toward)])
         if all(_free(plaza, a, b) for a, b in pairwise(corners)):
