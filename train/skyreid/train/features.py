@@ -20,6 +20,7 @@ from skyreid.train.metrics import Embedded
 
 SETS = ("query", "gallery")
 ARRAYS = ("features", "pids", "cams")
+BLOCK = 4096  # rows normalised at a time
 
 
 def read(path: Path) -> tuple[Embedded, Embedded]:
@@ -75,15 +76,21 @@ def _checked(
             f"{path}: {part}_cams holds {unknown[0]}; cameras are 1 to {CAMERAS[-1]}, up to "
             f"{AERIAL_CAMERAS[-1]} aerial, the others ground"
         )
-    # In float64, where the square of a float32 neither overflows nor vanishes.
-    lengths = np.sqrt(np.einsum("nd,nd->n", features, features, dtype=np.float64))
-    for wrong, what in ((~np.isfinite(lengths), "is not finite"), (lengths == 0, "has length 0")):
-        if wrong.any():
-            raise InputError(f"{name} row {np.flatnonzero(wrong)[0]} {what}, so it has no cosine")
-    unit = features if features.dtype == np.float32 else features.astype(np.float64)
-    np.divide(unit, lengths[:, None], out=unit, casting="same_kind")
+    unit = features if features.dtype == np.float32 else np.empty(features.shape, np.float32)
+    for start in range(0, len(features), BLOCK):
+        # In float64, where the square of a float32 neither overflows nor vanishes.
+        block = features[start : start + BLOCK].astype(np.float64)
+        lengths = np.sqrt(np.einsum("nd,nd->n", block, block))
+        for wrong, what in (
+            (~np.isfinite(lengths), "is not finite"),
+            (lengths == 0, "has length 0"),
+        ):
+            if wrong.any():
+                row = start + int(wrong.argmax())
+                raise InputError(f"{name} row {row} {what}, so it has no cosine")
+        unit[start : start + BLOCK] = block / lengths[:, None]
     return Embedded(
-        unit.astype(np.float32, copy=False),
+        unit,
         people.astype(np.int64),
         cameras.astype(np.int64),
         np.isin(cameras, AERIAL_CAMERAS),
