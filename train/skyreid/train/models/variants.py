@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyreid.contract.errors import InputError, SettingsError
+from skyreid.train.models.dtst import Dtst, DtstOptions
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
+from skyreid.train.models.secap import Secap, SecapOptions
 from skyreid.train.models.vdt import Vdt
 from skyreid.train.models.vit import TrunkConfig, Vit
 
@@ -21,6 +23,8 @@ WIDTHS: dict[str, dict[str, int]] = {
 METHODS: dict[str, dict[str, Any]] = {
     "vit": dict(stride=16),
     "vdt": dict(stride=16),
+    "secap": dict(stride=12),
+    "dtst": dict(stride=16),
 }
 
 
@@ -91,6 +95,10 @@ def construct(config: Mapping[str, Any], loss: LossOptions | None = None) -> Met
             case "vdt":
                 _none(options)
                 return Vdt(trunk, people=people, loss=loss)
+            case "secap":
+                return Secap(trunk, people=people, options=SecapOptions(**options), loss=loss)
+            case "dtst":
+                return Dtst(trunk, people=people, options=DtstOptions(**options), loss=loss)
     except TypeError as error:
         raise SettingsError(f"model {config['method']}: {error}") from error
     raise InputError(f"unknown method {config['method']!r}; known: {', '.join(METHODS)}")
