@@ -32,8 +32,8 @@ def cross_entropy(logits: Tensor, classes: Tensor, smoothing: float = 0.0) -> Te
     option gives the right class its share of `smoothing` too.
 
     As in the published code the mean is over the rows whose term is not exactly 0, and 0 where
-    none is. In float32 a term is 0 once the right logit leads by about 17: such a row, common
-    among views, leaves the mean to those that are still to be learnt.
+    none is. In float32 a term is 0 once the right logit leads by about 17: such a row leaves the
+    mean to those that are still to be learnt.
 
     Args:
         logits: float32 [B, C].
