@@ -3,10 +3,11 @@
 ::
 
     manifest.json  model.{fp32,fp16,int8}.onnx  golden/{pictures,outputs}.npz  parity.json
-    SHA256SUMS     one line a file: hex digest, two spaces, name
+    SHA256SUMS      one line a file: hex digest, two spaces, name
+    SHA256SUMS.sig  optional, see signature.py
 
-A zip of the directory is opened alike. Verification comes before parsing: the sums first, then the
-manifest's schema, then the model.
+A zip of the directory is opened alike. Verification comes before parsing: the signature first, then
+the sums, then the manifest's schema, then the model.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from skyreid.bundle.manifest import SCHEMA, Manifest, NumericFormat
+from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust, check
 from skyreid.contract.errors import BundleError
 
 SUMS = "SHA256SUMS"
@@ -42,6 +44,8 @@ class Bundle:
     sha256: str
     """Digest of SHA256SUMS: names exactly these bytes."""
     files: Mapping[str, bytes]
+    signed_by: str | None = None
+    """Id of the trusted key whose signature was checked; None where none was."""
 
     def model(self, numeric_format: NumericFormat) -> bytes:
         """The ONNX model in one numeric format.
@@ -65,17 +69,22 @@ class Bundle:
         return pictures, outputs
 
 
-def open_bundle(path: Path) -> Bundle:
+def open_bundle(path: Path, trust: Trust = ANYONE) -> Bundle:
     """Read and verify a bundle directory or zip.
 
+    Args:
+        path: of the bundle.
+        trust: whose signatures are accepted, and whether one is required.
+
     Raises:
-        BundleError: it is missing, a file is missing, foreign or has another digest, or the
-            manifest is not one this version reads.
+        BundleError: it is missing, its signature is not as `trust` asks, a file is missing, foreign
+            or has another digest, or the manifest is not one this version reads.
     """
     files = _read(path)
     if SUMS not in files:
         raise BundleError(f"{path} is not a bundle: it has no {SUMS}")
     sums = files.pop(SUMS)
+    signed_by = check(path, sums, files.pop(SIGNATURE, None), trust)
     listed: dict[str, str] = {}
     for line in sums.decode("utf-8", "replace").splitlines():
         match = _SUM_LINE.fullmatch(line)
@@ -96,7 +105,7 @@ def open_bundle(path: Path) -> Bundle:
     for numeric_format in manifest.formats:
         if f"model.{numeric_format}.onnx" not in files:
             raise BundleError(f"bundle {path}: model.{numeric_format}.onnx is missing")
-    return Bundle(path, manifest, hashlib.sha256(sums).hexdigest(), files)
+    return Bundle(path, manifest, hashlib.sha256(sums).hexdigest(), files, signed_by)
 
 
 def write_bundle(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skyreid.bundle.archive import Bundle, open_bundle
 from skyreid.bundle.runner import OnnxRunner, self_test, start
+from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract.errors import BundleError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.contract.sighting import ModelRef, View
@@ -18,19 +19,22 @@ from skyreid.contract.sighting import ModelRef, View
 class Embedder:
     """Turns crops of one view into L2-normalised embeddings."""
 
-    def __init__(self, paths: Sequence[Path], *, view: View, threads: int = 1) -> None:
+    def __init__(
+        self, paths: Sequence[Path], *, view: View, threads: int = 1, trust: Trust = ANYONE
+    ) -> None:
         """Open, verify and self-test the bundle that serves ``view``.
 
         Args:
             paths: bundles that together are one model: equal model key, views that do not overlap.
             view: where this camera looks from; other views' bundles are verified, not loaded.
             threads: CPU threads of one call.
+            trust: whose bundles are accepted.
 
         Raises:
             BundleError: a bundle cannot be used, they are not one model, or none serves ``view``.
             GateError: the self-test on the golden crops failed.
         """
-        bundle = choose(open_all(paths), view)
+        bundle = choose(open_all(paths, trust), view)
         manifest = bundle.manifest
         self.spec: InputSpec = manifest.input
         self.dim: int = manifest.embedding_dim
@@ -50,7 +54,7 @@ class Embedder:
         self._runner.close()
 
 
-def open_all(paths: Sequence[Path]) -> list[Bundle]:
+def open_all(paths: Sequence[Path], trust: Trust = ANYONE) -> list[Bundle]:
     """Open bundles that are to be one model.
 
     Raises:
@@ -58,7 +62,7 @@ def open_all(paths: Sequence[Path]) -> list[Bundle]:
     """
     if not paths:
         raise BundleError("no embedder bundle given")
-    bundles = [open_bundle(path) for path in paths]
+    bundles = [open_bundle(path, trust) for path in paths]
     for bundle in bundles:
         if bundle.manifest.kind != "embedder":
             raise BundleError(f"bundle {bundle.path} is a {bundle.manifest.kind}, not an embedder")

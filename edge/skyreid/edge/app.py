@@ -65,12 +65,14 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
         PlatformError: a library or plugin is missing.
     """
     from skyreid.bundle.embedder import Embedder
+    from skyreid.bundle.signature import Trust
     from skyreid.edge.detector import open_detector
 
     site, camera, source, pipeline = find_source(settings, settings_directory=settings_directory)
     if source.kind == "file":
         check_file(source.target)
     view = View.of(camera.view)
+    trust = Trust(settings.trust.keys, settings.trust.require_signature)
     return Plan(
         settings=settings,
         site=site,
@@ -84,8 +86,11 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
             score_min=settings.detector.score_min,
             tiles=settings.detector.tiles,
             threads=settings.detector.threads,
+            trust=trust,
         ),
-        embedder=Embedder(settings.embedder.bundles, view=view, threads=settings.embedder.threads),
+        embedder=Embedder(
+            settings.embedder.bundles, view=view, threads=settings.embedder.threads, trust=trust
+        ),
     )
 
 

@@ -105,6 +105,16 @@ class EmbedderSection(Section):
     """CPU threads of one call."""
 
 
+class TrustSection(Section):
+    """Whose models are run."""
+
+    require_signature: bool = False
+    """Whether an unsigned bundle is refused; needs ``keys``."""
+    keys: tuple[Path, ...] = ()
+    """Public keys (PEM, ``skyreid-export keys``); a signed bundle must be signed by one of them.
+    Without keys signatures are not looked at. Relative to the settings file."""
+
+
 class MqttSection(Section):
     """The broker."""
 
@@ -173,6 +183,7 @@ class EdgeSettings(Settings):
     detector: DetectorSection
     embedder: EmbedderSection
     spool: SpoolSection
+    trust: TrustSection = TrustSection()
     tracker: TrackerSection = TrackerSection()
     crops: CropsSection = CropsSection()
     mqtt: MqttSection = MqttSection()
@@ -195,6 +206,7 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> EdgeSetti
             "embedder": _with(
                 settings.embedder, bundles=tuple(base / p for p in settings.embedder.bundles)
             ),
+            "trust": _with(settings.trust, keys=tuple(base / p for p in settings.trust.keys)),
             "spool": _with(settings.spool, path=base / settings.spool.path),
             "mqtt": _with(
                 mqtt,

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.signature import ANYONE, Trust
+from skyreid.contract.errors import BundleError
 from skyreid.edge.detections import Detections
 from skyreid.edge.frame import Frame
 from skyreid.edge.heatmap import HeatmapNetwork
@@ -74,6 +76,7 @@ def open_detector(
     score_min: float | None = None,
     tiles: tuple[int, int] = (1, 1),
     threads: int = 1,
+    trust: Trust = ANYONE,
 ) -> Detector:
     """Open a YOLOX ``.onnx`` file or a detector bundle (directory or zip).
 
@@ -83,15 +86,22 @@ def open_detector(
             ``YOLOX_SCORE_MIN``.
         tiles: rows and columns of tiles.
         threads: CPU threads of one call.
+        trust: whose bundles are accepted.
 
     Raises:
         PlatformError: ONNX Runtime is not installed.
-        BundleError: the file or directory is no detector.
+        BundleError: the file or directory is no detector, or not signed as `trust` asks; a bare
+            ``.onnx`` file never is.
     """
     network: Network
     if path.suffix.lower() == ".onnx":
+        if trust.require_signature:
+            raise BundleError(
+                f"{path} is a bare .onnx file and trust.require_signature is set: "
+                "only a bundle can be signed"
+            )
         score = YOLOX_SCORE_MIN if score_min is None else score_min
         network = YoloxNetwork(path, score_min=score, threads=threads)
     else:
-        network = HeatmapNetwork(open_bundle(path), score_min=score_min, threads=threads)
+        network = HeatmapNetwork(open_bundle(path, trust), score_min=score_min, threads=threads)
     return Detector(network, tiles=tiles)

@@ -51,6 +51,32 @@ def _inspect(options: argparse.Namespace) -> int:
     return 0
 
 
+def _keys(options: argparse.Namespace) -> int:
+    from skyreid.bundle.signature import make_keys
+
+    identity = make_keys(options.private, options.public)
+    print(f"key {identity}: keep {options.private} secret, give {options.public} to the devices")
+    return 0
+
+
+def _sign(options: argparse.Namespace) -> int:
+    from skyreid.bundle.signature import sign
+
+    print(f"{options.bundle} signed by key {sign(options.bundle, options.key)}")
+    return 0
+
+
+def _verify_signature(options: argparse.Namespace) -> int:
+    from skyreid.bundle.archive import open_bundle
+    from skyreid.bundle.signature import trusted
+
+    opened = open_bundle(options.bundle, trusted(options.key))
+    facts = {"bundle": str(opened.path), "sha256": opened.sha256, "signed_by": opened.signed_by}
+    said = f"{options.bundle} is whole and signed by key {opened.signed_by}"
+    print(json.dumps(facts) if options.json else said)
+    return 0
+
+
 def _priors(path: Path | None) -> dict[str, ScorePrior]:
     if path is None:
         return {}
@@ -83,6 +109,24 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(verb=_inspect)
     inspect.add_argument("bundle", type=Path)
     inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+    keys = verbs.add_parser("keys", help="make a key pair for signatures")
+    keys.set_defaults(verb=_keys)
+    keys.add_argument("private", type=Path, help="PEM file to write, readable by you only")
+    keys.add_argument("public", type=Path, help="PEM file to write, for trust.keys of the devices")
+
+    sign = verbs.add_parser("sign", help="sign a bundle directory")
+    sign.set_defaults(verb=_sign)
+    sign.add_argument("bundle", type=Path)
+    sign.add_argument("--key", type=Path, required=True, help="private key, PEM")
+
+    signature = verbs.add_parser("verify-signature", help="check who signed a bundle")
+    signature.set_defaults(verb=_verify_signature)
+    signature.add_argument("bundle", type=Path)
+    signature.add_argument(
+        "--key", type=Path, action="append", required=True, help="public key, PEM; may be repeated"
+    )
+    signature.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser
 
 

@@ -1,0 +1,202 @@
+"""Who made a bundle: a detached Ed25519 signature (RFC 8032) over its SHA256SUMS.
+
+The sums name every byte of a bundle, so that one small signature covers all of it. It is checked
+before the sums, and the sums before anything is parsed. `SHA256SUMS.sig` is one line of text:
+`ed25519 KEY_ID BASE64`, where the key id is the first 16 hex digits of SHA-256 over the raw public
+key; it only says whose key to look for, and is not trusted.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skyreid.contract.errors import BundleError, InputError, PlatformError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
+
+SIGNATURE = "SHA256SUMS.sig"
+_PURPOSE = b"skyreid bundle 1\n"  # a signature made for something else is none for a bundle
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Whose bundles are accepted.
+
+    Attributes:
+        keys: files of public keys, PEM; a signature by any of them will do.
+        require_signature: whether an unsigned bundle is refused.
+    """
+
+    keys: tuple[Path, ...] = ()
+    require_signature: bool = False
+
+
+ANYONE = Trust()
+"""Signatures are neither required nor checked."""
+
+
+def make_keys(private: Path, public: Path) -> str:
+    """Write a new key pair as PEM, the private one readable by its owner only.
+
+    Returns:
+        The key id.
+
+    Raises:
+        InputError: a file exists already, or cannot be written.
+    """
+    serialization, ed25519 = _cryptography()
+    key = ed25519.Ed25519PrivateKey.generate()
+    secret = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    known = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    for path in (private, public):
+        if path.exists():
+            raise InputError(f"{path} exists already: a key is never overwritten, name another")
+    try:
+        with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secret)
+        public.write_bytes(known)
+    except OSError as error:
+        raise InputError(f"cannot write a key: {error}") from error
+    return _key_id(key.public_key())
+
+
+def sign(bundle: Path, private: Path) -> str:
+    """Sign a bundle directory; an older signature is replaced.
+
+    Returns:
+        The key id.
+
+    Raises:
+        BundleError: the directory is not a whole bundle.
+        InputError: the key cannot be used.
+    """
+    from skyreid.bundle.archive import SUMS, open_bundle
+
+    if not bundle.is_dir():
+        raise BundleError(f"{bundle} is not a directory: sign the bundle before it is zipped")
+    key = _private_key(private)
+    open_bundle(bundle)  # nobody signs what does not hold together
+    sums = (bundle / SUMS).read_bytes()
+    text = base64.b64encode(key.sign(_PURPOSE + sums)).decode()
+    identity = _key_id(key.public_key())
+    partial = bundle / (SIGNATURE + ".partial")
+    partial.write_text(f"ed25519 {identity} {text}\n")
+    partial.replace(bundle / SIGNATURE)
+    return identity
+
+
+def check(path: Path, sums: bytes, signature: bytes | None, trust: Trust) -> str | None:
+    """Hold the signature of a bundle's sums against the trusted keys.
+
+    Args:
+        path: of the bundle, for messages.
+        sums: content of SHA256SUMS.
+        signature: content of SHA256SUMS.sig, None where there is none.
+        trust: whose signatures are accepted.
+
+    Returns:
+        The id of the key that signed; None where no signature was asked for: there is none, or no
+        key was given to check it with.
+
+    Raises:
+        BundleError: the signature is missing where one is required, is not one, was made by a key
+            that is not trusted, or does not belong to these sums.
+        InputError: a signature is required and no key is given, or a key file cannot be used.
+    """
+    if trust.require_signature and not trust.keys:
+        raise InputError("trust.require_signature is set and trust.keys is empty: name a key")
+    if signature is None:
+        if trust.require_signature:
+            raise BundleError(
+                f"bundle {path} is not signed and trust.require_signature is set: "
+                "sign it (skyreid-export sign) or get a signed one"
+            )
+        return None
+    if not trust.keys:
+        return None
+    by, value = _parsed(path, signature)
+    known = {_key_id(key): key for key in map(_public_key, trust.keys)}
+    if by not in known:
+        raise BundleError(
+            f"bundle {path} is signed by key {by}, trusted are {', '.join(sorted(known))}"
+        )
+    from cryptography.exceptions import InvalidSignature
+
+    try:
+        known[by].verify(value, _PURPOSE + sums)
+    except InvalidSignature as error:
+        raise BundleError(
+            f"bundle {path}: the signature by key {by} is not of this SHA256SUMS; "
+            "it was changed after it was signed: get the bundle again"
+        ) from error
+    return by
+
+
+def trusted(keys: Sequence[Path]) -> Trust:
+    """Accept only bundles signed by one of `keys`."""
+    return Trust(tuple(keys), require_signature=True)
+
+
+def _parsed(path: Path, signature: bytes) -> tuple[str, bytes]:
+    words = signature.decode("ascii", "replace").split()
+    try:
+        if len(words) != 3 or words[0] != "ed25519" or len(words[1]) != 16:
+            raise ValueError("not three words")
+        return words[1], base64.b64decode(words[2], validate=True)
+    except (ValueError, binascii.Error) as error:
+        raise BundleError(f"bundle {path}: {SIGNATURE} is damaged: get the bundle again") from error
+
+
+def _key_id(key: Ed25519PublicKey) -> str:
+    return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
+
+
+def _private_key(path: Path) -> Ed25519PrivateKey:
+    serialization, ed25519 = _cryptography()
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"cannot read the private key {path}: {error}") from error
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise InputError(f"{path} is not an Ed25519 key")
+    private: Ed25519PrivateKey = key
+    return private
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
+    serialization, ed25519 = _cryptography()
+    try:
+        key = serialization.load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the public key {path}: {error}") from error
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise InputError(f"{path} is not an Ed25519 key")
+    public: Ed25519PublicKey = key
+    return public
+
+
+def _cryptography() -> tuple[Any, Any]:
+    """The two modules, imported here: who checks no signature needs no cryptography."""
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import ed25519
+    except ImportError as error:
+        raise PlatformError("signatures need cryptography: pip install cryptography") from error
+    return serialization, ed25519
