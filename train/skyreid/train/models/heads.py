@@ -48,9 +48,9 @@ class FoldedNeck(nn.Module):
     gain: Tensor
     offset: Tensor
 
-    def __init__(self, head: EmbeddingHead) -> None:
+    def __init__(self, head: EmbeddingHead | nn.BatchNorm1d) -> None:
         super().__init__()
-        norm = head.bottleneck[0]
+        norm = head.bottleneck[0] if isinstance(head, EmbeddingHead) else head
         assert isinstance(norm, nn.BatchNorm1d)
         assert norm.running_mean is not None
         assert norm.running_var is not None

@@ -19,12 +19,17 @@ class Method(nn.Module):
     """A network in the form it is trained in; parameter names are those of the authors' code.
 
     Attributes:
-        heads: the neck and classifier of the identity feature.
+        heads: the neck and classifier of the identity feature; CLIP-ReID's have names of their own.
         needs_view: whether the embedding of a picture depends on its view label.
     """
 
     heads: EmbeddingHead
     needs_view: ClassVar[bool] = False
+
+    @property
+    def classifier_weight(self) -> Tensor:
+        """Rows float32 [people, D] of the classifier of the identity feature."""
+        return self.heads.weight
 
     @abstractmethod
     def forward(self, images: Tensor, views: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyreid.contract.errors import InputError, SettingsError
+from skyreid.train.models.clip_reid import ClipReid, ClipReidOptions
 from skyreid.train.models.dtst import Dtst, DtstOptions
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
@@ -25,6 +26,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "vdt": dict(stride=16),
     "secap": dict(stride=12),
     "dtst": dict(stride=16),
+    "clip-reid": dict(stride=16, drop_path=0.0),
 }
 
 
@@ -99,6 +101,8 @@ def construct(config: Mapping[str, Any], loss: LossOptions | None = None) -> Met
                 return Secap(trunk, people=people, options=SecapOptions(**options), loss=loss)
             case "dtst":
                 return Dtst(trunk, people=people, options=DtstOptions(**options), loss=loss)
+            case "clip-reid":
+                return ClipReid(trunk, people=people, options=ClipReidOptions(**options), loss=loss)
     except TypeError as error:
         raise SettingsError(f"model {config['method']}: {error}") from error
     raise InputError(f"unknown method {config['method']!r}; known: {', '.join(METHODS)}")
