@@ -41,13 +41,16 @@ class Runner(Protocol):
 class OnnxRunner:
     """Runs a model of a bundle with ONNX Runtime on the CPU."""
 
-    def __init__(self, model: bytes, *, name: str, threads: int = 1) -> None:
+    def __init__(
+        self, model: bytes, *, name: str, threads: int = 1, quantised: bool = False
+    ) -> None:
         """Load an ONNX model.
 
         Args:
             model: serialised ONNX with one uint8 NHWC input.
             name: what to call the model in messages.
             threads: threads of one call; calls do not overlap.
+            quantised: whether its Linears are int8 between Q and DQ.
 
         Raises:
             PlatformError: ONNX Runtime is not installed.
@@ -67,7 +70,12 @@ class OnnxRunner:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Any = onnxruntime.InferenceSession(
-                model, options, providers=["CPUExecutionProvider"]
+                model,
+                options,
+                providers=["CPUExecutionProvider"],
+                # It would join product and bias before the int8 kernel is chosen, which then is not
+                # found: four times slower than fp32 (docs/LOG.md).
+                disabled_optimizers=["MatMulAddFusion"] if quantised else [],
             )
         except Exception as error:  # onnxruntime's own tree has no public base class
             raise BundleError(f"model {name} does not load: {error}") from error
@@ -106,7 +114,10 @@ def start(
     preferred = [f for f in FORMAT_ORDER if f in bundle.manifest.formats]
     chosen = numeric_format or preferred[0]
     return OnnxRunner(
-        bundle.model(chosen), name=f"{bundle.manifest.name}/{chosen}", threads=threads
+        bundle.model(chosen),
+        name=f"{bundle.manifest.name}/{chosen}",
+        threads=threads,
+        quantised=chosen == "int8",
     )
 
 

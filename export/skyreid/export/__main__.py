@@ -51,6 +51,26 @@ def _inspect(options: argparse.Namespace) -> int:
     return 0
 
 
+def _quantize(options: argparse.Namespace) -> int:
+    try:
+        from skyreid.export.quantize import quantize
+    except ImportError as error:
+        raise PlatformError(
+            f"{error.name} is not installed: pip install 'skyreid[export]'"
+        ) from error
+    bundle = quantize(
+        options.bundle,
+        options.pictures,
+        options.out,
+        method=options.method,
+        percentile=options.percentile,
+        count=options.count,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(bundle.path)
+    return 0
+
+
 def _keys(options: argparse.Namespace) -> int:
     from skyreid.bundle.signature import make_keys
 
@@ -109,6 +129,19 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(verb=_inspect)
     inspect.add_argument("bundle", type=Path)
     inspect.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+    quantize = verbs.add_parser("quantize", help="add an int8 model to a bundle, behind gates")
+    quantize.set_defaults(verb=_quantize)
+    quantize.add_argument("bundle", type=Path, help="an embedder bundle with an fp32 model")
+    quantize.add_argument("-o", "--out", type=Path, required=True, help="bundle directory to make")
+    quantize.add_argument(
+        "--pictures", type=Path, required=True, help="crops of people, of the training split"
+    )
+    quantize.add_argument(
+        "--count", type=int, default=256, help="pictures for ranges; as many judge"
+    )
+    quantize.add_argument("--method", choices=("minmax", "percentile"), default="minmax")
+    quantize.add_argument("--percentile", type=float, default=99.99, help="of absolute values")
 
     keys = verbs.add_parser("keys", help="make a key pair for signatures")
     keys.set_defaults(verb=_keys)

@@ -1,0 +1,173 @@
+"""INT8 as explicit Q/DQ on the Linears of a graph, and nowhere else.
+
+Weights are symmetric int8 per output channel, activations symmetric int8 per tensor, zero points
+0: what both ONNX Runtime and a strongly typed TensorRT network take as it is. Residual additions,
+norms, softmax and products of two activations stay as they were: an int8 residual stream costs a
+vision transformer its accuracy. Weights are stored as int8 with a DequantizeLinear.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from skyreid.contract.errors import GateError, InputError
+
+_LIMIT = 127  # -128 is left out, so that scale and range are symmetric
+_SMALLEST_SCALE = 1e-8  # of a channel whose weights are all zero
+
+
+def linears(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes that multiply an activation by a constant matrix: MatMul, or a 2-D Gemm."""
+    constant = {i.name: i for i in model.graph.initializer}
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "Gemm")
+        and node.input[1] in constant
+        and len(constant[node.input[1]].dims) == 2
+        and node.input[0] not in constant
+    ]
+
+
+def quantised_inputs(model: onnx.ModelProto) -> list[str]:
+    """Names of the activations that need a range, each once, in the graph's order.
+
+    Raises:
+        InputError: the graph has no Linear.
+    """
+    names = list(dict.fromkeys(node.input[0] for node in linears(model)))
+    if not names:
+        raise InputError("the graph has no Linear: INT8 quantises nothing else")
+    return names
+
+
+def quantise(data: bytes, ranges: Mapping[str, float]) -> bytes:
+    """The same graph with its Linears in int8.
+
+    Args:
+        data: serialised ONNX with float32 Linears.
+        ranges: largest absolute value that matters of each activation of `quantised_inputs`.
+
+    Raises:
+        InputError: a range is missing, not finite or not positive, or belongs to no Linear.
+        GateError: a Linear has a form this cannot quantise.
+    """
+    model = onnx.load_from_string(data)
+    wanted = quantised_inputs(model)
+    wrong = sorted(set(wanted) ^ set(ranges))
+    if wrong:
+        raise InputError(f"ranges do not fit the graph: {', '.join(wrong[:5])}")
+    for name, value in ranges.items():
+        if not (np.isfinite(value) and value > 0):
+            raise InputError(f"range of {name} is {value}: it must be finite and positive")
+    constant = {i.name: i for i in model.graph.initializer}
+    chosen = {node.output[0] for node in linears(model)}
+    nodes: list[onnx.NodeProto] = []
+    added: dict[str, onnx.TensorProto] = {}
+    for node in model.graph.node:
+        if node.output[0] not in chosen:
+            nodes.append(node)
+            continue
+        activation, matrix = node.input[0], node.input[1]
+        if f"{activation}_scale" not in added:
+            nodes += _activation(activation, ranges[activation] / _LIMIT, added)
+        if f"{matrix}_int8" not in added:
+            weight = numpy_helper.to_array(constant[matrix])
+            nodes.append(_weight(matrix, weight.T if _transposed(node) else weight, added))
+        nodes += _product(node, f"{activation}_dq", f"{matrix}_dq")
+    read = {name for node in nodes for name in node.input}
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    kept = [i for i in model.graph.initializer if i.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend([*kept, *added.values()])
+    del model.graph.value_info[:]  # of products that are gone
+    serialised: bytes = model.SerializeToString()
+    return serialised
+
+
+def check(data: bytes) -> dict[str, int]:
+    """Hold a quantised graph against the rules above.
+
+    Returns:
+        How many `linears`, `quantize` and `dequantize` nodes it has.
+
+    Raises:
+        GateError: a zero point is not 0, a Q feeds or follows anything but a Linear, or an
+            unquantised Linear is left.
+    """
+    model = onnx.load_from_string(data)
+    constant = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    made_by = {name: node for node in model.graph.node for name in node.output}
+    counts = {"linears": 0, "quantize": 0, "dequantize": 0}
+    for node in model.graph.node:
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            counts["quantize" if node.op_type[0] == "Q" else "dequantize"] += 1
+            if np.any(constant[node.input[2]]):
+                raise GateError(f"{node.op_type} {node.output[0]} has a zero point that is not 0")
+        parents = [made_by.get(name) for name in node.input]
+        fed = [p is not None and p.op_type == "DequantizeLinear" for p in parents]
+        if node.op_type == "MatMul" and all(fed):
+            counts["linears"] += 1
+        elif any(fed):
+            raise GateError(
+                f"{node.op_type} {node.output[0]} reads an int8 value; only Linears may"
+            )
+    left = [node.output[0] for node in linears(model)]
+    if left:
+        raise GateError(f"Linears that are not quantised: {', '.join(left[:5])}")
+    return counts
+
+
+def _transposed(node: onnx.NodeProto) -> bool:
+    """Whether a Gemm's matrix is [out, in].
+
+    Raises:
+        GateError: the Gemm scales or transposes what a Linear does not.
+    """
+    values: dict[str, Any] = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+    if values.get("transA", 0) or values.get("alpha", 1.0) != 1 or values.get("beta", 1.0) != 1:
+        raise GateError(f"Gemm {node.output[0]} is no plain Linear: {values}")
+    return bool(values.get("transB", 0))
+
+
+def _activation(
+    name: str, scale: float, added: dict[str, onnx.TensorProto]
+) -> Sequence[onnx.NodeProto]:
+    parts = [f"{name}_scale", f"{name}_zero"]
+    added[parts[0]] = numpy_helper.from_array(np.float32(scale), parts[0])
+    added[parts[1]] = numpy_helper.from_array(np.int8(0), parts[1])
+    return (
+        helper.make_node("QuantizeLinear", [name, *parts], [f"{name}_q"]),
+        helper.make_node("DequantizeLinear", [f"{name}_q", *parts], [f"{name}_dq"]),
+    )
+
+
+def _weight(
+    name: str, matrix: NDArray[np.float32], added: dict[str, onnx.TensorProto]
+) -> onnx.NodeProto:
+    """A matrix [in, out] as int8 with one scale per output channel."""
+    scale = np.maximum(np.abs(matrix).max(0) / _LIMIT, _SMALLEST_SCALE).astype(np.float32)
+    steps = np.clip(np.rint(matrix / scale), -_LIMIT, _LIMIT).astype(np.int8)
+    parts = [f"{name}_int8", f"{name}_scale", f"{name}_zero"]
+    values = (steps, scale, np.zeros(len(scale), np.int8))
+    for part, value in zip(parts, values, strict=True):
+        added[part] = numpy_helper.from_array(np.ascontiguousarray(value), part)
+    return helper.make_node("DequantizeLinear", parts, [f"{name}_dq"], axis=1)
+
+
+def _product(node: onnx.NodeProto, activation: str, matrix: str) -> list[onnx.NodeProto]:
+    """MatMul, and the bias of a Gemm in float32 behind it."""
+    if node.op_type == "MatMul" or len(node.input) < 3:
+        return [helper.make_node("MatMul", [activation, matrix], list(node.output))]
+    product = f"{node.output[0]}_product"
+    return [
+        helper.make_node("MatMul", [activation, matrix], [product]),
+        helper.make_node("Add", [product, node.input[2]], list(node.output)),
+    ]
