@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +23,7 @@ class Method(nn.Module):
     """
 
     heads: EmbeddingHead
-    needs_view: ClassVar[bool] = False
+    needs_view: bool = False
 
     @property
     def classifier_weight(self) -> Tensor:

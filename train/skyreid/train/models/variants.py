@@ -12,6 +12,7 @@ from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
 from skyreid.train.models.secap import Secap, SecapOptions
 from skyreid.train.models.vdt import Vdt
+from skyreid.train.models.visa import Visa, VisaOptions
 from skyreid.train.models.vit import TrunkConfig, Vit
 
 WIDTHS: dict[str, dict[str, int]] = {
@@ -24,6 +25,7 @@ WIDTHS: dict[str, dict[str, int]] = {
 METHODS: dict[str, dict[str, Any]] = {
     "vit": dict(stride=16),
     "vdt": dict(stride=16),
+    "visa": dict(stride=12),
     "secap": dict(stride=12),
     "dtst": dict(stride=16),
     "clip-reid": dict(stride=16, drop_path=0.0),
@@ -97,6 +99,8 @@ def construct(config: Mapping[str, Any], loss: LossOptions | None = None) -> Met
             case "vdt":
                 _none(options)
                 return Vdt(trunk, people=people, loss=loss)
+            case "visa":
+                return Visa(trunk, VisaOptions(**options), people=people, loss=loss)
             case "secap":
                 return Secap(trunk, people=people, options=SecapOptions(**options), loss=loss)
             case "dtst":
