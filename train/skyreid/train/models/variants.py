@@ -8,6 +8,7 @@ from typing import Any
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.train.models.clip_reid import ClipReid, ClipReidOptions
 from skyreid.train.models.dtst import Dtst, DtstOptions
+from skyreid.train.models.gsalign import Gsalign, GsalignOptions
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
 from skyreid.train.models.secap import Secap, SecapOptions
@@ -27,6 +28,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "vdt": dict(stride=16),
     "visa": dict(stride=12),
     "secap": dict(stride=12),
+    "gsalign": dict(stride=16),
     "dtst": dict(stride=16),
     "clip-reid": dict(stride=16, drop_path=0.0),
 }
@@ -103,6 +105,8 @@ def construct(config: Mapping[str, Any], loss: LossOptions | None = None) -> Met
                 return Visa(trunk, VisaOptions(**options), people=people, loss=loss)
             case "secap":
                 return Secap(trunk, people=people, options=SecapOptions(**options), loss=loss)
+            case "gsalign":
+                return Gsalign(trunk, people=people, options=GsalignOptions(**options), loss=loss)
             case "dtst":
                 return Dtst(trunk, people=people, options=DtstOptions(**options), loss=loss)
             case "clip-reid":

@@ -222,7 +222,10 @@ class Trunk(nn.Module):
 
     def embed(self, images: Tensor) -> Tensor:
         """Tokens before the first block: float32 [B, 3, H, W] normalised to [B, T + P, D]."""
-        patches = self.patch_embed(images)
+        return self.place(self.patch_embed(images))
+
+    def place(self, patches: Tensor) -> Tensor:
+        """Patches [B, P, D] behind the leading tokens, all with their positions: [B, T + P, D]."""
         extra: list[Tensor] = [self.cls_token]
         if self.view_token is not None:
             extra.append(self.view_token)
