@@ -105,6 +105,25 @@ class OptimiserSection(_Section):
     """Decay per step of the averaged weights, which are evaluated and kept; 0 turns it off."""
 
 
+class PromptSection(_Section):
+    """CLIP-ReID's first stage, which learns a prompt for each person; other methods have none."""
+
+    epochs: int = Field(120, gt=0)
+    """Passes over the pictures' features."""
+    batch: int = Field(64, ge=2)
+    """Pictures of a step."""
+    learning_rate: float = Field(3.5e-4, gt=0.0)
+    """Of Adam, at the top of a cosine over the epochs."""
+    warmup_epochs: int = Field(5, ge=0)
+    """Epochs of linear growth."""
+    warmup_rate: float = Field(1e-5, ge=0.0)
+    """Learning rate the growth begins at."""
+    last_rate: float = Field(1e-6, ge=0.0)
+    """Learning rate the cosine ends at."""
+    weight_decay: float = Field(1e-4, ge=0.0)
+    """Of the learned words."""
+
+
 class RunSection(_Section):
     """How long, and how the checkpoint to keep is chosen."""
 
@@ -135,6 +154,7 @@ class Recipe(_Section):
     batch: BatchSection = BatchSection()
     augment: AugmentSection = AugmentSection()
     optimiser: OptimiserSection = OptimiserSection()
+    prompts: PromptSection = PromptSection()
     run: RunSection
 
 
