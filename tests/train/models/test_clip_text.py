@@ -152,6 +152,8 @@ def test_the_first_stage_finds_words_that_tell_people_apart_and_changes_nothing_
     assert [key for key in kept if not torch.equal(kept[key], now[key])] == [
         "prompt_learner.cls_ctx"
     ]
+    encoders = [*text.text_encoder.parameters(), *encoder.parameters()]
+    assert all(parameter.grad is None for parameter in encoders)
     # Each picture is nearest to its own text of all, and texts do not fall together.
     assert (pictures @ texts.T).argmax(1).tolist() == people.tolist()
     apart = cosines(texts, texts)
