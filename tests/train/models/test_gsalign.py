@@ -220,6 +220,20 @@ def test_every_parameter_that_is_not_frozen_is_taught() -> None:
     assert {n.split(".", 1)[1].split(".")[0] for n in frozen} == {"head_body_distill", "bottleneck"}
 
 
+def test_a_step_in_half_precision_has_the_terms_of_a_whole_one() -> None:
+    images = torch.randn(8, 3, 64, 32)
+    whole = made(angle_weight=0.5).losses(images, PEOPLE, VIEWS)
+    network = made(angle_weight=0.5)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = network.losses(images, PEOPLE, VIEWS)
+    sum(half.values()).backward()
+    for name in ("mask", "deform"):
+        assert half[name].dtype == torch.float32
+        torch.testing.assert_close(half[name], whole[name], rtol=0.02, atol=0)
+    gradients = [p.grad for p in network.parameters() if p.requires_grad]
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients)
+
+
 def test_with_eta_zero_it_is_vdt() -> None:
     network = made(ltps_eta=0.0).eval()
     plain = variants.construct(

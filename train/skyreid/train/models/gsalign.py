@@ -231,7 +231,8 @@ class Gsalign(Method):
         )
         if options.mask_weight > 0:
             seen = patches.mean(1) if options.deform == "code" else whole - view
-            mask = self.backbone.mask_generator(seen, people, options.entropy_weight)
+            with torch.autocast(seen.device.type, enabled=False):  # of small differences
+                mask = self.backbone.mask_generator(seen.float(), people, options.entropy_weight)
             terms["mask"] = options.mask_weight * mask
         if options.weight_of_angles() > 0:
             terms["deform"] = options.weight_of_angles() * deformation(angles)
