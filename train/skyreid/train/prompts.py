@@ -10,7 +10,6 @@ from torch import Tensor
 
 from skyreid.contract.errors import SettingsError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import published
 from skyreid.train.models import clip_text
 from skyreid.train.models.clip_reid import ClipReid
 from skyreid.train.models.method import Method
@@ -53,6 +52,8 @@ def learn(
             "clip-reid learns a prompt for each person first: give --clip FILE, the weights of "
             "OpenAI's CLIP ViT-B/16, or set model.options.text = false to train without texts"
         )
+    from skyreid.train import published  # needed by nobody who trains another method
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         text = clip_text.from_clip(published.read(clip).state, len(network.classifier_weight))
