@@ -34,6 +34,9 @@ def _run(argv: Sequence[str] | None) -> int:
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="for checkpoints")
     fit.add_argument("--cache", type=Path, metavar="DIR", help="for resized pictures; default OUT")
     fit.add_argument("--start", type=Path, metavar="FILE", help="checkpoint to begin with")
+    fit.add_argument(
+        "--clip", type=Path, metavar="FILE", help="OpenAI's CLIP, for the prompts of clip-reid"
+    )
     fit.set_defaults(run=_fit)
 
     evaluate = verbs.add_parser(
@@ -92,6 +95,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             arguments.out,
             cache=arguments.cache,
             start=arguments.start,
+            clip=arguments.clip,
         )
     print(
         f"{outcome.best} step {outcome.best_step}, held-out cross-view (R1 + mAP) / 2 "

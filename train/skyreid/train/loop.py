@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import checkpoint, priors
+from skyreid.train import checkpoint, priors, prompts
 from skyreid.train.data import augment, pictures
 from skyreid.train.data.records import Record
 from skyreid.train.data.sampler import PkSampler
@@ -69,6 +69,7 @@ def fit(
     *,
     cache: Path | None = None,
     start: Path | None = None,
+    clip: Path | None = None,
 ) -> Outcome:
     """Train a recipe on `records`; writes the checkpoints and the score priors to `out`.
 
@@ -79,9 +80,11 @@ def fit(
         cache: folder for the resized pictures, see `pictures.load`; default is `out`.
         start: checkpoint whose weights to begin with; None draws them at random. Its classifier is
             kept where the people are the same ones.
+        clip: weights of OpenAI's CLIP, with whose text side CLIP-ReID's prompts are learned first.
 
     Raises:
         InputError: when the people are too few to hold some out.
+        SettingsError: when `clip` is missing where it is needed, or given where it is not.
     """
     torch.manual_seed(recipe.run.seed)
     rng = torch.Generator().manual_seed(recipe.run.seed)
@@ -111,6 +114,15 @@ def fit(
     network = variants.construct(config, LossOptions(**recipe.loss.model_dump()))
     if start is not None:
         begin_with(network, config, checkpoint.load(start))
+    prompts.learn(
+        network,
+        images[: len(kept)],
+        torch.from_numpy(people),
+        clip=clip,
+        spec=spec,
+        section=recipe.prompts,
+        seed=recipe.run.seed,
+    )
     average = Average(network, recipe.optimiser.average_decay)
     optimiser = adamw(network, recipe.optimiser)
     sampler = PkSampler(
@@ -156,7 +168,9 @@ def fit(
             values = " ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
             progress.set_postfix_str(f"{seen / (time.monotonic() - began):.0f} pictures/s {values}")
             if recipe.batch.group > 1 and share >= recipe.batch.group_after:
-                sampler.set_neighbours(look_alikes(network.heads.weight, recipe.batch.group - 1))
+                sampler.set_neighbours(
+                    look_alikes(network.classifier_weight, recipe.batch.group - 1)
+                )
         if step % recipe.run.evaluate_every == 0:
             results = cross_view(average.network, spec, held_out, held_out_images)
             value = selection_value(results)
@@ -227,7 +241,7 @@ def labels(records: Iterable[Record]) -> tuple[NDArray[np.int64], NDArray[np.int
 def adamw(network: nn.Module, section: OptimiserSection) -> torch.optim.AdamW:
     """AdamW that decays matrices and kernels and nothing else."""
     trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-    tokens = ("cls_token", "view_token", "pos_embed")
+    tokens = ("cls_token", "view_token", "pos_embed", "positional_embedding")
     decayed = [p for n, p in trained if p.ndim > 1 and not n.endswith(tokens)]
     free = [p for n, p in trained if p.ndim <= 1 or n.endswith(tokens)]
     groups = [
