@@ -64,6 +64,24 @@ def _run(argv: Sequence[str] | None) -> int:
     parity.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parity.set_defaults(run=_parity)
 
+    convert = verbs.add_parser(
+        "convert", help="make a checkpoint of published weights", description=_convert.__doc__
+    )
+    convert.add_argument("source", type=Path, help=".safetensors, or tensors of torch.save")
+    convert.add_argument("--to", required=True, metavar="VARIANT", help="vit-base, visa-base, ...")
+    convert.add_argument("--out", type=Path, required=True, metavar="FILE", help=".safetensors")
+    convert.add_argument(
+        "--from", dest="origin", choices=("auto", "authors", "imagenet", "clip"), default="auto"
+    )
+    convert.add_argument("--height", type=int, default=256, help="pixels (default 256)")
+    convert.add_argument("--width", type=int, default=128, help="pixels (default 128)")
+    convert.add_argument("--people", type=int, help="classes of a new classifier (default 1)")
+    convert.add_argument("--trunk", nargs="+", default=[], metavar="KEY=VALUE")
+    convert.add_argument("--options", nargs="+", default=[], metavar="KEY=VALUE")
+    convert.add_argument("--seed", type=int, default=0, help="of what begins at random")
+    convert.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    convert.set_defaults(run=_convert)
+
     synth.add_parser(verbs)
     arguments = parser.parse_args(argv)
     code: int = arguments.run(arguments)
@@ -155,6 +173,31 @@ def _parity(arguments: argparse.Namespace) -> int:
     off = [name for name, result in results.items() if not result.worst.holds]
     if off:
         raise GateError(f"not what the authors' code gives: {', '.join(off)}")
+    return 0
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    """Turn the authors', ImageNet's (timm) or OpenAI's CLIP weights into a checkpoint.
+
+    Nothing is dropped in silence: a tensor without a place fails the conversion by name.
+    """
+    import json
+
+    from skyreid.train import convert
+
+    report = convert.convert(
+        arguments.source,
+        arguments.to,
+        arguments.out,
+        origin=None if arguments.origin == "auto" else arguments.origin,
+        height=arguments.height,
+        width=arguments.width,
+        people=arguments.people,
+        trunk=convert.fields(arguments.trunk),
+        options=convert.fields(arguments.options),
+        seed=arguments.seed,
+    )
+    print(json.dumps(report.as_json(), indent=2) if arguments.json else convert.table(report))
     return 0
 
 

@@ -8,7 +8,7 @@ import logging
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from skyreid.train.metrics import Score, score
 from skyreid.train.models import variants
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
+from skyreid.train.models.vit import TrunkConfig
 from skyreid.train.recipe import OptimiserSection, Recipe
 
 log = logging.getLogger(__name__)
@@ -193,25 +194,52 @@ def fit(
     return Outcome(out / BEST, out / LAST, out / SCORE_PRIORS, best_step, best_score, rate_per_s)
 
 
+PER_PERSON = (
+    "heads.weight",
+    "local_heads.weight",
+    "classifier.weight",
+    "classifier_proj.weight",
+    "prompt_learner.cls_ctx",
+)
+"""Entries of the methods' state_dicts with a row for each person of the training set."""
+
+
 def begin_with(
     network: nn.Module, config: Mapping[str, Any], source: checkpoint.Checkpoint
 ) -> None:
     """Copy the weights of `source` into `network`, which `config` describes.
 
+    Rows for people are copied only where the people are the same ones. Converted weights were
+    never fitted on people of ours, unless the authors of a method fitted them on the same data set:
+    nobody can tell from the file, so that is said.
+
     Raises:
         InputError: when they are different networks, or when the source was fitted on people who
             are held out now: they could no longer choose a checkpoint.
     """
-    if source.kind != "embedder" or source.config["trunk"] != config["trunk"]:
+    if source.kind != "embedder" or _architecture(source.config) != _architecture(config):
         raise InputError("the checkpoint to start from holds another network than the recipe")
-    same = source.config["held_out"] == config["held_out"]
+    origin = source.config.get("converted_from")
+    same = origin is None and source.config["held_out"] == config["held_out"]
     if source.config["people"] == config["people"] and same:
         network.load_state_dict(source.state)
         return
-    if set(config["held_out"]) - set(source.config["held_out"]):
+    if origin == "authors":
+        log.warning(
+            "the start was fitted by a method's authors: on their data set's training split the "
+            "held-out people were seen before, and choose a checkpoint less well"
+        )
+    elif origin is None and set(config["held_out"]) - set(source.config["held_out"]):
         raise InputError("the checkpoint to start from was fitted on people who are held out now")
-    body = {key: value for key, value in source.state.items() if key != "heads.weight"}
-    network.load_state_dict(body, strict=False)
+    own = network.state_dict()
+    body = {key: value for key, value in source.state.items() if key not in PER_PERSON}
+    checkpoint.fill(network, {**body, **{key: own[key] for key in PER_PERSON if key in own}})
+
+
+def _architecture(config: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What decides the entries of a state_dict, but for the number of people."""
+    trunk = TrunkConfig(**config["trunk"])
+    return config["method"], replace(trunk, drop_path=0.0)
 
 
 def hold_out(records: Sequence[Record], count: int, seed: int) -> tuple[list[Record], list[Record]]:

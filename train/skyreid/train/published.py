@@ -1,0 +1,236 @@
+"""Weight files that other people wrote: opened without running their code, unwrapped, recognised.
+
+A pickle may hold code. Nothing here loads one with anything but `weights_only`; what that refuses
+is refused, with the line that turns such a file into plain tensors where it can be trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from skyreid.contract.errors import InputError
+
+Origin = Literal["authors", "imagenet", "clip"]
+
+WRAPPERS = ("model", "state_dict")
+"""Under which training scripts keep the weights beside their optimiser."""
+
+# What tells the methods' state_dicts apart; the later marks are in several, the first match counts.
+_MARKS = (
+    ("backbone.share_router.", "visa"),
+    ("backbone.lfrm.", "secap"),
+    (".tps.", "gsalign"),
+    ("backbone.visual_token_selector.", "dtst"),
+    ("image_encoder.", "clip-reid"),
+    ("backbone.view_token", "vdt"),
+    ("backbone.cls_token", "vit"),
+)
+
+_NOT_OURS = {
+    "backbone.token_selector.": (
+        "a superseded DTST: its selector replaced CLS and VIEW and ran the last block twice, which "
+        "no method here computes; dtst reads backbone.visual_token_selector.*"
+    ),
+    "base.": "TransReID's or of its kind (base.*), which no method here computes",
+}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A foreign state_dict.
+
+    Attributes:
+        state: tensors by name; floating-point ones are float32, `module.` prefixes are gone.
+        set_aside: entries of the file beside the weights, an optimiser's for example.
+        widened: how many tensors were stored in another floating-point type than float32.
+        sha256: hex digest of the file.
+    """
+
+    state: dict[str, Tensor]
+    set_aside: tuple[str, ...]
+    widened: int
+    sha256: str
+
+
+def read(path: Path) -> Published:
+    """Read a `.safetensors` file or a `torch.save`d one.
+
+    Raises:
+        InputError: when the file is missing, damaged, holds code, or no tensors, or numbers that
+            are not finite.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the weights {path}: {error}") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if content[8:9] == b"{":  # 8 bytes of length and a JSON header
+        whole = _safetensors(path, content)
+    else:
+        del content
+        whole = _pickled(path)
+    state, set_aside = _unwrapped(path, whole)
+    other = [k for k, v in state.items() if v.is_floating_point() and v.dtype != torch.float32]
+    state = {k: v.to(torch.float32) if v.is_floating_point() else v for k, v in state.items()}
+    broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
+    if broken:
+        raise InputError(f"{path} holds numbers that are not finite, in {', '.join(broken)}")
+    return Published(state, set_aside, len(other), digest)
+
+
+def _safetensors(path: Path, content: bytes) -> dict[str, Any]:
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        tensors: dict[str, Any] = load(content)
+    except SafetensorError as error:
+        raise InputError(f"cannot read the weights {path}: {error}") from error
+    if str(metadata.get("format", "")).startswith("skyreid-checkpoint"):
+        raise InputError(f"{path} is a checkpoint of ours already; use it as it is")
+    return tensors
+
+
+def _pickled(path: Path) -> Any:
+    if _is_torchscript(path):
+        raise InputError(
+            f"{path} is a TorchScript archive, which holds code and is not opened; where you trust "
+            'it, save its tensors alone: torch.save(torch.jit.load(FILE, map_location="cpu")'
+            '.state_dict(), "weights.pt")'
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        found = re.search(r"GLOBAL (\S+)", str(error))
+        if found is None:
+            raise InputError(f"cannot read the weights {path}: not a file of torch.save") from error
+        raise InputError(
+            f"{path} holds objects besides tensors ({found[1]}) and loading it would run code; "
+            "where you trust it, save its tensors alone: torch.save(torch.load(FILE, "
+            'weights_only=False)["model"], "weights.pt")'
+        ) from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"cannot read the weights {path}: {error}") from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _unwrapped(path: Path, whole: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """The innermost state_dict, and the names of what lay beside it."""
+    set_aside: list[str] = []
+    while isinstance(whole, Mapping):
+        inner = next((n for n in WRAPPERS if isinstance(whole.get(n), Mapping)), None)
+        if inner is None:
+            break
+        set_aside += [str(name) for name in whole if name != inner]
+        whole = whole[inner]
+    if not isinstance(whole, Mapping) or not whole:
+        raise InputError(f"{path} holds no state_dict, but {type(whole).__name__}")
+    foreign = [str(name) for name, value in whole.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise InputError(f"{path}: not tensors but something else: {', '.join(foreign)}")
+    state = {str(name).removeprefix("module."): value for name, value in whole.items()}
+    if len(state) != len(whole):
+        raise InputError(f"{path} holds the same tensor with and without the prefix `module.`")
+    return state, tuple(set_aside)
+
+
+def recognised(state: Mapping[str, Tensor], path: Path) -> Origin:
+    """Whose weights these are, by their names.
+
+    Raises:
+        InputError: when they are nobody's that is known here.
+    """
+    for prefix, what in _NOT_OURS.items():
+        if any(key.startswith(prefix) for key in state):
+            raise InputError(f"{path} is {what}")
+    if any(key.startswith("visual.") for key in state):
+        return "clip"
+    if any(key.startswith(("backbone.", "image_encoder.")) for key in state):
+        return "authors"
+    if "cls_token" in state and any(key.startswith("blocks.") for key in state):
+        return "imagenet"
+    raise InputError(
+        f"{path}: the weights are neither the authors' (backbone.*, image_encoder.*) nor timm's "
+        "ViT (cls_token, blocks.*) nor OpenAI's CLIP (visual.*); they begin with "
+        f"{', '.join(sorted(state)[:5])}"
+    )
+
+
+def described(state: Mapping[str, Tensor]) -> str:
+    """What the names and shapes look like, for a message: method, width, depth, positions."""
+    method = next((m for mark, m in _MARKS if any(mark in key for key in state)), "no method here")
+    positions = _positions(state)
+    blocks = {int(m[1]) for key in state if (m := re.search(r"blocks\.(\d+)\.", key))}
+    size = (
+        "" if positions is None else f" {positions.shape[-1]} wide with {len(positions)} positions"
+    )
+    return f"its names are those of {method}{size} and {len(blocks)} blocks"
+
+
+def classes(state: Mapping[str, Tensor]) -> int | None:
+    """People of the classifier, where there is one."""
+    found = [state[key] for key in ("heads.weight", "classifier.weight") if key in state]
+    return int(found[0].shape[0]) if found and found[0].ndim == 2 else None
+
+
+def patches(state: Mapping[str, Tensor]) -> int | None:
+    """Patch tokens the position embedding of an author's trunk was made for."""
+    positions = _positions(state)
+    if positions is None:
+        return None
+    return len(positions) - (2 if any(".view_token" in key for key in state) else 1)
+
+
+def sizes(method: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Fields of a method's options that the shapes decide."""
+    match method:
+        case "secap" if "backbone.prompt" in state:
+            return {"prompts": int(state["backbone.prompt"].shape[1])}
+        case _:
+            return {}
+
+
+def statistics(state: dict[str, Tensor], name: str) -> tuple[float, float, float] | None:
+    """Take `pixel_mean` or `pixel_std` out of `state`, where an older checkpoint has it.
+
+    Raises:
+        InputError: when it is not one number per channel.
+    """
+    if name not in state:
+        return None
+    values = state.pop(name).flatten().tolist()
+    if len(values) != 3:
+        raise InputError(f"{name} holds {len(values)} numbers, a colour picture needs 3")
+    return values[0], values[1], values[2]
+
+
+def _positions(state: Mapping[str, Tensor]) -> Tensor | None:
+    """The trunk's position embedding [N, D]."""
+    for key in (
+        "backbone.base.pos_embed",
+        "backbone.pos_embed",
+        "image_encoder.positional_embedding",
+        "pos_embed",
+        "visual.positional_embedding",
+    ):
+        if key in state and state[key].ndim >= 2:
+            return state[key].flatten(0, -2)
+    return None
