@@ -97,6 +97,43 @@ def _verify_signature(options: argparse.Namespace) -> int:
     return 0
 
 
+def _compile(options: argparse.Namespace) -> int:
+    from skyreid.bundle.archive import open_bundle
+    from skyreid.bundle.compiled import compile_bundle, this_device
+    from skyreid.bundle.engine import load_api, profile_of
+
+    bundle = open_bundle(options.bundle)
+    name, trt = load_api()
+    device = this_device()
+    print(f"{name} {trt.__version__} on {device}", file=sys.stderr, flush=True)
+    profile = profile_of(
+        bundle.manifest, batch=options.batch_max, height=options.height, width=options.width
+    )
+    engine = compile_bundle(
+        bundle,
+        options.format,
+        profile,
+        options.cache,
+        api=name,
+        trt=trt,
+        device=device,
+        dla=options.dla,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    facts = {
+        "engine": str(engine.path),
+        "bytes": len(engine.plan),
+        "api": name,
+        "version": str(trt.__version__),
+        "device": device,
+        "profile": profile.text(),
+        "rebuilt_because": engine.rebuilt_because,
+    }
+    said = f"{engine.path} ({engine.rebuilt_because or 'from the cache'})"
+    print(json.dumps(facts) if options.json else said)
+    return 0
+
+
 def _priors(path: Path | None) -> dict[str, ScorePrior]:
     if path is None:
         return {}
@@ -160,6 +197,17 @@ def _parser() -> argparse.ArgumentParser:
         "--key", type=Path, action="append", required=True, help="public key, PEM; may be repeated"
     )
     signature.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+    compiled = verbs.add_parser("compile", help="build the engine of a bundle for this device")
+    compiled.set_defaults(verb=_compile)
+    compiled.add_argument("bundle", type=Path)
+    compiled.add_argument("--cache", type=Path, required=True, help="directory of the engines")
+    compiled.add_argument("--format", choices=("fp32", "fp16", "int8"), default="fp32")
+    compiled.add_argument("--batch-max", type=int, default=32, help="pictures of one call")
+    compiled.add_argument("--height", type=int, help="a detector's picture, pixels")
+    compiled.add_argument("--width", type=int, help="a detector's picture, pixels")
+    compiled.add_argument("--dla", action="store_true", help="refused, with the reason")
+    compiled.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser
 
 

@@ -1,0 +1,231 @@
+"""ONNX to a TensorRT plan, by one path for TensorRT 10.3 to 11.x and TensorRT-RTX.
+
+The numeric format lives in the ONNX and the network is built strongly typed: the format flags and
+calibrators of older TensorRT are gone in 11. A plan fits the TensorRT and the GPU that built it and
+no other, hence bundles carry ONNX and every device builds for itself.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from skyreid.bundle.manifest import Manifest
+from skyreid.contract.errors import BundleError, InputError, PlatformError, SkyreidError
+
+Shape = tuple[int, int, int, int]
+Api = Literal["tensorrt", "tensorrt_rtx"]
+Say = Callable[[str], None]
+
+WORKSPACE_MIB = 1024
+"""Scratch memory that the builder may use; small enough for a board of 8 GB."""
+
+DLA_REFUSED = (
+    "DLA is refused: its layer set has no LayerNorm, no softmax over tokens and no product of two "
+    "activations, so that a transformer would run piecewise on the GPU anyway, and slower"
+)
+
+
+class EngineError(SkyreidError):
+    """TensorRT refused; the message carries what it logged."""
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Shapes [N, H, W, 3] that an engine accepts, and the one it is tuned for."""
+
+    minimum: Shape
+    optimum: Shape
+    maximum: Shape
+
+    def __post_init__(self) -> None:
+        for low, best, high in zip(self.minimum, self.optimum, self.maximum, strict=True):
+            if not 1 <= low <= best <= high:
+                raise InputError(
+                    f"profile {self.text()}: every axis needs 1 <= minimum <= optimum <= maximum"
+                )
+
+    def text(self) -> str:
+        """``1x8x4x3:8x8x4x3:32x8x4x3``."""
+        shapes = (self.minimum, self.optimum, self.maximum)
+        return ":".join("x".join(map(str, shape)) for shape in shapes)
+
+
+@dataclass(frozen=True)
+class Built:
+    """A plan, and what a later build of the same device can start from."""
+
+    plan: bytes
+    timing_cache: bytes
+    """Empty where this TensorRT offers none."""
+    layers: int
+
+
+@dataclass
+class Log:
+    """What TensorRT said at warning level and above, oldest first."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def text(self, most: int = 8) -> str:
+        """The last lines, joined; says so where there are none."""
+        return " | ".join(self.lines[-most:]) or "TensorRT logged nothing"
+
+
+def load_api() -> tuple[Api, Any]:
+    """TensorRT where it is installed, else TensorRT-RTX: the name and the module.
+
+    Raises:
+        PlatformError: neither imports.
+    """
+    why: list[str] = []
+    names: tuple[Api, ...] = ("tensorrt", "tensorrt_rtx")
+    for name in names:
+        try:
+            return name, importlib.import_module(name)
+        except (ImportError, OSError) as error:
+            why.append(f"{name}: {error}")
+    raise PlatformError(
+        "no TensorRT: on a Jetson it comes with JetPack (apt install python3-libnvinfer; make the "
+        f"environment with --system-site-packages); {'; '.join(why)}"
+    )
+
+
+def profile_of(
+    manifest: Manifest, *, batch: int, height: int | None = None, width: int | None = None
+) -> Profile:
+    """The profile of a bundle: batches 1 to `batch`, tuned for a quarter of it.
+
+    Args:
+        manifest: of the bundle.
+        batch: largest number of pictures of one call.
+        height: of the picture that a detector sees, pixels; an embedder's is its own.
+        width: as `height`.
+
+    Raises:
+        InputError: a detector without height and width, an embedder with other ones, or a size that
+            is not a multiple of the detector's alignment.
+    """
+    spec = manifest.input
+    if spec.height and spec.width:
+        if (height or spec.height, width or spec.width) != (spec.height, spec.width):
+            raise InputError(
+                f"{manifest.name} takes {spec.height} x {spec.width}, not {height} x {width}"
+            )
+        height, width = spec.height, spec.width
+    if not height or not width:
+        raise InputError(f"{manifest.name} takes pictures of any size: say height and width")
+    align = manifest.detector.align if manifest.detector else 1
+    if height % align or width % align:
+        raise InputError(f"{height} x {width}: {manifest.name} needs multiples of {align}")
+    return Profile(
+        (1, height, width, 3), (max(1, batch // 4), height, width, 3), (batch, height, width, 3)
+    )
+
+
+def make_logger(trt: Any, log: Log) -> Any:
+    """A TensorRT logger that appends to `log`; its owner must keep it alive."""
+
+    class Collect(trt.ILogger):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)  # the binding refuses super() without its own constructor
+
+        def log(self, severity: Any, message: str) -> None:
+            if int(severity) <= int(trt.ILogger.Severity.WARNING):
+                log.lines.append(" ".join(message.split()))
+
+    return Collect()
+
+
+def build(
+    model: bytes,
+    profile: Profile,
+    *,
+    trt: Any,
+    name: str,
+    workspace_mib: int = WORKSPACE_MIB,
+    timing_cache: bytes = b"",
+    say: Say | None = None,
+) -> Built:
+    """Parse an ONNX model and build its plan.
+
+    Args:
+        model: serialised ONNX with one uint8 NHWC input.
+        profile: the shapes it is to accept.
+        trt: the module ``tensorrt`` (10.3 or newer) or ``tensorrt_rtx``.
+        name: what to call the model in messages.
+        workspace_mib: scratch memory of the builder.
+        timing_cache: of an earlier build on this device; one that does not fit is ignored.
+        say: is given a line per phase of the build.
+
+    Raises:
+        BundleError: the parser refuses the model, or its input is not as it should be.
+        EngineError: the builder gave no plan.
+    """
+    log = Log()
+    logger = make_logger(trt, log)
+    builder = trt.Builder(logger)
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # always on in 11
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(model):
+        found = "; ".join(_parser_error(parser.get_error(i)) for i in range(parser.num_errors))
+        raise BundleError(f"TensorRT cannot read model {name}: {found}; log: {log.text()}")
+    if network.num_inputs != 1:
+        raise BundleError(f"model {name} has {network.num_inputs} inputs, one is expected")
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace_mib << 20)
+    shapes = builder.create_optimization_profile()
+    shapes.set_shape(network.get_input(0).name, profile.minimum, profile.optimum, profile.maximum)
+    if config.add_optimization_profile(shapes) < 0:
+        raise BundleError(f"model {name} refuses profile {profile.text()}; log: {log.text()}")
+    timings = _offer_timings(config, timing_cache)
+    monitor = None if say is None else _monitor(trt, say)
+    if monitor is not None:
+        config.progress_monitor = monitor
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(
+            f"TensorRT {trt.__version__} built no engine of model {name} for profile "
+            f"{profile.text()}; log: {log.text()}"
+        )
+    return Built(bytes(plan), _taken_timings(config, timings), int(network.num_layers))
+
+
+def _parser_error(error: Any) -> str:
+    return f"{error.desc()} (node {error.node_name()}, operator {error.node_operator()})"
+
+
+def _offer_timings(config: Any, blob: bytes) -> Any:
+    """Attach a timing cache; a blob of another version or device is replaced by an empty one."""
+    cache = config.create_timing_cache(blob)
+    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+        cache = config.create_timing_cache(b"")
+        if cache is not None:
+            config.set_timing_cache(cache, ignore_mismatch=False)
+    return cache
+
+
+def _taken_timings(config: Any, offered: Any) -> bytes:
+    cache = config.get_timing_cache() or offered
+    return b"" if cache is None else bytes(cache.serialize())
+
+
+def _monitor(trt: Any, say: Say) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+
+        def phase_start(self, name: str, parent: str | None, steps: int) -> None:
+            if parent is None:
+                say(f"{name}: {steps} steps")
+
+        def step_complete(self, name: str, step: int) -> bool:
+            return True  # False would abort the build
+
+        def phase_finish(self, name: str) -> None:
+            pass
+
+    return Monitor()

@@ -1,0 +1,153 @@
+"""Compiled engines on this device: what is not exactly right is built again, never loaded.
+
+Beside each plan lies a JSON with its key and its digest. It guards against a stale, foreign or
+damaged plan. It is no signature: who may write the directory may write both files, hence a
+directory that everybody may write is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from skyreid.bundle.engine import Built
+from skyreid.bundle.manifest import NumericFormat
+from skyreid.contract.errors import InputError
+
+_SCHEMA = 1
+_MEANING = {
+    "api": "it was built by",
+    "version": "it was built by TensorRT",
+    "device": "it was built for",
+    "onnx_sha256": "it was built from the model",
+    "numeric_format": "it was built in",
+    "profile": "it was built for the shapes",
+}
+
+
+@dataclass(frozen=True)
+class EngineKey:
+    """What a plan must agree in with this device and this model."""
+
+    api: str
+    """``tensorrt`` or ``tensorrt_rtx``."""
+    version: str
+    """Of TensorRT, whole: a plan fits no other."""
+    device: str
+    """``sm87``: compute capability; ``no-gpu`` where the build had none."""
+    onnx_sha256: str
+    numeric_format: NumericFormat
+    profile: str
+
+    def stem(self) -> str:
+        """The file name without its ending: model, format, and a digest of the whole key."""
+        text = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        return f"{self.onnx_sha256[:16]}-{self.numeric_format}-{digest}"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A plan that may be loaded here."""
+
+    plan: bytes
+    path: Path
+    rebuilt_because: str
+    """Empty where the cached plan was used."""
+
+
+def cached(directory: Path, key: EngineKey) -> tuple[bytes | None, str]:
+    """The cached plan of `key`, or None and why there is none that may be loaded."""
+    plan_path = directory / f"{key.stem()}.plan"
+    record_path = directory / f"{key.stem()}.json"
+    if not plan_path.exists():
+        return None, _nearest(directory, key)
+    if not record_path.exists():
+        return None, f"{plan_path.name} has no record beside it"
+    try:
+        record: Any = json.loads(record_path.read_bytes())
+        schema, found = record["schema_version"], record["key"]
+        size, digest = int(record["plan_bytes"]), str(record["plan_sha256"])
+        differs = _difference(found, key)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None, f"{record_path.name} is damaged"
+    if schema != _SCHEMA:
+        return None, f"{record_path.name} has schema {schema!r}, this version reads {_SCHEMA}"
+    if differs:
+        return None, f"{plan_path.name} is foreign: {differs}"
+    plan = plan_path.read_bytes()
+    if len(plan) != size:
+        return None, f"{plan_path.name} is truncated or grown: {len(plan)} of {size} bytes"
+    if hashlib.sha256(plan).hexdigest() != digest:
+        return None, f"{plan_path.name} was changed: its digest is not the recorded one"
+    return plan, ""
+
+
+def ensure(directory: Path, key: EngineKey, build: Callable[[bytes], Built]) -> Engine:
+    """The cached plan of `key`, or a new one.
+
+    Args:
+        directory: of the cache; made where it is missing, for its owner only.
+        key: what the plan must agree in.
+        build: is given the timing cache of this device (may be empty).
+
+    Raises:
+        InputError: the directory cannot be written, or everybody may write it.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if directory.stat().st_mode & stat.S_IWOTH:
+            raise InputError(
+                f"everybody may write {directory}, and a plan is code: chmod o-w {directory}"
+            )
+        plan_path = directory / f"{key.stem()}.plan"
+        plan, reason = cached(directory, key)
+        if plan is not None:
+            return Engine(plan, plan_path, "")
+        timings = directory / f"{key.api}-{key.version}-{key.device}.timings"
+        built = build(timings.read_bytes() if timings.exists() else b"")
+        record = {
+            "schema_version": _SCHEMA,
+            "key": asdict(key),
+            "plan_bytes": len(built.plan),
+            "plan_sha256": hashlib.sha256(built.plan).hexdigest(),
+        }
+        # The record last: a power cut between the two leaves a plan that the old record refuses.
+        _replace(plan_path, built.plan)
+        _replace(plan_path.with_suffix(".json"), json.dumps(record, indent=1).encode())
+        if built.timing_cache:
+            _replace(timings, built.timing_cache)
+    except OSError as error:
+        raise InputError(f"engine cache {directory} cannot be used: {error}") from error
+    return Engine(built.plan, plan_path, reason)
+
+
+def _difference(found: dict[str, Any], key: EngineKey) -> str:
+    for name, wanted in asdict(key).items():
+        if found[name] != wanted:
+            return f"{_MEANING[name]} {found[name]}, needed is {wanted}"
+    return ""
+
+
+def _nearest(directory: Path, key: EngineKey) -> str:
+    """Why no plan has this key, told by a neighbour of the same model where there is one."""
+    for path in sorted(directory.glob(f"{key.onnx_sha256[:16]}-*.json")):
+        try:
+            differs = _difference(json.loads(path.read_bytes())["key"], key)
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # its own key's load says that it is damaged
+        if differs:
+            return f"no engine yet; {path.stem}: {differs}"
+    return "no engine yet"
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)
