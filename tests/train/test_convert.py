@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import checkpoint, convert, loop, parity, published
+from skyreid.train import checkpoint, convert, loop, published
 from skyreid.train.__main__ import main
 from skyreid.train.models import variants
 
@@ -408,15 +408,64 @@ def test_the_entries_with_a_row_per_person_are_known(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", variants.METHODS)
-def test_the_authors_key_list_converts_and_loads(shared: Path, tmp_path: Path, method: str) -> None:
-    fixture = parity.FIXTURES[method]
-    keys = json.loads((shared / "parity" / f"{fixture}.keys.json").read_text())
-    source = parity.draw(keys, 11)
-    path = written(tmp_path / "w.pth", source, wrap="model")
-    out = tmp_path / "out.safetensors"
-    report = convert.convert(path, f"{method}-base", out)
-    read = checkpoint.load(out)
-    assert report.config["people"] == 2500
-    assert all(torch.equal(read.state[key], value) for key, value in source.items())
-    constants = {e["key"] for e in keys} - set(source)
+def test_a_checkpoint_of_every_method_keeps_every_number(tmp_path: Path, method: str) -> None:
+    size = {"height": 128, "width": 128}
+    source = network_state(f"{method}-tiny", **size)
+    constants = {k for k in source if ".grid_gen." in k or k.endswith(".tps.dst_points")}
+    assert bool(constants) == (method == "gsalign")
+    given = {key: value for key, value in source.items() if key not in constants}
+    path = written(tmp_path / "w.pth", given, wrap="model")
+    report, state = converted(path, f"{method}-tiny", **size)
+    assert report.config["people"] == 5
     assert set(report.initialised) == constants
+    assert set(state) == set(source)
+    assert all(torch.equal(state[key], value) for key, value in source.items())
+
+
+def test_experts_and_prompts_of_visa_are_read_from_the_file(tmp_path: Path) -> None:
+    options = {"prompt_length": 4, "experts": 3}
+    config = variants.variant(
+        "visa-tiny", height=128, width=128, people=5, trunk=TINY, options=options
+    )
+    path = written(tmp_path / "w.pth", variants.construct(config).state_dict(), wrap="model")
+    report, _ = converted(path, "visa-tiny", height=128, width=128)
+    assert report.config["options"] == options
+
+
+def test_a_gsalign_that_learned_its_targets_is_refused(tmp_path: Path) -> None:
+    source = network_state("gsalign-tiny")
+    source["backbone.blocks.1.tps.dst_points"] = torch.full((4, 2), 0.3)
+    with pytest.raises(InputError, match=r"blocks\.1\.tps\.dst_points is not the constant"):
+        converted(written(tmp_path / "w.pth", source, wrap="model"), "gsalign-tiny")
+
+
+def clip() -> State:
+    """An image encoder of our own under OpenAI's names, at a grid of 14 x 14, and a text side."""
+    rng = torch.Generator().manual_seed(5)
+    state = {
+        "visual." + key.removeprefix("image_encoder."): torch.randn(value.shape, generator=rng)
+        for key, value in network_state("clip-reid-tiny").items()
+        if key.startswith("image_encoder.")
+    }
+    state["visual.positional_embedding"] = torch.randn(197, DIM, generator=rng)
+    return state | {"token_embedding.weight": torch.ones(3, 4), "logit_scale": torch.ones(())}
+
+
+def test_clips_image_encoder_is_taken_and_its_text_side_named(tmp_path: Path) -> None:
+    source = clip()
+    report, state = converted(written(tmp_path / "w.pt", source), "clip-reid-tiny")
+    positions = source["visual.positional_embedding"]
+    expected = torch.cat([positions[:1], resized(positions[1:], 4, 2)])
+    found = state["image_encoder.positional_embedding"]
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    for key in (k for k in source if k.startswith("visual.") and "positional" not in k):
+        assert torch.equal(state["image_encoder." + key.removeprefix("visual.")], source[key])
+    assert set(report.dropped) == {"token_embedding.weight", "logit_scale"}
+
+
+@pytest.mark.parametrize(("make", "variant"), [(clip, "vit-tiny"), (timm, "clip-reid-tiny")])
+def test_clip_and_imagenet_weights_do_not_fit_each_others_trunk(
+    tmp_path: Path, make: Callable[[], State], variant: str
+) -> None:
+    with pytest.raises(InputError, match="CLIP's"):
+        converted(written(tmp_path / "w.pt", make()), variant)

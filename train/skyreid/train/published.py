@@ -204,6 +204,13 @@ def sizes(method: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     match method:
         case "secap" if "backbone.prompt" in state:
             return {"prompts": int(state["backbone.prompt"].shape[1])}
+        case "visa" if "backbone.share_experts.0.prompt" in state:
+            found: dict[str, Any] = {
+                "prompt_length": int(state["backbone.share_experts.0.prompt"].shape[1])
+            }
+            if (gate := state.get("backbone.share_router.gate.weight")) is not None:
+                found["experts"] = int(gate.shape[0])
+            return found
         case _:
             return {}
 
