@@ -154,7 +154,9 @@ def test_the_form_to_serve_holds_one_views_experts_and_nothing_unread() -> None:
     folded = 2 * 4 * (dim * dim + dim)  # 8 experts: two projections became one
     positions = 8 * dim + 2 * dim
     copies = dim * dim  # the one convolution, in both branches
-    assert held == live - folded + positions + copies + 4 * dim + 2 * 4
+    length = network.options.prompt_length
+    asked = 2 * 4 * (3 * dim * length + 2 * 3 * dim)  # constants of the prompts' questions
+    assert held == live - folded + asked + positions + copies + 4 * dim + 2 * 4
 
 
 def naive_identity(features: np.ndarray[Any, Any], weight: np.ndarray[Any, Any]) -> list[float]:

@@ -132,7 +132,61 @@ def _parts(rows: Tensor, sizes: list[int]) -> Sequence[Tensor]:
 
 
 class ServingExpert(nn.Module):
-    """An expert as it is exported: attention to one key is one linear map."""
+    """An expert of one vector as it is exported.
+
+    Attention to one key is one linear map of the feature, the same shift for every prompt token.
+    What the tokens ask of each other is linear in prompt plus shift but for the norm's gain, which
+    is one number a token: so the prompt's share is a constant and the shift's share is computed
+    once a picture, not once a token.
+    """
+
+    prompt: Tensor
+    asked: Tensor
+    asked_offset: Tensor
+
+    def __init__(self, expert: Expert) -> None:
+        super().__init__()
+        module = expert.prm
+        cross, norm = module.cross_attn, module.norm1
+        dim = norm.weight.numel()
+        self.heads, self.eps = module.attn.heads, norm.eps
+        self.norm1, self.norm2 = copy.deepcopy(norm), copy.deepcopy(module.norm2)
+        self.norm3, self.mlp = copy.deepcopy(module.norm3), copy.deepcopy(module.mlp)
+        self.proj = copy.deepcopy(module.attn.proj)
+        self.shift = nn.Linear(dim, 4 * dim)  # the shift, and what it asks, answers and gives
+        with torch.no_grad():  # in double: a product of matrices rounds at every factor otherwise
+            out, value = cross.out_proj, cross.v_proj
+            matrix = out.weight.double() @ value.weight.double()
+            offset = out.weight.double() @ value.bias.double() + out.bias.double()
+            # The norm takes the mean of prompt plus shift away: take it from each of them instead.
+            matrix, offset = matrix - matrix.mean(0), offset - offset.mean()
+            prompt = expert.prompt.double()
+            prompt = prompt - prompt.mean(-1, keepdim=True)
+            qkv = module.attn.qkv.weight.double()
+            gained = qkv * norm.weight.double()
+            self.shift.weight.copy_(torch.cat([matrix, gained @ matrix]))
+            self.shift.bias.copy_(torch.cat([offset, gained @ offset]))
+            kind = expert.prompt.dtype
+            self.register_buffer("prompt", prompt.to(kind))
+            self.register_buffer("asked", (prompt @ gained.T).to(kind))
+            self.register_buffer("asked_offset", (qkv @ norm.bias.double()).to(kind))
+
+    def forward(self, feature: Tensor, patches: Tensor) -> Tensor:
+        """A feature [B, D] to tokens [B, M, D]; the patches [B, P, D] are not read."""
+        shift, asked = self.shift(feature)[:, None].split(
+            [feature.shape[1], self.asked.shape[-1]], -1
+        )
+        moved = self.prompt + shift  # [B, M, D], of mean 0
+        gain = torch.rsqrt(moved.square().mean(-1, keepdim=True) + self.eps)
+        query, key, value = ((self.asked + asked) * gain + self.asked_offset).chunk(3, -1)
+        tokens = self.norm1(moved) + self.proj(attend(query, key, value, self.heads))
+        tokens = self.norm2(tokens)
+        settled: Tensor = self.norm3(tokens + self.mlp(tokens))
+        return settled
+
+
+class ServingReader(nn.Module):
+    """An expert that reads patches, as it is exported: its prompt's queries are constants."""
 
     asked: Tensor
     prompt: Tensor
@@ -143,28 +197,16 @@ class ServingExpert(nn.Module):
         self.heads = cross.heads
         self.rest = copy.deepcopy(expert.prm)
         del self.rest.cross_attn
+        self.key = copy.deepcopy(cross.k_proj)
+        self.value = copy.deepcopy(cross.v_proj)
+        self.out = copy.deepcopy(cross.out_proj)
         self.register_buffer("prompt", expert.prompt.detach().clone())
-        self.shift: nn.Linear | None = None
-        if expert.source == "vector":
-            self.shift = nn.Linear(cross.v_proj.in_features, cross.out_proj.out_features)
-            with torch.no_grad():  # in double: a product of two matrices rounds twice otherwise
-                matrix = cross.out_proj.weight.double()
-                self.shift.weight.copy_(matrix @ cross.v_proj.weight.double())
-                offset = matrix @ cross.v_proj.bias.double() + cross.out_proj.bias.double()
-                self.shift.bias.copy_(offset)
-        else:
-            self.key = copy.deepcopy(cross.k_proj)
-            self.value = copy.deepcopy(cross.v_proj)
-            self.out = copy.deepcopy(cross.out_proj)
-            self.register_buffer("asked", cross.q_proj(expert.prompt).detach().clone())
+        self.register_buffer("asked", cross.q_proj(expert.prompt).detach().clone())
 
     def forward(self, feature: Tensor, patches: Tensor) -> Tensor:
-        """A feature [B, D] and patches [B, P, D] to tokens [B, M, D]."""
-        if self.shift is not None:
-            moved = self.shift(feature)[:, None]
-        else:
-            asked = self.asked.expand(feature.shape[0], -1, -1)
-            moved = self.out(attend(asked, self.key(patches), self.value(patches), self.heads))
+        """Patches [B, P, D] to tokens [B, M, D]; the feature [B, D] only chooses the expert."""
+        asked = self.asked.expand(feature.shape[0], -1, -1)
+        moved = self.out(attend(asked, self.key(patches), self.value(patches), self.heads))
         settled: Tensor = self.rest.settle(self.prompt + moved)
         return settled
 
@@ -172,8 +214,7 @@ class ServingExpert(nn.Module):
 class ServingExperts(nn.Module):
     """A router and its experts as they are exported: all run, the router's choice is a weight.
 
-    Seven matrix products an expert over all rows of the batch; their weights are read once a batch,
-    which is what they cost from a batch of a few pictures on.
+    Their weights are read once a batch, which is what they cost in a batch of a few pictures.
     """
 
     numbers: Tensor
@@ -182,7 +223,9 @@ class ServingExperts(nn.Module):
         super().__init__()
         self.router = copy.deepcopy(router)
         self.experts = nn.ModuleList(
-            ServingExpert(expert) for expert in experts if isinstance(expert, Expert)
+            ServingExpert(expert) if expert.source == "vector" else ServingReader(expert)
+            for expert in experts
+            if isinstance(expert, Expert)
         )
         self.register_buffer("numbers", torch.arange(len(experts)))
 
