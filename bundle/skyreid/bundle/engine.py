@@ -8,7 +8,9 @@ no other, hence bundles carry ONNX and every device builds for itself.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -200,17 +202,32 @@ def _parser_error(error: Any) -> str:
 
 def _offer_timings(config: Any, blob: bytes) -> Any:
     """Attach a timing cache; a blob of another version or device is replaced by an empty one."""
-    cache = config.create_timing_cache(blob)
-    if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        cache = config.create_timing_cache(b"")
-        if cache is not None:
-            config.set_timing_cache(cache, ignore_mismatch=False)
-    return cache
+    with _deprecations_unraised():
+        cache = config.create_timing_cache(blob)
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            cache = config.create_timing_cache(b"")
+            if cache is not None:
+                config.set_timing_cache(cache, ignore_mismatch=False)
+        return cache
 
 
 def _taken_timings(config: Any, offered: Any) -> bytes:
-    cache = config.get_timing_cache() or offered
-    return b"" if cache is None else bytes(cache.serialize())
+    with _deprecations_unraised():
+        cache = config.get_timing_cache() or offered
+        return b"" if cache is None else bytes(cache.serialize())
+
+
+@contextmanager
+def _deprecations_unraised() -> Iterator[None]:
+    """Where warnings are errors, those of the timing cache stay warnings that nobody sees.
+
+    TensorRT-RTX deprecates its timing cache from within C++ and returns a value all the same. When
+    the warning has become an exception by then, Python finds a result and an exception at once and
+    raises SystemError: the call can be neither caught nor used.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
 
 
 def _monitor(trt: Any, say: Say) -> Any:
