@@ -27,18 +27,31 @@ def test_names_become_labels_in_a_fixed_order(tmp_path: Path) -> None:
 
 
 def test_files_off_the_grammar_are_named_by_reason(tmp_path: Path) -> None:
-    touch(tmp_path / "query" / "Cam1" / "Cam1_day_0001_0.jpg")
-    stray = [
-        touch(tmp_path / "query" / "Cam1" / name)
-        for name in ("Cam1_dusk_0001_0.jpg", "Cam1_day_0001.jpg", "Thumbs.db")
-    ]
+    for number in range(297):
+        touch(tmp_path / "query" / "Cam1" / f"Cam1_day_0001_{number}.jpg")
+    name = touch(tmp_path / "query" / "Cam1" / "Cam1_dusk_0001_0.jpg")
     beyond = touch(tmp_path / "query" / "Cam14" / "Cam14_day_0001_0.jpg")
     misplaced = touch(tmp_path / "query" / "Cam2" / "Cam1_day_0001_1.jpg")
+    other = touch(tmp_path / "query" / "Cam2" / "Thumbs.db")
     found = cargo.read(tmp_path, "query")
-    assert len(found.records) == 1
-    assert set(found.refused["name"]) == set(stray)
-    assert found.refused["camera"] == (beyond,)
-    assert found.refused["folder"] == (misplaced,)
+    assert len(found.records) == 297
+    assert found.refused == {"name": (name,), "camera": (beyond,), "folder": (misplaced,)}
+    assert found.left_out == {"not .jpg": (other,)}
+
+
+def test_more_than_one_percent_of_a_split_refused_is_an_error(tmp_path: Path) -> None:
+    for number in range(299):
+        touch(tmp_path / "train" / "Cam1" / f"Cam1_day_0001_{number}.jpg")
+    for name in ("Cam1_day_0001.jpg", "Cam1_day_x_1.jpg", "Cam1_day_0001_a.jpg"):
+        touch(tmp_path / "train" / "Cam1" / name)
+    touch(tmp_path / "train" / "Cam6" / "Cam7_day_0001_0.jpg")
+    with pytest.raises(InputError) as caught:
+        cargo.read(tmp_path, "train")
+    assert str(caught.value) == (
+        f"{tmp_path}/train: 4 of 303 pictures cannot be used, more than 1 %: "
+        f"3 by name, first {tmp_path}/train/Cam1/Cam1_day_0001.jpg; "
+        f"1 by folder, first {tmp_path}/train/Cam6/Cam7_day_0001_0.jpg"
+    )
 
 
 def test_a_missing_or_empty_split_says_what_was_expected(tmp_path: Path) -> None:

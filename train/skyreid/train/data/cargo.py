@@ -1,7 +1,8 @@
 """Reader of CARGO-shaped trees: `{train,query,gallery}/Cam{c}/Cam{c}_{day|night}_{pid}_{k}.jpg`.
 
 Layout of Zhang et al., "View-decoupled Transformer for Person Re-identification under
-Aerial-ground Camera Network", CVPR 2024. Cameras 1 to 5 fly, 6 to 13 stand.
+Aerial-ground Camera Network", CVPR 2024. Cameras 1 to 5 fly, 6 to 13 stand. `skyreid-train synth
+crops` writes such trees.
 """
 
 from __future__ import annotations
@@ -10,14 +11,43 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from skyreid.contract.errors import InputError
-from skyreid.train.data.records import Reading, Record
+from skyreid.train.data import trials
+from skyreid.train.data.records import Reading, Record, View, merged
+from skyreid.train.data.sifting import Sift, holds
+from skyreid.train.data.trials import TestSet
+
+NAME = "CARGO"
+LOOKS_LIKE = "{train,query,gallery}/Cam1..Cam13/"
 
 Split = Literal["train", "query", "gallery"]
 
 AERIAL_CAMERAS = range(1, 6)
 CAMERAS = range(1, 14)
 _NAME = re.compile(r"Cam(?P<camera>\d{1,2})_(?:day|night)_(?P<person>\d+)_\d+\.jpg")
+
+
+def find(root: Path) -> Path | None:
+    """The folder with the splits: `root` or its CARGO/; None where there is no such tree."""
+    for folder in (root, root / "CARGO"):
+        if any(holds(folder, f"{split}/Cam[0-9]*") for split in ("train", "query", "gallery")):
+            return folder
+    return None
+
+
+def train(root: Path) -> Reading:
+    """The training split."""
+    return read(root, "train")
+
+
+def test(root: Path) -> TestSet:
+    """Query and gallery under the six protocols of two views."""
+    query, gallery = read(root, "query"), read(root, "gallery")
+    return TestSet(
+        (*query.records, *gallery.records),
+        trials.by_views(query.records, gallery.records),
+        merged([query.refused, gallery.refused]),
+        merged([query.left_out, gallery.left_out]),
+    )
 
 
 def read(root: Path, split: Split) -> Reading:
@@ -28,27 +58,22 @@ def read(root: Path, split: Split) -> Reading:
     the folder's).
 
     Raises:
-        InputError: when the split is missing or holds no usable picture.
+        InputError: when the split is missing or holds no usable picture, or when more than 1 % of
+            it are refused.
     """
-    folder = root / split
-    if not folder.is_dir():
-        raise InputError(f"no folder {folder}; a CARGO-shaped tree has train/, query/ and gallery/")
-    records: list[Record] = []
-    refused: dict[str, list[Path]] = {}
-    for path in sorted(p for p in folder.glob("*/*") if p.is_file()):
+    found = Sift(root / split, "Cam1_day_0001_0.jpg")
+    for path in found.pictures("*/*"):
         match = _NAME.fullmatch(path.name)
         if match is None:
-            refused.setdefault("name", []).append(path)
+            found.refuse("name", path)
             continue
         camera = int(match["camera"])
         if camera not in CAMERAS:
-            refused.setdefault("camera", []).append(path)
+            found.refuse("camera", path)
         elif path.parent.name != f"Cam{camera}":
-            refused.setdefault("folder", []).append(path)
+            found.refuse("folder", path)
         else:
-            view: Literal["aerial", "ground"] = "aerial" if camera in AERIAL_CAMERAS else "ground"
-            records.append(Record(path, str(int(match["person"])), camera, view))
-    if not records:
-        raise InputError(f"{folder} holds no picture named Cam1_day_0001_0.jpg or alike")
-    records.sort(key=lambda r: (r.camera, r.path.name))
-    return Reading(tuple(records), {reason: tuple(paths) for reason, paths in refused.items()})
+            view: View = "aerial" if camera in AERIAL_CAMERAS else "ground"
+            found.records.append(Record(path, str(int(match["person"])), camera, view))
+    found.records.sort(key=lambda r: (r.camera, r.path.name))
+    return found.reading()

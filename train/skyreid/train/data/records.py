@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from skyreid.contract.errors import InputError
+
 View = Literal["aerial", "ground"]
+ByReason = Mapping[str, tuple[Path, ...]]
+
+TOLERATED_PERCENT = 1
+"""Part of a split that may be unusable before it is an error."""
 
 
 @dataclass(frozen=True)
@@ -19,28 +25,75 @@ class Record:
         person: name of the person, unique within one training or evaluation.
         camera: number of the camera in its data set.
         view: the camera's view.
+        altitude_m: metres above ground, where the data set states it.
     """
 
     path: Path
     person: str
     camera: int
     view: View
+    altitude_m: float | None = None
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader found: the records in a fixed order, and the files it refused by reason."""
+    """What a reader found.
+
+    Attributes:
+        records: in a fixed order.
+        refused: pictures that should be usable and are not, by reason.
+        left_out: files that the data set itself takes no part of, by reason: Market-1501's junk,
+            files that are no .jpg.
+    """
 
     records: tuple[Record, ...]
-    refused: dict[str, tuple[Path, ...]] = field(default_factory=dict)
+    refused: ByReason = field(default_factory=dict)
+    left_out: ByReason = field(default_factory=dict)
 
 
 def joined(readings: Sequence[Reading]) -> Reading:
     """Several data sets as one: their people are strangers to each other, their cameras are not."""
     records: list[Record] = []
-    refused: dict[str, tuple[Path, ...]] = {}
     for number, reading in enumerate(readings):
         records += [replace(r, person=f"{number}/{r.person}") for r in reading.records]
-        for reason, paths in reading.refused.items():
-            refused[reason] = refused.get(reason, ()) + paths
-    return Reading(tuple(records), refused)
+    return Reading(
+        tuple(records),
+        merged([reading.refused for reading in readings]),
+        merged([reading.left_out for reading in readings]),
+    )
+
+
+def merged(several: Sequence[ByReason]) -> dict[str, tuple[Path, ...]]:
+    """All files of each reason, every file once."""
+    found: dict[str, dict[Path, None]] = {}
+    for files in several:
+        for reason, paths in files.items():
+            found.setdefault(reason, {}).update(dict.fromkeys(paths))
+    return {reason: tuple(paths) for reason, paths in found.items()}
+
+
+def check_refused(what: str, used: int, refused: ByReason) -> None:
+    """Let up to 1 % of a split be unusable.
+
+    Args:
+        what: the split's name for the message.
+        used: how many pictures of it can be used.
+        refused: those that cannot.
+
+    Raises:
+        InputError: beyond that, with how many of how many, and the first of every reason.
+    """
+    count = sum(len(paths) for paths in refused.values())
+    total = used + count
+    if 100 * count > TOLERATED_PERCENT * total:
+        raise InputError(
+            f"{what}: {count} of {total} pictures cannot be used, more than "
+            f"{TOLERATED_PERCENT} %: {spelled(refused)}"
+        )
+
+
+def spelled(files: ByReason) -> str:
+    """One line: how many by each reason, and the first of each."""
+    return "; ".join(
+        f"{len(paths)} by {reason}, first {paths[0]}" for reason, paths in files.items() if paths
+    )
