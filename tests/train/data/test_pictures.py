@@ -7,13 +7,29 @@ import pytest
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
 from skyreid.train.data import cargo, pictures
+from skyreid.train.data.records import Record
 
 SPEC = InputSpec(height=32, width=16)
 
 
+def many(root: Path, count: int, broken: list[int]) -> list[Record]:
+    """Pictures of grey level 0, 1, 2 and so on, some of which are none."""
+    folder = root / "pictures"
+    folder.mkdir()
+    records = []
+    for index in range(count):
+        path = folder / f"{index:03d}.png"
+        if index in broken:
+            path.write_bytes(b"not a picture")
+        else:
+            assert cv2.imwrite(str(path), np.full((32, 16, 3), index, np.uint8))
+        records.append(Record(path, "1", 1, "ground"))
+    return records
+
+
 def test_pictures_are_rgb_and_resized_by_the_contract(tiny_tree: Path) -> None:
     records = cargo.read(tiny_tree, "train").records[:3]
-    images = pictures.load(records, SPEC)
+    images = pictures.load(records, SPEC).images
     assert images.shape == (3, 32, 16, 3)
     bgr = cv2.imread(str(records[0].path))
     assert bgr is not None
@@ -27,12 +43,48 @@ def test_the_cache_is_used_until_a_picture_changes(tiny_tree: Path, tmp_path: Pa
     source = next((tiny_tree / "train" / "Cam1").iterdir())
     (copy / source.name).write_bytes(source.read_bytes())
     records = cargo.read(tmp_path, "train").records
-    first = pictures.load(records, SPEC, tmp_path / "cache")
+    first = pictures.load(records, SPEC, tmp_path / "cache").images
     (stored,) = (tmp_path / "cache").iterdir()
     np.save(stored, np.zeros_like(first))
-    assert not pictures.load(records, SPEC, tmp_path / "cache").any()
+    assert not pictures.load(records, SPEC, tmp_path / "cache").images.any()
     assert cv2.imwrite(str(copy / source.name), np.full((50, 25, 3), 77, np.uint8))
-    assert pictures.load(records, SPEC, tmp_path / "cache").mean() == pytest.approx(77, abs=2)
+    changed = pictures.load(records, SPEC, tmp_path / "cache").images
+    assert changed.mean() == pytest.approx(77, abs=2)
+
+
+def test_up_to_one_percent_unreadable_is_left_out_and_named(tmp_path: Path) -> None:
+    records = many(tmp_path, 100, broken=[41])
+    for _ in range(2):  # read, then from the cache
+        found = pictures.load(records, SPEC, tmp_path / "cache")
+        assert found.unreadable == (records[41].path,)
+        assert found.kept.tolist() == [i for i in range(100) if i != 41]
+        assert found.records == (*records[:41], *records[42:])
+        grey = found.images.mean((1, 2, 3))
+        np.testing.assert_allclose(grey, found.kept, atol=2)
+        assert [found.left_of(count) for count in (0, 41, 42, 50, 100)] == [0, 41, 41, 49, 99]
+    assert (tmp_path / "cache").is_dir()
+
+
+def test_more_than_one_percent_unreadable_is_an_error(tmp_path: Path) -> None:
+    records = many(tmp_path, 100, broken=[7, 41])
+    records[41].path.unlink()
+    with pytest.raises(InputError) as caught:
+        pictures.load(records, SPEC, tmp_path / "cache")
+    assert str(caught.value) == (
+        f"{tmp_path}/pictures: 2 of 100 pictures cannot be used, more than 1 %: "
+        f"2 by unreadable, first {records[7].path}"
+    )
+
+
+def test_what_the_reader_refused_counts_with_the_unreadable(tmp_path: Path) -> None:
+    records = many(tmp_path, 100, broken=[7])
+    with pytest.raises(InputError, match=r"2 of 101 .* 1 by name, first x.jpg; 1 by unreadable"):
+        pictures.load(records, SPEC, refused={"name": (Path("x.jpg"),)})
+
+
+def test_nothing_to_read_is_an_error() -> None:
+    with pytest.raises(InputError, match="no pictures"):
+        pictures.load([], SPEC)
 
 
 def test_a_broken_picture_is_named(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def _run(argv: Sequence[str] | None) -> int:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="CARGO-shaped trees; clips for a detector",
+        help="data sets, see docs/datasets.md; clips for a detector",
     )
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="for checkpoints")
     fit.add_argument("--cache", type=Path, metavar="DIR", help="for resized pictures; default OUT")
@@ -95,17 +95,20 @@ def _fit(arguments: argparse.Namespace) -> int:
     from tqdm.contrib.logging import logging_redirect_tqdm
 
     from skyreid.train import loop, recipe
-    from skyreid.train.data import cargo
-    from skyreid.train.data.records import joined
+    from skyreid.train.data import catalogue
+    from skyreid.train.data.records import joined, spelled
     from skyreid.train.detector import command as detector
 
     if detector.is_recipe(arguments.recipe):
         return detector.fit(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings = recipe.read(arguments.recipe)
-    reading = joined([cargo.read(root, "train") for root in arguments.data])
-    for reason, paths in reading.refused.items():
-        print(f"refused {len(paths)} files by {reason}, first {paths[0]}", file=sys.stderr)
+    data_sets = [catalogue.open(root) for root in arguments.data]
+    print("; ".join(f"{data.name} in {data.root}" for data in data_sets), file=sys.stderr)
+    reading = joined([data.train() for data in data_sets])
+    for what, files in (("refused", reading.refused), ("left out", reading.left_out)):
+        if files:
+            print(f"{what}: {spelled(files)}", file=sys.stderr)
     with logging_redirect_tqdm():
         outcome = loop.fit(
             settings,
@@ -114,6 +117,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             cache=arguments.cache,
             start=arguments.start,
             clip=arguments.clip,
+            refused=reading.refused,
         )
     print(
         f"{outcome.best} step {outcome.best_step}, held-out cross-view (R1 + mAP) / 2 "

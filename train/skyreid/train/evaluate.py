@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from skyreid.contract.errors import InputError
 from skyreid.train import metrics
 from skyreid.train.data import cargo, pictures
-from skyreid.train.data.records import Reading, Record, View
+from skyreid.train.data.records import Reading, Record, View, merged
 from skyreid.train.metrics import Embedded, Protocol, Score
 
 if TYPE_CHECKING:
@@ -142,15 +142,17 @@ def report(model: Path, data: Path) -> Report:
     query, gallery = cargo.read(data, "query"), cargo.read(data, "gallery")
     embed, spec = open_model(model)
     both = [*query.records, *gallery.records]  # one numbering of people for query and gallery
-    everything = embedded(embed, both, pictures.load(both, spec))
-    is_query = np.arange(len(both)) < len(query.records)
+    loaded = pictures.load(both, spec, refused=merged([query.refused, gallery.refused]))
+    everything = embedded(embed, loaded.records, loaded.images)
+    asking = loaded.left_of(len(query.records))
+    is_query = np.arange(len(loaded.records)) < asking
     scores = metrics.protocols(everything.where(is_query), everything.where(~is_query))
     return Report(
         data,
-        people=len({r.person for r in both}),
-        query=len(query.records),
-        gallery=len(gallery.records),
-        refused=_refused([query, gallery]),
+        people=len({r.person for r in loaded.records}),
+        query=asking,
+        gallery=len(loaded.records) - asking,
+        refused=_refused([query, gallery], loaded.unreadable),
         scores=scores,
     )
 
@@ -166,9 +168,6 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def _refused(readings: Sequence[Reading]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for reading in readings:
-        for reason, paths in reading.refused.items():
-            counts[reason] = counts.get(reason, 0) + len(paths)
-    return counts
+def _refused(readings: Sequence[Reading], unreadable: tuple[Path, ...]) -> dict[str, int]:
+    found = merged([*(r.refused for r in readings), {pictures.UNREADABLE: unreadable}])
+    return {reason: len(paths) for reason, paths in found.items() if paths}

@@ -23,7 +23,7 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint, priors, prompts
 from skyreid.train.data import augment, pictures
-from skyreid.train.data.records import Record
+from skyreid.train.data.records import ByReason, Record, spelled
 from skyreid.train.data.sampler import PkSampler
 from skyreid.train.evaluate import embedded, served, with_torch
 from skyreid.train.metrics import Score, score
@@ -71,6 +71,7 @@ def fit(
     cache: Path | None = None,
     start: Path | None = None,
     clip: Path | None = None,
+    refused: ByReason | None = None,
 ) -> Outcome:
     """Train a recipe on `records`; writes the checkpoints and the score priors to `out`.
 
@@ -82,21 +83,29 @@ def fit(
         start: checkpoint whose weights to begin with; None draws them at random. Its classifier is
             kept where the people are the same ones.
         clip: weights of OpenAI's CLIP, with whose text side CLIP-ReID's prompts are learned first.
+        refused: what the readers refused of the split; counts with the unreadable pictures.
 
     Raises:
-        InputError: when the people are too few to hold some out.
+        InputError: when the people are too few to hold some out, or more than 1 % of the pictures
+            cannot be used.
         SettingsError: when `clip` is missing where it is needed, or given where it is not.
     """
     torch.manual_seed(recipe.run.seed)
     rng = torch.Generator().manual_seed(recipe.run.seed)
     kept, held_out = hold_out(records, recipe.run.held_out_people, recipe.run.seed)
+    kept = some_people(kept, recipe.run.people, recipe.run.seed)
     if len({r.person for r in kept}) < recipe.batch.people:
         raise InputError(
             f"{len({r.person for r in kept})} people are left for training and a batch needs "
             f"{recipe.batch.people}; lower run.held_out_people or batch.people"
         )
     spec = recipe.input
-    images = torch.from_numpy(pictures.load([*kept, *held_out], spec, cache or out))
+    loaded = pictures.load([*kept, *held_out], spec, cache or out, refused)
+    if loaded.unreadable:
+        log.warning("skipped %s", spelled({pictures.UNREADABLE: loaded.unreadable}))
+    middle = loaded.left_of(len(kept))
+    kept, held_out = list(loaded.records[:middle]), list(loaded.records[middle:])
+    images = torch.from_numpy(loaded.images)
     held_out_images = images[len(kept) :]
     people, views = labels(kept)
     config = {
@@ -256,6 +265,21 @@ def hold_out(records: Sequence[Record], count: int, seed: int) -> tuple[list[Rec
     chosen = set(np.random.default_rng(seed).choice(names, count, replace=False).tolist())
     kept = [r for r in records if r.person not in chosen]
     return kept, [r for r in records if r.person in chosen]
+
+
+def some_people(records: Sequence[Record], count: int | None, seed: int) -> list[Record]:
+    """The records of `count` people, drawn by `seed`; all where it is None.
+
+    Raises:
+        InputError: when there are fewer.
+    """
+    names = sorted({r.person for r in records})
+    if count is None:
+        return list(records)
+    if len(names) < count:
+        raise InputError(f"run.people is {count}, but only {len(names)} people are left to train on")
+    chosen = set(np.random.default_rng(seed).choice(names, count, replace=False).tolist())
+    return [r for r in records if r.person in chosen]
 
 
 def labels(records: Iterable[Record]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

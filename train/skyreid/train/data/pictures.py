@@ -7,7 +7,9 @@ augmentation works on the resized pictures.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,47 +18,116 @@ from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
-from skyreid.train.data.records import Record
+from skyreid.train.data.records import ByReason, Record, check_refused, merged
 
 UInt8 = NDArray[np.uint8]
+Ints = NDArray[np.int64]
+
+UNREADABLE = "unreadable"
+"""The reason under which pictures that cannot be decoded are counted."""
 
 
-def load(records: Sequence[Record], spec: InputSpec, cache: Path | None = None) -> UInt8:
-    """RGB uint8 [N, spec.height, spec.width, 3] in the order of `records`.
+@dataclass(frozen=True)
+class Loaded:
+    """Pictures in memory.
+
+    Attributes:
+        images: RGB uint8 [K, height, width, 3].
+        records: whose pictures they are, in the same order.
+        kept: int64 [K], ascending: places of `records` among those that were asked for.
+        unreadable: files that cannot be decoded.
+    """
+
+    images: UInt8
+    records: tuple[Record, ...]
+    kept: Ints
+    unreadable: tuple[Path, ...]
+
+    def left_of(self, count: int) -> int:
+        """How many of the first `count` records asked for are left."""
+        return int(np.searchsorted(self.kept, count))
+
+
+def load(
+    records: Sequence[Record],
+    spec: InputSpec,
+    cache: Path | None = None,
+    refused: ByReason | None = None,
+) -> Loaded:
+    """All pictures that can be read, in the order of `records`.
 
     Args:
         records: what to load.
         spec: the input's size.
         cache: folder for the resized array; its file's name holds a digest of the pictures' paths,
             sizes and times and of the spec, so that a changed data set is read again.
+        refused: what the reader of the data set refused already.
 
     Raises:
-        InputError: when a picture cannot be decoded.
+        InputError: when there is nothing to load, or when more than 1 % of the pictures are
+            refused or unreadable.
     """
+    if not records:
+        raise InputError("no pictures to read")
     stored = None if cache is None else cache / f"{_digest(records, spec)}.npy"
+    unread: tuple[int, ...] | None = None
     if stored is not None and stored.exists():
-        found: UInt8 = np.load(stored)
-        return found
+        unread = _listed(stored)
+        images: UInt8 = np.load(stored)
+    if unread is None or len(images) != len(records) - len(unread):
+        images, unread = _read(records, spec)
+        if stored is not None:
+            _store(stored, images, unread)
+    kept = np.delete(np.arange(len(records)), unread)
+    unreadable = tuple(records[index].path for index in unread)
+    check_refused(
+        os.path.commonpath([record.path.parent for record in records]),
+        len(kept),
+        merged([refused or {}, {UNREADABLE: unreadable}]),
+    )
+    return Loaded(images, tuple(records[index] for index in kept.tolist()), kept, unreadable)
+
+
+def _read(records: Sequence[Record], spec: InputSpec) -> tuple[UInt8, tuple[int, ...]]:
+    """The pictures that can be read, uint8 [K, height, width, 3], and the indices of the others."""
     images = np.empty((len(records), spec.height, spec.width, 3), np.uint8)
+    unread: list[int] = []
     for index, record in enumerate(tqdm(records, desc="reading pictures", unit="picture")):
-        images[index] = fit(read_rgb(record.path), spec)
-    if stored is not None:
-        stored.parent.mkdir(parents=True, exist_ok=True)
-        partial = stored.with_suffix(".partial.npy")
-        np.save(partial, images)
-        partial.replace(stored)
-    return images
+        try:
+            images[index - len(unread)] = fit(read_rgb(record.path), spec)
+        except InputError:
+            unread.append(index)  # its name and number are in `Loaded`, or in the error of `load`
+    return images[: len(records) - len(unread)], tuple(unread)
+
+
+def _store(stored: Path, images: UInt8, unread: tuple[int, ...]) -> None:
+    """Keep what `_read` gave; the array comes last, so it never lies there without its list."""
+    stored.parent.mkdir(parents=True, exist_ok=True)
+    if unread:
+        stored.with_suffix(".unread").write_text("\n".join(map(str, unread)))
+    partial = stored.with_suffix(".partial.npy")
+    np.save(partial, images)
+    partial.replace(stored)
+
+
+def _listed(stored: Path) -> tuple[int, ...]:
+    """The indices of the pictures that a stored array lacks."""
+    beside = stored.with_suffix(".unread")
+    return tuple(map(int, beside.read_text().split())) if beside.exists() else ()
 
 
 def read_rgb(path: Path) -> UInt8:
     """One picture as RGB uint8 [h, w, 3], turned upright by its EXIF tag.
 
     Raises:
-        InputError: when the file is not a picture.
+        InputError: when the file is missing or not a picture.
     """
     import cv2
 
-    data = np.fromfile(path, np.uint8)
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
     decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
     if decoded is None:
         raise InputError(f"cannot decode {path}; replace or remove the file")
@@ -66,6 +137,10 @@ def read_rgb(path: Path) -> UInt8:
 def _digest(records: Sequence[Record], spec: InputSpec) -> str:
     digest = hashlib.sha256(spec.sha256().encode())
     for record in records:
-        status = record.path.stat()
-        digest.update(f"{record.path}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
+        try:
+            status = record.path.stat()
+            state = f"{status.st_size}\0{status.st_mtime_ns}"
+        except OSError:
+            state = "missing"  # and unreadable later on, unless it comes back
+        digest.update(f"{record.path}\0{state}\n".encode())
     return digest.hexdigest()[:16]
