@@ -10,7 +10,14 @@ from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint, loop, recipe
 from skyreid.train.__main__ import main
 from skyreid.train.data import cargo
-from skyreid.train.loop import Average, hold_out, labels, learning_rate, look_alikes
+from skyreid.train.loop import (
+    Average,
+    hold_out,
+    labels,
+    learning_rate,
+    look_alikes,
+    some_people,
+)
 from skyreid.train.models import variants
 from skyreid.train.recipe import OptimiserSection
 
@@ -165,6 +172,20 @@ def test_committed_recipes_are_valid(repository: Path) -> None:
     assert found
     for path in found:
         recipe.read(path)
+
+
+def test_a_first_stage_takes_the_same_few_people_every_time(tiny_tree: Path) -> None:
+    records = cargo.read(tiny_tree, "train").records
+    everybody = {r.person for r in records}
+    few = some_people(records, 3, seed=1)
+    chosen = {r.person for r in few}
+    assert len(chosen) == 3
+    assert chosen < everybody
+    assert few == [r for r in records if r.person in chosen]
+    assert few == some_people(records, 3, seed=1)
+    assert some_people(records, None, seed=1) == list(records)
+    with pytest.raises(InputError, match=f"run.people is 99, but only {len(everybody)} people"):
+        some_people(records, 99, seed=1)
 
 
 def test_held_out_people_are_never_trained_on(tiny_tree: Path) -> None:

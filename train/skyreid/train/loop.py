@@ -277,7 +277,7 @@ def some_people(records: Sequence[Record], count: int | None, seed: int) -> list
     if count is None:
         return list(records)
     if len(names) < count:
-        raise InputError(f"run.people is {count}, but only {len(names)} people are left to train on")
+        raise InputError(f"run.people is {count}, but only {len(names)} people are left to fit")
     chosen = set(np.random.default_rng(seed).choice(names, count, replace=False).tolist())
     return [r for r in records if r.person in chosen]
 

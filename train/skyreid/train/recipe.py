@@ -135,6 +135,12 @@ class RunSection(_Section):
     """Of initialisation, sampling and augmentation."""
     held_out_people: int = Field(20, ge=2)
     """People of the training split that choose the checkpoint and are never trained on."""
+    people: int | None = Field(None, ge=2)
+    """Train on this many people only, drawn by `seed` from those that are not held out.
+
+    A classifier of thousands of rows hardly starts from random weights (docs/LOG.md): a first stage
+    on a few hundred people teaches the trunk, and a second one starts from it with everybody.
+    """
     evaluate_every: int = Field(500, gt=0)
     """Steps between two evaluations on the held-out people."""
     time_limit_s: float | None = Field(None, gt=0.0)
