@@ -14,12 +14,10 @@ from skyreid.train.loop import (
     Average,
     hold_out,
     labels,
-    learning_rate,
     look_alikes,
     some_people,
 )
 from skyreid.train.models import variants
-from skyreid.train.recipe import OptimiserSection
 
 RECIPE = """
 [model]
@@ -201,14 +199,6 @@ def test_held_out_people_are_never_trained_on(tiny_tree: Path) -> None:
 def test_too_few_people_to_hold_some_out_is_said(tiny_tree: Path) -> None:
     with pytest.raises(InputError, match="6 people"):
         hold_out(cargo.read(tiny_tree, "train").records, 5, seed=0)
-
-
-def test_the_learning_rate_warms_up_by_step_and_falls_to_zero_by_share() -> None:
-    section = OptimiserSection(learning_rate=1.0, warmup_steps=10)
-    assert learning_rate(section, 5, 0.0) == pytest.approx(0.5)
-    assert learning_rate(section, 10, 0.0) == pytest.approx(1.0)
-    assert learning_rate(section, 500, 0.5) == pytest.approx(0.5)
-    assert learning_rate(section, 1000, 1.0) == pytest.approx(0.0)
 
 
 def test_averaged_weights_follow_constant_ones_and_forget_the_start() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import checkpoint, priors, prompts
+from skyreid.train import checkpoint, optimise, priors, prompts
 from skyreid.train.data import augment, pictures
 from skyreid.train.data.records import ByReason, Record, spelled
 from skyreid.train.data.sampler import PkSampler
@@ -31,7 +30,7 @@ from skyreid.train.models import variants
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
 from skyreid.train.models.vit import TrunkConfig
-from skyreid.train.recipe import OptimiserSection, Recipe
+from skyreid.train.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -134,7 +133,7 @@ def fit(
         seed=recipe.run.seed,
     )
     average = Average(network, recipe.optimiser.average_decay)
-    optimiser = adamw(network, recipe.optimiser)
+    optimiser = optimise.build(network, recipe.optimiser)
     sampler = PkSampler(
         people,
         views,
@@ -160,9 +159,8 @@ def fit(
             break
         step += 1
         seen += len(batch)
-        rate = learning_rate(recipe.optimiser, step, share)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
+        rate = optimise.learning_rate(recipe.optimiser, step, share)
+        optimise.set_rate(optimiser, rate)
         network.train()
         index = torch.from_numpy(batch)
         normal = augment.augment(images[index], mean, std, strength, rng)
@@ -170,7 +168,7 @@ def fit(
         loss = torch.stack(list(terms.values())).sum()
         optimiser.zero_grad()
         torch.autograd.backward(loss)
-        nn.utils.clip_grad_norm_(network.parameters(), recipe.optimiser.clip_norm)
+        optimise.clip(optimiser, recipe.optimiser)
         optimiser.step()
         average.update(network)
         progress.update()
@@ -288,25 +286,6 @@ def labels(records: Iterable[Record]) -> tuple[NDArray[np.int64], NDArray[np.int
     _, people = np.unique([r.person for r in listed], return_inverse=True)
     views = np.asarray([r.view == "aerial" for r in listed], np.int64)
     return people.astype(np.int64), views
-
-
-def adamw(network: nn.Module, section: OptimiserSection) -> torch.optim.AdamW:
-    """AdamW that decays matrices and kernels and nothing else."""
-    trained = [(n, p) for n, p in network.named_parameters() if p.requires_grad]
-    tokens = ("cls_token", "view_token", "pos_embed", "positional_embedding")
-    decayed = [p for n, p in trained if p.ndim > 1 and not n.endswith(tokens)]
-    free = [p for n, p in trained if p.ndim <= 1 or n.endswith(tokens)]
-    groups = [
-        {"params": decayed, "weight_decay": section.weight_decay},
-        {"params": free, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=section.learning_rate, fused=True)
-
-
-def learning_rate(section: OptimiserSection, step: int, share: float) -> float:
-    """Linear warm-up by step, times a cosine to zero over the share of the run, 0 to 1."""
-    warm = min(1.0, step / section.warmup_steps) if section.warmup_steps else 1.0
-    return section.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * share))
 
 
 class Average:
