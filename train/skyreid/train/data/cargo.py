@@ -8,16 +8,15 @@ crops` writes such trees.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from skyreid.train.data import trials
+from skyreid.train.data.layout import Layout
 from skyreid.train.data.records import Reading, Record, View, merged
-from skyreid.train.data.sifting import Sift, holds
+from skyreid.train.data.sifting import holds, read_folder
 from skyreid.train.data.trials import TestSet
-
-NAME = "CARGO"
-LOOKS_LIKE = "{train,query,gallery}/Cam1..Cam13/"
 
 Split = Literal["train", "query", "gallery"]
 
@@ -61,19 +60,23 @@ def read(root: Path, split: Split) -> Reading:
         InputError: when the split is missing or holds no usable picture, or when more than 1 % of
             it are refused.
     """
-    found = Sift(root / split, "Cam1_day_0001_0.jpg")
-    for path in found.pictures("*/*"):
-        match = _NAME.fullmatch(path.name)
-        if match is None:
-            found.refuse("name", path)
-            continue
-        camera = int(match["camera"])
-        if camera not in CAMERAS:
-            found.refuse("camera", path)
-        elif path.parent.name != f"Cam{camera}":
-            found.refuse("folder", path)
-        else:
-            view: View = "aerial" if camera in AERIAL_CAMERAS else "ground"
-            found.records.append(Record(path, str(int(match["person"])), camera, view))
-    found.records.sort(key=lambda r: (r.camera, r.path.name))
-    return found.reading()
+    found = read_folder(root / split, 2, parse, "Cam1_day_0001_0.jpg")
+    ordered = sorted(found.records, key=lambda r: (r.camera, r.path.name))
+    return replace(found, records=tuple(ordered))
+
+
+def parse(path: Path) -> Record | str:
+    """The record of a picture, or the reason why there is none."""
+    match = _NAME.fullmatch(path.name)
+    if match is None:
+        return "name"
+    camera = int(match["camera"])
+    if camera not in CAMERAS:
+        return "camera"
+    if path.parent.name != f"Cam{camera}":
+        return "folder"
+    view: View = "aerial" if camera in AERIAL_CAMERAS else "ground"
+    return Record(path, str(int(match["person"])), camera, view)
+
+
+CARGO = Layout("CARGO", "{train,query,gallery}/Cam1..Cam13/", find, train, test)

@@ -4,31 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from skyreid.contract.errors import InputError
-from skyreid.train.data import cargo
+from skyreid.train.data import agreid, lagper, street
+from skyreid.train.data.cargo import CARGO
+from skyreid.train.data.layout import Layout
 from skyreid.train.data.records import Reading
 from skyreid.train.data.trials import TestSet, Trial
 
 __all__ = ["NAMES", "DataSet", "TestSet", "Trial", "open"]
 
 
-class Reader(Protocol):
-    """What a module that reads one layout offers."""
-
-    @property
-    def NAME(self) -> str: ...
-    @property
-    def LOOKS_LIKE(self) -> str: ...
-
-    def find(self, root: Path) -> Path | None: ...
-    def train(self, root: Path) -> Reading: ...
-    def test(self, root: Path) -> TestSet: ...
-
-
-READERS: tuple[Reader, ...] = (cargo,)
-NAMES = tuple(reader.NAME for reader in READERS)
+LAYOUTS = (
+    CARGO,
+    agreid.V1,
+    agreid.V2,
+    lagper.LAGPER,
+    lagper.G2APS,
+    street.MARKET,
+    street.MSMT,
+)
+NAMES = tuple(layout.name for layout in LAYOUTS)
 
 
 @dataclass(frozen=True)
@@ -38,11 +34,12 @@ class DataSet:
     Attributes:
         name: one of NAMES.
         root: the folder with its splits, which may lie below the one that was given.
+        layout: its file grammar.
     """
 
     name: str
     root: Path
-    _reader: Reader
+    layout: Layout
 
     def train(self) -> Reading:
         """The training split.
@@ -50,7 +47,7 @@ class DataSet:
         Raises:
             InputError: when it is missing, empty, or more than 1 % of it cannot be used.
         """
-        return self._reader.train(self.root)
+        return self.layout.train(self.root)
 
     def test(self) -> TestSet:
         """Query and gallery under every protocol the data set is published with.
@@ -58,7 +55,7 @@ class DataSet:
         Raises:
             InputError: as `train`.
         """
-        return self._reader.test(self.root)
+        return self.layout.test(self.root)
 
 
 def open(root: Path, name: str | None = None) -> DataSet:
@@ -75,8 +72,9 @@ def open(root: Path, name: str | None = None) -> DataSet:
         raise InputError(f"no folder {root}")
     if name is not None and name not in NAMES:
         raise InputError(f"no data set is called {name}; known are {', '.join(NAMES)}")
-    readers = [r for r in READERS if name in (None, r.NAME)]
-    found = [DataSet(r.NAME, place, r) for r in readers if (place := r.find(root)) is not None]
+    layouts = [layout for layout in LAYOUTS if name in (None, layout.name)]
+    places = [(layout, layout.find(root)) for layout in layouts]
+    found = [DataSet(layout.name, place, layout) for layout, place in places if place is not None]
     if len(found) == 1:
         return found[0]
     if found:
@@ -84,5 +82,5 @@ def open(root: Path, name: str | None = None) -> DataSet:
             f"{root} holds {' and '.join(f'{d.name} in {d.root}' for d in found)}; "
             "name the folder of the one to use"
         )
-    wanted = "; ".join(f"{r.NAME}: {r.LOOKS_LIKE}" for r in readers)
+    wanted = "; ".join(f"{layout.name}: {layout.looks_like}" for layout in layouts)
     raise InputError(f"{root} holds no data set in a layout known here; looked for {wanted}")

@@ -25,7 +25,8 @@ class Record:
         person: name of the person, unique within one training or evaluation.
         camera: number of the camera in its data set.
         view: the camera's view.
-        altitude_m: metres above ground, where the data set states it.
+        altitude_m: of the camera above ground, where the data set states metres.
+        altitude_level: 0 low to 2 high, where the data set states that instead.
     """
 
     path: Path
@@ -33,6 +34,7 @@ class Record:
     camera: int
     view: View
     altitude_m: float | None = None
+    altitude_level: int | None = None
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
 from skyreid.train.data.records import Reading, Record, check_refused
+
+Parse = Callable[[Path], Record | str]
+"""A picture's path to its record, or to the reason why it cannot be used."""
+
+JUNK = "junk"
+"""The reason of pictures that a data set marks with person -1."""
 
 
 class Sift:
@@ -24,6 +30,21 @@ class Sift:
         self._refused: dict[str, list[Path]] = {}
         self._left_out: dict[str, list[Path]] = {}
 
+    def add(self, path: Path, parsed: Record | str, *, skip_junk: bool = False) -> None:
+        """Put a picture on its heap.
+
+        Args:
+            path: of the picture.
+            parsed: its record, or the reason to refuse it.
+            skip_junk: leave person -1 out.
+        """
+        if isinstance(parsed, str):
+            self.refuse(parsed, path)
+        elif skip_junk and parsed.person == "-1":
+            self.leave_out(JUNK, path)
+        else:
+            self.records.append(parsed)
+
     def refuse(self, reason: str, path: Path) -> None:
         """Count a picture that should be usable and is not."""
         self._refused.setdefault(reason, []).append(path)
@@ -32,19 +53,25 @@ class Sift:
         """Count a file that the data set itself takes no part of."""
         self._left_out.setdefault(reason, []).append(path)
 
-    def pictures(self, pattern: str) -> Iterator[Path]:
-        """The .jpg files of the split's folder that match a glob pattern, in the order of names.
+    def pictures(self, depth: int) -> Iterator[Path]:
+        """The .jpg files of the split's folder, in the order of names.
+
+        Args:
+            depth: 1 for files in the folder itself, 2 for its sub-folders; a picture that lies
+                elsewhere is refused under `depth`.
 
         Raises:
             InputError: when the folder is missing.
         """
         if not self.split.is_dir():
             raise InputError(f"no folder {self.split}, where {self._example} and alike should lie")
-        for path in sorted(p for p in self.split.glob(pattern) if p.is_file()):
-            if path.suffix == ".jpg":
-                yield path
-            else:
+        for path in sorted(p for p in self.split.rglob("*") if p.is_file()):
+            if path.suffix != ".jpg":
                 self.leave_out("not .jpg", path)
+            elif len(path.relative_to(self.split).parts) != depth:
+                self.refuse("depth", path)
+            else:
+                yield path
 
     def reading(self) -> Reading:
         """All of it.
@@ -61,6 +88,20 @@ class Sift:
             refused,
             {reason: tuple(paths) for reason, paths in self._left_out.items()},
         )
+
+
+def read_folder(
+    folder: Path, depth: int, parse: Parse, example: str, *, skip_junk: bool = False
+) -> Reading:
+    """The pictures of a folder, ordered by path, see `Sift.pictures`.
+
+    Raises:
+        InputError: as `Sift.pictures` and `Sift.reading`.
+    """
+    found = Sift(folder, example)
+    for path in found.pictures(depth):
+        found.add(path, parse(path), skip_junk=skip_junk)
+    return found.reading()
 
 
 def holds(folder: Path, pattern: str) -> bool:
