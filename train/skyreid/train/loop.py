@@ -145,7 +145,8 @@ def fit(
     )
     strength = augment.Strength(**recipe.augment.model_dump())
     mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
-    steps, limit_s = recipe.run.steps, recipe.run.time_limit_s
+    length = optimise.length(recipe.run, len(kept), recipe.batch.people * recipe.batch.crops)
+    steps, limit_s = length.steps, recipe.run.time_limit_s
     people_t, views_t = torch.from_numpy(people), torch.from_numpy(views)
 
     best_step, best_score = 0, -1.0
@@ -159,7 +160,7 @@ def fit(
             break
         step += 1
         seen += len(batch)
-        rate = optimise.learning_rate(recipe.optimiser, step, share)
+        rate = optimise.learning_rate(recipe.optimiser, length, step, share)
         optimise.set_rate(optimiser, rate)
         network.train()
         index = torch.from_numpy(batch)

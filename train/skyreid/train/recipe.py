@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Literal
 
 import tomllib
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from skyreid.contract.errors import SettingsError
 from skyreid.contract.input_spec import InputSpec
@@ -90,19 +99,88 @@ class AugmentSection(_Section):
     """Largest share of the picture a rectangle takes."""
 
 
-class OptimiserSection(_Section):
-    """AdamW with a linear warm-up and a cosine to zero."""
+class AdamwSection(_Section):
+    """AdamW with a linear warm-up and a cosine to zero over the run; what small models train with.
 
+    Matrices and kernels decay; norms, biases, tokens and positions do not.
+    """
+
+    kind: Literal["adamw"] = "adamw"
+    """Which optimiser this is."""
     learning_rate: float = Field(1e-3, gt=0.0)
     """At the end of the warm-up."""
     weight_decay: float = Field(0.05, ge=0.0)
-    """Of matrices and kernels; norms, biases, tokens and positions have none."""
+    """Of matrices and kernels."""
     warmup_steps: int = Field(300, ge=0)
     """Steps of linear growth from zero."""
     clip_norm: float = Field(5.0, gt=0.0)
     """Largest L2 norm of all gradients together."""
     average_decay: float = Field(0.998, ge=0.0, lt=1.0)
     """Decay per step of the averaged weights, which are evaluated and kept; 0 turns it off."""
+
+
+class SgdSection(_Section):
+    """SGD as the aerial-ground methods are published with; the defaults are theirs.
+
+    Warm-up by step, then a cosine that takes one value an epoch. An epoch is as many steps as
+    whole batches fit into the pictures.
+    """
+
+    kind: Literal["sgd"]
+    """Which optimiser this is."""
+    learning_rate: float = Field(0.008, gt=0.0)
+    """At the end of the warm-up, of all parameters."""
+    momentum: float = Field(0.9, ge=0.0, lt=1.0)
+    """Without Nesterov's look ahead."""
+    weight_decay: float = Field(1e-4, ge=0.0)
+    """Of weights, tokens, positions and classifiers."""
+    bias_decay: float = Field(5e-4, ge=0.0)
+    """Of biases and of every parameter of a norm."""
+    warmup_steps: int = Field(2000, ge=0)
+    """Steps of linear growth."""
+    warmup_factor: float = Field(0.01, gt=0.0, le=1.0)
+    """Share of `learning_rate` the growth begins at."""
+    last_rate: float = Field(1.6e-6, ge=0.0)
+    """Learning rate of the last epoch."""
+    clip_norm: float = Field(5.0, gt=0.0)
+    """Largest L2 norm of the gradients, of the parameters of each decay by themselves."""
+    average_decay: float = Field(0.0, ge=0.0, lt=1.0)
+    """As in `AdamwSection`; 0 as published."""
+
+
+class AdamSection(_Section):
+    """Adam with rates that fall at milestones, as CLIP-ReID's second stage is published."""
+
+    kind: Literal["adam"]
+    """Which optimiser this is."""
+    learning_rate: float = Field(5e-6, gt=0.0)
+    """Between warm-up and first milestone."""
+    bias_factor: float = Field(2.0, gt=0.0)
+    """Of the learning rate, for biases."""
+    weight_decay: float = Field(1e-4, ge=0.0)
+    """Added to every gradient, as Adam does, not AdamW."""
+    warmup_epochs: int = Field(10, ge=0)
+    """Epochs of linear growth."""
+    warmup_factor: float = Field(0.1, gt=0.0, le=1.0)
+    """Share of `learning_rate` the growth begins at."""
+    milestones: tuple[int, ...] = (30, 50)
+    """Epochs, from 1, with which the rate is multiplied by `milestone_factor` once more."""
+    milestone_factor: float = Field(0.1, gt=0.0, le=1.0)
+    """See `milestones`."""
+    clip_norm: float | None = Field(None, gt=0.0)
+    """Largest L2 norm of all gradients together; none is published."""
+    average_decay: float = Field(0.0, ge=0.0, lt=1.0)
+    """As in `AdamwSection`; 0 as published."""
+
+
+OptimiserSection = AdamwSection | SgdSection | AdamSection
+
+
+def _optimiser_kind(value: object) -> object:
+    """Which of the sections a table or a section is; AdamW where it does not say."""
+    if isinstance(value, dict):
+        return value.get("kind", "adamw")
+    return getattr(value, "kind", None)
 
 
 class PromptSection(_Section):
@@ -127,8 +205,10 @@ class PromptSection(_Section):
 class RunSection(_Section):
     """How long, and how the checkpoint to keep is chosen."""
 
-    steps: int = Field(gt=0)
-    """Optimiser steps of the whole schedule."""
+    steps: int | None = Field(None, gt=0)
+    """Optimiser steps of the whole schedule; or else `epochs`."""
+    epochs: int | None = Field(None, gt=0)
+    """The same in epochs, of as many steps as whole batches fit into the pictures."""
     stop_after: int | None = Field(None, gt=0)
     """Steps after which to stop in the middle of the schedule, for a first stage of training."""
     seed: int = 0
@@ -148,7 +228,14 @@ class RunSection(_Section):
 
     The learning rate follows the larger of the shares of steps and of time that have passed, so
     that the cosine always ends at zero. A run that hits it depends on the machine's speed.
+    Schedules that count epochs (`sgd`, `adam`) cannot be shortened so.
     """
+
+    @model_validator(mode="after")
+    def _one_length(self) -> RunSection:
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError("exactly one of run.steps and run.epochs says how long it takes")
+        return self
 
 
 class Recipe(_Section):
@@ -159,9 +246,23 @@ class Recipe(_Section):
     loss: LossSection = LossSection()
     batch: BatchSection = BatchSection()
     augment: AugmentSection = AugmentSection()
-    optimiser: OptimiserSection = OptimiserSection()
+    optimiser: Annotated[
+        Annotated[AdamwSection, Tag("adamw")]
+        | Annotated[SgdSection, Tag("sgd")]
+        | Annotated[AdamSection, Tag("adam")],
+        Discriminator(_optimiser_kind),
+    ] = AdamwSection()
     prompts: PromptSection = PromptSection()
     run: RunSection
+
+    @model_validator(mode="after")
+    def _epochs_take_their_time(self) -> Recipe:
+        if self.optimiser.kind != "adamw" and self.run.time_limit_s is not None:
+            raise ValueError(
+                f"run.time_limit_s cannot shorten the schedule of {self.optimiser.kind}, which "
+                'counts epochs; leave it out or take optimiser.kind = "adamw"'
+            )
+        return self
 
 
 def read(path: Path) -> Recipe:
