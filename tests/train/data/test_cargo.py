@@ -26,6 +26,39 @@ def test_names_become_labels_in_a_fixed_order(tmp_path: Path) -> None:
     )
 
 
+def test_altitudes_are_what_the_tree_states(tmp_path: Path) -> None:
+    touch(tmp_path / "train" / "Cam1" / "Cam1_day_0001_0.jpg")
+    touch(tmp_path / "train" / "Cam6" / "Cam6_day_0001_0.jpg")
+    ids = tmp_path / "ids.json"
+    stated = {
+        "": [None, None],
+        '{"ids": [], "crops": {}}': [None, None],
+        '{"cameras": {"1": {"altitude_m": 42.5}}}': [42.5, None],
+    }
+    for text, wanted in stated.items():
+        if text:
+            ids.write_text(text)
+        assert [r.altitude_m for r in cargo.read(tmp_path, "train").records] == wanted
+    for text in ("[]", "{", '{"cameras": {"1": {}}}'):
+        ids.write_text(text)
+        with pytest.raises(InputError, match=r"ids\.json is not what"):
+            cargo.read(tmp_path, "train")
+
+
+def test_the_third_field_is_the_person(tmp_path: Path) -> None:
+    touch(tmp_path / "train" / "Cam1" / "Cam1_day_0042_7.jpg")
+    (record,) = cargo.read(tmp_path, "train").records
+    assert record.person == "42"
+
+
+def test_a_picture_at_another_depth_is_refused(tmp_path: Path) -> None:
+    for number in range(200):
+        touch(tmp_path / "train" / "Cam1" / f"Cam1_day_0001_{number}.jpg")
+    high = touch(tmp_path / "train" / "Cam1_day_0001_0.jpg")
+    deep = touch(tmp_path / "train" / "Cam1" / "more" / "Cam1_day_0001_0.jpg")
+    assert set(cargo.read(tmp_path, "train").refused["depth"]) == {high, deep}
+
+
 def test_files_off_the_grammar_are_named_by_reason(tmp_path: Path) -> None:
     for number in range(297):
         touch(tmp_path / "query" / "Cam1" / f"Cam1_day_0001_{number}.jpg")

@@ -9,8 +9,10 @@ import cv2
 import numpy as np
 import pytest
 
+from skyreid.train.data import catalogue
 from skyreid.train.synth.__main__ import main
 from skyreid.train.synth.crops import people_to_test_on
+from skyreid.train.synth.rig import station
 from skyreid.train.synth.wardrobe import population
 
 NAME = re.compile(r"Cam(\d+)_(day|night)_(\d{4})_(\d+)\.jpg")
@@ -77,6 +79,18 @@ def test_every_crop_is_labelled_and_shows_somebody(crops: Path):
         assert 0.5 <= label["vis"] <= 1
         assert label["box"][2] / label["box"][3] == pytest.approx(width / height, rel=0.2)
         assert picture.std() > 8
+
+
+def test_the_crops_are_read_as_cargo_without_a_switch(crops: Path):
+    data = catalogue.open(crops)
+    train, test = data.train(), data.test()
+    assert data.name == "CARGO"
+    records = (*train.records, *test.records)
+    assert sorted(record.path for record in records) == pictures(crops)
+    assert train.refused == test.refused == train.left_out == test.left_out == {}
+    altitudes = {record.camera: record.altitude_m for record in records}
+    assert altitudes[1] == pytest.approx(station(1).position[2], abs=0.01)
+    assert altitudes[1] > 10 > altitudes[9] > 1
 
 
 def test_two_pictures_of_one_camera_differ_in_light(crops: Path):

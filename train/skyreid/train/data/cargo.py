@@ -2,16 +2,18 @@
 
 Layout of Zhang et al., "View-decoupled Transformer for Person Re-identification under
 Aerial-ground Camera Network", CVPR 2024. Cameras 1 to 5 fly, 6 to 13 stand. `skyreid-train synth
-crops` writes such trees.
+crops` writes such trees, and its ids.json says how high the cameras are.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
+from skyreid.contract.errors import InputError
 from skyreid.train.data import trials
 from skyreid.train.data.layout import Layout
 from skyreid.train.data.records import Reading, Record, View, merged
@@ -61,8 +63,29 @@ def read(root: Path, split: Split) -> Reading:
             it are refused.
     """
     found = read_folder(root / split, 2, parse, "Cam1_day_0001_0.jpg")
+    heights = altitudes(root)
     ordered = sorted(found.records, key=lambda r: (r.camera, r.path.name))
-    return replace(found, records=tuple(ordered))
+    records = tuple(replace(r, altitude_m=heights.get(r.camera)) for r in ordered)
+    return replace(found, records=records)
+
+
+def altitudes(root: Path) -> dict[int, float]:
+    """Metres above ground of the cameras for which the tree's ids.json states them.
+
+    Raises:
+        InputError: when there is such a file and it cannot be understood.
+    """
+    file = root / "ids.json"
+    if not file.is_file():
+        return {}
+    try:
+        cameras = json.loads(file.read_text()).get("cameras", {})
+        return {int(camera): float(row["altitude_m"]) for camera, row in cameras.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(
+            f"{file} is not what `skyreid-train synth crops` writes ({error!r}); "
+            "move it away to do without the cameras' altitudes"
+        ) from error
 
 
 def parse(path: Path) -> Record | str:

@@ -3,7 +3,8 @@
 ::
 
     OUT/{train,query,gallery}/Cam{n}/Cam{n}_{day|night}_{pid:04d}_{k}.jpg
-    OUT/ids.json    the people with their cues, each crop's box and visibility, the test people
+    OUT/ids.json    the people with their cues, each crop's box and visibility, the cameras'
+                    altitudes, the test people
     OUT/preview.png with --preview: some people in every camera
 
 Crops have the size the camera gives them, at most `MAX_HEIGHT_PX` high. The first picture of a test
@@ -125,7 +126,7 @@ def crops(options: CropsOptions) -> CropCount:
                 bar.update()
         # In the order of the people, however often the set was stopped.
         labels = {n: label for p in studio.people for n, label in progress.done[p.pid].items()}
-        _write_ids(options.out / "ids.json", studio.people, labels, test)
+        _write_ids(options.out / "ids.json", studio, labels, test)
         if options.preview:
             write_sheet(options.out / PREVIEW, _preview(options, studio, test))
     wanted = options.people * len(options.cameras) * options.frames
@@ -352,10 +353,14 @@ def _passers_by(
     return passers
 
 
-def _write_ids(path: Path, people: list[Person], labels: dict[str, Any], test: set[int]) -> None:
+def _write_ids(path: Path, studio: Studio, labels: dict[str, Any], test: set[int]) -> None:
     table = {
-        "ids": [person_as_json(person) for person in people],
+        "ids": [person_as_json(person) for person in studio.people],
         "crops": labels,
+        "cameras": {
+            camera: {"altitude_m": round(float(model.position[2]), 2)}
+            for camera, model in studio.models.items()
+        },
         "test": sorted(test),
     }
     path.write_text(json.dumps(table) + "\n")
