@@ -97,6 +97,16 @@ class AugmentSection(_Section):
     """Probability of an erased rectangle."""
     erase_area: float = Field(0.25, ge=0.02, lt=1.0)
     """Largest share of the picture a rectangle takes."""
+    erase_tries: int = Field(1, ge=1)
+    """Above 1: rectangles of whole pixels are drawn until one fits; 10 as published."""
+    erase_fill: tuple[float, float, float] | Literal["mean", "noise"] = "mean"
+    """Colour of a rectangle, RGB 0 to 255, or the input's mean, or noise (as CLIP-ReID has it)."""
+    pad: int = Field(0, ge=0)
+    """Pixels of border before a random crop of the picture's own size; 10 as published."""
+    black_border: bool = False
+    """What comes in from outside is black, as published, instead of the input's mean."""
+    augmix: float = Field(0.0, ge=0.0, le=1.0)
+    """Probability of AugMix."""
 
 
 class AdamwSection(_Section):

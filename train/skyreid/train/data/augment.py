@@ -2,15 +2,22 @@
 
 One affine resampling does flip, shift, scale and rotation; colour and erasing are arithmetic on
 the batch. Random erasing: Zhong et al., AAAI 2020 (arXiv:1708.04896).
+
+The published augmentation of the aerial-ground methods is `Strength` with `pad`, `flip`, a black
+border, `erase_tries`, `erase_area` and `erase_fill` set as `PUBLISHED` has them and the rest zero.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from skyreid.train.data import augmix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +35,32 @@ class Strength:
     coarse: float = 0.15  # probability of half the resolution, as a small aerial crop has
     erase: float = 0.5  # probability of one erased rectangle
     erase_area: float = 0.25  # largest share of the picture
+    pad: int = 0  # pixels of border added before a crop of the picture's own size
+    black_border: bool = False  # what comes in from outside is black instead of the mean colour
+    augmix: float = 0.0  # probability of a mixture with changed copies, see augmix.mix
+    erase_tries: int = 1  # > 1: rectangles of whole pixels, drawn until one fits, or none
+    erase_fill: tuple[float, float, float] | Literal["mean", "noise"] = "mean"
+    """RGB in units of 0..255, the mean colour, or a normal deviate for each normalised value."""
+
+
+PUBLISHED = Strength(
+    flip=0.5,
+    shift=0.0,
+    scale=0.0,
+    rotate_deg=0.0,
+    brightness=0.0,
+    contrast=0.0,
+    saturation=0.0,
+    tint=0.0,
+    coarse=0.0,
+    erase=0.5,
+    erase_area=0.33,
+    pad=10,
+    black_border=True,
+    erase_tries=10,
+    erase_fill=(123.675, 116.28, 103.53),
+)
+"""Of VDT, ViSA, SeCap, DTST and, but for the rotation or AugMix of some data sets, GSAlign."""
 
 
 def augment(
@@ -44,15 +77,32 @@ def augment(
     """
     batch, height, width, _ = images.shape
     pixels = images.permute(0, 3, 1, 2).to(torch.float32)
+    if strength.pad:
+        outside = torch.zeros(3) if strength.black_border else mean
+        pixels = _recropped(pixels, outside, strength.pad, rng)
     pixels = _colour(pixels, strength, rng)
-    normal = (pixels - mean[:, None, None]) / std[:, None, None]
-    # Padding of zeros after normalisation is the mean colour.
+    centre, spread = mean[:, None, None], std[:, None, None]
+    normal = (pixels - centre) / spread
     grid = F.affine_grid(
         _affine(batch, height, width, strength, rng), [batch, 3, height, width], align_corners=False
     )
-    normal = F.grid_sample(normal, grid, mode="bilinear", align_corners=False)
+    # Sampling pads with zeros: after normalisation that is the mean colour.
+    border = -centre / spread if strength.black_border else torch.zeros(3, 1, 1)
+    normal = F.grid_sample(normal - border, grid, mode="bilinear", align_corners=False) + border
+    if strength.augmix:
+        pixels = (normal * spread + centre).round().clamp(0, 255)
+        normal = (augmix.mix(pixels, strength.augmix, rng) - centre) / spread
     normal = torch.where(_chance(batch, strength.coarse, rng), _halved(normal), normal)
-    return normal.masked_fill(_holes(batch, height, width, strength, rng), 0.0)
+    if strength.erase_tries > 1:
+        holes = _fitting_holes(batch, height, width, strength, rng)
+    else:
+        holes = _holes(batch, height, width, strength, rng)
+    if strength.erase_fill == "mean":
+        return normal.masked_fill(holes, 0.0)
+    if strength.erase_fill == "noise":
+        return torch.where(holes, torch.randn(normal.shape, generator=rng), normal)
+    fill = (torch.tensor(strength.erase_fill) - mean) / std
+    return torch.where(holes, fill[:, None, None], normal)
 
 
 def _spread(count: int, reach: float, rng: torch.Generator, channels: int = 1) -> Tensor:
@@ -91,6 +141,19 @@ def _affine(
     return torch.stack(rows, 1)
 
 
+def _recropped(pixels: Tensor, outside: Tensor, pad: int, rng: torch.Generator) -> Tensor:
+    """A crop of the same size at a random place of the picture with a border of `pad` pixels."""
+    batch, _, height, width = pixels.shape
+    bordered = outside[:, None, None].repeat(batch, 1, height + 2 * pad, width + 2 * pad)
+    bordered[:, :, pad : pad + height, pad : pad + width] = pixels
+    places = torch.randint(2 * pad + 1, (batch, 2), generator=rng).tolist()
+    crops = [
+        one[:, top : top + height, left : left + width]
+        for one, (top, left) in zip(bordered, places, strict=True)
+    ]
+    return torch.stack(crops)
+
+
 def _halved(normal: Tensor) -> Tensor:
     small = F.avg_pool2d(normal, 2)
     return F.interpolate(small, size=normal.shape[2:], mode="bilinear", align_corners=False)
@@ -110,3 +173,26 @@ def _holes(batch: int, height: int, width: int, strength: Strength, rng: torch.G
     columns = (x >= left[:, None]) & (x < (left + wide)[:, None])  # [B, W]
     hole = (rows[:, :, None] & columns[:, None, :])[:, None]  # [B, 1, H, W]
     return hole & _chance(batch, strength.erase, rng)
+
+
+def _fitting_holes(
+    batch: int, height: int, width: int, strength: Strength, rng: torch.Generator
+) -> Tensor:
+    """Bool [B, 1, H, W]: one rectangle smaller than the picture, drawn until it is.
+
+    Where none of `erase_tries` fits the picture stays whole, as in the published erasing.
+    """
+    holes = torch.zeros(batch, 1, height, width, dtype=torch.bool)
+    erased = torch.rand(batch, generator=rng) < strength.erase
+    for index in torch.nonzero(erased)[:, 0].tolist():
+        for _ in range(strength.erase_tries):
+            draws = torch.rand(4, generator=rng, dtype=torch.float64).tolist()
+            area = (0.02 + (strength.erase_area - 0.02) * draws[0]) * height * width
+            aspect = 0.3 * (3.3 / 0.3) ** draws[1]
+            tall, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+            if tall < height and wide < width:
+                top = int(draws[2] * (height - tall + 1))
+                left = int(draws[3] * (width - wide + 1))
+                holes[index, :, top : top + tall, left : left + wide] = True
+                break
+    return holes
