@@ -1,13 +1,57 @@
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 
 from skyreid.contract.input_spec import InputSpec
+from skyreid.export import golden, graph, trace
 from skyreid.export.bundle import export_bundle
 from skyreid.train import checkpoint
 from skyreid.train.detector.model import INPUT_SPEC, DetectorConfig, PersonDetector
-from skyreid.train.models.variants import construct
+from skyreid.train.models.method import Method
+from skyreid.train.models.variants import construct, variant
+
+View = Literal["aerial", "ground"]
+Exported = Callable[[str, View | None], bytes]
+
+HEIGHT, WIDTH = 64, 32
+TRUNK = {"dim": 48, "depth": 2, "heads": 3, "stride": 16}
+OPTIONS = {"visa": {"experts": 2, "top_k": 1, "graph_top_k": 4}, "secap": {"prompts": 4}}
+
+
+@pytest.fixture(scope="session")
+def drawn() -> Callable[[str], Method]:
+    """A method by name, small and with random weights."""
+
+    def make(method: str) -> Method:
+        torch.manual_seed(0)
+        options = OPTIONS.get(method)
+        config = variant(
+            f"{method}-tiny", height=HEIGHT, width=WIDTH, people=2, trunk=TRUNK, options=options
+        )
+        return construct(config).eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def exported(drawn: Callable[[str], Method]) -> Exported:
+    """The fp32 graph of a small method for a view, as a bundle would hold it; each made once."""
+
+    @cache
+    def make(method: str, view: View | None) -> bytes:
+        spec = InputSpec(height=HEIGHT, width=WIDTH)
+        served = checkpoint.Embedder(drawn(method).serving(view), spec)
+        module = served.eval().requires_grad_(False)
+        traced = trace.Traced("embedder", module, spec, {}, "0" * 64, 0, 0)
+        simple = graph.simplify(trace.export(traced, golden.draw(spec)[:2]))
+        graph.check(simple)
+        return simple
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -4,28 +4,24 @@ TensorRT-RTX is a proxy: it needs no GPU, but it is another builder than the one
 nothing is executed.
 """
 
-from functools import lru_cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal, get_args
 
 import onnx
 import pytest
-import torch
 
 from skyreid.bundle.archive import open_bundle
 from skyreid.bundle.engine import Built, Profile, build, load_api
-from skyreid.bundle.manifest import NumericFormat
 from skyreid.contract.errors import BundleError
-from skyreid.contract.input_spec import InputSpec
-from skyreid.export import golden, graph, int8, trace
-from skyreid.train.checkpoint import Embedder
-from skyreid.train.models.variants import METHODS, construct, variant
+from skyreid.export import fp16, int8
+from skyreid.train.models.method import Method
+from skyreid.train.models.variants import METHODS
 
 View = Literal["aerial", "ground"]
+Format = Literal["fp32", "fp16", "int8", "int8-fp16"]
 
 HEIGHT, WIDTH = 64, 32
-TRUNK = {"dim": 48, "depth": 2, "heads": 3, "stride": 16}
-OPTIONS = {"visa": {"experts": 2, "top_k": 1, "graph_top_k": 4}, "secap": {"prompts": 4}}
 PROFILE = Profile((1, HEIGHT, WIDTH, 3), (2, HEIGHT, WIDTH, 3), (8, HEIGHT, WIDTH, 3))
 
 SERVED: list[tuple[str, View | None]] = [
@@ -41,38 +37,16 @@ SERVED: list[tuple[str, View | None]] = [
 """The method and the view of each graph that differs: but for ViSA one graph serves both views."""
 
 
-def drawn(method: str) -> torch.nn.Module:
-    torch.manual_seed(0)
-    made = variant(
-        f"{method}-tiny",
-        height=HEIGHT,
-        width=WIDTH,
-        people=2,
-        trunk=TRUNK,
-        options=OPTIONS.get(method),
-    )
-    return construct(made).eval()
-
-
-@lru_cache(maxsize=2)  # the formats of one graph are tested one after the other
-def exported(method: str, view: View | None) -> bytes:
-    """The fp32 graph, as a bundle would hold it."""
-    network = drawn(method)
-    spec = InputSpec(height=HEIGHT, width=WIDTH)
-    served = Embedder(network.serving(view), spec).eval().requires_grad_(False)
-    traced = trace.Traced("embedder", served, spec, {}, "0" * 64, 0, 0)
-    simple = graph.simplify(trace.export(traced, golden.draw(spec)[:2]))
-    graph.check(simple)
-    return simple
-
-
-def in_format(fp32: bytes, numeric_format: NumericFormat) -> bytes:
-    if numeric_format == "fp32":
+def in_format(fp32: bytes, form: Format) -> bytes:
+    """The graph in a numeric format; the last is int8 with float16 around it."""
+    if form == "fp32":
         return fp32
+    if form == "fp16":
+        return fp16.convert(fp32)
     wanted = int8.quantised_inputs(onnx.load_from_string(fp32))
     data = int8.quantise(fp32, dict.fromkeys(wanted, 8.0))
     int8.check(data)
-    return data
+    return data if form == "int8" else fp16.convert(data)
 
 
 def built(model: bytes, profile: Profile, name: str) -> Built:
@@ -80,26 +54,29 @@ def built(model: bytes, profile: Profile, name: str) -> Built:
     return build(model, profile, trt=trt, name=name)
 
 
-def test_every_method_is_listed_and_per_view_where_it_must_be() -> None:
+def test_every_method_is_listed_and_per_view_where_it_must_be(
+    drawn: Callable[[str], Method],
+) -> None:
     assert {method for method, _ in SERVED} == set(METHODS)
     for method in METHODS:
         views = {view for listed, view in SERVED if listed == method}
         assert views == (set(get_args(View)) if drawn(method).needs_view else {None}), method
 
 
-@pytest.mark.parametrize("numeric_format", ["fp32", "int8"])
+@pytest.mark.parametrize("form", get_args(Format))
 @pytest.mark.parametrize(("method", "view"), SERVED)
 def test_the_graph_is_parsed_and_built(
-    method: str, view: View | None, numeric_format: NumericFormat
+    method: str, view: View | None, form: Format, exported: Callable[[str, View | None], bytes]
 ) -> None:
-    model = in_format(exported(method, view), numeric_format)
-    made = built(model, PROFILE, f"{method}/{view or 'any'}/{numeric_format}")
-    assert made.layers >= len(onnx.load_from_string(exported(method, view)).graph.node) // 2
+    fp32 = exported(method, view)
+    made = built(in_format(fp32, form), PROFILE, f"{method}/{view or 'any'}/{form}")
+    assert made.layers >= len(onnx.load_from_string(fp32).graph.node) // 2
     assert len(made.plan) > 10_000
 
 
-def test_the_detector_is_parsed_and_built(detector_bundle: Path) -> None:
-    model = open_bundle(detector_bundle).model("fp32")
+@pytest.mark.parametrize("form", ["fp32", "fp16"])
+def test_the_detector_is_parsed_and_built(detector_bundle: Path, form: Format) -> None:
+    model = in_format(open_bundle(detector_bundle).model("fp32"), form)
     made = built(model, Profile((1, 96, 128, 3), (1, 96, 128, 3), (4, 96, 128, 3)), "detector")
     assert len(made.plan) > 10_000
 

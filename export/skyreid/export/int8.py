@@ -3,7 +3,11 @@
 Weights are symmetric int8 per output channel, activations symmetric int8 per tensor, zero points
 0: what both ONNX Runtime and a strongly typed TensorRT network take as it is. Residual additions,
 norms, softmax and products of two activations stay as they were: an int8 residual stream costs a
-vision transformer its accuracy. Weights are stored as int8 with a DequantizeLinear.
+vision transformer its accuracy. So does an int8 router: Linears that `exact` keeps stay as they
+were too. Weights are stored as int8 with a DequantizeLinear.
+
+Every scale is a float16 number, so that the variant with float16 around the Linears
+(`fp16.convert` of this one) holds the same int8 weights under the same scales.
 """
 
 from __future__ import annotations
@@ -17,14 +21,19 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from skyreid.contract.errors import GateError, InputError
+from skyreid.export import exact
 
 _LIMIT = 127  # -128 is left out, so that scale and range are symmetric
-_SMALLEST_SCALE = 1e-8  # of a channel whose weights are all zero
+_SMALLEST_SCALE = 2.0**-20  # of a channel: float16 has four bits left there; above is more
 
 
 def linears(model: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The nodes that multiply an activation by a constant matrix: MatMul, or a 2-D Gemm."""
+    """The nodes that multiply an activation by a constant matrix: MatMul, or a 2-D Gemm.
+
+    Without those of a router, a selector or a warp, which are kept in float32 (`exact.parts`).
+    """
     constant = {i.name: i for i in model.graph.initializer}
+    kept = exact.parts(model)
     return [
         node
         for node in model.graph.node
@@ -32,6 +41,7 @@ def linears(model: onnx.ModelProto) -> list[onnx.NodeProto]:
         and node.input[1] in constant
         and len(constant[node.input[1]].dims) == 2
         and node.input[0] not in constant
+        and node.output[0] not in kept
     ]
 
 
@@ -66,6 +76,8 @@ def quantise(data: bytes, ranges: Mapping[str, float]) -> bytes:
     for name, value in ranges.items():
         if not (np.isfinite(value) and value > 0):
             raise InputError(f"range of {name} is {value}: it must be finite and positive")
+        if value / _LIMIT > float(np.finfo(np.float16).max):
+            raise InputError(f"range of {name} is {value}: its scale is beyond float16")
     constant = {i.name: i for i in model.graph.initializer}
     chosen = {node.output[0] for node in linears(model)}
     nodes: list[onnx.NodeProto] = []
@@ -141,7 +153,7 @@ def _activation(
     name: str, scale: float, added: dict[str, onnx.TensorProto]
 ) -> Sequence[onnx.NodeProto]:
     parts = [f"{name}_scale", f"{name}_zero"]
-    added[parts[0]] = numpy_helper.from_array(np.float32(scale), parts[0])
+    added[parts[0]] = numpy_helper.from_array(_as_half(np.float32(scale))[()], parts[0])
     added[parts[1]] = numpy_helper.from_array(np.int8(0), parts[1])
     return (
         helper.make_node("QuantizeLinear", [name, *parts], [f"{name}_q"]),
@@ -153,13 +165,20 @@ def _weight(
     name: str, matrix: NDArray[np.float32], added: dict[str, onnx.TensorProto]
 ) -> onnx.NodeProto:
     """A matrix [in, out] as int8 with one scale per output channel."""
-    scale = np.maximum(np.abs(matrix).max(0) / _LIMIT, _SMALLEST_SCALE).astype(np.float32)
+    scale = _as_half(np.maximum(np.abs(matrix).max(0) / _LIMIT, _SMALLEST_SCALE))
     steps = np.clip(np.rint(matrix / scale), -_LIMIT, _LIMIT).astype(np.int8)
     parts = [f"{name}_int8", f"{name}_scale", f"{name}_zero"]
     values = (steps, scale, np.zeros(len(scale), np.int8))
     for part, value in zip(parts, values, strict=True):
         added[part] = numpy_helper.from_array(np.ascontiguousarray(value), part)
     return helper.make_node("DequantizeLinear", parts, [f"{name}_dq"], axis=1)
+
+
+def _as_half(scale: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
+    """The next float16 number that is no smaller, as float32: a scale that covers what it did."""
+    nearest = np.asarray(scale, np.float32).astype(np.float16)
+    larger = np.where(nearest < scale, np.nextafter(nearest, np.float16(np.inf)), nearest)
+    return np.asarray(larger, np.float32)
 
 
 def _product(node: onnx.NodeProto, activation: str, matrix: str) -> list[onnx.NodeProto]:
