@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.bundle.archive import Bundle, open_bundle
-from skyreid.bundle.runner import OnnxRunner, self_test, start
+from skyreid.bundle.runner import ON_CPU, Execution, Runner, self_test, start
 from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract.errors import BundleError
 from skyreid.contract.input_spec import InputSpec
@@ -20,7 +20,13 @@ class Embedder:
     """Turns crops of one view into L2-normalised embeddings."""
 
     def __init__(
-        self, paths: Sequence[Path], *, view: View, threads: int = 1, trust: Trust = ANYONE
+        self,
+        paths: Sequence[Path],
+        *,
+        view: View,
+        threads: int = 1,
+        trust: Trust = ANYONE,
+        execution: Execution = ON_CPU,
     ) -> None:
         """Open, verify and self-test the bundle that serves ``view``.
 
@@ -29,6 +35,7 @@ class Embedder:
             view: where this camera looks from; other views' bundles are verified, not loaded.
             threads: CPU threads of one call.
             trust: whose bundles are accepted.
+            execution: where the model runs.
 
         Raises:
             BundleError: a bundle cannot be used, they are not one model, or none serves ``view``.
@@ -39,7 +46,7 @@ class Embedder:
         self.spec: InputSpec = manifest.input
         self.dim: int = manifest.embedding_dim
         self.model = ModelRef(manifest.model_key, self.dim, bundle.sha256, manifest.name)
-        self._runner: OnnxRunner = start(bundle, threads=threads)
+        self._runner: Runner = start(bundle, threads=threads, execution=execution)
         self_test(bundle, self._runner)
 
     def embed(self, crops: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,13 @@ Say = Callable[[str], None]
 
 WORKSPACE_MIB = 1024
 """Scratch memory that the builder may use; small enough for a board of 8 GB."""
+
+BATCH_MAX = 32
+"""Crops of one call of an embedder, unless it is said."""
+
+FRAME_MAX = (1088, 1920)
+"""Height and width of the largest picture that a detector sees, unless it is said: Full HD, filled
+up to a multiple of 16."""
 
 DLA_REFUSED = (
     "DLA is refused: its layer set has no LayerNorm, no softmax over tokens and no product of two "
@@ -69,11 +77,12 @@ class Built:
 class Log:
     """What TensorRT said at warning level and above, oldest first."""
 
-    lines: list[str] = field(default_factory=list)
+    lines: deque[str] = field(default_factory=lambda: deque(maxlen=8))
+    """The last ones: a runner lives for months."""
 
-    def text(self, most: int = 8) -> str:
-        """The last lines, joined; says so where there are none."""
-        return " | ".join(self.lines[-most:]) or "TensorRT logged nothing"
+    def text(self) -> str:
+        """The lines, joined; says so where there are none."""
+        return " | ".join(self.lines) or "TensorRT logged nothing"
 
 
 def load_api() -> tuple[Api, Any]:
@@ -96,19 +105,28 @@ def load_api() -> tuple[Api, Any]:
 
 
 def profile_of(
-    manifest: Manifest, *, batch: int, height: int | None = None, width: int | None = None
+    manifest: Manifest,
+    *,
+    batch: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
 ) -> Profile:
-    """The profile of a bundle: batches 1 to `batch`, tuned for a quarter of it.
+    """The profile of a bundle: one rule, so that what `compile` made is what `run` looks for.
+
+    An embedder takes 1 to `batch` pictures of its own size and is tuned for a quarter of them. A
+    detector takes pictures of any size from four times its alignment up to the one named, for
+    which it is tuned.
 
     Args:
         manifest: of the bundle.
-        batch: largest number of pictures of one call.
-        height: of the picture that a detector sees, pixels; an embedder's is its own.
+        batch: largest number of pictures of one call; `BATCH_MAX`, and 1 for a detector.
+        height: of the largest picture that a detector sees, pixels; `FRAME_MAX`. An embedder's
+            is its own.
         width: as `height`.
 
     Raises:
-        InputError: a detector without height and width, an embedder with other ones, or a size that
-            is not a multiple of the detector's alignment.
+        InputError: an embedder with another size, or a detector's that is not a multiple of its
+            alignment.
     """
     spec = manifest.input
     if spec.height and spec.width:
@@ -116,15 +134,16 @@ def profile_of(
             raise InputError(
                 f"{manifest.name} takes {spec.height} x {spec.width}, not {height} x {width}"
             )
-        height, width = spec.height, spec.width
-    if not height or not width:
-        raise InputError(f"{manifest.name} takes pictures of any size: say height and width")
+        most = BATCH_MAX if batch is None else batch
+        size = spec.height, spec.width, 3
+        return Profile((1, *size), (max(1, most // 4), *size), (most, *size))
+    height, width = height or FRAME_MAX[0], width or FRAME_MAX[1]
+    most = 1 if batch is None else batch
     align = manifest.detector.align if manifest.detector else 1
     if height % align or width % align:
         raise InputError(f"{height} x {width}: {manifest.name} needs multiples of {align}")
-    return Profile(
-        (1, height, width, 3), (max(1, batch // 4), height, width, 3), (batch, height, width, 3)
-    )
+    least = 4 * align
+    return Profile((1, least, least, 3), (most, height, width, 3), (most, height, width, 3))
 
 
 def make_logger(trt: Any, log: Log) -> Any:
@@ -232,17 +251,24 @@ def _deprecations_unraised() -> Iterator[None]:
 
 def _monitor(trt: Any, say: Say) -> Any:
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
+        """Tells the outermost phases by quarters; a build on a board takes minutes."""
+
         def __init__(self) -> None:
             trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
 
         def phase_start(self, name: str, parent: str | None, steps: int) -> None:
             if parent is None:
+                self.steps[name] = steps
                 say(f"{name}: {steps} steps")
 
         def step_complete(self, name: str, step: int) -> bool:
+            quarter = self.steps.get(name, 0) / 4
+            if quarter >= 1 and int((step + 1) / quarter) > int(step / quarter):
+                say(f"{name}: {100 * (step + 1) / (4 * quarter):.0f} %")
             return True  # False would abort the build
 
         def phase_finish(self, name: str) -> None:
-            pass
+            self.steps.pop(name, None)
 
     return Monitor()

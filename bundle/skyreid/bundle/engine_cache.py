@@ -40,7 +40,7 @@ class EngineKey:
     version: str
     """Of TensorRT, whole: a plan fits no other."""
     device: str
-    """``sm87``: compute capability; ``no-gpu`` where the build had none."""
+    """``sm87-orin``: compute capability and model; ``no-gpu`` where the build had none."""
     onnx_sha256: str
     numeric_format: NumericFormat
     profile: str
@@ -89,13 +89,19 @@ def cached(directory: Path, key: EngineKey) -> tuple[bytes | None, str]:
     return plan, ""
 
 
-def ensure(directory: Path, key: EngineKey, build: Callable[[bytes], Built]) -> Engine:
+def ensure(
+    directory: Path,
+    key: EngineKey,
+    build: Callable[[bytes], Built],
+    say: Callable[[str], None] | None = None,
+) -> Engine:
     """The cached plan of `key`, or a new one.
 
     Args:
         directory: of the cache; made where it is missing, for its owner only.
         key: what the plan must agree in.
         build: is given the timing cache of this device (may be empty).
+        say: is told why one is built, before it is.
 
     Raises:
         InputError: the directory cannot be written, or everybody may write it.
@@ -110,6 +116,8 @@ def ensure(directory: Path, key: EngineKey, build: Callable[[bytes], Built]) -> 
         plan, reason = cached(directory, key)
         if plan is not None:
             return Engine(plan, plan_path, "")
+        if say is not None:
+            say(reason)
         timings = directory / f"{key.api}-{key.version}-{key.device}.timings"
         built = build(timings.read_bytes() if timings.exists() else b"")
         record = {
@@ -126,6 +134,11 @@ def ensure(directory: Path, key: EngineKey, build: Callable[[bytes], Built]) -> 
     except OSError as error:
         raise InputError(f"engine cache {directory} cannot be used: {error}") from error
     return Engine(built.plan, plan_path, reason)
+
+
+def discard(engine: Engine) -> None:
+    """Make the cache forget a plan that has the right key and yet cannot be loaded."""
+    engine.path.with_suffix(".json").unlink(missing_ok=True)
 
 
 def _difference(found: dict[str, Any], key: EngineKey) -> str:

@@ -1,26 +1,58 @@
 """Runners: what executes a bundle's model.
 
 ``OnnxRunner`` is ONNX Runtime on the CPU: it works on any machine and is the reference that other
-runners are held against.
+runners are held against. `start` chooses between it and a compiled engine (trt_runner.py).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.bundle.archive import Bundle
 from skyreid.bundle.manifest import NumericFormat
-from skyreid.contract.errors import BundleError, GateError, PlatformError
+from skyreid.contract.errors import BundleError, GateError, InputError, PlatformError
+
+if TYPE_CHECKING:
+    from skyreid.bundle.compiled import Machine
+
+log = logging.getLogger(__name__)
 
 FORMAT_ORDER: tuple[NumericFormat, ...] = ("int8", "fp32", "fp16")
 """Which numeric format a CPU prefers: fp16 has no fast kernels there."""
 
+GPU_FORMAT_ORDER: tuple[NumericFormat, ...] = ("fp16", "fp32", "int8")
+"""Which one a GPU prefers: int8 gains a vision transformer little over fp16 there, and what its
+Linears leave is in fp32 in a bundle that was quantised for CPUs."""
+
 Outputs = dict[str, NDArray[np.float32]]
+
+RunnerKind = Literal["auto", "onnx", "tensorrt"]
+
+
+@dataclass(frozen=True)
+class Execution:
+    """Where models run, for `start`."""
+
+    kind: RunnerKind = "onnx"
+    """``auto``: a compiled engine where TensorRT, pycuda and a GPU are, else ONNX Runtime."""
+    engines: Path | None = None
+    """Directory where compiled engines are kept; needed but for ``onnx``."""
+    frame_max: tuple[int, int] | None = None
+    """Height and width of the largest picture that a detector's engine takes."""
+    machine: Machine | None = None
+    """None = this one."""
+
+
+ON_CPU = Execution()
+"""ONNX Runtime, what ``export`` and tests want: the reference."""
 
 
 class Runner(Protocol):
@@ -36,6 +68,15 @@ class Runner(Protocol):
     def close(self) -> None:
         """Free what the runner holds; it cannot be used afterwards."""
         ...
+
+    def __enter__(self) -> Runner: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 class OnnxRunner:
@@ -108,17 +149,69 @@ class OnnxRunner:
 
 
 def start(
-    bundle: Bundle, *, threads: int = 1, numeric_format: NumericFormat | None = None
-) -> OnnxRunner:
-    """Load the bundle's model: the format asked for, else the one this machine runs best."""
-    preferred = [f for f in FORMAT_ORDER if f in bundle.manifest.formats]
-    chosen = numeric_format or preferred[0]
-    return OnnxRunner(
-        bundle.model(chosen),
-        name=f"{bundle.manifest.name}/{chosen}",
-        threads=threads,
-        quantised=chosen == "int8",
-    )
+    bundle: Bundle,
+    *,
+    threads: int = 1,
+    numeric_format: NumericFormat | None = None,
+    execution: Execution = ON_CPU,
+) -> Runner:
+    """Load the bundle's model, embedder or detector, in the format this machine runs best.
+
+    Where an engine is to run it and the cache has none, it is built first, which takes minutes on
+    a board; that is logged.
+
+    Args:
+        bundle: a verified bundle.
+        threads: CPU threads of one call of ONNX Runtime.
+        numeric_format: asked for; None = the first of `FORMAT_ORDER` or `GPU_FORMAT_ORDER`.
+        execution: where it runs.
+
+    Raises:
+        PlatformError: a library or device that was asked for is missing.
+        InputError: no directory for engines, or one that cannot be used.
+        BundleError: the bundle does not have the format, or the model does not load.
+        EngineError: TensorRT cannot build or load the engine: there is no fallback from that.
+    """
+    machine = _machine(execution, bundle.manifest.name)
+    order = FORMAT_ORDER if machine is None else GPU_FORMAT_ORDER
+    best: NumericFormat = next(f for f in order if f in bundle.manifest.formats)
+    chosen = numeric_format or best
+    if machine is None:
+        return OnnxRunner(
+            bundle.model(chosen),
+            name=f"{bundle.manifest.name}/{chosen}",
+            threads=threads,
+            quantised=chosen == "int8",
+        )
+    from skyreid.bundle.compiled import start_engine
+    from skyreid.bundle.engine import profile_of
+
+    if execution.engines is None:
+        raise InputError("an engine needs a directory to be kept in: say which")
+    height, width = execution.frame_max or (None, None)
+    if bundle.manifest.kind == "embedder":
+        height = width = None
+    profile = profile_of(bundle.manifest, height=height, width=width)
+    runner = start_engine(bundle, chosen, profile, execution.engines, machine, log.info)
+    log.info("%s/%s runs by %s", bundle.manifest.name, chosen, machine)
+    return runner
+
+
+def _machine(execution: Execution, name: str) -> Machine | None:
+    """What runs an engine; None where ONNX Runtime is to run the model."""
+    if execution.kind == "onnx":
+        return None
+    if execution.machine is not None:
+        return execution.machine
+    from skyreid.bundle.compiled import find_machine
+
+    try:
+        return find_machine()
+    except PlatformError as error:
+        if execution.kind == "tensorrt":
+            raise
+        log.info("%s runs by ONNX Runtime on the CPU: %s", name, error)
+        return None
 
 
 def self_test(bundle: Bundle, runner: Runner, *, min_cosine: float = 0.99) -> Mapping[str, float]:
