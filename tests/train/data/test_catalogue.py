@@ -1,13 +1,20 @@
+import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from skyreid.contract.errors import InputError
-from skyreid.train import metrics
+from skyreid.train import loop, metrics
+from skyreid.train.__main__ import main
 from skyreid.train.data import catalogue
-from skyreid.train.data.trials import TestSet, Trial
+from skyreid.train.data.records import Record
+from skyreid.train.data.trials import TestSet, Trial, only
 from skyreid.train.metrics import Embedded, Score
+
+Grow = Callable[..., Path]
 
 
 def embedded(test: TestSet, seed: int) -> Embedded:
@@ -82,3 +89,75 @@ def test_the_shared_crops_are_read_without_a_switch(shared: Path) -> None:
     assert counts["A->G"] == (500, 1_600)
     assert counts["G->A"] == (800, 1_000)
     assert counts["A<->G"] == counts["ALL"] == (1_300, 2_600)
+
+
+ALL = ("AG-ReID", "AG-ReID.v2", "LAGPeR", "G2APS-ReID", "Market-1501", "MSMT17")
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_data_set_is_told_from_all_others(grow: Grow, tmp_path: Path, name: str) -> None:
+    assert catalogue.NAMES == ("CARGO", *ALL)
+    root = grow(name, tmp_path)
+    assert catalogue.open(root).name == name
+    assert catalogue.open(root, name).root == root
+    for other in catalogue.NAMES:
+        if other != name:
+            with pytest.raises(InputError, match=f"looked for {re.escape(other)}: "):
+                catalogue.open(root, other)
+
+
+def test_a_folder_with_several_is_not_guessed_about(grow: Grow, tmp_path: Path) -> None:
+    grow("Market-1501", tmp_path / "Market-1501")
+    grow("MSMT17", tmp_path / "MSMT17")
+    with pytest.raises(InputError, match=r"Market-1501 in .* and MSMT17 in .*; name the folder"):
+        catalogue.open(tmp_path)
+    assert catalogue.open(tmp_path / "MSMT17").name == "MSMT17"
+
+
+def test_unreadable_pictures_leave_every_trial(grow: Grow, tmp_path: Path) -> None:
+    test = catalogue.open(grow("LAGPeR", tmp_path)).test()
+    names = [str(record.path.relative_to(tmp_path)) for record in test.records]
+    asked = names.index("query_c1/0102/0102_c18_0001.jpg")  # by exp4 and exp5
+    searched = names.index("bounding_box_test_c1/0101/0101_c17_0002.jpg")  # in exp3 and exp5
+    gone = {asked, searched}
+    kept = np.asarray([i for i in range(len(names)) if i not in gone])
+    left = only(test, kept)
+    for before, after in zip(test.trials, left.trials, strict=True):
+        for role in ("query", "gallery"):
+            wanted = [test.records[i].path for i in getattr(before, role) if i not in gone]
+            assert [left.records[i].path for i in getattr(after, role)] == wanted
+    counts = {t.name: (len(t.query), len(t.gallery)) for t in left.trials}
+    assert counts == {"A->G": (1, 2), "G->A": (1, 2), "G->A+G": (1, 2)}
+
+
+def test_fit_trains_on_several_data_sets_whose_people_are_strangers(
+    grow: Grow,
+    tiny_tree: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def fit(settings: Any, records: tuple[Record, ...], out: Path, **others: Any) -> loop.Outcome:
+        asked.update(others, records=records)
+        return loop.Outcome(out, out, out, 1, 0.5, 1.0)
+
+    monkeypatch.setattr(loop, "fit", fit)
+    market = grow("Market-1501", tmp_path / "market")
+    for number in range(200):
+        (market / "bounding_box_train" / f"0002_c1s1_{number:06d}_03.jpg").touch()
+    (market / "bounding_box_train" / "odd.jpg").touch()
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        '[model]\nvariant = "vit-tiny"\n[input]\nheight = 32\nwidth = 16\n[run]\nsteps = 1\n'
+    )
+    data = [str(tiny_tree), str(market)]
+    assert main(["fit", str(recipe), "--data", *data, "--out", str(tmp_path / "out")]) == 0
+    people = {record.person for record in asked["records"]}
+    assert people == {*(f"0/{n}" for n in range(1, 7)), "1/2", "1/7"}
+    assert asked["refused"] == {"name": (market / "bounding_box_train" / "odd.jpg",)}
+    said = capsys.readouterr().err
+    assert f"CARGO in {tiny_tree}; Market-1501 in {market}" in said
+    assert f"refused: 1 by name, first {market}/bounding_box_train/odd.jpg" in said
+    assert f"left out: 1 by not .jpg, first {market}/bounding_box_train/Thumbs.db" in said
