@@ -202,8 +202,8 @@ def test_the_command_prints_what_the_authors_evaluator_gave_and_both_directions(
     for theirs, ours in (("ALL", "ALL"), ("AG", "A<->G"), ("GG", "G-G"), ("AA", "A-A")):
         row = wanted[theirs]
         row["queries"] = row.pop("valid_queries")
-        assert list(found[ours]) == list(row)
-        assert found[ours] == pytest.approx(row, rel=0, abs=1e-6), ours
+        assert list(found[ours])[: len(row)] == list(row)
+        assert {key: found[ours][key] for key in row} == pytest.approx(row, rel=0, abs=1e-6), ours
     query, gallery = features.read(path)
     for name, aerial in (("A->G", True), ("G->A", False)):
         wanted_score = naive(
@@ -243,7 +243,7 @@ def test_the_table_has_a_line_for_every_protocol(
 ) -> None:
     assert main(["metrics", str(some_features(tmp_path / "a.npz"))]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["percent", *PROTOCOLS]
+    assert [line.split()[0] for line in lines[:7]] == ["percent", *PROTOCOLS]
     assert lines[1].split()[-1] == "4"
 
 

@@ -42,8 +42,19 @@ def _run(argv: Sequence[str] | None) -> int:
     evaluate = verbs.add_parser(
         "evaluate", help="rank the test split", description=_evaluate.__doc__
     )
-    evaluate.add_argument("model", type=Path, help="checkpoint (.safetensors) or bundle")
+    evaluate.add_argument(
+        "models",
+        type=Path,
+        nargs="+",
+        metavar="MODEL",
+        help="a checkpoint (.safetensors), or the bundles of one model",
+    )
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR")
+    evaluate.add_argument(
+        "--format",
+        choices=("fp32", "fp16", "int8"),
+        help="of the bundles' models; default what a device with this processor would run",
+    )
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_evaluate)
 
@@ -127,19 +138,19 @@ def _fit(arguments: argparse.Namespace) -> int:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    """CMC, mAP and mINP of the test split under every protocol, in percent, with valid queries."""
+    """Every protocol of the test split: CMC, mAP and mINP with 95 % intervals, and parts of it."""
     import json
 
-    from skyreid.train import evaluate, metrics
+    from skyreid.train import evaluate, tables
     from skyreid.train.detector import command as detector
 
-    if detector.is_model(arguments.model):
+    if len(arguments.models) == 1 and detector.is_model(arguments.models[0]):
         return detector.evaluate(arguments)
-    report = evaluate.report(arguments.model, arguments.data)
+    report = evaluate.report(arguments.models, arguments.data, arguments.format)
     if arguments.json:
-        for reason, count in report.refused.items():
-            print(f"refused {count} files by {reason}", file=sys.stderr)
-        print(json.dumps(metrics.as_json(report.scores), indent=2))
+        for line in evaluate.refusals(report):
+            print(line, file=sys.stderr)
+        print(json.dumps(tables.as_json(report.outcomes), indent=2))
     else:
         print(evaluate.table(report))
     return 0
@@ -149,13 +160,11 @@ def _metrics(arguments: argparse.Namespace) -> int:
     """CMC, mAP and mINP of features in a file under every protocol, as `evaluate` prints them."""
     import json
 
-    from skyreid.train import features, metrics
+    from skyreid.train import features, tables
+    from skyreid.train.breakdown import outcomes_of
 
-    scores = metrics.protocols(*features.read(arguments.file))
-    if arguments.json:
-        print(json.dumps(metrics.as_json(scores), indent=2))
-    else:
-        print(metrics.table(scores))
+    found = outcomes_of(*features.read(arguments.file))
+    print(json.dumps(tables.as_json(found), indent=2) if arguments.json else tables.table(found))
     return 0
 
 

@@ -1,8 +1,8 @@
-"""Embeddings of a data set, the table of every protocol, and score distributions per view pair."""
+"""Embeddings of a data set, and every protocol of its test split."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,12 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
-from skyreid.train import metrics
-from skyreid.train.data import cargo, pictures
-from skyreid.train.data.records import Reading, Record, View, merged
-from skyreid.train.metrics import Embedded, Protocol, Score
+from skyreid.train import tables
+from skyreid.train.breakdown import Outcome, outcomes, places_of
+from skyreid.train.data import catalogue, pictures, trials
+from skyreid.train.data.catalogue import DataSet
+from skyreid.train.data.records import ByReason, Record, View, merged
+from skyreid.train.data.trials import Trial
+from skyreid.train.metrics import Embedded, Ints, Ranked
 
 if TYPE_CHECKING:
+    from skyreid.bundle.archive import Bundle
+    from skyreid.bundle.manifest import NumericFormat
     from skyreid.contract.input_spec import InputSpec
     from skyreid.train.checkpoint import Checkpoint
     from skyreid.train.models.method import Method
@@ -29,6 +34,7 @@ Embed = Callable[[UInt8, View], Floats]
 VIEWS: tuple[View, View] = ("aerial", "ground")
 
 BATCH = 64
+TINY = np.float32(1e-12)
 
 
 def embedded(embed: Embed, records: Sequence[Record], images: UInt8) -> Embedded:
@@ -83,29 +89,93 @@ def served(network: Method, spec: InputSpec) -> Embed:
     return embed
 
 
-def open_model(path: Path) -> tuple[Embed, InputSpec]:
-    """A checkpoint (.safetensors) or a bundle of view `any`, ready to embed, and what it takes.
+@dataclass(frozen=True)
+class Opened:
+    """A model ready to embed.
+
+    Attributes:
+        embed: what it does.
+        spec: its input.
+        about: digest and numeric format of each file, by its path, for people.
+    """
+
+    embed: Embed
+    spec: InputSpec
+    about: dict[str, str]
+
+
+def open_model(
+    paths: Sequence[Path], views: Set[View], numeric_format: NumericFormat | None = None
+) -> Opened:
+    """One checkpoint (.safetensors), or bundles that together are one model.
+
+    Args:
+        paths: one checkpoint, one bundle, or one bundle a view.
+        views: that it will be asked for.
+        numeric_format: which of a bundle's models to run; None runs what a device with this
+            processor would.
 
     Raises:
-        InputError: when it cannot be read or does not embed people.
+        InputError: when a file cannot be read or does not embed people, when they are not one
+            model, or when none serves a view.
     """
-    if path.suffix == ".safetensors":
-        from skyreid.train import checkpoint
+    if not any(path.suffix == ".safetensors" for path in paths):
+        return _open_bundles(paths, views, numeric_format)
+    if len(paths) > 1:
+        raise InputError(
+            f"{len(paths)} models given, one of them a checkpoint: a checkpoint serves both views "
+            "alone, and another model is another command"
+        )
+    if numeric_format not in (None, "fp32"):
+        raise InputError(
+            f"--format {numeric_format}: {paths[0]} is a checkpoint, which runs as fp32; "
+            "other formats are a bundle's"
+        )
+    from skyreid.train import checkpoint
 
-        read = checkpoint.load(path)
-        if read.kind != "embedder":
-            raise InputError(f"{path} holds a {read.kind}, and this needs an embedder")
-        return with_torch(read), read.input_spec
-    from skyreid.bundle.archive import open_bundle
-    from skyreid.bundle.runner import start
+    read = checkpoint.load(paths[0])
+    if read.kind != "embedder":
+        raise InputError(f"{paths[0]} holds a {read.kind}, and this needs an embedder")
+    about = {str(paths[0]): f"checkpoint {read.sha256[:16]}, fp32"}
+    return Opened(with_torch(read), read.input_spec, about)
 
-    bundle = open_bundle(path)
-    if bundle.manifest.kind != "embedder":
-        raise InputError(f"{path} is a bundle of a {bundle.manifest.kind}; this needs an embedder")
-    if bundle.manifest.view != "any":
-        raise InputError(f"{path} serves {bundle.manifest.view} cameras only; evaluate needs both")
-    runner = start(bundle)
-    return lambda images, view: runner.run(images)["embedding"], bundle.manifest.input
+
+def _open_bundles(
+    paths: Sequence[Path], views: Set[View], numeric_format: NumericFormat | None
+) -> Opened:
+    from skyreid.bundle.embedder import open_all
+    from skyreid.bundle.runner import FORMAT_ORDER, Runner, start
+
+    bundles = open_all(paths)
+    serving: dict[View, Bundle] = {}
+    for bundle in bundles:
+        view = bundle.manifest.view
+        serving |= dict.fromkeys(VIEWS if view == "any" else (view,), bundle)
+    unserved = sorted(views - serving.keys())
+    if unserved:
+        raise InputError(
+            f"the data has pictures of view {' and '.join(unserved)}, which none of "
+            f"{', '.join(str(path) for path in paths)} serves: give the model's bundle of that "
+            "view too"
+        )
+    runners: dict[View, Runner] = {}
+    about = {}
+    for bundle in bundles:
+        formats = bundle.manifest.formats
+        chosen = numeric_format or next(f for f in FORMAT_ORDER if f in formats)
+        runner = start(bundle, numeric_format=chosen)
+        runners |= dict.fromkeys((v for v, mine in serving.items() if mine is bundle), runner)
+        about[str(bundle.path)] = (
+            f"bundle {bundle.sha256[:16]} of model {bundle.manifest.model_key}, "
+            f"view {bundle.manifest.view}, {chosen}"
+        )
+
+    def embed(images: UInt8, view: View) -> Floats:
+        rows = runners[view].run(images)["embedding"]
+        unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), TINY)
+        return unit
+
+    return Opened(embed, bundles[0].manifest.input, about)
 
 
 @dataclass(frozen=True)
@@ -113,61 +183,97 @@ class Report:
     """What the test split of a data set gave.
 
     Attributes:
-        data: the tree.
-        people: how many there are in query and gallery together.
-        query: pictures.
-        gallery: pictures.
+        data: the data set.
+        model: digest and numeric format by path.
+        records: the pictures that could be read.
+        query: indices into `records` of the query set that `outcomes` refer to.
+        gallery: indices into `records` of the gallery set.
         refused: files that were left out, by reason.
-        scores: of every protocol.
+        ranked: both sets embedded, and how they rank.
+        outcomes: of every protocol.
     """
 
-    data: Path
-    people: int
-    query: int
-    gallery: int
-    refused: dict[str, int]
-    scores: dict[Protocol, Score]
+    data: DataSet
+    model: dict[str, str]
+    records: tuple[Record, ...]
+    query: Ints
+    gallery: Ints
+    refused: ByReason
+    ranked: Ranked
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def people(self) -> int:
+        return len({r.person for r in self.records})
 
 
-def report(model: Path, data: Path) -> Report:
-    """Every protocol on the test split of a CARGO-shaped tree.
+def report(
+    models: Sequence[Path], data: Path, numeric_format: NumericFormat | None = None
+) -> Report:
+    """Every protocol that a data set is published with, on its test split.
 
     Args:
-        model: checkpoint or bundle.
-        data: tree with query/ and gallery/.
+        models: one checkpoint, or bundles that are one model.
+        data: folder of a data set that `catalogue` knows.
+        numeric_format: as in `open_model`.
 
     Raises:
         InputError: when the model or the data cannot be used.
     """
-    query, gallery = cargo.read(data, "query"), cargo.read(data, "gallery")
-    embed, spec = open_model(model)
-    both = [*query.records, *gallery.records]  # one numbering of people for query and gallery
-    loaded = pictures.load(both, spec, refused=merged([query.refused, gallery.refused]))
-    everything = embedded(embed, loaded.records, loaded.images)
-    asking = loaded.left_of(len(query.records))
-    is_query = np.arange(len(loaded.records)) < asking
-    scores = metrics.protocols(everything.where(is_query), everything.where(~is_query))
+    found = catalogue.open(data)
+    test = found.test()
+    opened = open_model(models, {r.view for r in test.records}, numeric_format)
+    loaded = pictures.load(test.records, opened.spec, refused=test.refused)
+    everything = embedded(opened.embed, loaded.records, loaded.images)
+    left = trials.only(test, loaded.kept)
+    asking, searched = (
+        np.unique(np.concatenate([getattr(t, part) for t in left.trials]))
+        for part in ("query", "gallery")
+    )
+    local = [
+        Trial(
+            t.name,
+            np.searchsorted(asking, t.query),
+            np.searchsorted(searched, t.gallery),
+            t.domains,
+        )
+        for t in left.trials
+    ]
+    query, gallery = everything.rows(asking), everything.rows(searched)
+    altitudes = np.asarray(
+        [np.nan if r.altitude_m is None else r.altitude_m for r in left.records], np.float64
+    )
+    places = places_of(query, gallery, altitudes[asking], altitudes[searched])
+    ranked, several = outcomes(query, gallery, local, places)
     return Report(
-        data,
-        people=len({r.person for r in loaded.records}),
-        query=asking,
-        gallery=len(loaded.records) - asking,
-        refused=_refused([query, gallery], loaded.unreadable),
-        scores=scores,
+        found,
+        opened.about,
+        left.records,
+        asking,
+        searched,
+        merged([test.refused, {pictures.UNREADABLE: loaded.unreadable}]),
+        ranked,
+        several,
     )
 
 
 def table(report: Report) -> str:
-    """The report for people: a line a protocol, in percent, and what was ranked."""
+    """The report for people: tables in percent, what was ranked, by what, and what was left out."""
     lines = [
-        metrics.table(report.scores),
-        f"{report.people} people, {report.query} query and {report.gallery} gallery pictures of "
-        f"{report.data}",
+        tables.table(report.outcomes),
+        "",
+        f"{report.people} people, {report.query.size} query and {report.gallery.size} gallery "
+        f"pictures of {report.data.name} in {report.data.root}",
     ]
-    lines += [f"refused {count} files by {reason}" for reason, count in report.refused.items()]
+    lines += [f"{path}: {what}" for path, what in report.model.items()]
+    lines += refusals(report)
     return "\n".join(lines)
 
 
-def _refused(readings: Sequence[Reading], unreadable: tuple[Path, ...]) -> dict[str, int]:
-    found = merged([*(r.refused for r in readings), {pictures.UNREADABLE: unreadable}])
-    return {reason: len(paths) for reason, paths in found.items() if paths}
+def refusals(report: Report) -> list[str]:
+    """A line for every reason that kept pictures out."""
+    return [
+        f"refused {len(paths)} files by {reason}, first {paths[0]}"
+        for reason, paths in report.refused.items()
+        if paths
+    ]

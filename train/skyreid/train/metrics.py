@@ -6,13 +6,14 @@ is over the queries that remain. Zheng et al., "Scalable Person Re-identificatio
 2015; Ye et al., arXiv:2001.04193 (mINP).
 
 Every number follows from the ranks of the few positives, and a rank from counting who is nearer, so
-nothing sorts the gallery. Which strangers are nearer does not depend on cameras, only on which
-views are searched: one count per positive and view, made once, serves every protocol.
+nothing sorts the gallery. Which strangers are nearer does not depend on the protocol, only on which
+part of the gallery is searched: one count per positive and cell of the gallery, made once, serves
+every protocol and every part of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,9 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
+from skyreid.train.data.trials import Trial, two_views
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Counts = NDArray[np.int32]
 Bools = NDArray[np.bool_]
 
 Protocol = Literal["ALL", "A-A", "G-G", "A<->G", "A->G", "G->A"]
@@ -33,7 +37,6 @@ PROTOCOLS: tuple[Protocol, ...] = ("ALL", "A-A", "G-G", "A<->G", "A->G", "G->A")
 
 MAX_RANK = 50
 RANKS = (1, 5, 10)  # that are printed
-GROUND, AERIAL, BOTH = (0,), (1,), (0, 1)  # columns of what is counted per view
 BLOCK_BYTES = 64 * 2**20  # of distances held at a time
 
 
@@ -57,6 +60,20 @@ class Embedded:
         """The rows for which `mask` [N] holds."""
         return Embedded(
             self.embeddings[mask], self.people[mask], self.cameras[mask], self.aerial[mask]
+        )
+
+    def rows(self, indices: Ints) -> Embedded:
+        """The rows `indices` [M], ascending; a view and no copy where they lie side by side."""
+        if indices.size and indices[-1] - indices[0] == indices.size - 1:
+            part = slice(int(indices[0]), int(indices[-1]) + 1)
+            return Embedded(
+                self.embeddings[part], self.people[part], self.cameras[part], self.aerial[part]
+            )
+        return Embedded(
+            self.embeddings[indices],
+            self.people[indices],
+            self.cameras[indices],
+            self.aerial[indices],
         )
 
     def in_two_domains(self) -> Embedded:
@@ -89,93 +106,197 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Measures:
+    """What every valid query of a protocol gave.
+
+    Attributes:
+        query: int64 [V], ascending indices into the query set.
+        people: int64 [V], whom they show.
+        first: int64 [V], the rank of the first right one, from 1.
+        precision: float64 [V], average precision of each.
+        penalty: float64 [V], positives by the rank of the last of them.
+    """
+
+    query: Ints
+    people: Ints
+    first: Ints
+    precision: Doubles
+    penalty: Doubles
+
+    def where(self, mask: Bools) -> Measures:
+        """The queries for which `mask` [V] holds."""
+        return Measures(
+            self.query[mask],
+            self.people[mask],
+            self.first[mask],
+            self.precision[mask],
+            self.penalty[mask],
+        )
+
+    def score(self) -> Score:
+        """The means over these queries."""
+        valid = self.query.size
+        if not valid:
+            return Score(0, np.zeros(MAX_RANK, np.float32), 0.0, 0.0)
+        hits = np.bincount(self.first[self.first <= MAX_RANK], minlength=MAX_RANK + 1)[1:].cumsum()
+        return Score(
+            valid,
+            hits.astype(np.float32) / np.float32(valid),
+            float(np.mean(self.precision)),
+            float(np.mean(self.penalty)),
+        )
+
+
+@dataclass(frozen=True)
 class _Standing:
     """Where one query's person comes in the whole gallery, nearest first.
 
     Attributes:
         query: index of the query.
         own: int64 [M], indices of the gallery's items of that person.
-        nearer: int64 [M, 2], ground and aerial items of other people that come before each.
+        nearer: int32 [M, C], items of other people that come before each, by cell of the gallery.
     """
 
     query: int
     own: Ints
-    nearer: Ints
-
-    def ranks(self, kept: Bools, searched: tuple[int, ...]) -> Ints:
-        """Ranks from 1 of the `kept` [M] own items when only views `searched` are ranked."""
-        strangers: Ints = self.nearer[kept][:, searched].sum(1)
-        return strangers + np.arange(1, strangers.size + 1)
+    nearer: Counts
 
 
-class _Tally:
-    """Sums the measures over queries."""
+@dataclass(frozen=True)
+class Ranked:
+    """A query and a gallery set, and how they rank; `measure` reads any protocol out of it.
 
-    def __init__(self) -> None:
-        self._hits = np.zeros(MAX_RANK, np.int64)
-        self._precisions: list[float] = []
-        self._penalties: list[float] = []
+    Attributes:
+        query: the query set.
+        gallery: the gallery set.
+        cells: int64 [G], the cell of each gallery item: items of one cell are searched together or
+            not at all.
+        standings: of every query whose person is in the gallery.
+    """
 
-    def add(self, ranks: Ints) -> None:
-        """Count a query whose positives have these ranks, ascending from 1; none is skipped."""
-        if not ranks.size:
-            return
-        self._precisions.append(float(np.mean(np.arange(1, ranks.size + 1) / ranks)))
-        self._penalties.append(float(ranks.size / ranks[-1]))
-        self._hits[ranks[0] - 1 :] += 1
+    query: Embedded
+    gallery: Embedded
+    cells: Ints
+    standings: tuple[_Standing, ...]
 
-    def score(self) -> Score:
-        """The means over what was added."""
-        valid = len(self._precisions)
-        if not valid:
-            return Score(0, np.zeros(MAX_RANK, np.float32), 0.0, 0.0)
-        return Score(
-            valid,
-            self._hits.astype(np.float32) / np.float32(valid),
-            float(np.mean(self._precisions)),
-            float(np.mean(self._penalties)),
+    def measure(
+        self, trial: Trial, *, searched: Bools | None = None, without_camera: bool = False
+    ) -> Measures:
+        """One protocol.
+
+        Args:
+            trial: with indices into `query` and `gallery`.
+            searched: bool [G]; search this part of the trial's gallery only. Whole cells.
+            without_camera: take everything that the query's camera took out of the gallery, not
+                only the query's person.
+        """
+        part = np.zeros(self.cells.size, np.bool_)
+        part[trial.gallery] = True
+        if searched is not None:
+            part &= searched
+        open_cells = np.zeros(_cell_count(self.cells), np.bool_)
+        open_cells[self.cells[part]] = True
+        camera_of_cell = np.zeros(open_cells.size, np.int64)
+        camera_of_cell[self.cells] = self.gallery.cameras
+        asking = np.zeros(self.query.people.size, np.bool_)
+        asking[trial.query] = True
+        rows: list[tuple[int, int, float, float]] = []
+        for standing in self.standings:
+            index, own = standing.query, standing.own
+            if not asking[index]:
+                continue
+            camera = self.query.cameras[index]
+            other_camera = self.gallery.cameras[own] != camera
+            if trial.domains:
+                kept = part[own] & (self.gallery.aerial[own] != self.query.aerial[index])
+            else:
+                kept = part[own] & other_camera
+            columns = open_cells
+            if without_camera:
+                kept &= other_camera
+                columns = open_cells & (camera_of_cell != camera)
+            if not kept.any():
+                continue
+            strangers = standing.nearer[kept][:, columns].sum(1, dtype=np.int64)
+            places = np.arange(1, strangers.size + 1)
+            ranks = strangers + places
+            rows.append(
+                (
+                    index,
+                    int(ranks[0]),
+                    float(np.mean(places / ranks)),
+                    float(ranks.size / ranks[-1]),
+                )
+            )
+        query = np.asarray([row[0] for row in rows], np.int64)
+        return Measures(
+            query,
+            self.query.people[query],
+            np.asarray([row[1] for row in rows], np.int64),
+            np.asarray([row[2] for row in rows], np.float64),
+            np.asarray([row[3] for row in rows], np.float64),
         )
+
+
+def rank(
+    query: Embedded,
+    gallery: Embedded,
+    trials: Sequence[Trial],
+    *,
+    groups: Ints | None = None,
+    block_bytes: int = BLOCK_BYTES,
+) -> Ranked:
+    """Rank the gallery for every query, once for all protocols; distances are computed once.
+
+    Memory beyond the inputs stays near a few times `block_bytes`, whatever the sizes.
+
+    Args:
+        query: what is searched for.
+        gallery: what is searched.
+        trials: with indices into both.
+        groups: int64 [G], further parts that the gallery may be searched by.
+        block_bytes: of distances held at a time.
+
+    Raises:
+        InputError: when a distance is not finite.
+    """
+    keys = [gallery.cameras]
+    for trial in trials:
+        member = np.zeros(gallery.people.size, np.int64)
+        member[trial.gallery] = 1
+        keys.append(member)
+    if groups is not None:
+        keys.append(groups)
+    _, cells = np.unique(np.stack(keys, 1), axis=0, return_inverse=True)
+    cells = cells.astype(np.int64).reshape(-1)
+    return Ranked(query, gallery, cells, tuple(_standings(query, gallery, cells, block_bytes)))
 
 
 def score(query: Embedded, gallery: Embedded, *, block_bytes: int = BLOCK_BYTES) -> Score:
     """Rank all of `gallery` for every query.
 
-    Memory beyond the inputs stays near a few times `block_bytes`, whatever the sizes.
-
     Raises:
         InputError: when a distance is not finite.
     """
-    tally = _Tally()
-    for standing in _standings(query, gallery, block_bytes):
-        other_camera = gallery.cameras[standing.own] != query.cameras[standing.query]
-        tally.add(standing.ranks(other_camera, BOTH))
-    return tally.score()
+    everyone, everything = np.arange(query.people.size), np.arange(gallery.people.size)
+    trial = Trial("ALL", everyone, everything, domains=False)
+    return rank(query, gallery, [trial], block_bytes=block_bytes).measure(trial).score()
 
 
 def protocols(
     query: Embedded, gallery: Embedded, *, block_bytes: int = BLOCK_BYTES
-) -> dict[Protocol, Score]:
+) -> dict[str, Score]:
     """Every protocol of PROTOCOLS on one query and gallery set; distances are computed once.
 
     Raises:
         InputError: when a distance is not finite.
     """
-    tallies = {name: _Tally() for name in PROTOCOLS}
-    for standing in _standings(query, gallery, block_bytes):
-        aerial = bool(query.aerial[standing.query])
-        other_camera = gallery.cameras[standing.own] != query.cameras[standing.query]
-        other_view = gallery.aerial[standing.own] != aerial
-        here, there = (AERIAL, GROUND) if aerial else (GROUND, AERIAL)
-        within: Protocol = "A-A" if aerial else "G-G"
-        across: Protocol = "A->G" if aerial else "G->A"
-        tallies["ALL"].add(standing.ranks(other_camera, BOTH))
-        tallies["A<->G"].add(standing.ranks(other_view, BOTH))
-        tallies[within].add(standing.ranks(other_camera & ~other_view, here))
-        tallies[across].add(standing.ranks(other_camera & other_view, there))
-    return {name: tally.score() for name, tally in tallies.items()}
+    trials = two_views(query.aerial, gallery.aerial)
+    found = rank(query, gallery, trials, block_bytes=block_bytes)
+    return {trial.name: found.measure(trial).score() for trial in trials}
 
 
-def as_json(scores: dict[Protocol, Score]) -> dict[str, dict[str, float | int]]:
+def as_json(scores: Mapping[str, Score]) -> dict[str, dict[str, float | int]]:
     """JSON-ready: protocol to `rank1`, `rank5`, `rank10`, `mAP`, `mINP` (percent) and `queries`."""
     return {
         name: {
@@ -188,24 +309,21 @@ def as_json(scores: dict[Protocol, Score]) -> dict[str, dict[str, float | int]]:
     }
 
 
-def table(scores: dict[Protocol, Score]) -> str:
-    """The scores for people, a line a protocol, in percent, with the queries that count."""
-    lines = [f"{'percent':<8} {'R1':>6} {'R5':>6} {'R10':>6} {'mAP':>6} {'mINP':>6} {'n':>6}"]
-    for name, row in as_json(scores).items():
-        *percents, queries = row.values()
-        lines.append(f"{name:<8} {' '.join(f'{p:6.1f}' for p in percents)} {queries:6d}")
-    return "\n".join(lines)
+def _cell_count(cells: Ints) -> int:
+    return int(cells.max(initial=-1)) + 1
 
 
-def _standings(query: Embedded, gallery: Embedded, block_bytes: int) -> Iterator[_Standing]:
+def _standings(
+    query: Embedded, gallery: Embedded, cells: Ints, block_bytes: int
+) -> Iterator[_Standing]:
     """One for each query whose person is in the gallery."""
     by_person = np.argsort(gallery.people, kind="stable")
     people = gallery.people[by_person]
     first = np.searchsorted(people, query.people, side="left")
     last = np.searchsorted(people, query.people, side="right")
     present = np.flatnonzero(first < last)
-    views = gallery.aerial.astype(np.int64)
-    rows = max(1, block_bytes // max(1, 12 * views.size))  # a float32 and an int64 per pair
+    count = _cell_count(cells)
+    rows = max(1, block_bytes // max(1, 12 * cells.size))  # a float32 and an int64 per pair
     for start in range(0, present.size, rows):
         block = present[start : start + rows]
         keys = _keys(1 - query.embeddings[block] @ gallery.embeddings.T)
@@ -214,10 +332,12 @@ def _standings(query: Embedded, gallery: Embedded, block_bytes: int) -> Iterator
             own = own[np.argsort(row[own])]
             # An item lies before own item j when at most j own items lie before it.
             place = np.searchsorted(row[own], row)
-            counts = np.bincount(2 * place + views, minlength=2 * own.size)[: 2 * own.size]
-            counts = counts.reshape(own.size, 2)
-            counts[np.arange(own.size), views[own]] -= 1  # strangers only
-            yield _Standing(index, own, counts.cumsum(0))
+            place *= count
+            place += cells
+            counts = np.bincount(place, minlength=count * own.size)[: count * own.size]
+            counts = counts.reshape(own.size, count)
+            counts[np.arange(own.size), cells[own]] -= 1  # strangers only
+            yield _Standing(index, own, counts.cumsum(0, dtype=np.int32))
 
 
 def _keys(distance: Floats) -> Ints:

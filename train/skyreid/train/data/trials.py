@@ -64,23 +64,39 @@ def only(test: TestSet, kept: Ints) -> TestSet:
 
 
 def by_views(query: Sequence[Record], gallery: Sequence[Record]) -> tuple[Trial, ...]:
-    """The six protocols of two views, on records that are `query` followed by `gallery`.
+    """The six protocols of two views, on records that are `query` followed by `gallery`."""
+    first = len(query)
+    asking, searched = (
+        np.asarray([r.view == "aerial" for r in records], np.bool_) for records in (query, gallery)
+    )
+    return tuple(
+        Trial(t.name, t.query, t.gallery + first, t.domains) for t in two_views(asking, searched)
+    )
+
+
+def two_views(query: NDArray[np.bool_], gallery: NDArray[np.bool_]) -> tuple[Trial, ...]:
+    """The six protocols of two views, on a query and a gallery set of which is told who is aerial.
 
     "A<->G" is VDT's: all queries, the whole gallery, cameras collapsed to two domains. "A->G" and
     "G->A" are SeCap's and ViSA's: only the other view is searched. Papers call both "A<->G".
+
+    Args:
+        query: bool [Q].
+        gallery: bool [G].
+
+    Returns:
+        Trials with indices into the two sets.
     """
-    aerial = np.asarray([r.view == "aerial" for r in (*query, *gallery)], np.bool_)
-    asks = np.arange(aerial.size) < len(query)
+    every = np.ones_like
 
-    def trial(name: str, asking: NDArray[np.bool_], searched: NDArray[np.bool_], d: bool) -> Trial:
-        return Trial(name, np.flatnonzero(asks & asking), np.flatnonzero(~asks & searched), d)
+    def trial(name: str, asks: NDArray[np.bool_], searched: NDArray[np.bool_], d: bool) -> Trial:
+        return Trial(name, np.flatnonzero(asks), np.flatnonzero(searched), d)
 
-    every = np.ones_like(aerial)
     return (
-        trial("ALL", every, every, False),
-        trial("A-A", aerial, aerial, False),
-        trial("G-G", ~aerial, ~aerial, False),
-        trial("A<->G", every, every, True),
-        trial("A->G", aerial, ~aerial, True),
-        trial("G->A", ~aerial, aerial, True),
+        trial("ALL", every(query), every(gallery), False),
+        trial("A-A", query, gallery, False),
+        trial("G-G", ~query, ~gallery, False),
+        trial("A<->G", every(query), every(gallery), True),
+        trial("A->G", query, ~gallery, True),
+        trial("G->A", ~query, gallery, True),
     )

@@ -51,8 +51,14 @@ def fit(arguments: Namespace) -> int:
 
 
 def evaluate(arguments: Namespace) -> int:
-    """Recall, precision and average precision of every camera of a clip."""
-    report = measure(arguments.model, arguments.data)
+    """Recall, precision and average precision of every camera of a clip.
+
+    Raises:
+        SkyreidError: an option that a detector lacks, or what the measuring itself raises.
+    """
+    if arguments.format is not None:
+        raise InputError("--format: a detector's best format is run, leave it out")
+    report = measure(arguments.models[0], arguments.data)
     print(json.dumps(report) if arguments.json else "\n".join(table(report)))
     return 0
 

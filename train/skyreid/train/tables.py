@@ -1,0 +1,85 @@
+"""Outcomes as one JSON object and as tables for a terminal, in percent as the papers print them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from skyreid.train.bootstrap import Estimate
+from skyreid.train.breakdown import Outcome
+from skyreid.train.metrics import RANKS
+
+
+def as_json(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
+    """JSON-ready: protocol to `rank1`, `rank5`, `rank10`, `mAP`, `mINP` (percent) and `queries`.
+
+    Beside these `people`, whom the valid queries show, and `rank1_interval` and `mAP_interval`,
+    [low, high] of the 95 % interval. Where they exist: `without_query_camera`, the same object, and
+    `by_camera` or `by_altitude`, and `by_cue`, such objects by the part's name.
+    """
+    return {outcome.trial.name: _row(outcome) for outcome in outcomes}
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    row = figures(outcome.whole)
+    if outcome.without_camera is not None:
+        row["without_query_camera"] = figures(outcome.without_camera)
+    for kind, parts in outcome.parts.items():
+        row[f"by_{kind}"] = {name: figures(part) for name, part in parts.items()}
+    return row
+
+
+def figures(estimate: Estimate) -> dict[str, Any]:
+    """The numbers of one estimate, in percent."""
+    score = estimate.score
+    return {
+        **{f"rank{rank}": 100 * float(score.cmc[rank - 1]) for rank in RANKS},
+        "mAP": 100 * score.average_precision,
+        "mINP": 100 * score.inverse_penalty,
+        "queries": score.queries,
+        "people": estimate.people,
+        "rank1_interval": [100 * end for end in estimate.rank1],
+        "mAP_interval": [100 * end for end in estimate.average_precision],
+    }
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A line a protocol with valid queries and people, then the parts, each with intervals."""
+    width = max([8, *(len(outcome.trial.name) for outcome in outcomes)])
+    lines = [
+        f"{'percent':<{width}} {'R1':>6} {'95 %':>13} {'R5':>6} {'R10':>6} {'mAP':>6} "
+        f"{'95 %':>13} {'mINP':>6} {'people':>7} {'n':>6}"
+    ]
+    for outcome in outcomes:
+        row = figures(outcome.whole)
+        lines.append(
+            f"{outcome.trial.name:<{width}} {row['rank1']:6.1f} {_span(row['rank1_interval'])} "
+            f"{row['rank5']:6.1f} {row['rank10']:6.1f} {row['mAP']:6.1f} "
+            f"{_span(row['mAP_interval'])} {row['mINP']:6.1f} {row['people']:7d} "
+            f"{row['queries']:6d}"
+        )
+    apart = {o.trial.name: o.without_camera for o in outcomes if o.without_camera is not None}
+    lines += _short("query camera left out", apart)
+    for outcome in outcomes:
+        for kind, parts in outcome.parts.items():
+            lines += _short(f"{outcome.trial.name} by {kind}", parts)
+    return "\n".join(lines)
+
+
+def _short(title: str, rows: Mapping[str, Estimate]) -> list[str]:
+    if not rows:
+        return []
+    width = max(len(title), *(len(name) for name in rows))
+    lines = ["", f"{title:<{width}} {'R1':>6} {'95 %':>13} {'mAP':>6} {'95 %':>13} {'n':>6}"]
+    for name, estimate in rows.items():
+        row = figures(estimate)
+        lines.append(
+            f"{name:<{width}} {row['rank1']:6.1f} {_span(row['rank1_interval'])} "
+            f"{row['mAP']:6.1f} {_span(row['mAP_interval'])} {row['queries']:6d}"
+        )
+    return lines
+
+
+def _span(interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{low:5.1f} - {high:5.1f}"
