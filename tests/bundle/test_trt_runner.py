@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 import weakref
 from collections.abc import Iterator
 
@@ -263,7 +264,7 @@ def test_a_driver_copies_there_and_back_at_once_and_by_a_graph(driver: Driver) -
 
 
 def test_without_pycuda_or_a_device_the_key_says_no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pycuda.driver", None)
+    monkeypatch.setitem(sys.modules, "pycuda.driver", None)
     assert this_device() == "no-gpu"
     with pytest.raises(PlatformError, match=r"pycuda cannot be imported.*skyreid\[jetson\]"):
         PycudaDriver()
