@@ -9,7 +9,7 @@ from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint, loop, recipe
 from skyreid.train.__main__ import main
-from skyreid.train.data import cargo
+from skyreid.train.data import cargo, pictures
 from skyreid.train.loop import (
     Average,
     hold_out,
@@ -193,6 +193,21 @@ def test_held_out_people_are_never_trained_on(tiny_tree: Path) -> None:
     people, views = labels(kept)
     assert sorted(set(people.tolist())) == [0, 1, 2, 3]
     assert views.mean() == 0.5
+
+
+def test_held_out_people_of_one_view_search_each_others_cameras(
+    fitted: Path, tiny_tree: Path
+) -> None:
+    config = checkpoint.load(fitted / loop.BEST)
+    network = variants.construct(config.config).eval()
+    both = cargo.read(tiny_tree, "train").records  # two pictures a person in each of four cameras
+    ground = [r for r in both if r.view == "ground"]
+    images = torch.from_numpy(pictures.load(ground, config.input_spec).images)
+    found = loop.cross_view(network, config.input_spec, ground, images)
+    assert {name: result.queries for name, result in found.items()} == {"ALL": 24}
+    images = torch.from_numpy(pictures.load(both, config.input_spec).images)
+    found = loop.cross_view(network, config.input_spec, both, images)
+    assert {name: result.queries for name, result in found.items()} == {"A->G": 24, "G->A": 24}
 
 
 def test_too_few_people_to_hold_some_out_is_said(tiny_tree: Path) -> None:

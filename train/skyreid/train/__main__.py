@@ -131,7 +131,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             refused=reading.refused,
         )
     print(
-        f"{outcome.best} step {outcome.best_step}, held-out cross-view (R1 + mAP) / 2 "
+        f"{outcome.best} step {outcome.best_step}, held-out (R1 + mAP) / 2 "
         f"{100 * outcome.best_score:.1f} %, {outcome.pictures_per_s:.0f} pictures/s"
     )
     return 0

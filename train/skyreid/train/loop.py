@@ -329,9 +329,14 @@ def look_alikes(classifier: Tensor, count: int) -> NDArray[np.int64]:
 def cross_view(
     network: Method, spec: InputSpec, held_out: Sequence[Record], images: Tensor
 ) -> dict[str, Score]:
-    """A->G and G->A among the held-out people, every picture query and gallery alike."""
+    """A->G and G->A among the held-out people, every picture query and gallery alike.
+
+    Where all pictures are of one view there is neither; they search each other's cameras: ALL.
+    """
     embed = served(network, spec)
     everything = embedded(embed, held_out, images.numpy())
+    if everything.aerial.all() or not everything.aerial.any():
+        return {"ALL": score(everything, everything)}
     aerial, ground = everything.where(everything.aerial), everything.where(~everything.aerial)
     return {"A->G": score(aerial, ground), "G->A": score(ground, aerial)}
 
