@@ -43,6 +43,7 @@ def test_paths_start_from_the_settings_file(tmp_path: Path) -> None:
     assert settings.detector.model == tmp_path / "detector"
     assert settings.embedder.bundles == (tmp_path / "a", Path("/b"))
     assert settings.spool.path == tmp_path / "spool.db"
+    assert settings.runner.engines == tmp_path / "engines"
 
 
 def test_an_option_beats_the_environment_and_that_beats_the_file(

@@ -43,16 +43,15 @@ def test_a_changed_engine_is_built_anew(
     assert plan.read_bytes() != bytes(data)
 
 
-def test_a_detector_needs_a_size_and_dla_is_refused(
+def test_a_detectors_largest_picture_must_fit_its_alignment_and_dla_is_refused(
     detector_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     size = ("--height", "96", "--width", "128")
-    assert compiled(detector_bundle, tmp_path) == 2
-    assert "say height and width" in capsys.readouterr().err
     assert compiled(detector_bundle, tmp_path, "--height", "100", "--width", "128") == 2
     assert "needs multiples of 16" in capsys.readouterr().err
-    assert compiled(detector_bundle, tmp_path, *size, "--batch-max", "1") == 0
-    assert json.loads(capsys.readouterr().out)["profile"] == ":".join(["1x96x128x3"] * 3)
+    assert compiled(detector_bundle, tmp_path, *size) == 0
+    profile = json.loads(capsys.readouterr().out)["profile"]
+    assert profile == "1x64x64x3:1x96x128x3:1x96x128x3"
     assert compiled(detector_bundle, tmp_path, "--dla", *size) == 2
     assert "DLA is refused" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 ::
 
     manifest.json  model.{fp32,fp16,int8}.onnx  golden/{pictures,outputs}.npz  parity.json
+    model.int8-fp16.onnx, int8-ranges.json  with int8: the same for engines, and its ranges
     SHA256SUMS      one line a file: hex digest, two spaces, name
     SHA256SUMS.sig  optional, see signature.py
 
@@ -32,6 +33,7 @@ from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust, check
 from skyreid.contract.errors import BundleError
 
 SUMS = "SHA256SUMS"
+INT8_FOR_ENGINES = "model.int8-fp16.onnx"
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\s].*)")
 
 
@@ -59,6 +61,18 @@ class Bundle:
                 f"it has: {', '.join(self.manifest.formats)}"
             )
         return self.files[f"model.{numeric_format}.onnx"]
+
+    def engine_model(self, numeric_format: NumericFormat) -> bytes:
+        """What an engine is built of: `model`, or int8 with float16 around its Linears.
+
+        A CPU runs the rest of an int8 model in float32, for it has no kernels in float16; a GPU
+        runs it in float16, and the types of an engine are those of its graph.
+
+        Raises:
+            BundleError: the bundle does not have the format.
+        """
+        own = self.model(numeric_format)
+        return self.files.get(INT8_FOR_ENGINES, own) if numeric_format == "int8" else own
 
     def golden(self) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
         """Golden pictures uint8 [N, H, W, 3] and the fp32 outputs [N, ...] by name."""
@@ -144,13 +158,11 @@ def write_bundle(
         **{f"model.{name}.onnx": data for name, data in models.items()},
         **(extra or {}),
     }
-    sums = "".join(
-        f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in sorted(files.items())
-    )
+    sums = _sums(files)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
-        for name, data in {**files, SUMS: sums.encode()}.items():
+        for name, data in {**files, SUMS: sums}.items():
             target = draft / name
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(data)
@@ -160,6 +172,34 @@ def write_bundle(
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return open_bundle(path)
+
+
+def replace_file(bundle: Bundle, name: str, data: bytes) -> Bundle:
+    """Put one file's new content into a bundle directory, and its new sum; open it again.
+
+    Between the two writes the bundle does not verify, so that one cut short is refused.
+
+    Raises:
+        BundleError: the bundle is a zip, or is signed: its signature is of the old sums.
+    """
+    if not bundle.path.is_dir():
+        raise BundleError(f"{bundle.path} is no directory: unpack a bundle to change it")
+    if (bundle.path / SIGNATURE).exists():
+        raise BundleError(
+            f"bundle {bundle.path} is signed, and a new {name} needs a new signature: remove "
+            f"{SIGNATURE}, and sign the bundle again afterwards"
+        )
+    changed = (name, data), (SUMS, _sums({**bundle.files, name: data}))
+    for target, content in changed:
+        partial = bundle.path / f"{target}.partial"
+        partial.write_bytes(content)
+        partial.replace(bundle.path / target)
+    return open_bundle(bundle.path)
+
+
+def _sums(files: Mapping[str, bytes]) -> bytes:
+    lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()]
+    return "".join(sorted(lines, key=lambda line: line[66:])).encode()
 
 
 def _read(path: Path) -> dict[str, bytes]:

@@ -75,7 +75,7 @@ def compile_bundle(
     """
     if dla:  # also where an engine without it is cached
         raise InputError(DLA_REFUSED)
-    model = bundle.model(numeric_format)
+    model = bundle.engine_model(numeric_format)
     name = f"{bundle.manifest.name}/{numeric_format}"
     key = EngineKey(
         api=api,

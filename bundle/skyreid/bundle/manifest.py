@@ -59,6 +59,8 @@ class Manifest(_Part):
     formats: tuple[NumericFormat, ...]
     """Numeric formats present, as ``model.{format}.onnx``."""
     opset: int
+    batch_max: int = Field(default=32, ge=1)
+    """Largest batch that was held against the checkpoint; engines need to go no further."""
     checkpoint_sha256: str
     tools: dict[str, str] = {}
     """Versions of what made the bundle."""

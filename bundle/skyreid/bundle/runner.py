@@ -174,8 +174,7 @@ def start(
     """
     machine = _machine(execution, bundle.manifest.name)
     order = FORMAT_ORDER if machine is None else GPU_FORMAT_ORDER
-    best: NumericFormat = next(f for f in order if f in bundle.manifest.formats)
-    chosen = numeric_format or best
+    chosen = numeric_format or preferred(bundle, order)
     if machine is None:
         return OnnxRunner(
             bundle.model(chosen),
@@ -195,6 +194,11 @@ def start(
     runner = start_engine(bundle, chosen, profile, execution.engines, machine, log.info)
     log.info("%s/%s runs by %s", bundle.manifest.name, chosen, machine)
     return runner
+
+
+def preferred(bundle: Bundle, order: tuple[NumericFormat, ...]) -> NumericFormat:
+    """The first numeric format of `order` that the bundle has."""
+    return next(name for name in order if name in bundle.manifest.formats)
 
 
 def _machine(execution: Execution, name: str) -> Machine | None:

@@ -63,11 +63,11 @@ def _main(arguments: Sequence[str]) -> int:
     if given.verb == "pipeline":
         print(app.find_source(settings, settings_directory=here)[3])
         return 0
+    _log_to_stderr()  # before the models are opened: compiling their engines takes minutes
     plan = app.plan(settings, settings_directory=here)
     if given.verb == "check":
         _print_plan(plan, as_json=given.json)
         return 0
-    _log_to_stderr()
     return app.run(plan, record=given.record, progress=not given.quiet)
 
 

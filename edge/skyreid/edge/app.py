@@ -63,8 +63,10 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
         BundleError: a bundle cannot be used.
         GateError: a bundle's self-test failed.
         PlatformError: a library or plugin is missing.
+        EngineError: TensorRT cannot build or load an engine.
     """
     from skyreid.bundle.embedder import Embedder
+    from skyreid.bundle.runner import Execution
     from skyreid.bundle.signature import Trust
     from skyreid.edge.detector import open_detector
 
@@ -73,6 +75,8 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
         check_file(source.target)
     view = View.of(camera.view)
     trust = Trust(settings.trust.keys, settings.trust.require_signature)
+    r = settings.runner
+    execution = Execution(r.kind, r.engines, frame_max=r.frame_max)
     return Plan(
         settings=settings,
         site=site,
@@ -87,9 +91,14 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
             tiles=settings.detector.tiles,
             threads=settings.detector.threads,
             trust=trust,
+            execution=execution,
         ),
         embedder=Embedder(
-            settings.embedder.bundles, view=view, threads=settings.embedder.threads, trust=trust
+            settings.embedder.bundles,
+            view=view,
+            threads=settings.embedder.threads,
+            trust=trust,
+            execution=execution,
         ),
     )
 

@@ -105,6 +105,27 @@ class EmbedderSection(Section):
     """CPU threads of one call."""
 
 
+class RunnerSection(Section):
+    """What executes detector and embedder."""
+
+    kind: Literal["auto", "onnx", "tensorrt"] = "auto"
+    """``tensorrt``: an engine, compiled for this device when it starts; ``onnx``: ONNX Runtime on
+    the CPU; ``auto``: an engine where TensorRT, pycuda and a GPU are, else the CPU."""
+    engines: Path = Path("engines")
+    """Directory where compiled engines are kept, made when absent; relative to the settings
+    file."""
+    frame_max: tuple[int, int] = (1088, 1920)
+    """Height and width in pixels of the largest picture that the detector's engine takes, filled
+    up to multiples of 16. ONNX Runtime takes any."""
+
+    @field_validator("frame_max")
+    @classmethod
+    def _is_aligned(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if not all(64 <= side <= 8192 and side % 16 == 0 for side in value):
+            raise ValueError("height and width are multiples of 16 from 64 to 8192")
+        return value
+
+
 class TrustSection(Section):
     """Whose models are run."""
 
@@ -183,6 +204,7 @@ class EdgeSettings(Settings):
     detector: DetectorSection
     embedder: EmbedderSection
     spool: SpoolSection
+    runner: RunnerSection = RunnerSection()
     trust: TrustSection = TrustSection()
     tracker: TrackerSection = TrackerSection()
     crops: CropsSection = CropsSection()
@@ -206,6 +228,7 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> EdgeSetti
             "embedder": _with(
                 settings.embedder, bundles=tuple(base / p for p in settings.embedder.bundles)
             ),
+            "runner": _with(settings.runner, engines=base / settings.runner.engines),
             "trust": _with(settings.trust, keys=tuple(base / p for p in settings.trust.keys)),
             "spool": _with(settings.spool, path=base / settings.spool.path),
             "mqtt": _with(

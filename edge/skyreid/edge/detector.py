@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.runner import ON_CPU, Execution
 from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract.errors import BundleError
 from skyreid.edge.detections import Detections
@@ -17,6 +19,8 @@ from skyreid.edge.heatmap import HeatmapNetwork
 from skyreid.edge.looks import describe
 from skyreid.edge.tiling import cut_out, lay_tiles, merge_tiles
 from skyreid.edge.yolox import YoloxNetwork
+
+log = logging.getLogger(__name__)
 
 YOLOX_SCORE_MIN = 0.1
 """Default for a YOLOX file. Low on purpose: the tracker makes use of weak boxes."""
@@ -77,6 +81,7 @@ def open_detector(
     tiles: tuple[int, int] = (1, 1),
     threads: int = 1,
     trust: Trust = ANYONE,
+    execution: Execution = ON_CPU,
 ) -> Detector:
     """Open a YOLOX ``.onnx`` file or a detector bundle (directory or zip).
 
@@ -87,11 +92,13 @@ def open_detector(
         tiles: rows and columns of tiles.
         threads: CPU threads of one call.
         trust: whose bundles are accepted.
+        execution: where a bundle's model runs; a bare ``.onnx`` file runs on the CPU.
 
     Raises:
-        PlatformError: ONNX Runtime is not installed.
+        PlatformError: ONNX Runtime, or what `execution` asks for, is not installed.
         BundleError: the file or directory is no detector, or not signed as `trust` asks; a bare
             ``.onnx`` file never is.
+        GateError: a bundle's self-test failed.
     """
     network: Network
     if path.suffix.lower() == ".onnx":
@@ -101,7 +108,10 @@ def open_detector(
                 "only a bundle can be signed"
             )
         score = YOLOX_SCORE_MIN if score_min is None else score_min
+        if execution.kind == "tensorrt":
+            log.warning("%s is no bundle: it runs by ONNX Runtime on the CPU", path)
         network = YoloxNetwork(path, score_min=score, threads=threads)
     else:
-        network = HeatmapNetwork(open_bundle(path, trust), score_min=score_min, threads=threads)
+        bundle = open_bundle(path, trust)
+        network = HeatmapNetwork(bundle, score_min=score_min, threads=threads, execution=execution)
     return Detector(network, tiles=tiles)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.bundle.archive import Bundle
-from skyreid.bundle.runner import Runner, start
+from skyreid.bundle.runner import ON_CPU, Execution, self_test, start
 from skyreid.contract.errors import BundleError
 from skyreid.edge.detections import Detections, Float32, clip, suppress
 
@@ -27,18 +27,19 @@ class HeatmapNetwork:
         score_min: float | None = None,
         iou_max: float = 0.6,
         threads: int = 1,
-        runner: Runner | None = None,
+        execution: Execution = ON_CPU,
     ) -> None:
-        """Load the bundle's model.
+        """Load the bundle's model and let it prove itself on the golden pictures.
 
         Args:
             bundle: a verified bundle of kind ``detector``.
             score_min: detections below it are dropped; None = what the bundle says.
             iou_max: of two boxes with a higher IoU the one with the lower score goes.
             threads: CPU threads of one call.
-            runner: what executes the model; None = ONNX Runtime.
+            execution: where the model runs.
 
         Raises:
+            GateError: the self-test failed.
             BundleError: the bundle is no detector, or its outputs are not ``heat`` and ``box``.
         """
         spec = bundle.manifest.detector
@@ -47,7 +48,7 @@ class HeatmapNetwork:
                 f"bundle {bundle.path} is a {bundle.manifest.kind}, not a detector; "
                 "give it as the embedder, and a detector bundle or a YOLOX .onnx here"
             )
-        self._runner = start(bundle, threads=threads) if runner is None else runner
+        self._runner = start(bundle, threads=threads, execution=execution)
         self._stride, self._align = spec.stride, spec.align
         self._score_min = spec.score_min if score_min is None else score_min
         self._iou_max = iou_max
@@ -60,6 +61,7 @@ class HeatmapNetwork:
                 f"bundle {bundle.path}: expected outputs heat and box at stride {self._stride}, "
                 f"the model gives {shapes}; export the detector again"
             )
+        self_test(bundle, self._runner)
 
     def find(self, picture: NDArray[np.uint8]) -> Detections:
         """People in an RGB picture uint8 [H, W, 3], boxes in its pixels."""

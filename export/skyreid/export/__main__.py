@@ -99,8 +99,10 @@ def _verify_signature(options: argparse.Namespace) -> int:
 
 def _compile(options: argparse.Namespace) -> int:
     from skyreid.bundle.archive import open_bundle
-    from skyreid.bundle.compiled import compile_bundle, this_device
+    from skyreid.bundle.compiled import compile_bundle
+    from skyreid.bundle.cuda import this_device
     from skyreid.bundle.engine import load_api, profile_of
+    from skyreid.bundle.runner import GPU_FORMAT_ORDER, preferred
 
     bundle = open_bundle(options.bundle)
     name, trt = load_api()
@@ -111,7 +113,7 @@ def _compile(options: argparse.Namespace) -> int:
     )
     engine = compile_bundle(
         bundle,
-        options.format,
+        options.format or preferred(bundle, GPU_FORMAT_ORDER),
         profile,
         options.cache,
         api=name,
@@ -202,10 +204,18 @@ def _parser() -> argparse.ArgumentParser:
     compiled.set_defaults(verb=_compile)
     compiled.add_argument("bundle", type=Path)
     compiled.add_argument("--cache", type=Path, required=True, help="directory of the engines")
-    compiled.add_argument("--format", choices=("fp32", "fp16", "int8"), default="fp32")
-    compiled.add_argument("--batch-max", type=int, default=32, help="pictures of one call")
-    compiled.add_argument("--height", type=int, help="a detector's picture, pixels")
-    compiled.add_argument("--width", type=int, help="a detector's picture, pixels")
+    compiled.add_argument(
+        "--format",
+        choices=("fp32", "fp16", "int8"),
+        help="numeric format (default: the one a device would run)",
+    )
+    compiled.add_argument(
+        "--batch-max", type=int, help="pictures of one call (default: 32; a detector's is 1)"
+    )
+    compiled.add_argument(
+        "--height", type=int, help="of a detector's largest picture, pixels (default: 1088)"
+    )
+    compiled.add_argument("--width", type=int, help="the same (default: 1920)")
     compiled.add_argument("--dla", action="store_true", help="refused, with the reason")
     compiled.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser
