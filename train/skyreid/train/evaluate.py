@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
-from skyreid.train import tables
+from skyreid.contract.input_spec import fit
+from skyreid.train import cues, tables
 from skyreid.train.breakdown import Outcome, outcomes, places_of
 from skyreid.train.data import catalogue, pictures, trials
 from skyreid.train.data.catalogue import DataSet
-from skyreid.train.data.records import ByReason, Record, View, merged
+from skyreid.train.data.records import ByReason, Record, View, check_refused, merged
 from skyreid.train.data.trials import Trial
 from skyreid.train.metrics import Embedded, Ints, Ranked
 
@@ -51,22 +55,109 @@ def embedded(embed: Embed, records: Sequence[Record], images: UInt8) -> Embedded
             rows[some] = found
     if rows is None:
         raise InputError("no pictures to embed")
-    numbers = {name: index for index, name in enumerate(sorted({r.person for r in records}))}
+    return _labelled(rows, records)
+
+
+def _labelled(rows: Floats, records: Sequence[Record]) -> Embedded:
+    numbers = numbered(records)
     return Embedded(
         rows,
         np.asarray([numbers[r.person] for r in records], np.int64),
         np.asarray([r.camera for r in records], np.int64),
-        aerial,
+        np.asarray([r.view == "aerial" for r in records], np.bool_),
+    )
+
+
+def numbered(records: Sequence[Record]) -> dict[str, int]:
+    """The number of every person, as in what `embedded` and `read_and_embed` return."""
+    return {name: index for index, name in enumerate(sorted({r.person for r in records}))}
+
+
+def read_and_embed(
+    opened: Opened, records: Sequence[Record], refused: ByReason
+) -> tuple[Embedded, Ints, tuple[Path, ...]]:
+    """Embed pictures from their files; only some batches of them are ever in memory.
+
+    Args:
+        opened: the model.
+        records: whose pictures.
+        refused: what the reader of the data set refused already.
+
+    Returns:
+        What could be read, in the order of `records`; its places there, int64 [K] ascending; and
+        the files that cannot be decoded.
+
+    Raises:
+        InputError: when there is nothing to read, or when more than 1 % of the pictures are refused
+            or unreadable.
+    """
+    if not records:
+        raise InputError("no pictures to embed")
+    batches = [
+        (view, mine[start : start + BATCH])
+        for view in VIEWS
+        if (mine := [i for i, r in enumerate(records) if r.view == view])
+        for start in range(0, len(mine), BATCH)
+    ]
+
+    def read(batch: tuple[View, list[int]]) -> tuple[View, list[int], UInt8, list[int]]:
+        view, indices = batch
+        images = np.empty((len(indices), opened.spec.height, opened.spec.width, 3), np.uint8)
+        good: list[int] = []
+        for index in indices:
+            try:
+                images[len(good)] = fit(pictures.read_rgb(records[index].path), opened.spec)
+            except InputError:
+                continue  # its name is among those returned, or in the error below
+            good.append(index)
+        return view, good, images[: len(good)], indices
+
+    rows: Floats | None = None
+    kept = np.zeros(len(records), np.bool_)
+    with (
+        ThreadPoolExecutor(1) as reader,  # decodes the next batch while this one is embedded
+        tqdm(total=len(records), desc="embedding", unit="picture", disable=None) as bar,
+    ):
+        following = reader.submit(read, batches[0])
+        for number in range(len(batches)):
+            view, good, images, asked = following.result()
+            if number + 1 < len(batches):
+                following = reader.submit(read, batches[number + 1])
+            if good:
+                found = opened.embed(images, view)
+                if rows is None:
+                    rows = np.empty((len(records), found.shape[1]), np.float32)
+                rows[good] = found
+                kept[good] = True
+            bar.update(len(asked))
+    unreadable = tuple(records[index].path for index in np.flatnonzero(~kept).tolist())
+    check_refused(
+        os.path.commonpath([record.path.parent for record in records]),
+        int(kept.sum()),
+        merged([refused, {pictures.UNREADABLE: unreadable}]),
+    )
+    assert rows is not None  # or all were unreadable
+    left = np.flatnonzero(kept)
+    return (
+        _labelled(
+            rows if left.size == len(rows) else rows[left], [records[i] for i in left.tolist()]
+        ),
+        left,
+        unreadable,
     )
 
 
 def with_torch(read: Checkpoint) -> Embed:
-    """A checkpoint's network, ready to embed."""
+    """A checkpoint's network, ready to embed; on the GPU where there is one."""
+    import torch
+
     from skyreid.train import checkpoint
     from skyreid.train.models.variants import construct
 
     network = construct(read.config)
     checkpoint.fill(network, read.state)
+    if torch.cuda.is_available():
+        network.cuda()
     return served(network, read.input_spec)
 
 
@@ -81,9 +172,11 @@ def served(network: Method, spec: InputSpec) -> Embed:
     else:
         forms = dict.fromkeys(VIEWS, Embedder(network.serving(None), spec).eval())
 
+    device = next(network.parameters()).device
+
     def embed(images: UInt8, view: View) -> Floats:
         with torch.inference_mode():
-            rows: Floats = forms[view](torch.from_numpy(images)).numpy()
+            rows: Floats = forms[view](torch.from_numpy(images).to(device)).cpu().numpy()
         return rows
 
     return embed
@@ -223,9 +316,8 @@ def report(
     found = catalogue.open(data)
     test = found.test()
     opened = open_model(models, {r.view for r in test.records}, numeric_format)
-    loaded = pictures.load(test.records, opened.spec, refused=test.refused)
-    everything = embedded(opened.embed, loaded.records, loaded.images)
-    left = trials.only(test, loaded.kept)
+    everything, kept, unreadable = read_and_embed(opened, test.records, test.refused)
+    left = trials.only(test, kept)
     asking, searched = (
         np.unique(np.concatenate([getattr(t, part) for t in left.trials]))
         for part in ("query", "gallery")
@@ -244,17 +336,27 @@ def report(
         [np.nan if r.altitude_m is None else r.altitude_m for r in left.records], np.float64
     )
     places = places_of(query, gallery, altitudes[asking], altitudes[searched])
-    ranked, several = outcomes(query, gallery, local, places)
+    ranked, several = outcomes(query, gallery, local, places, _cues(found, left.records))
     return Report(
         found,
         opened.about,
         left.records,
         asking,
         searched,
-        merged([test.refused, {pictures.UNREADABLE: loaded.unreadable}]),
+        merged([test.refused, {pictures.UNREADABLE: unreadable}]),
         ranked,
         several,
     )
+
+
+def _cues(data: DataSet, records: Sequence[Record]) -> dict[str, Ints]:
+    """Numbers of the people of `records` by cue, where the data set tells."""
+    numbers = numbered(records)
+    told = {
+        name: np.asarray(sorted(numbers[p] for p in people if p in numbers), np.int64)
+        for name, people in cues.read(data.root).items()
+    }
+    return {name: people for name, people in told.items() if people.size}
 
 
 def table(report: Report) -> str:

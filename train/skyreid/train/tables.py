@@ -59,24 +59,39 @@ def table(outcomes: Sequence[Outcome]) -> str:
             f"{row['queries']:6d}"
         )
     apart = {o.trial.name: o.without_camera for o in outcomes if o.without_camera is not None}
-    lines += _short("query camera left out", apart)
-    for outcome in outcomes:
-        for kind, parts in outcome.parts.items():
-            lines += _short(f"{outcome.trial.name} by {kind}", parts)
+    if apart:
+        lines += _side_by_side("query camera left out", {"": apart}, intervals=True)
+    for kind in dict.fromkeys(kind for outcome in outcomes for kind in outcome.parts):
+        parts = {o.trial.name: o.parts[kind] for o in outcomes if kind in o.parts}
+        lines += _side_by_side(f"by {kind}", parts, intervals=kind != "cue")
     return "\n".join(lines)
 
 
-def _short(title: str, rows: Mapping[str, Estimate]) -> list[str]:
-    if not rows:
-        return []
-    width = max(len(title), *(len(name) for name in rows))
-    lines = ["", f"{title:<{width}} {'R1':>6} {'95 %':>13} {'mAP':>6} {'95 %':>13} {'n':>6}"]
-    for name, estimate in rows.items():
-        row = figures(estimate)
-        lines.append(
-            f"{name:<{width}} {row['rank1']:6.1f} {_span(row['rank1_interval'])} "
-            f"{row['mAP']:6.1f} {_span(row['mAP_interval'])} {row['queries']:6d}"
-        )
+def _side_by_side(
+    title: str, columns: Mapping[str, Mapping[str, Estimate]], *, intervals: bool
+) -> list[str]:
+    """Parts as rows, protocols as groups of columns."""
+    names = list(dict.fromkeys(name for parts in columns.values() for name in parts))
+    width = max(len(title), *(len(name) for name in names))
+    span = f" {'95 %':>13}" if intervals else ""
+    head = f"{'R1':>6}{span} {'mAP':>6}{span} {'n':>6}"
+    lines = [""]
+    if any(columns):
+        over = "   ".join(f"{protocol:<{len(head)}}" for protocol in columns)
+        lines.append(f"{'':<{width}}   {over}".rstrip())
+    lines.append(f"{title:<{width}} {'   '.join([head] * len(columns))}")
+    for name in names:
+        cells = []
+        for parts in columns.values():
+            if name not in parts:
+                cells.append(" " * len(head))
+                continue
+            row = figures(parts[name])
+            r1, ap = (
+                f" {_span(row[f'{k}_interval'])}" if intervals else "" for k in ("rank1", "mAP")
+            )
+            cells.append(f"{row['rank1']:6.1f}{r1} {row['mAP']:6.1f}{ap} {row['queries']:6d}")
+        lines.append(f"{name:<{width}} {'   '.join(cells)}".rstrip())
     return lines
 
 
