@@ -197,12 +197,15 @@ def test_a_gpu_prefers_half_precision_and_takes_what_was_asked_for(
 ) -> None:
     manifest = bundle.manifest.model_copy(update={"formats": ("fp32", "fp16", "int8")})
     fp32 = bundle.files["model.fp32.onnx"]
-    files = {**bundle.files, "model.fp16.onnx": fp32 + b" ", "model.int8.onnx": fp32 + b"  "}
-    rich = Bundle(bundle.path, manifest, bundle.sha256, files)
+    models = ("fp16", "int8", "int8-fp16")
+    files = {**bundle.files, **{f"model.{name}.onnx": name.encode() for name in models}}
+    rich = Bundle(bundle.path, manifest, bundle.sha256, {**files, "model.fp32.onnx": fp32})
     start(rich, execution=board.execution()).close()
     start(rich, numeric_format="int8", execution=board.execution()).close()
-    records = [json.loads(path.read_text()) for path in board.cache.glob("*.json")]
-    assert sorted(record["key"]["numeric_format"] for record in records) == ["fp16", "int8"]
+    keys = [json.loads(path.read_text())["key"] for path in board.cache.glob("*.json")]
+    built = {key["numeric_format"]: key["onnx_sha256"] for key in keys}
+    of = {"fp16": b"fp16", "int8": b"int8-fp16"}  # int8 with float16 around its Linears
+    assert built == {name: hashlib.sha256(data).hexdigest() for name, data in of.items()}
 
 
 def test_the_embedder_runs_on_the_engine_and_proves_itself_first(

@@ -135,4 +135,6 @@ def test_the_example_has_every_key_and_its_default(repository: Path) -> None:
         for key, inner in fields.items():
             assert f"{key} = " in text, f"{name}.{key} is not in {path.name}"
             if not inner.is_required() and name not in ("camera",):
-                assert getattr(getattr(example, name), key) == inner.default, f"{name}.{key}"
+                default = inner.default
+                wanted = path.parent / default if isinstance(default, Path) else default
+                assert getattr(getattr(example, name), key) == wanted, f"{name}.{key}"

@@ -25,9 +25,6 @@ Say = Callable[[str], None]
 WORKSPACE_MIB = 1024
 """Scratch memory that the builder may use; small enough for a board of 8 GB."""
 
-BATCH_MAX = 32
-"""Crops of one call of an embedder, unless it is said."""
-
 FRAME_MAX = (1088, 1920)
 """Height and width of the largest picture that a detector sees, unless it is said: Full HD, filled
 up to a multiple of 16."""
@@ -119,7 +116,7 @@ def profile_of(
 
     Args:
         manifest: of the bundle.
-        batch: largest number of pictures of one call; `BATCH_MAX`, and 1 for a detector.
+        batch: largest number of pictures of one call; the manifest's, and 1 for a detector.
         height: of the largest picture that a detector sees, pixels; `FRAME_MAX`. An embedder's
             is its own.
         width: as `height`.
@@ -134,7 +131,7 @@ def profile_of(
             raise InputError(
                 f"{manifest.name} takes {spec.height} x {spec.width}, not {height} x {width}"
             )
-        most = BATCH_MAX if batch is None else batch
+        most = manifest.batch_max if batch is None else batch
         size = spec.height, spec.width, 3
         return Profile((1, *size), (max(1, most // 4), *size), (most, *size))
     height, width = height or FRAME_MAX[0], width or FRAME_MAX[1]
