@@ -24,7 +24,7 @@ from skyreid.train import checkpoint, optimise, priors, prompts
 from skyreid.train.data import augment, pictures
 from skyreid.train.data.records import ByReason, Record, spelled
 from skyreid.train.data.sampler import PkSampler
-from skyreid.train.evaluate import embedded, served, with_torch
+from skyreid.train.embedding import embedded, served, with_torch
 from skyreid.train.metrics import Score, score
 from skyreid.train.models import variants
 from skyreid.train.models.losses import LossOptions
