@@ -29,8 +29,8 @@ FORMAT_ORDER: tuple[NumericFormat, ...] = ("int8", "fp32", "fp16")
 """Which numeric format a CPU prefers: fp16 has no fast kernels there."""
 
 GPU_FORMAT_ORDER: tuple[NumericFormat, ...] = ("fp16", "int8", "fp32")
-"""Which one a GPU prefers: int8 gains a vision transformer little over fp16 there, and whoever wants
-it measures first; both are well ahead of fp32."""
+"""Which one a GPU prefers: int8 gains a vision transformer little over fp16 there, so that whoever
+wants it measures first."""
 
 Outputs = dict[str, NDArray[np.float32]]
 
