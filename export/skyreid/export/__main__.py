@@ -136,6 +136,27 @@ def _compile(options: argparse.Namespace) -> int:
     return 0
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from skyreid.export.bench import as_lines, bench
+
+    report = bench(
+        options.bundle,
+        batches=_numbers("--batch", options.batch),
+        threads=options.threads,
+        rounds=options.rounds,
+        checkpoint=options.checkpoint,
+    )
+    print(json.dumps(report) if options.json else "\n".join(as_lines(report)))
+    return 0
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError as error:
+        raise InputError(f"{option} {text}: whole numbers from 1 on, with commas") from error
+
+
 def _priors(path: Path | None) -> dict[str, ScorePrior]:
     if path is None:
         return {}
@@ -210,7 +231,7 @@ def _parser() -> argparse.ArgumentParser:
         help="numeric format (default: the one a device would run)",
     )
     compiled.add_argument(
-        "--batch-max", type=int, help="pictures of one call (default: 32; a detector's is 1)"
+        "--batch-max", type=int, help="pictures of one call (default: the bundle's; a detector: 1)"
     )
     compiled.add_argument(
         "--height", type=int, help="of a detector's largest picture, pixels (default: 1088)"
@@ -218,6 +239,17 @@ def _parser() -> argparse.ArgumentParser:
     compiled.add_argument("--width", type=int, help="the same (default: 1920)")
     compiled.add_argument("--dla", action="store_true", help="refused, with the reason")
     compiled.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+    bench = verbs.add_parser("bench", help="time a bundle's numeric formats on this CPU, in turn")
+    bench.set_defaults(verb=_bench)
+    bench.add_argument("bundle", type=Path)
+    bench.add_argument("--batch", default="1,8,32", help="pictures of one call, comma separated")
+    bench.add_argument("--threads", type=int, default=1, help="of one call")
+    bench.add_argument("--rounds", type=int, default=15, help="calls that count, of each")
+    bench.add_argument(
+        "--checkpoint", type=Path, help="what the bundle was made of: PyTorch runs it beside"
+    )
+    bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser
 
 
