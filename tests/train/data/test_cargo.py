@@ -59,6 +59,14 @@ def test_a_picture_at_another_depth_is_refused(tmp_path: Path) -> None:
     assert set(cargo.read(tmp_path, "train").refused["depth"]) == {high, deep}
 
 
+def test_folders_may_be_links(tmp_path: Path) -> None:
+    touch(tmp_path / "elsewhere" / "Cam1_day_0001_0.jpg")
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "Cam1").symlink_to(tmp_path / "elsewhere")
+    (record,) = cargo.read(tmp_path, "train").records
+    assert record.path == tmp_path / "train" / "Cam1" / "Cam1_day_0001_0.jpg"
+
+
 def test_files_off_the_grammar_are_named_by_reason(tmp_path: Path) -> None:
     for number in range(297):
         touch(tmp_path / "query" / "Cam1" / f"Cam1_day_0001_{number}.jpg")

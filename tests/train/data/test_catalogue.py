@@ -114,20 +114,24 @@ def test_a_folder_with_several_is_not_guessed_about(grow: Grow, tmp_path: Path) 
     assert catalogue.open(tmp_path / "MSMT17").name == "MSMT17"
 
 
-def test_unreadable_pictures_leave_every_trial(grow: Grow, tmp_path: Path) -> None:
-    test = catalogue.open(grow("LAGPeR", tmp_path)).test()
-    names = [str(record.path.relative_to(tmp_path)) for record in test.records]
-    asked = names.index("query_c1/0102/0102_c18_0001.jpg")  # by exp4 and exp5
-    searched = names.index("bounding_box_test_c1/0101/0101_c17_0002.jpg")  # in exp3 and exp5
-    gone = {asked, searched}
-    kept = np.asarray([i for i in range(len(names)) if i not in gone])
-    left = only(test, kept)
-    for before, after in zip(test.trials, left.trials, strict=True):
+def test_unreadable_pictures_leave_every_trial() -> None:
+    records = tuple(Record(Path(f"{n}.jpg"), "1", 1, "ground") for n in range(400))
+    trials = (
+        Trial("one", np.arange(0, 100), np.arange(100, 300), False),
+        Trial("other", np.arange(200, 400), np.arange(0, 200), True),
+    )
+    gone = [42, 150, 399]
+    left = only(TestSet(records, trials), np.delete(np.arange(400), gone))
+    assert [r.path.stem for r in left.records] == [str(n) for n in range(400) if n not in gone]
+    for before, after in zip(trials, left.trials, strict=True):
+        assert (after.name, after.domains) == (before.name, before.domains)
         for role in ("query", "gallery"):
-            wanted = [test.records[i].path for i in getattr(before, role) if i not in gone]
-            assert [left.records[i].path for i in getattr(after, role)] == wanted
-    counts = {t.name: (len(t.query), len(t.gallery)) for t in left.trials}
-    assert counts == {"A->G": (1, 2), "G->A": (1, 2), "G->A+G": (1, 2)}
+            wanted = [records[i] for i in getattr(before, role) if i not in gone]
+            assert [left.records[i] for i in getattr(after, role)] == wanted
+    with pytest.raises(InputError, match=r"query of one: 2 of 100 .* 2 by unreadable, first 7.jpg"):
+        only(TestSet(records, trials), np.delete(np.arange(400), [7, 8]))
+    with pytest.raises(InputError, match="gallery of one: 3 of 200"):
+        only(TestSet(records, trials), np.delete(np.arange(400), [100, 200, 299]))
 
 
 def test_fit_trains_on_several_data_sets_whose_people_are_strangers(

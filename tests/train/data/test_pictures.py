@@ -71,8 +71,8 @@ def test_more_than_one_percent_unreadable_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         pictures.load(records, SPEC, tmp_path / "cache")
     assert str(caught.value) == (
-        f"{tmp_path}/pictures: 2 of 100 pictures cannot be used, more than 1 %: "
-        f"2 by unreadable, first {records[7].path}"
+        f"what was read below {tmp_path}/pictures: 2 of 100 pictures cannot be used, "
+        f"more than 1 %: 2 by unreadable, first {records[7].path}"
     )
 
 

@@ -70,20 +70,14 @@ def _train_v1(root: Path) -> Reading:
 
 
 def _test_v1(root: Path) -> TestSet:
-    """Query and gallery of both directions; a picture of another camera is in no such folder."""
+    """Query and gallery of both directions."""
     records: list[Record] = []
     readings: list[Reading] = []
     trials: list[Trial] = []
     for name, *folders in V1_FOLDERS:
         places = []
         for folder in folders:
-
-            def checked(path: Path) -> Record | str:
-                found = parse(path, V1_CAMERAS)
-                right = isinstance(found, str) or path.parent.name[-1] == "03"[found.camera]
-                return found if right else "folder"
-
-            reading = read_folder(root / folder, 1, checked, EXAMPLE)
+            reading = read_folder(root / folder, 1, _parse_v1_test, EXAMPLE)
             places.append(np.arange(len(records), len(records) + len(reading.records)))
             records += reading.records
             readings.append(reading)
@@ -94,6 +88,13 @@ def _test_v1(root: Path) -> TestSet:
         merged([reading.refused for reading in readings]),
         merged([reading.left_out for reading in readings]),
     )
+
+
+def _parse_v1_test(path: Path) -> Record | str:
+    """As `parse`, or `folder` where a picture's camera is not the one in the folder's name."""
+    found = parse(path, V1_CAMERAS)
+    right = isinstance(found, str) or path.parent.name[-1] == "03"[found.camera]
+    return found if right else "folder"
 
 
 def _find_v2(root: Path) -> Path | None:

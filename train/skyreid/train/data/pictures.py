@@ -18,13 +18,11 @@ from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
+from skyreid.train.data.records import UNREADABLE as UNREADABLE
 from skyreid.train.data.records import ByReason, Record, check_refused, merged
 
 UInt8 = NDArray[np.uint8]
 Ints = NDArray[np.int64]
-
-UNREADABLE = "unreadable"
-"""The reason under which pictures that cannot be decoded are counted."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,9 @@ def load(
             _store(stored, images, unread)
     kept = np.delete(np.arange(len(records)), unread)
     unreadable = tuple(records[index].path for index in unread)
+    folders = {record.path.parent.absolute() for record in records}
     check_refused(
-        os.path.commonpath([record.path.parent for record in records]),
+        f"what was read below {os.path.commonpath(folders)}",
         len(kept),
         merged([refused or {}, {UNREADABLE: unreadable}]),
     )

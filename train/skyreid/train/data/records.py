@@ -15,6 +15,9 @@ ByReason = Mapping[str, tuple[Path, ...]]
 TOLERATED_PERCENT = 1
 """Part of a split that may be unusable before it is an error."""
 
+UNREADABLE = "unreadable"
+"""The reason under which pictures that cannot be decoded are counted."""
+
 
 @dataclass(frozen=True)
 class Record:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -65,13 +66,22 @@ class Sift:
         """
         if not self.split.is_dir():
             raise InputError(f"no folder {self.split}, where {self._example} and alike should lie")
-        for path in sorted(p for p in self.split.rglob("*") if p.is_file()):
+        for path in sorted(self._files()):
             if path.suffix != ".jpg":
                 self.leave_out("not .jpg", path)
             elif len(path.relative_to(self.split).parts) != depth:
                 self.refuse("depth", path)
             else:
                 yield path
+
+    def _files(self) -> Iterator[Path]:
+        """All files below the split's folder, through links too: large data sets are linked to."""
+
+        def failed(error: OSError) -> None:
+            raise InputError(f"cannot read {error.filename}: {error.strerror}") from error
+
+        for folder, _, names in os.walk(self.split, onerror=failed, followlinks=True):
+            yield from (Path(folder, name) for name in names)
 
     def reading(self) -> Reading:
         """All of it.

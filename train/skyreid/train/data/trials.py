@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.train.data.records import ByReason, Record
+from skyreid.train.data.records import UNREADABLE, ByReason, Record, check_refused
 
 Ints = NDArray[np.int64]
 
@@ -47,17 +47,31 @@ def only(test: TestSet, kept: Ints) -> TestSet:
     """The test set without the records whose index is not in `kept` [K], which ascends.
 
     `kept` is what `pictures.load` could read; trials lose the others from query and gallery.
+
+    Raises:
+        InputError: when more than 1 % of a trial's query or gallery are lost: few queries among
+            many pictures are not to vanish within the 1 % of all of them.
     """
     place = np.full(len(test.records), -1, np.int64)
     place[kept] = np.arange(len(kept))
 
-    def moved(indices: Ints) -> Ints:
+    def moved(what: str, indices: Ints) -> Ints:
         found = place[indices]
+        lost = tuple(test.records[index].path for index in indices[found < 0].tolist())
+        check_refused(what, len(indices) - len(lost), {UNREADABLE: lost})
         return found[found >= 0]
 
     return TestSet(
         tuple(test.records[index] for index in kept.tolist()),
-        tuple(Trial(t.name, moved(t.query), moved(t.gallery), t.domains) for t in test.trials),
+        tuple(
+            Trial(
+                t.name,
+                moved(f"query of {t.name}", t.query),
+                moved(f"gallery of {t.name}", t.gallery),
+                t.domains,
+            )
+            for t in test.trials
+        ),
         test.refused,
         test.left_out,
     )
