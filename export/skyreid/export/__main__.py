@@ -11,7 +11,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from skyreid.bundle.manifest import ScorePrior
-from skyreid.contract.errors import InputError, PlatformError, run_command
+from skyreid.contract.errors import GateError, InputError, PlatformError, run_command
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _bundle(options: argparse.Namespace) -> int:
     try:
-        from skyreid.export.bundle import export_bundle
+        from skyreid.export.bundle import RangePictures, export_bundle
     except ImportError as error:
         raise PlatformError(
             f"{error.name} is not installed: pip install 'skyreid[export]'"
@@ -33,7 +33,12 @@ def _bundle(options: argparse.Namespace) -> int:
         view=options.view,
         name=options.name or options.out.name,
         formats=tuple(options.formats.split(",")),
+        batch_max=options.batch_max,
         pictures_from=options.golden,
+        range_pictures=None
+        if options.pictures is None
+        else RangePictures(options.pictures, options.count, options.method, options.percentile),
+        grid_sample=options.grid_sample,
         licence=options.licence,
         notes=options.notes,
         score_priors=_priors(options.score_priors),
@@ -68,6 +73,28 @@ def _quantize(options: argparse.Namespace) -> int:
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(bundle.path)
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    try:
+        from skyreid.export.verify import verify
+    except ImportError as error:
+        raise PlatformError(
+            f"{error.name} is not installed: pip install 'skyreid[export]'"
+        ) from error
+    from skyreid.export.report import verified_lines
+
+    verdict = verify(
+        options.bundle,
+        checkpoint=options.checkpoint,
+        data=options.data,
+        write=not options.read_only,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(json.dumps(verdict.facts) if options.json else "\n".join(verified_lines(verdict.facts)))
+    if verdict.failures:
+        raise GateError("; ".join(verdict.failures))
     return 0
 
 
@@ -177,8 +204,13 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("-o", "--out", type=Path, required=True, help="bundle directory to make")
     bundle.add_argument("--view", choices=("aerial", "ground", "any"), required=True)
     bundle.add_argument("--name", help="of the model, for people (default: name of the directory)")
-    bundle.add_argument("--formats", default="fp32", help="numeric formats, comma separated")
+    bundle.add_argument("--formats", default="fp32", help="of fp32, fp16 and int8, comma separated")
+    bundle.add_argument("--batch-max", type=int, default=32, help="pictures of the largest batch")
     bundle.add_argument("--golden", type=Path, help="directory of pictures (default: drawn ones)")
+    _add_ranges(bundle, required=False)
+    bundle.add_argument(
+        "--grid-sample", action="store_true", help="gsalign: warp by the operator GridSample"
+    )
     bundle.add_argument("--licence", default="Apache-2.0", help="of the weights, SPDX")
     bundle.add_argument("--notes", default="", help="for people, into the manifest")
     bundle.add_argument(
@@ -194,14 +226,19 @@ def _parser() -> argparse.ArgumentParser:
     quantize.set_defaults(verb=_quantize)
     quantize.add_argument("bundle", type=Path, help="an embedder bundle with an fp32 model")
     quantize.add_argument("-o", "--out", type=Path, required=True, help="bundle directory to make")
-    quantize.add_argument(
-        "--pictures", type=Path, required=True, help="crops of people, of the training split"
+    _add_ranges(quantize, required=True)
+
+    verify = verbs.add_parser("verify", help="hold a bundle against its checkpoint and a data set")
+    verify.set_defaults(verb=_verify)
+    verify.add_argument(
+        "bundle", type=Path, nargs="+", help="a bundle, or the bundles of two views of one model"
     )
-    quantize.add_argument(
-        "--count", type=int, default=256, help="pictures for ranges; as many judge"
+    verify.add_argument("--checkpoint", type=Path, help="that it was exported from: asks torch")
+    verify.add_argument("--data", type=Path, help="data set whose test split is searched")
+    verify.add_argument(
+        "--read-only", action="store_true", help="leave parity.json and the sums as they are"
     )
-    quantize.add_argument("--method", choices=("minmax", "percentile"), default="minmax")
-    quantize.add_argument("--percentile", type=float, default=99.99, help="of absolute values")
+    verify.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
     keys = verbs.add_parser("keys", help="make a key pair for signatures")
     keys.set_defaults(verb=_keys)
@@ -251,6 +288,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
     return parser
+
+
+def _add_ranges(parser: argparse.ArgumentParser, *, required: bool) -> None:
+    """What int8 needs."""
+    parser.add_argument(
+        "--pictures",
+        type=Path,
+        required=required,
+        help="for int8: crops of people, of the training split",
+    )
+    parser.add_argument("--count", type=int, default=256, help="pictures for ranges; as many judge")
+    parser.add_argument("--method", choices=("minmax", "percentile"), default="minmax")
+    parser.add_argument("--percentile", type=float, default=99.99, help="of absolute values")
 
 
 if __name__ == "__main__":
