@@ -55,6 +55,9 @@ def _run(argv: Sequence[str] | None) -> int:
         choices=("fp32", "fp16", "int8"),
         help="of the bundles' models; default what a device with this processor would run",
     )
+    evaluate.add_argument(
+        "--report", type=Path, metavar="DIR", help="write a page with curves and rank lists there"
+    )
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_evaluate)
 
@@ -143,10 +146,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     from skyreid.train import evaluate, tables
     from skyreid.train.detector import command as detector
+    from skyreid.train.report import folder
 
     if len(arguments.models) == 1 and detector.is_model(arguments.models[0]):
         return detector.evaluate(arguments)
+    if arguments.report is not None:
+        folder.check(arguments.report)
     report = evaluate.report(arguments.models, arguments.data, arguments.format)
+    if arguments.report is not None:
+        page = folder.write(report, arguments.report, _again(arguments))
+        print(f"report: {page}", file=sys.stderr)
     if arguments.json:
         for line in evaluate.refusals(report):
             print(line, file=sys.stderr)
@@ -154,6 +163,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     else:
         print(evaluate.table(report))
     return 0
+
+
+def _again(arguments: argparse.Namespace) -> str:
+    """The command that gives the numbers of a report again."""
+    import shlex
+
+    words = ["skyreid-train", "evaluate", *arguments.models, "--data", arguments.data]
+    if arguments.format is not None:
+        words += ["--format", arguments.format]
+    return shlex.join(map(str, words))
 
 
 def _metrics(arguments: argparse.Namespace) -> int:

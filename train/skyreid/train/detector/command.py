@@ -56,8 +56,9 @@ def evaluate(arguments: Namespace) -> int:
     Raises:
         SkyreidError: an option that a detector lacks, or what the measuring itself raises.
     """
-    if arguments.format is not None:
-        raise InputError("--format: a detector's best format is run, leave it out")
+    for option in ("format", "report"):
+        if getattr(arguments, option) is not None:
+            raise InputError(f"--{option}: is for embedders, and this is a detector; leave it out")
     report = measure(arguments.models[0], arguments.data)
     print(json.dumps(report) if arguments.json else "\n".join(table(report)))
     return 0

@@ -1,0 +1,1 @@
+"""The report of an evaluation: one static page with its pictures."""
