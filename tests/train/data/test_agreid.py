@@ -1,12 +1,15 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from skyreid.contract.errors import InputError
+from skyreid.train.breakdown import places_at_levels
 from skyreid.train.data import agreid, catalogue
 from skyreid.train.data.records import Record
 from skyreid.train.data.trials import TestSet
+from skyreid.train.metrics import Embedded
 
 Grow = Callable[..., Path]
 Listed = Callable[[Path, list[str]], None]
@@ -144,3 +147,28 @@ def test_v2_without_a_list_names_it(grow: Grow, tmp_path: Path) -> None:
         InputError, match=r"no list of a protocol .* exp1_aerial_to_cctv\.txt, exp4"
     ):
         catalogue.open(root).test()
+
+
+def test_results_come_by_the_drones_level(grow: Grow, tmp_path: Path) -> None:
+    test = catalogue.open(grow("AG-ReID", tmp_path)).test()
+    levels = np.asarray(
+        [-1 if r.altitude_level is None else r.altitude_level for r in test.records]
+    )
+    everything = Embedded(
+        np.eye(len(levels), dtype=np.float32),
+        np.asarray([int(r.person) for r in test.records]),
+        np.asarray([r.camera for r in test.records]),
+        np.asarray([r.view == "aerial" for r in test.records]),
+    )
+    up, down = test.trials  # aerial pictures at level 0 and 2
+    places = places_at_levels(
+        everything.rows(up.query), everything.rows(down.gallery),
+        levels[up.query], levels[down.gallery],
+    )  # fmt: skip
+    assert (places.kind, places.names) == ("altitude", ("low", "high"))
+    assert places.query.tolist() == [0, 1]
+    assert places.gallery.tolist() == [0, 1, 1]
+    ground = places_at_levels(
+        everything.rows(down.query), everything.rows(up.query), levels[down.query], levels[up.query]
+    )
+    assert ground.query.tolist() == [-1]

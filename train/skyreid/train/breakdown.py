@@ -23,6 +23,7 @@ from skyreid.train.metrics import Bools, Doubles, Embedded, Ints, Measures, Rank
 MOST_ALTITUDES = 8
 """More different altitudes than these are put into steps of `STEP_M`."""
 STEP_M = 10
+LEVELS = ("low", "medium", "high")
 
 NOBODY: Mapping[str, Ints] = {}
 
@@ -181,6 +182,24 @@ def places_of(
         (s, f"{STEP_M * s} to {STEP_M * (s + 1)} m") for s in np.unique(steps[aerial]).tolist()
     ]
     return _places("altitude", steps, aerial, named, query)
+
+
+def places_at_levels(
+    query: Embedded, gallery: Embedded, query_level: Ints, gallery_level: Ints
+) -> Places:
+    """By the level that AG-ReID's file names state, which they do not put into metres.
+
+    Args:
+        query: the query set.
+        gallery: the gallery set.
+        query_level: int64 [Q], 0 low to 2 high; of ground pictures it does not matter.
+        gallery_level: int64 [G], the same.
+    """
+    aerial = np.concatenate([query.aerial, gallery.aerial])
+    levels = np.concatenate([query_level, gallery_level])
+    known = dict(enumerate(LEVELS))
+    named = [(n, known.get(n, f"level {n}")) for n in np.unique(levels[aerial]).tolist()]
+    return _places("altitude", levels, aerial, named, query)
 
 
 def _places(

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from skyreid.train import cues, tables
-from skyreid.train.breakdown import Outcome, outcomes, places_of
+from skyreid.train.breakdown import Outcome, Places, outcomes, places_at_levels, places_of
 from skyreid.train.data import catalogue, pictures, trials
 from skyreid.train.data.catalogue import DataSet
 from skyreid.train.data.records import ByReason, Record, merged
 from skyreid.train.data.trials import Trial
 from skyreid.train.embedding import numbered, open_model, read_and_embed
-from skyreid.train.metrics import Ints, Ranked
+from skyreid.train.metrics import Embedded, Ints, Ranked
 
 if TYPE_CHECKING:
     from skyreid.bundle.manifest import NumericFormat
@@ -83,10 +83,7 @@ def report(
         for t in left.trials
     ]
     query, gallery = everything.rows(asking), everything.rows(searched)
-    altitudes = np.asarray(
-        [np.nan if r.altitude_m is None else r.altitude_m for r in left.records], np.float64
-    )
-    places = places_of(query, gallery, altitudes[asking], altitudes[searched])
+    places = _places(left.records, asking, searched, query, gallery)
     ranked, several = outcomes(query, gallery, local, places, _cues(found, left.records))
     return Report(
         found,
@@ -98,6 +95,18 @@ def report(
         ranked,
         several,
     )
+
+
+def _places(
+    records: Sequence[Record], asking: Ints, searched: Ints, query: Embedded, gallery: Embedded
+) -> Places:
+    """By what the data set states of altitudes, in metres or as a level; else by camera."""
+    metres = np.asarray([np.nan if r.altitude_m is None else r.altitude_m for r in records])
+    levels = np.asarray([-1 if r.altitude_level is None else r.altitude_level for r in records])
+    aerial = np.asarray([r.view == "aerial" for r in records])
+    if aerial.any() and (levels[aerial] >= 0).all():
+        return places_at_levels(query, gallery, levels[asking], levels[searched])
+    return places_of(query, gallery, metres[asking], metres[searched])
 
 
 def _cues(data: DataSet, records: Sequence[Record]) -> dict[str, Ints]:
