@@ -95,7 +95,7 @@ def embedder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def detector_bundle(detector_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundles") / "detector"
-    export_bundle(detector_checkpoint, out, view="any", name="tiny detector")
+    export_bundle(detector_checkpoint, out, view="any", name="tiny detector", batch_max=4)
     return out
 
 

@@ -11,7 +11,7 @@ from skyreid.bundle.runner import self_test, start
 from skyreid.contract.errors import BundleError, GateError, InputError
 from skyreid.export import parity, trace
 from skyreid.export.__main__ import main
-from skyreid.export.bundle import export_bundle
+from skyreid.export.bundle import RangePictures, export_bundle
 
 
 def test_a_detector_bundle_opens_verifies_and_passes_its_self_test(detector_bundle: Path) -> None:
@@ -86,16 +86,47 @@ def test_inspect_prints_one_json_object(
     facts = json.loads(capsys.readouterr().out)
     assert facts["manifest"]["name"] == "tiny detector"
     assert facts["files"]["model.fp32.onnx"] > 0
-    assert set(facts["parity"]["gates"]) >= {"batch 1", "batch 2", "batch 8"}
+    assert set(facts["parity"]["gates"]) >= {"batch 1", "batch 2", "batch 4"}
     assert main(["inspect", str(detector_bundle)]) == 0
     assert "sides multiples of 16, default score 0.34" in capsys.readouterr().out
 
 
-def test_formats_that_cannot_be_made_are_refused(detector_checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="only fp32"):
+@pytest.mark.parametrize(
+    ("formats", "said"),
+    [("fp32,int8", "needs --pictures"), ("fp64", "known are fp32, fp16, int8"), ("", "known are")],
+)
+def test_formats_that_cannot_be_made_are_refused(
+    detector_checkpoint: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    formats: str,
+    said: str,
+) -> None:
+    arguments = [str(detector_checkpoint), "-o", str(tmp_path / "b"), "--view", "any"]
+    assert main(["bundle", *arguments, "--formats", formats]) == 2
+    assert said in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "b").exists()
+
+
+def test_int8_of_a_detector_a_warp_where_none_is_and_a_huge_batch_are_refused(
+    detector_checkpoint: Path, embedder_checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "b"
+    crops = RangePictures(tmp_path)
+    with pytest.raises(InputError, match="a detector has no Linear"):
         export_bundle(
-            detector_checkpoint, tmp_path / "b", view="any", name="x", formats=("fp32", "int8")
+            detector_checkpoint,
+            out,
+            view="any",
+            name="x",
+            formats=("int8",),
+            range_pictures=crops,
         )
+    with pytest.raises(InputError, match="only gsalign"):
+        export_bundle(embedder_checkpoint, out, view="any", name="x", grid_sample=True)
+    with pytest.raises(InputError, match="--batch-max 257"):
+        export_bundle(embedder_checkpoint, out, view="any", name="x", batch_max=257)
+    assert not out.exists()
 
 
 def test_an_existing_directory_is_left_alone(detector_checkpoint: Path, tmp_path: Path) -> None:

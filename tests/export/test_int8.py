@@ -15,7 +15,7 @@ from skyreid.contract.errors import GateError, InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.export import int8, ranges
 from skyreid.export.__main__ import main
-from skyreid.export.quantize import distance, require
+from skyreid.export.closeness import distance, require
 
 COUNT = ranges.FEWEST
 
@@ -193,10 +193,10 @@ def test_distance_counts_ranks_and_gates_refuse_a_nan() -> None:
     same = distance(rows, rows)
     assert same["rank1_agreement"] == same["rank5_agreement"] == 1
     assert same["min_cosine"] == pytest.approx(1)
-    require(same)
+    require(same, "int8")
     mixed = distance(np.roll(rows, 1, axis=0), rows)
     assert mixed["rank1_agreement"] < 0.5
     with pytest.raises(GateError, match="mean_cosine"):
-        require(mixed)
+        require(mixed, "int8")
     with pytest.raises(GateError, match="similarities change by nan"):
-        require({**same, "pair_error": float("nan")})
+        require({**same, "pair_error": float("nan")}, "int8")

@@ -11,7 +11,11 @@ Outputs = dict[str, NDArray[np.float32]]
 
 TORCH_LIMIT = 1e-4
 SIMPLIFIED_LIMIT = 1e-5
-BATCHES = (1, 2, 8)
+
+
+def batches(largest: int) -> tuple[int, ...]:
+    """What every comparison is made at: one, two, and the largest batch."""
+    return tuple(sorted({1, min(2, largest), largest}))
 
 
 def distance(

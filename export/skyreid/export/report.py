@@ -48,4 +48,47 @@ def as_lines(facts: dict[str, Any]) -> list[str]:
             f"parity {label}: "
             + ", ".join(f"{against} {value:.1e}" for against, value in worst.items())
         )
-    return lines
+    for name in ("fp16", "int8"):
+        if "mean_cosine" in (close := facts["parity"].get(name, {})):
+            lines.append(
+                f"parity {name}: cosine to fp32 {close['mean_cosine']:.5f} on average, "
+                f"{close['min_cosine']:.5f} at worst"
+            )
+    verified = facts["parity"].get("verified")
+    return lines + (["never verified"] if verified is None else _verified(verified))
+
+
+def verified_lines(facts: dict[str, dict[str, Any]]) -> list[str]:
+    """What `verify` found, for people, by bundle."""
+    return [line for path, found in facts.items() for line in (path, *_verified(found))]
+
+
+def _verified(found: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, batches in found["batches"].items():
+        worst: dict[str, float] = {}
+        for measured in batches.values():
+            for measure, value in measured.items():
+                pick = min if "cosine" in measure else max
+                worst[measure] = pick(worst.get(measure, value), value)
+        shown = ", ".join(f"{measure} {value:.6g}" for measure, value in worst.items())
+        lines.append(
+            f"{name} to {found['reference']} at batch {', '.join(batches)}, the worst: {shown}"
+        )
+    search = found.get("retrieval")
+    if search is not None:
+        lines.append(f"{search['data']}, {search['pictures']} pictures, percent:")
+        for name, protocols in search["protocols"].items():
+            scores = "  ".join(
+                f"{protocol} R1 {row['rank1']:.2f} mAP {row['mAP']:.2f}"
+                for protocol, row in protocols.items()
+            )
+            lines.append(f"  {name:<9} {scores}")
+        for name, shares in search["agreement"].items():
+            worst_crop = search["worst"][name][0]
+            lines.append(
+                f"  {name}: nearest picture as in fp32 for {100 * shares['rank1']:.1f} %, among "
+                f"the five nearest for {100 * shares['rank5']:.1f} %; worst crop "
+                f"{worst_crop['path']}, cosine {worst_crop['cosine']:.5f}"
+            )
+    return [*lines, "verified" if found["passed"] else "NOT VERIFIED"]

@@ -6,7 +6,7 @@ import contextlib
 import io
 import logging
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +27,8 @@ INPUT = "images"
 OUTPUTS: dict[Kind, tuple[str, ...]] = {"embedder": ("embedding",), "detector": ("heat", "box")}
 OPSET = 20
 """The newest that TensorRT 10.3 (JetPack 6) documents; it has LayerNormalization and Gelu whole."""
-_LARGEST_BATCH = 256
+LARGEST_BATCH = 256
+"""That a graph takes at all."""
 _LARGEST_SIDE = 8192
 
 
@@ -50,14 +51,24 @@ class Traced:
         return OUTPUTS[self.kind]
 
 
-def load(path: Path, view: View) -> Traced:
+def load(path: Path, view: View, *, grid_sample: bool = False) -> Traced:
     """Read a checkpoint and build its network for the cameras of one view, or of any.
 
+    Args:
+        path: what `skyreid-train fit` wrote.
+        view: of the cameras.
+        grid_sample: let GSAlign warp by the operator GridSample instead of by products of matrices.
+
     Raises:
-        InputError: the checkpoint cannot be read, or embeds the views differently and `view` is
-            `any`.
+        InputError: the checkpoint cannot be read, embeds the views differently and `view` is
+            `any`, or has no warp and `grid_sample` is asked for.
     """
     read = checkpoint.load(path)
+    if grid_sample:
+        if read.config.get("method") != "gsalign":
+            raise InputError(f"--grid-sample: {path} warps nothing, only gsalign does")
+        options = {**read.config.get("options", {}), "sampling": "grid"}
+        read = replace(read, config={**read.config, "options": options})
     served = checkpoint.build(read, None if view == "any" else view)
     module = served.eval().requires_grad_(False)
     kind: Kind = "detector" if read.kind == "detector" else "embedder"
@@ -104,7 +115,7 @@ def export(traced: Traced, example: NDArray[np.uint8]) -> bytes:
     Raises:
         GateError: the exporter refused the network.
     """
-    shape: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=_LARGEST_BATCH)}
+    shape: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)}
     if traced.align:
         most = _LARGEST_SIDE // traced.align
         shape[1] = traced.align * torch.export.Dim("rows", min=2, max=most)

@@ -1,0 +1,158 @@
+"""What a numeric format costs a search: the same test split ranked with it and without it.
+
+Cosines alone are no gate: an offset that all embeddings share keeps every cosine near 1 and loses
+the ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.contract.errors import InputError
+from skyreid.contract.input_spec import InputSpec
+from skyreid.export.closeness import cosines
+from skyreid.train.data import catalogue, pictures, trials
+from skyreid.train.data.records import Record
+from skyreid.train.data.trials import Trial
+from skyreid.train.metrics import Embedded, score
+
+LARGEST_DROP = 0.5
+"""Of R1 and mAP against the exact embeddings, in points (a hundredth of the whole)."""
+FEWEST_QUERIES = 200
+"""Of a protocol that is held against the limit: with fewer, one query is over half a point."""
+WORST = 10
+_QUERIES_AT_ONCE = 256
+
+Floats = NDArray[np.float32]
+View = Literal["aerial", "ground"]
+
+
+@dataclass(frozen=True)
+class TestSplit:
+    """The pictures of a test split that a model's bundles serve.
+
+    Attributes:
+        name: of the data set.
+        root: its folder.
+        records: one a picture.
+        images: uint8 [N, H, W, 3] RGB, pre-processed.
+        trials: its protocols, with indices into `records`; those left empty are left out.
+    """
+
+    __test__ = False  # no test case, whatever pytest thinks of the name
+
+    name: str
+    root: Path
+    records: tuple[Record, ...]
+    images: NDArray[np.uint8]
+    trials: tuple[Trial, ...]
+
+    def of(self, view: View) -> NDArray[np.int64]:
+        """Indices of the pictures of one view, ascending."""
+        return np.flatnonzero([record.view == view for record in self.records])
+
+
+def read(data: Path, spec: InputSpec, views: Sequence[View]) -> TestSplit:
+    """Query and gallery of a data set that the catalogue knows, as far as they show `views`.
+
+    Raises:
+        InputError: it is not known, cannot be read, or shows none of the views twice.
+    """
+    found = catalogue.open(data)
+    test = found.test()
+    mine = trials.only(test, np.flatnonzero([record.view in views for record in test.records]))
+    if not mine.records:
+        raise InputError(f"{data} has no test pictures of view {' or '.join(views)}")
+    loaded = pictures.load(mine.records, spec, refused=test.refused)
+    left = trials.only(mine, loaded.kept)
+    searched = tuple(t for t in left.trials if t.query.size and t.gallery.size)
+    return TestSplit(found.name, found.root, left.records, loaded.images, searched)
+
+
+def scores(rows: Floats, test: TestSplit) -> dict[str, dict[str, float]]:
+    """By protocol: `queries` that count, `rank1` and `mAP` in percent, of embeddings [N, D]."""
+    people = sorted({record.person for record in test.records})
+    numbers = {person: number for number, person in enumerate(people)}
+    everything = Embedded(
+        rows,
+        np.asarray([numbers[record.person] for record in test.records], np.int64),
+        np.asarray([record.camera for record in test.records], np.int64),
+        np.asarray([record.view == "aerial" for record in test.records], np.bool_),
+    )
+    table: dict[str, dict[str, float]] = {}
+    for trial in test.trials:
+        query, gallery = _rows(everything, trial.query), _rows(everything, trial.gallery)
+        if trial.domains:
+            query, gallery = query.in_two_domains(), gallery.in_two_domains()
+        got = score(query, gallery)
+        if got.queries:
+            table[trial.name] = {
+                "queries": got.queries,
+                "rank1": 100 * got.rank1,
+                "mAP": 100 * got.average_precision,
+            }
+    return table
+
+
+def drops(
+    exact: dict[str, dict[str, float]], found: dict[str, dict[str, float]], what: str
+) -> list[str]:
+    """A line for every protocol of at least `FEWEST_QUERIES` that loses more than it may."""
+    return [
+        f"{what}: {protocol}: {measure} falls from {before[measure]:.2f} to "
+        f"{found[protocol][measure]:.2f}, limit {LARGEST_DROP} points"
+        for protocol, before in exact.items()
+        for measure in ("rank1", "mAP")
+        if before["queries"] >= FEWEST_QUERIES
+        and not before[measure] - found[protocol][measure] <= LARGEST_DROP
+    ]
+
+
+def agreement(exact: Floats, found: Floats, test: TestSplit) -> dict[str, float]:
+    """Of the first protocol's queries: whose nearest picture stays, or stays in the five nearest.
+
+    Pictures that the protocol takes out, the query's person before the query's camera, are out.
+
+    Returns:
+        `rank1` and `rank5`, shares of the queries.
+    """
+    trial = test.trials[0]
+    people = np.asarray([record.person for record in test.records])
+    cameras = np.asarray([record.camera for record in test.records])
+    same, near = 0, 0
+    for start in range(0, len(trial.query), _QUERIES_AT_ONCE):
+        some, all_of = trial.query[start : start + _QUERIES_AT_ONCE], trial.gallery
+        out = (people[some, None] == people[all_of]) & (cameras[some, None] == cameras[all_of])
+        before, after = (np.where(out, -2, rows[some] @ rows[all_of].T) for rows in (exact, found))
+        nearest = before.argmax(1)
+        five = np.argsort(-after, axis=1, kind="stable")[:, :5]
+        same += int((five[:, 0] == nearest).sum())
+        near += int((five == nearest[:, None]).any(1).sum())
+    return {"rank1": same / len(trial.query), "rank5": near / len(trial.query)}
+
+
+def worst(exact: Floats, found: Floats, test: TestSplit) -> list[dict[str, float | str]]:
+    """The pictures whose embeddings move most: `path` below the data set's root and `cosine`."""
+    similar = cosines(found, exact)
+    return [
+        {
+            "path": test.records[index].path.relative_to(test.root).as_posix(),
+            "cosine": float(similar[index]),
+        }
+        for index in np.argsort(similar, kind="stable")[:WORST].tolist()
+    ]
+
+
+def _rows(embedded: Embedded, indices: NDArray[np.int64]) -> Embedded:
+    return Embedded(
+        embedded.embeddings[indices],
+        embedded.people[indices],
+        embedded.cameras[indices],
+        embedded.aerial[indices],
+    )

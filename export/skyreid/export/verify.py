@@ -1,0 +1,287 @@
+"""A bundle held against its checkpoint, against itself and against a data set; then it says so.
+
+Torch (where the checkpoint is given) or else fp32 is what every numeric format is compared with, at
+batch 1, 2 and the largest. With a data set, each format searches it too. What comes out is written
+into the bundle's ``parity.json`` under ``verified``, passed or failed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from skyreid.bundle.archive import Bundle, open_bundle, replace_file
+from skyreid.bundle.embedder import open_all
+from skyreid.bundle.manifest import NumericFormat
+from skyreid.bundle.runner import OnnxRunner, Outputs
+from skyreid.bundle.signature import SIGNATURE
+from skyreid.contract.errors import BundleError, InputError
+from skyreid.export import closeness, parity, retrieval
+
+VERIFIED = "verified"
+DETECTOR_MIN_COSINE = 0.99
+"""Of a detector's outputs in fp16, each picture's flattened: peaks that tie may swap places."""
+
+Floats = NDArray[np.float32]
+UInt8 = NDArray[np.uint8]
+Say = Callable[[str], None]
+
+_VIEWS: tuple[retrieval.View, ...] = ("aerial", "ground")
+
+
+@dataclass(frozen=True)
+class Model:
+    """One ONNX file of a bundle: what it is called in a report, and how it is run."""
+
+    name: str
+    numeric_format: NumericFormat
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a verification found.
+
+    Attributes:
+        facts: JSON-ready, by bundle path what is under `verified` in its parity.json.
+        failures: a line for each limit that was not kept; empty when it passed.
+    """
+
+    facts: dict[str, dict[str, Any]]
+    failures: list[str]
+
+
+def verify(
+    paths: Sequence[Path],
+    *,
+    checkpoint: Path | None = None,
+    data: Path | None = None,
+    write: bool = True,
+    say: Say = lambda line: None,
+) -> Verdict:
+    """Verify a bundle, or the bundles of two views that are one model.
+
+    Args:
+        paths: of the bundles.
+        checkpoint: that they were exported from; torch is the reference then.
+        data: data set whose test split is searched in every numeric format.
+        write: whether parity.json is to say what came out. A bundle that fails says so too.
+        say: receives a line per stage.
+
+    Raises:
+        InputError: the checkpoint is another one, there is no reference, or the data will not do.
+        BundleError: a bundle cannot be used, is signed, or they are not one model.
+    """
+    bundles = [open_bundle(path) for path in paths]
+    if bundles[0].manifest.kind == "detector":
+        if len(bundles) > 1 or data is not None:
+            raise InputError("a detector is verified alone and without --data: it ranks nobody")
+    else:
+        bundles = open_all(paths)
+    for bundle in bundles if write else ():
+        _require_writable(bundle)
+    test = None
+    if data is not None:
+        say(f"read the test split of {data}")
+        views = tuple(v for v in _VIEWS if any(b.manifest.view in (v, "any") for b in bundles))
+        test = retrieval.read(data, bundles[0].manifest.input, views)
+
+    failures: list[str] = []
+    facts: dict[str, dict[str, Any]] = {}
+    for bundle in bundles:
+        say(f"compare the numeric formats of {bundle.path}")
+        found, failed = _at_batches(bundle, checkpoint, test)
+        facts[str(bundle.path)] = {"onnxruntime": version("onnxruntime"), **found}
+        failures += failed
+    if test is not None:
+        found, failed = _by_search(bundles, test, say)
+        failures += failed
+        for fact in facts.values():
+            fact["retrieval"] = found
+    for bundle in bundles:
+        fact = facts[str(bundle.path)]
+        fact |= {"passed": not failures, "failures": failures}
+        if write:
+            say(f"write parity.json of {bundle.path}")
+            proof = {**json.loads(bundle.files["parity.json"]), VERIFIED: fact}
+            text = json.dumps(proof, indent=1, sort_keys=True) + "\n"
+            replace_file(bundle, "parity.json", text.encode())
+    return Verdict(facts, failures)
+
+
+def models_of(bundle: Bundle) -> list[Model]:
+    """Every ONNX file of a bundle; int8 has one more for engines."""
+    models = [Model(f, f, bundle.model(f)) for f in bundle.manifest.formats]
+    if "int8" in bundle.manifest.formats and bundle.engine_model("int8") != bundle.model("int8"):
+        models.append(Model("int8-fp16", "int8", bundle.engine_model("int8")))
+    return models
+
+
+def _require_writable(bundle: Bundle) -> None:
+    if not bundle.path.is_dir():
+        raise BundleError(f"{bundle.path} is no directory: unpack it, or use --read-only")
+    if (bundle.path / SIGNATURE).exists():
+        raise BundleError(
+            f"bundle {bundle.path} is signed, and what verify writes needs a new signature: use "
+            f"--read-only, or remove {SIGNATURE} and sign again afterwards"
+        )
+
+
+def _at_batches(
+    bundle: Bundle, checkpoint: Path | None, test: retrieval.TestSplit | None
+) -> tuple[dict[str, Any], list[str]]:
+    """Every format at batch 1, 2 and the largest against the reference."""
+    largest = bundle.manifest.batch_max
+    pictures = _pictures(bundle, test, largest)
+    exact, reference = _reference(bundle, checkpoint, pictures)
+    found: dict[str, dict[str, Any]] = {}
+    failures: list[str] = []
+    for model in models_of(bundle):
+        found[model.name] = {}
+        for batch in parity.batches(largest):
+            outputs = _run(model, pictures, batch)
+            what = f"{bundle.path.name}, {model.name} at batch {batch}"
+            close, failed = _compared(outputs, exact, model.numeric_format, what)
+            found[model.name][str(batch)] = close
+            failures += failed
+    facts = {"reference": reference, "pictures": len(pictures), "batches": found}
+    return facts, failures
+
+
+def _compared(
+    found: Outputs, exact: Outputs, numeric_format: NumericFormat, what: str
+) -> tuple[dict[str, float], list[str]]:
+    """Distances of one format's outputs, and a line for each that is over its limit."""
+    if numeric_format == "fp32" and "embedding" in exact:
+        apart = parity.distance(found, exact)
+        return apart, [
+            f"{what}: {name} differs by {value:.2e}, limit {parity.TORCH_LIMIT:.0e}"
+            for name, value in apart.items()
+            if not value <= parity.TORCH_LIMIT
+        ]
+    if "embedding" in exact:
+        assert numeric_format != "fp32"
+        close = closeness.distance(found["embedding"], exact["embedding"])
+        close = {name: close[name] for name in ("mean_cosine", "min_cosine", "pair_error")}
+        return close, closeness.failures(close, numeric_format, what)
+    least: dict[str, float] = {}
+    for name, want in exact.items():
+        rows, wanted = (values.reshape(len(want), -1) for values in (found[name], want))
+        lengths = np.linalg.norm(rows, axis=1) * np.linalg.norm(wanted, axis=1)
+        cosine = closeness.cosines(rows, wanted) / np.maximum(lengths, 1e-12)
+        least[f"{name}_min_cosine"] = float(cosine.min())
+    return least, [
+        f"{what}: {name} is {value:.4f}, limit {DETECTOR_MIN_COSINE}"
+        for name, value in least.items()
+        if not value >= DETECTOR_MIN_COSINE
+    ]
+
+
+def _pictures(bundle: Bundle, test: retrieval.TestSplit | None, count: int) -> UInt8:
+    """Pictures for one largest batch: of the data set, else the golden ones over and over."""
+    golden, _ = bundle.golden()
+    if test is None:
+        return np.resize(golden, (count, *golden.shape[1:]))
+    view = bundle.manifest.view
+    mine = np.arange(len(test.images)) if view == "any" else test.of(view)
+    if not len(mine):
+        raise InputError(
+            f"the data has no test pictures of view {view}, which {bundle.path} serves"
+        )
+    chosen = mine[np.linspace(0, len(mine) - 1, count).round().astype(int)]
+    return np.ascontiguousarray(test.images[chosen])
+
+
+def _reference(bundle: Bundle, checkpoint: Path | None, pictures: UInt8) -> tuple[Outputs, str]:
+    """What the formats are compared with, and its name."""
+    if checkpoint is None:
+        if "fp32" not in bundle.manifest.formats:
+            raise InputError(f"{bundle.path} has no fp32 to compare with: give its --checkpoint")
+        model = Model("fp32", "fp32", bundle.model("fp32"))
+        return _run(model, pictures, len(pictures)), "fp32"
+    from skyreid.export import trace
+
+    traced = trace.load(checkpoint, bundle.manifest.view)
+    if traced.checkpoint_sha256 != bundle.manifest.checkpoint_sha256:
+        raise InputError(
+            f"{bundle.path} was not exported from {checkpoint}, whose digest is "
+            f"{traced.checkpoint_sha256[:16]} and not {bundle.manifest.checkpoint_sha256[:16]}"
+        )
+    rows = [trace.ask(traced, pictures[i : i + 8]) for i in range(0, len(pictures), 8)]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}, "torch"
+
+
+def _run(model: Model, pictures: UInt8, batch: int) -> Outputs:
+    """Outputs of all pictures, `batch` at a time."""
+    rows: list[Outputs] = []
+    with (
+        OnnxRunner(model.data, name=model.name, quantised=model.numeric_format == "int8") as runner,
+        tqdm(
+            total=len(pictures), desc=f"{model.name}, batch {batch}", unit="picture", disable=None
+        ) as bar,
+    ):
+        for first in range(0, len(pictures), batch):
+            rows.append(runner.run(pictures[first : first + batch]))
+            bar.update(min(batch, len(pictures) - first))
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def _by_search(
+    bundles: Sequence[Bundle], test: retrieval.TestSplit, say: Say
+) -> tuple[dict[str, Any], list[str]]:
+    """The test split ranked in every format that all bundles have."""
+    by_bundle = [{model.name: model for model in models_of(bundle)} for bundle in bundles]
+    shared = [name for name in by_bundle[0] if all(name in models for models in by_bundle)]
+    if "fp32" not in shared:
+        raise InputError("--data compares with fp32, which a bundle lacks: export it with fp32")
+    embeddings: dict[str, Floats] = {}
+    for name in shared:
+        say(f"embed {len(test.images)} pictures in {name}")
+        embeddings[name] = _embedded(
+            {
+                bundle.manifest.view: models[name]
+                for bundle, models in zip(bundles, by_bundle, strict=True)
+            },
+            test,
+        )
+    exact = embeddings.pop("fp32")
+    protocols = {"fp32": retrieval.scores(exact, test)}
+    facts: dict[str, Any] = {
+        "data": test.name,
+        "pictures": len(test.images),
+        "protocols": protocols,
+        "agreement": {},
+        "worst": {},
+    }
+    failures: list[str] = []
+    for name, rows in embeddings.items():
+        protocols[name] = retrieval.scores(rows, test)
+        facts["agreement"][name] = retrieval.agreement(exact, rows, test)
+        facts["worst"][name] = retrieval.worst(exact, rows, test)
+        failures += retrieval.drops(protocols["fp32"], protocols[name], name)
+    return facts, failures
+
+
+def _embedded(models: Mapping[str, Model], test: retrieval.TestSplit) -> Floats:
+    """Rows of the whole split, each picture by the model of its view."""
+    rows: Floats | None = None
+    for view, model in models.items():
+        mine = np.arange(len(test.images)) if view == "any" else test.of(_view(view))
+        found = _run(model, test.images[mine], 16)["embedding"]
+        if rows is None:
+            rows = np.empty((len(test.images), found.shape[1]), np.float32)
+        rows[mine] = found
+    assert rows is not None
+    return rows
+
+
+def _view(name: str) -> retrieval.View:
+    return "aerial" if name == "aerial" else "ground"
