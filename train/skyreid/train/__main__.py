@@ -37,6 +37,14 @@ def _run(argv: Sequence[str] | None) -> int:
     fit.add_argument(
         "--clip", type=Path, metavar="FILE", help="OpenAI's CLIP, for the prompts of clip-reid"
     )
+    fit.add_argument(
+        "--teacher",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="FILE",
+        help="checkpoints to distil, of people who are not held out",
+    )
     fit.set_defaults(run=_fit)
 
     evaluate = verbs.add_parser(
@@ -131,6 +139,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             cache=arguments.cache,
             start=arguments.start,
             clip=arguments.clip,
+            teachers=arguments.teacher,
             refused=reading.refused,
         )
     print(

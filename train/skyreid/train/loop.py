@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import checkpoint, optimise, priors, prompts
+from skyreid.train import checkpoint, distil, optimise, priors, prompts
 from skyreid.train.data import augment, pictures
 from skyreid.train.data.records import ByReason, Record, spelled
 from skyreid.train.data.sampler import PkSampler
@@ -30,7 +30,7 @@ from skyreid.train.models import variants
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
 from skyreid.train.models.vit import TrunkConfig
-from skyreid.train.recipe import Recipe
+from skyreid.train.recipe import DistilSection, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ def fit(
     cache: Path | None = None,
     start: Path | None = None,
     clip: Path | None = None,
+    teachers: Sequence[Path] = (),
     refused: ByReason | None = None,
 ) -> Outcome:
     """Train a recipe on `records`; writes the checkpoints and the score priors to `out`.
@@ -82,12 +83,14 @@ def fit(
         start: checkpoint whose weights to begin with; None draws them at random. Its classifier is
             kept where the people are the same ones.
         clip: weights of OpenAI's CLIP, with whose text side CLIP-ReID's prompts are learned first.
+        teachers: checkpoints whose embeddings the network learns as well, see `distil`.
         refused: what the readers refused of the split; counts with the unreadable pictures.
 
     Raises:
         InputError: when the people are too few to hold some out, or more than 1 % of the pictures
             cannot be used.
-        SettingsError: when `clip` is missing where it is needed, or given where it is not.
+        SettingsError: when `clip` or `teachers` are missing where they are needed, or `clip` is
+            given where it is not.
     """
     torch.manual_seed(recipe.run.seed)
     rng = torch.Generator().manual_seed(recipe.run.seed)
@@ -133,7 +136,13 @@ def fit(
         seed=recipe.run.seed,
     )
     average = Average(network, recipe.optimiser.average_decay)
-    optimiser = optimise.build(network, recipe.optimiser)
+    trained: Method | distil.Distilled = network
+    if teachers or recipe.distil:
+        section = recipe.distil or DistilSection()
+        taught_by = distil.read(teachers, config["held_out"], section)
+        trained = distil.Distilled(network, taught_by, spec, section)
+        config["teachers"] = [teacher.sha256 for teacher in taught_by]
+    optimiser = optimise.build(trained, recipe.optimiser)
     sampler = PkSampler(
         people,
         views,
@@ -162,10 +171,10 @@ def fit(
         seen += len(batch)
         rate = optimise.learning_rate(recipe.optimiser, length, step, share)
         optimise.set_rate(optimiser, rate)
-        network.train()
+        trained.train()
         index = torch.from_numpy(batch)
         normal = augment.augment(images[index], mean, std, strength, rng)
-        terms = network.losses(normal, people_t[index], views_t[index])
+        terms = trained.losses(normal, people_t[index], views_t[index])
         loss = torch.stack(list(terms.values())).sum()
         optimiser.zero_grad()
         torch.autograd.backward(loss)

@@ -212,6 +212,22 @@ class PromptSection(_Section):
     """Of the learned words."""
 
 
+class DistilSection(_Section):
+    """How much a student listens to its teachers (`fit --teacher`)."""
+
+    embedding_weight: float = Field(1.0, ge=0.0)
+    """Of the distance between its embeddings and the teacher's, through a learned map where the
+    widths differ; 0 leaves it out."""
+    distance: Literal["cosine", "l2"] = "cosine"
+    """1 - cosine, or the squared distance of what the map gives to the teacher's unit vector."""
+    relation_weight: float = Field(10.0, ge=0.0)
+    """Of the mean squared difference between its cosines and the teacher's of all pairs of crops in
+    a batch, half of it within views and half across them; 0 leaves it out."""
+    teacher_of_other_people: bool = False
+    """Says that the teacher was fitted on other data sets, so that nobody who is held out here was
+    among its people. Names alone cannot tell; otherwise it must have held out the same ones."""
+
+
 class RunSection(_Section):
     """How long, and how the checkpoint to keep is chosen."""
 
@@ -263,6 +279,7 @@ class Recipe(_Section):
         Discriminator(_optimiser_kind),
     ] = AdamwSection()
     prompts: PromptSection = PromptSection()
+    distil: DistilSection | None = None
     run: RunSection
 
     @model_validator(mode="after")
