@@ -190,13 +190,13 @@ def test_a_student_moves_towards_its_teacher(tmp_path: Path) -> None:
     optimiser = torch.optim.AdamW(trained.parameters(), lr=3e-3)
     images, people, views = batch()
     seen = []
-    for _ in range(40):
+    for _ in range(30):
         terms = trained.losses(images, people, views)
         seen.append((terms["taught_embedding"].item(), terms["taught_relation"].item()))
         optimiser.zero_grad()
         (terms["taught_embedding"] + terms["taught_relation"]).backward()
         optimiser.step()
-    assert seen[-1][0] < 0.35 * seen[0][0]
+    assert seen[-1][0] < 0.5 * seen[0][0]
     assert seen[-1][1] < 0.2 * seen[0][1]
 
 
