@@ -52,8 +52,8 @@ def curves(outcomes: Sequence[Outcome]) -> str:
     parts.append(
         f'<text class="tick middle" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 6}">'
         "rank (logarithmic)</text>"
-        f'<text class="tick middle" transform="translate(12 {(_TOP + _HEIGHT - _BOTTOM) / 2:.0f}) '
-        'rotate(-90)">queries with a hit, %</text>'
+        '<text class="tick middle side" '
+        f'transform="translate(12 {(_TOP + under) / 2:.0f}) rotate(-90)">queries with a hit, %</text>'
     )
     for number, outcome in drawn:
         points = " ".join(
@@ -85,5 +85,5 @@ def whisker(value: float, interval: Interval) -> str:
         f'aria-label="{low:.1f} to {high:.1f} percent">'
         '<path class="track" d="M0 6H100M0 3V9M50 4V8M100 3V9"/>'
         f'<path class="span" d="M{low:.1f} 6H{high:.1f}"/>'
-        f'<circle cx="{100 * value:.1f}" cy="6" r="2.6"/></svg>'
+        f'<path class="value" d="M{100 * value:.1f} 1V11"/></svg>'
     )

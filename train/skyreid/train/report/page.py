@@ -173,17 +173,25 @@ def _parts(outcomes: Sequence[Outcome]) -> Iterable[str]:
 
 
 def _part_table(kind: str, parts: Mapping[str, Estimate]) -> str:
+    """A row a part; parts named "kind: name" stand below their kind."""
     rows = []
+    heading = ""
     for name, part in parts.items():
-        rank = "member" if ": " in name else "kind" if kind == "cue" else "place"
+        group, _, member = name.partition(": ")
+        if member and group != heading and group not in parts:
+            rows.append(
+                f"<tr class='kind'><th scope='rowgroup' colspan='7'>{_text(group)}</th></tr>"
+            )
+        heading = group
+        rank = "member" if member else "kind" if kind == "cue" else "place"
         rows.append(
-            f"<tr class='{rank}'><th scope='row'>{_text(name)}</th>{_both(part)}"
+            f"<tr class='{rank}'><th scope='row'>{_text(member or name)}</th>{_both(part)}"
             f"<td>{part.people}</td><td>{part.score.queries}</td></tr>"
         )
     return _table([kind, *_BOTH_HEADS, "people", "queries"], rows)
 
 
-_BOTH_HEADS = ("R1", "95 %", "mAP", "95 %")
+_BOTH_HEADS = ("R1, 95 %", "", "mAP, 95 %", "")
 
 
 def _both(estimate: Estimate) -> str:
@@ -202,7 +210,10 @@ def _one(value: float, interval: tuple[float, float]) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[str]) -> str:
-    cells = "".join(f"<th scope='col'>{_text(head)}</th>" for head in heads)
+    cells = "".join(
+        f"<th scope='col'>{_text(head)}</th>" if head else "<td class='whiskers'></td>"
+        for head in heads
+    )
     return (
         f'<div class="scroll"><table><thead><tr>{cells}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
@@ -221,7 +232,7 @@ def _rank_lists(
             "Rank lists",
             "Queries drawn at random, the same for every model: the query, then the first "
             f"{ranklists.SHOWN} of the gallery. Right ones have a full green frame, wrong ones a "
-            "dashed red one.",
+            "dashed red one. Below stand the person and the camera, A aerial or G ground.",
             0,
         ),
         (
@@ -267,7 +278,7 @@ def _figure(kind: str, picture: int, record: Record, title: str, spoken: str) ->
     place = f"person {record.person}, camera {record.camera}"
     return (
         f'<figure class="{kind}"><div class="frame"><img src="{PICTURES}/{picture}.jpg" '
-        f'loading="lazy" alt="{_text(f"{spoken}: {place}")}"></div>'
+        f'alt="{_text(f"{spoken}: {place}")}"></div>'
         f"<figcaption><b>{title}</b><br>{_text(record.person)} · {record.view[0].upper()}"
         f"{record.camera}</figcaption></figure>"
     )
