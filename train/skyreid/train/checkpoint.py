@@ -118,14 +118,16 @@ class Embedder(nn.Module):
         # Buffers, not constants of the graph, so that `.to(device)` moves them; not persistent,
         # because the input spec is where they are written down.
         std = torch.tensor(spec.std, dtype=torch.float32)
-        self.register_buffer("gain", 1 / std, persistent=False)
-        self.register_buffer("offset", -torch.tensor(spec.mean) / std, persistent=False)
+        offset = -torch.tensor(spec.mean) / std
+        self.register_buffer("gain", (1 / std).view(3, 1, 1), persistent=False)
+        self.register_buffer("offset", offset.view(3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Uint8 [N, H, W, 3] RGB to L2-normalised float32 [N, D]."""
-        # The cast comes first: TensorRT refuses a transpose of uint8.
-        normal = images.to(torch.float32) * self.gain + self.offset
-        features: Tensor = self.network(normal.permute(0, 3, 1, 2))
+        # The cast comes first: TensorRT refuses a transpose of uint8. Gain and offset come last:
+        # ONNX Runtime handles whole planes several times faster than three channels at a time.
+        planes = images.to(torch.float32).permute(0, 3, 1, 2)
+        features: Tensor = self.network(planes * self.gain + self.offset)
         return F.normalize(features, dim=1)
 
 
