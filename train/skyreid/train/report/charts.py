@@ -52,8 +52,8 @@ def curves(outcomes: Sequence[Outcome]) -> str:
     parts.append(
         f'<text class="tick middle" x="{(_LEFT + _WIDTH - _RIGHT) / 2:.0f}" y="{_HEIGHT - 6}">'
         "rank (logarithmic)</text>"
-        '<text class="tick middle side" '
-        f'transform="translate(12 {(_TOP + under) / 2:.0f}) rotate(-90)">queries with a hit, %</text>'
+        f'<text class="tick middle side" transform="translate(12 {(_TOP + under) / 2:.0f}) '
+        'rotate(-90)">queries with a hit, %</text>'
     )
     for number, outcome in drawn:
         points = " ".join(
