@@ -106,6 +106,24 @@ def this_device() -> str:
         return NO_GPU
 
 
+def describe_device() -> str:
+    """The first device in words: name, compute capability, kind and memory.
+
+    Raises:
+        PlatformError: pycuda is not installed, or there is no device.
+    """
+    device = _first_device()
+    import pycuda.driver as cuda
+
+    major, minor = device.compute_capability()
+    shared = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
+    kind = "memory shared with the CPU" if shared else "memory of its own"
+    return (
+        f"{device.name()}, compute capability {major}.{minor}, "
+        f"{device.total_memory() >> 20} MiB of {kind}"
+    )
+
+
 def device_name(device: Any) -> str:
     """Compute capability and model in one word of a file name: an engine fits no other."""
     major, minor = device.compute_capability()

@@ -86,12 +86,13 @@ def _print_plan(plan: object, *, as_json: bool) -> None:
 def _doctor(given: argparse.Namespace, rest: Sequence[str]) -> int:
     from skyreid.edge.doctor import examine
 
-    url = None
+    url, engines_needed = None, False
     if given.settings is not None:
         from skyreid.edge.config import read_settings
 
-        url = read_settings(given.settings, rest, verb="doctor").mqtt.url
-    findings = examine(url)
+        settings = read_settings(given.settings, rest, verb="doctor")
+        url, engines_needed = settings.mqtt.url, settings.runner.kind == "tensorrt"
+    findings = examine(url, engines_needed=engines_needed)
     if given.json:
         print(json.dumps({f.name: {"good": f.good, "detail": f.detail} for f in findings}))
     else:

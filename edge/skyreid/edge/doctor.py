@@ -7,6 +7,7 @@ import socket
 from dataclasses import dataclass
 
 from skyreid.contract.errors import PlatformError
+from skyreid.edge import board
 from skyreid.edge.platform import PACKAGES, explain_missing, probe
 
 _OPTIONAL_ELEMENTS = ("matroskademux", "uridecodebin3", "openh264dec")
@@ -23,8 +24,13 @@ class Finding:
     """Without it nothing runs."""
 
 
-def examine(broker_url: str | None = None) -> list[Finding]:
-    """Look at GStreamer, the libraries and, where one is named, the broker."""
+def examine(broker_url: str | None = None, *, engines_needed: bool = False) -> list[Finding]:
+    """Look at GStreamer, the libraries, the GPU and, where one is named, the broker.
+
+    Args:
+        broker_url: of the settings.
+        engines_needed: whether TensorRT and a GPU are a must; else the CPU does.
+    """
     findings = [*_gstreamer()]
     for module, package in (
         ("cv2", "opencv-python"),
@@ -32,6 +38,14 @@ def examine(broker_url: str | None = None) -> list[Finding]:
         ("paho.mqtt", "paho-mqtt"),
     ):
         findings.append(_library(module, package))
+    for name, (good, detail), needed in (
+        ("jetpack", board.jetpack(), False),
+        ("tensorrt", board.tensorrt(), engines_needed),
+        ("gpu", board.gpu(), engines_needed),
+        ("memory", board.memory(), False),
+        ("power mode", board.power_mode(), False),
+    ):
+        findings.append(Finding(name, good, detail, needed))
     if broker_url is not None:
         findings.append(_broker(broker_url))
     return findings
