@@ -185,10 +185,21 @@ def test_a_teacher_is_neither_trained_nor_saved_nor_put_into_training_mode(tmp_p
 
 
 def test_a_student_moves_towards_its_teacher(tmp_path: Path) -> None:
-    teachers = teach(saved(tmp_path / "teacher", "visa"))
+    network = method("visa").train()
+    images, people, views = batch()
+    with torch.no_grad():  # a neck that knows its pictures, as that of a trained teacher does
+        for _ in range(30):
+            network(images, views)
+    checkpoint.save(
+        tmp_path / "teacher",
+        kind="embedder",
+        config={**settings("visa"), "held_out": HELD_OUT},
+        state=network.state_dict(),
+        input_spec=SPEC,
+    )
+    teachers = teach(tmp_path / "teacher")
     trained = distil.Distilled(method("vdt"), teachers, SPEC, DistilSection()).train()
     optimiser = torch.optim.AdamW(trained.parameters(), lr=3e-3)
-    images, people, views = batch()
     seen = []
     for _ in range(30):
         terms = trained.losses(images, people, views)
@@ -196,8 +207,8 @@ def test_a_student_moves_towards_its_teacher(tmp_path: Path) -> None:
         optimiser.zero_grad()
         (terms["taught_embedding"] + terms["taught_relation"]).backward()
         optimiser.step()
-    assert seen[-1][0] < 0.5 * seen[0][0]
-    assert seen[-1][1] < 0.2 * seen[0][1]
+    assert seen[-1][0] < 0.4 * seen[0][0]
+    assert seen[-1][1] < 0.3 * seen[0][1]
 
 
 def test_a_teacher_that_knows_the_held_out_people_is_refused(tmp_path: Path) -> None:
