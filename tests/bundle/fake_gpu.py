@@ -134,7 +134,7 @@ class FakeTensorRT:
         parses: bool = True,
         takes_timings: bool = True,
     ) -> None:
-        self.__version__ = version
+        self.__version__, self.__name__ = version, "tensorrt"
         members = {"STRONGLY_TYPED": 1} if strongly_typed_flag else {}
         self.NetworkDefinitionCreationFlag = SimpleNamespace(**members)
         self.creation_flags = -1

@@ -212,6 +212,7 @@ def test_the_embedder_runs_on_the_engine_and_proves_itself_first(
     board: Board, bundle: Bundle, tmp_path: Path
 ) -> None:
     embedder = Embedder([bundle.path], view=View.GROUND, execution=board.execution())
+    assert embedder.runner.startswith("tensorrt 10.3.0 on sm87-orin, lowest cosine")
     crops = np.random.default_rng(2).integers(0, 256, (3, 8, 4, 3), np.uint8)
     with start(bundle) as cpu:
         wanted = cpu.run(crops)["embedding"]

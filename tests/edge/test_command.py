@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -65,6 +66,7 @@ def test_check_opens_everything_and_says_what_would_run(
     assert facts["camera"].startswith("cam1 (aerial)")
     assert facts["pipeline"].endswith("drop=false")
     assert "tiny" in facts["embedder"]
+    assert re.fullmatch(r"ONNX Runtime .* on the CPU, .* golden embeddings 1\.0+", facts["runner"])
     assert not desk.spool().exists()  # nothing was begun
 
 
@@ -107,8 +109,6 @@ def test_spool_says_what_waits(desk: Desk, capsys: pytest.CaptureFixture[str]) -
 def test_bad_input_is_one_line_and_exit_2(
     desk: Desk, capsys: pytest.CaptureFixture[str], options: list[str], says: str
 ) -> None:
-    import re
-
     assert main(["run", desk.settings, *options]) == 2
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error (")]
     assert len(error) == 1

@@ -34,6 +34,8 @@ from skyreid.contract.errors import BundleError
 
 SUMS = "SHA256SUMS"
 INT8_FOR_ENGINES = "model.int8-fp16.onnx"
+FOR_DEEPSTREAM = "nvtracker_reid.yml"
+"""Lies in a directory that was exported for DeepStream, which is no bundle."""
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\s].*)")
 
 
@@ -95,6 +97,10 @@ def open_bundle(path: Path, trust: Trust = ANYONE) -> Bundle:
             or has another digest, or the manifest is not one this version reads.
     """
     files = _read(path)
+    if SUMS not in files and FOR_DEEPSTREAM in files:
+        raise BundleError(
+            f"{path} was exported for DeepStream and is not a bundle: export it with --io kit"
+        )
     if SUMS not in files:
         raise BundleError(f"{path} is not a bundle: it has no {SUMS}")
     sums = files.pop(SUMS)

@@ -36,9 +36,6 @@ class Machine:
     """Of the engine's key: ``sm87-orin``."""
     open_driver: Callable[[], Driver]
 
-    def __str__(self) -> str:
-        return f"{self.api} {self.trt.__version__} on {self.device}"
-
 
 def find_machine() -> Machine:
     """This machine's TensorRT and GPU.
@@ -127,7 +124,14 @@ def start_engine(
 
     def load(engine: Engine) -> TensorRtRunner:
         driver = machine.open_driver()
-        return TensorRtRunner(engine.plan, name=name, trt=machine.trt, driver=driver, say=say)
+        return TensorRtRunner(
+            engine.plan,
+            name=name,
+            trt=machine.trt,
+            driver=driver,
+            device=machine.device,
+            say=say,
+        )
 
     engine = ready()
     try:

@@ -58,6 +58,9 @@ ON_CPU = Execution()
 class Runner(Protocol):
     """Executes one model. Not safe for two threads at once."""
 
+    by: str
+    """What executes it, for people."""
+
     def run(self, pictures: NDArray[np.uint8]) -> Outputs:
         """uint8 [N, H, W, 3] RGB -> float32 outputs by name, first axis N.
 
@@ -124,6 +127,7 @@ class OnnxRunner:
         if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or len(inputs[0].shape) != 4:
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise BundleError(f"model {name}: expected one uint8 NHWC input, it has: {found}")
+        self.by = f"ONNX Runtime {onnxruntime.__version__} on the CPU"
         self._input = inputs[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
 
@@ -192,7 +196,7 @@ def start(
         height = width = None
     profile = profile_of(bundle.manifest, height=height, width=width)
     runner = start_engine(bundle, chosen, profile, execution.engines, machine, log.info)
-    log.info("%s/%s runs by %s", bundle.manifest.name, chosen, machine)
+    log.info("%s/%s runs by %s", bundle.manifest.name, chosen, runner.by)
     return runner
 
 

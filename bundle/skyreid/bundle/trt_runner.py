@@ -60,6 +60,7 @@ class TensorRtRunner:
         name: str,
         trt: Any,
         driver: Driver,
+        device: str = "a GPU",
         graphs: bool = True,
         say: Say | None = None,
     ) -> None:
@@ -70,6 +71,7 @@ class TensorRtRunner:
             name: what to call the model in messages.
             trt: the module ``tensorrt`` or ``tensorrt_rtx`` that built the plan.
             driver: of the device that the plan was built on; closed with the runner.
+            device: what to call the device in messages.
             graphs: whether shapes are captured as CUDA graphs.
             say: is told once when graphs cannot be had.
 
@@ -77,6 +79,7 @@ class TensorRtRunner:
             EngineError: TensorRT refuses the plan.
             BundleError: the model's input is not uint8 NHWC, or an output is not float32.
         """
+        self.by = f"{trt.__name__} {trt.__version__} on {device}"
         self._name, self._trt, self._driver = name, trt, driver
         self._graphs, self._say = graphs, say
         self._log = Log()

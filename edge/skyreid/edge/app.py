@@ -132,6 +132,7 @@ def describe(plan: Plan) -> dict[str, str]:
         "pipeline": plan.pipeline,
         "detector": str(settings.detector.model),
         "embedder": f"{plan.embedder.model.name}, model key {plan.embedder.model.key}",
+        "runner": plan.embedder.runner,
         "broker": settings.mqtt.url,
         "spool": str(settings.spool.path),
     }
