@@ -3,12 +3,14 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
 from skyreid.contract.input_spec import InputSpec
 from skyreid.export import golden, graph, trace
-from skyreid.export.bundle import export_bundle
+from skyreid.export.bundle import RangePictures, export_bundle
 from skyreid.train import checkpoint
 from skyreid.train.detector.model import INPUT_SPEC, DetectorConfig, PersonDetector
 from skyreid.train.models.method import Method
@@ -103,4 +105,60 @@ def detector_bundle(detector_checkpoint: Path, tmp_path_factory: pytest.TempPath
 def embedder_bundle(embedder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("bundles") / "embedder"
     export_bundle(embedder_checkpoint, out, view="ground", name="tiny embedder")
+    return out
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CARGO-shaped data set: 8 people, two aerial and two ground cameras, 64 training crops."""
+    root = tmp_path_factory.mktemp("tree")
+    random = np.random.default_rng(0)
+    for split, people, shots in (("train", range(8), 2), ("query", range(8, 16), 1)):
+        for person in people:
+            look = random.integers(0, 256, (4, 3, 3), np.uint8)
+            for camera in (1, 2, 6, 7):
+                for shot in range(shots):
+                    _shoot(root / split, camera, person, shot, look, random)
+                if split == "query":
+                    for shot in (1, 2):
+                        _shoot(root / "gallery", camera, person, shot, look, random)
+    return root
+
+
+def _shoot(
+    folder: Path,
+    camera: int,
+    person: int,
+    shot: int,
+    look: np.ndarray,
+    random: np.random.Generator,
+) -> None:
+    picture = cv2.resize(look, (20, 40), interpolation=cv2.INTER_CUBIC).astype(float)
+    picture += random.normal(0, 12, picture.shape)
+    (folder / f"Cam{camera}").mkdir(parents=True, exist_ok=True)
+    path = folder / f"Cam{camera}" / f"Cam{camera}_day_{person:04d}_{shot}.jpg"
+    assert cv2.imwrite(str(path), np.clip(picture, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture(scope="session")
+def all_formats(
+    embedder_checkpoint: Path,
+    embedder_bundle: Path,
+    tree: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The tiny embedder for both views in every numeric format."""
+    out = tmp_path_factory.mktemp("bundles") / "all"
+    ready = (embedder_bundle / "model.fp32.onnx").read_bytes()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "export", lambda traced, example: ready)  # the slow part
+        export_bundle(
+            embedder_checkpoint,
+            out,
+            view="any",
+            name="tiny embedder",
+            formats=("fp32", "fp16", "int8"),
+            batch_max=4,
+            range_pictures=RangePictures(tree / "train", count=32),
+        )
     return out

@@ -7,7 +7,7 @@ the ranks.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -66,7 +66,7 @@ def read(data: Path, spec: InputSpec, views: Sequence[View]) -> TestSplit:
     """
     found = catalogue.open(data)
     test = found.test()
-    mine = trials.only(test, np.flatnonzero([record.view in views for record in test.records]))
+    mine = _of_views(test, views)
     if not mine.records:
         raise InputError(f"{data} has no test pictures of view {' or '.join(views)}")
     loaded = pictures.load(mine.records, spec, refused=test.refused)
@@ -147,6 +147,24 @@ def worst(exact: Floats, found: Floats, test: TestSplit) -> list[dict[str, float
         }
         for index in np.argsort(similar, kind="stable")[:WORST].tolist()
     ]
+
+
+def _of_views(test: trials.TestSet, views: Sequence[View]) -> trials.TestSet:
+    """The part of a test set that shows `views`."""
+    kept = np.asarray([record.view in views for record in test.records], np.bool_)
+    place = np.where(kept, np.cumsum(kept) - 1, -1)
+
+    def moved(indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        found: NDArray[np.int64] = place[indices]
+        return found[found >= 0]
+
+    return replace(
+        test,
+        records=tuple(r for r, is_kept in zip(test.records, kept, strict=True) if is_kept),
+        trials=tuple(
+            replace(t, query=moved(t.query), gallery=moved(t.gallery)) for t in test.trials
+        ),
+    )
 
 
 def _rows(embedded: Embedded, indices: NDArray[np.int64]) -> Embedded:
