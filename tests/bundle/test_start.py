@@ -3,6 +3,7 @@
 Embedder and detector take the same path; the device and TensorRT are those of fake_gpu.py.
 """
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -177,6 +178,14 @@ def test_without_tensorrt_or_a_gpu_it_is_the_cpu_and_that_is_said(
     assert f"tiny runs by ONNX Runtime on the CPU: {words}" in caplog.text
     with pytest.raises(PlatformError, match=words):
         start(bundle, execution=Execution("tensorrt", tmp_path))
+
+
+def test_graphs_are_captured_unless_they_are_switched_off(board: Board, bundle: Bundle) -> None:
+    for graphs in (True, False):
+        execution = dataclasses.replace(board.execution(), graphs=graphs)
+        with start(bundle, execution=execution) as runner:
+            self_test(bundle, runner)
+            assert bool(board.drivers[-1].graphs) is graphs
 
 
 def test_onnx_is_onnx_also_on_a_board(board: Board, bundle: Bundle) -> None:

@@ -96,6 +96,8 @@ def start_engine(
     profile: Profile,
     cache: Path,
     machine: Machine,
+    *,
+    graphs: bool = True,
     say: Say,
 ) -> TensorRtRunner:
     """A runner of the bundle's engine, which is built first where the cache has none that fits.
@@ -130,6 +132,7 @@ def start_engine(
             trt=machine.trt,
             driver=driver,
             device=machine.device,
+            graphs=graphs,
             say=say,
         )
 

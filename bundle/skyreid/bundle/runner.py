@@ -47,6 +47,8 @@ class Execution:
     """Directory where compiled engines are kept; needed but for ``onnx``."""
     frame_max: tuple[int, int] | None = None
     """Height and width of the largest picture that a detector's engine takes."""
+    graphs: bool = True
+    """Whether an engine's shapes are captured as CUDA graphs; off to measure what they bring."""
     machine: Machine | None = None
     """None = this one."""
 
@@ -195,7 +197,15 @@ def start(
     if bundle.manifest.kind == "embedder":
         height = width = None
     profile = profile_of(bundle.manifest, height=height, width=width)
-    runner = start_engine(bundle, chosen, profile, execution.engines, machine, log.info)
+    runner = start_engine(
+        bundle,
+        chosen,
+        profile,
+        execution.engines,
+        machine,
+        graphs=execution.graphs,
+        say=log.info,
+    )
     log.info("%s/%s runs by %s", bundle.manifest.name, chosen, runner.by)
     return runner
 
