@@ -12,9 +12,10 @@ from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import checkpoint, convert, loop, published
+from skyreid.train import checkpoint, convert, published
 from skyreid.train.__main__ import main
 from skyreid.train.models import variants
+from skyreid.train.start import PER_PERSON, begin_with
 
 DIM, DEPTH = 48, 2
 TINY: dict[str, Any] = {"dim": DIM, "depth": DEPTH, "heads": 3}
@@ -385,7 +386,7 @@ def test_training_begins_with_converted_weights_and_a_new_classifier(tmp_path: P
     config = variants.variant("vdt-tiny", height=64, width=32, people=4, trunk=recipe_trunk)
     network = variants.construct(config)
     classifier = network.heads.weight.clone()
-    loop.begin_with(network, {**config, "held_out": ["0/1", "0/2"]}, start)
+    begin_with(network, {**config, "held_out": ["0/1", "0/2"]}, start)
     assert torch.equal(network.heads.weight, classifier)
     assert torch.equal(network.state_dict()["backbone.pos_embed"], state["backbone.pos_embed"])
 
@@ -396,7 +397,7 @@ def test_a_start_from_the_authors_weights_says_what_they_may_have_seen(
     converted(written(tmp_path / "w.pth", network_state("vdt-tiny"), wrap="model"), "vdt-tiny")
     start = checkpoint.load(tmp_path / "out.safetensors")
     network = variants.construct(start.config)
-    loop.begin_with(network, {**start.config, "held_out": ["0/1"]}, start)
+    begin_with(network, {**start.config, "held_out": ["0/1"]}, start)
     assert "held-out people were seen before" in caplog.text
 
 
@@ -404,7 +405,7 @@ def test_a_start_from_the_authors_weights_says_what_they_may_have_seen(
 def test_the_entries_with_a_row_per_person_are_known(method: str) -> None:
     few, more = (network_state(f"{method}-tiny", people=n, height=128, width=128) for n in (5, 6))
     differing = {key for key, value in few.items() if value.shape != more[key].shape}
-    assert differing == set(few) & set(loop.PER_PERSON)
+    assert differing == set(few) & set(PER_PERSON)
 
 
 @pytest.mark.parametrize("method", variants.METHODS)

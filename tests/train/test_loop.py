@@ -9,15 +9,13 @@ from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint, loop, recipe
 from skyreid.train.__main__ import main
+from skyreid.train.average import Average
 from skyreid.train.data import cargo, pictures
-from skyreid.train.loop import (
-    Average,
-    hold_out,
-    labels,
-    look_alikes,
-    some_people,
-)
+from skyreid.train.loop import look_alikes
 from skyreid.train.models import variants
+from skyreid.train.selection import cross_view
+from skyreid.train.split import hold_out, labels, some_people
+from skyreid.train.start import begin_with
 
 RECIPE = """
 [model]
@@ -202,11 +200,11 @@ def test_held_out_people_of_one_view_search_each_others_cameras(
     network = variants.construct(config.config).eval()
     both = cargo.read(tiny_tree, "train").records  # two pictures a person in each of four cameras
     ground = [r for r in both if r.view == "ground"]
-    images = torch.from_numpy(pictures.load(ground, config.input_spec).images)
-    found = loop.cross_view(network, config.input_spec, ground, images)
+    images = pictures.load(ground, config.input_spec).images
+    found = cross_view(network, config.input_spec, ground, images)
     assert {name: result.queries for name, result in found.items()} == {"ALL": 24}
-    images = torch.from_numpy(pictures.load(both, config.input_spec).images)
-    found = loop.cross_view(network, config.input_spec, both, images)
+    images = pictures.load(both, config.input_spec).images
+    found = cross_view(network, config.input_spec, both, images)
     assert {name: result.queries for name, result in found.items()} == {"A->G": 24, "G->A": 24}
 
 
@@ -243,7 +241,7 @@ def test_a_run_stops_in_the_middle_of_its_schedule_when_told_to(
 def test_a_second_stage_begins_with_the_weights_of_the_first(fitted: Path) -> None:
     first = checkpoint.load(fitted / loop.BEST)
     network = variants.construct(first.config)
-    loop.begin_with(network, first.config, first)
+    begin_with(network, first.config, first)
     for key, value in network.state_dict().items():
         assert torch.equal(value, first.state[key]), key
 
@@ -253,7 +251,7 @@ def test_with_other_people_the_classifier_alone_begins_anew(fitted: Path) -> Non
     config = {**first.config, "people": 9}
     network = variants.construct(config)
     classifier = network.heads.weight.clone()
-    loop.begin_with(network, config, first)
+    begin_with(network, config, first)
     assert torch.equal(network.heads.weight, classifier)
     assert torch.equal(network.backbone.pos_embed, first.state["backbone.pos_embed"])
 
@@ -262,7 +260,7 @@ def test_a_start_that_would_spoil_the_selection_or_does_not_fit_is_refused(fitte
     first = checkpoint.load(fitted / loop.BEST)
     network = variants.construct(first.config)
     with pytest.raises(InputError, match="held out"):
-        loop.begin_with(network, {**first.config, "held_out": ["0/99"]}, first)
+        begin_with(network, {**first.config, "held_out": ["0/99"]}, first)
     other = {**first.config, "trunk": {**first.config["trunk"], "depth": 3}}
     with pytest.raises(InputError, match="another network"):
-        loop.begin_with(network, other, first)
+        begin_with(network, other, first)

@@ -1,3 +1,4 @@
+import json
 from itertools import islice
 
 import numpy as np
@@ -157,3 +158,20 @@ def test_passes_with_balance_or_neighbours_are_refused() -> None:
         sampler(passes=True)
     with pytest.raises(ValueError, match="no look-alikes"):
         sampler(passes=True, balance_views=False).set_neighbours(np.zeros((12, 1), np.int64))
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"balance_views": False}, {"passes": True, "balance_views": False}]
+)
+def test_a_sampler_goes_on_where_another_was(options: dict[str, bool]) -> None:
+    first = sampler(**options)
+    stream = iter(first)
+    for number in range(9):
+        next(stream)
+        if number == 4 and not options.get("passes"):
+            first.set_neighbours(np.roll(np.arange(12), 1)[:, None])
+    kept = json.loads(json.dumps(first.state()))
+    second = sampler(**options)
+    second.restore(kept)
+    for _, one, other in zip(range(30), stream, second, strict=False):
+        np.testing.assert_array_equal(one, other)

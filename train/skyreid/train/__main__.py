@@ -45,6 +45,8 @@ def _run(argv: Sequence[str] | None) -> int:
         metavar="FILE",
         help="checkpoints to distil, of people who are not held out",
     )
+    fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    fit.add_argument("--board", action="store_true", help="curves for TensorBoard in OUT/board")
     fit.set_defaults(run=_fit)
 
     evaluate = verbs.add_parser(
@@ -116,7 +118,8 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from skyreid.train import loop, recipe
+    from skyreid.train import loop, parallel, recipe
+    from skyreid.train.board import Board
     from skyreid.train.data import catalogue
     from skyreid.train.data.records import joined, spelled
     from skyreid.train.detector import command as detector
@@ -131,7 +134,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     for what, files in (("refused", reading.refused), ("left out", reading.left_out)):
         if files:
             print(f"{what}: {spelled(files)}", file=sys.stderr)
-    with logging_redirect_tqdm():
+    with parallel.crew(arguments.device) as crew, logging_redirect_tqdm():
         outcome = loop.fit(
             settings,
             reading.records,
@@ -141,11 +144,14 @@ def _fit(arguments: argparse.Namespace) -> int:
             clip=arguments.clip,
             teachers=arguments.teacher,
             refused=reading.refused,
+            crew=crew,
+            board=Board(arguments.out / "board") if arguments.board and crew.first else None,
         )
-    print(
-        f"{outcome.best} step {outcome.best_step}, held-out (R1 + mAP) / 2 "
-        f"{100 * outcome.best_score:.1f} %, {outcome.pictures_per_s:.0f} pictures/s"
-    )
+    if crew.first:
+        print(
+            f"{outcome.best} step {outcome.best_step}, held-out (R1 + mAP) / 2 "
+            f"{100 * outcome.best_score:.1f} %, {outcome.pictures_per_s:.0f} pictures/s"
+        )
     return 0
 
 

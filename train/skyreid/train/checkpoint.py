@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
+from skyreid.train import durable
 from skyreid.train.data.records import View
 from skyreid.train.models.variants import construct
 
@@ -61,11 +62,8 @@ def save(
         "config": json.dumps(config, sort_keys=True),
         "input_spec": input_spec.model_dump_json(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-    partial.write_bytes(_ordered(serialise(tensors, metadata)))
-    partial.replace(path)
+    durable.write(path, _ordered(serialise(tensors, metadata)))
 
 
 def _ordered(file: bytes) -> bytes:

@@ -44,6 +44,7 @@ from skyreid.train.recipe import DistilSection
 
 log = logging.getLogger(__name__)
 
+TAUGHT = "taught"
 VIEWS: tuple[tuple[View, int], ...] = (("aerial", AERIAL), ("ground", GROUND))
 
 
@@ -208,13 +209,21 @@ class Distilled(nn.Module):
 
     def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
         """The student's terms, `taught_embedding` and `taught_relation`; see `Method.losses`."""
-        with watched(self._necks) as outputs:
-            terms = self.student.losses(images, people, views)
-        embedding = torch.cat(outputs, dim=1)
+        return self.judge(self.see(images, views), people, views)
+
+    def see(self, images: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """What the student sees, and as `taught` what its teachers embed; see `Method.see`."""
         taught = torch.cat(
             [teacher.embed(images, views, self.spec) for teacher in self._teachers], dim=1
         ) / math.sqrt(len(self._teachers))
-        with torch.autocast(images.device.type, enabled=False):  # both are of small differences
+        return {**self.student.see(images, views), TAUGHT: taught}
+
+    def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """The terms of `losses`; see `Method.judge`."""
+        with watched(self._necks) as outputs:
+            terms = self.student.judge(seen, people, views)
+        embedding, taught = torch.cat(outputs, dim=1), seen[TAUGHT]
+        with torch.autocast(taught.device.type, enabled=False):  # both are of small differences
             mine = F.normalize(embedding.float(), dim=1)
             if self.section.embedding_weight > 0:
                 mapped = mine if self.map is None else self.map(mine)

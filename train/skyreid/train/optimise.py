@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, assert_never
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from skyreid.contract.errors import InputError
 from skyreid.train.recipe import (
@@ -206,17 +206,22 @@ def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate * group.get("rate_factor", 1.0)
 
 
-def clip(optimiser: torch.optim.Optimizer, section: OptimiserSection) -> None:
+def clip(optimiser: torch.optim.Optimizer, section: OptimiserSection) -> Tensor:
     """Scale gradients down to the largest norm the recipe allows; call it once they are unscaled.
 
     For `sgd` it also gives parameters the loss did not reach a gradient of zero.
+
+    Returns:
+        The L2 norm of all gradients together, before; float32.
     """
     if isinstance(section, SgdSection):
+        norms = []
         for group in optimiser.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is None:
                     parameter.grad = torch.zeros_like(parameter)
-            nn.utils.clip_grad_norm_(group["params"], section.clip_norm)
-    elif section.clip_norm is not None:
-        everything = [p for group in optimiser.param_groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(everything, section.clip_norm)
+            norms.append(nn.utils.clip_grad_norm_(group["params"], section.clip_norm))
+        return torch.stack(norms).square().sum().sqrt()
+    everything = [p for group in optimiser.param_groups for p in group["params"]]
+    largest = math.inf if section.clip_norm is None else section.clip_norm
+    return nn.utils.clip_grad_norm_(everything, largest)

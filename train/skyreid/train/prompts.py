@@ -58,8 +58,13 @@ def learn(
         torch.manual_seed(seed)
         text = clip_text.from_clip(published.read(clip).state, len(network.classifier_weight))
     options = clip_text.PromptOptions(**section.model_dump(), seed=seed)
-    batches = _normalised(images, spec)
-    network.read_texts(clip_text.stage_one(network.image_encoder, text, batches, people, options))
+    device = network.classifier_weight.device
+    batches = (batch.to(device) for batch in _normalised(images, spec))
+    network.read_texts(
+        clip_text.stage_one(
+            network.image_encoder, text.to(device), batches, people.to(device), options
+        )
+    )
 
 
 def _normalised(images: Tensor, spec: InputSpec) -> Iterator[Tensor]:

@@ -249,6 +249,10 @@ class RunSection(_Section):
     """
     evaluate_every: int = Field(500, gt=0)
     """Steps between two evaluations on the held-out people."""
+    save_every: int = Field(200, gt=0)
+    """Steps between two states a killed run goes on from; every evaluation keeps one too."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """What the trunk multiplies in; necks, losses and evaluation stay in fp32."""
     time_limit_s: float | None = Field(None, gt=0.0)
     """Seconds after which the schedule is considered finished, for a machine shared with others.
 

@@ -15,7 +15,8 @@ have a say there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +29,14 @@ class _Deck:
 
     def __init__(self, cards: Ints, rng: np.random.Generator) -> None:
         self._cards, self._rng = cards, rng
-        self._left: list[int] = []
+        self.left: list[int] = []
 
     def draw(self, count: int) -> list[int]:
         drawn: list[int] = []
         while len(drawn) < count:
-            if not self._left:
-                self._left = self._rng.permutation(self._cards).tolist()
-            drawn.append(self._left.pop())
+            if not self.left:
+                self.left = self._rng.permutation(self._cards).tolist()
+            drawn.append(self.left.pop())
         return drawn
 
 
@@ -77,6 +78,7 @@ class PkSampler:
         self._crops = crops_per_person
         self._neighbours: Ints | None = None
         self._classes = _Deck(np.arange(classes), self._rng)
+        self._left: list[Ints] = []  # of each person, what this pass has not shown yet
         self._decks: list[list[_Deck]] = []
         for mine in self._pictures:
             parts = [mine[views[mine] == view] for view in (1, 0)] if balance_views else [mine]
@@ -95,37 +97,58 @@ class PkSampler:
 
     def __iter__(self) -> Iterator[Ints]:
         """Endless: int64 [P * K] indices of pictures, the K of a person side by side."""
-        if self._passes:
-            while True:
-                yield from self._one_pass()
         while True:
-            batch: list[int] = []
-            for person in self._draw_people():
-                decks = self._decks[person]
-                share = self._crops // len(decks)
-                for deck in decks:
-                    batch += deck.draw(share)
-            yield np.asarray(batch, np.int64)
+            yield self._next_of_pass() if self._passes else self._next_by_turns()
 
-    def _one_pass(self) -> Iterator[Ints]:
-        """Batches until fewer than P people have K pictures left; what is left over is dropped.
+    def state(self) -> dict[str, Any]:
+        """JSON-able: all that decides the batches to come, for `restore`."""
+        return {
+            "rng": self._rng.bit_generator.state,
+            "classes": self._classes.left,
+            "decks": [[deck.left for deck in decks] for decks in self._decks],
+            "pass": [left.tolist() for left in self._left],
+            "neighbours": None if self._neighbours is None else self._neighbours.tolist(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where a sampler of the same pictures and settings was when it gave `state`."""
+        self._rng.bit_generator.state = state["rng"]
+        self._classes.left = list(state["classes"])
+        for decks, left in zip(self._decks, state["decks"], strict=True):
+            for deck, cards in zip(decks, left, strict=True):
+                deck.left = list(cards)
+        self._left = [np.asarray(left, np.int64) for left in state["pass"]]
+        neighbours = state["neighbours"]
+        self._neighbours = None if neighbours is None else np.asarray(neighbours, np.int64)
+
+    def _next_by_turns(self) -> Ints:
+        batch: list[int] = []
+        for person in self._draw_people():
+            decks = self._decks[person]
+            share = self._crops // len(decks)
+            for deck in decks:
+                batch += deck.draw(share)
+        return np.asarray(batch, np.int64)
+
+    def _next_of_pass(self) -> Ints:
+        """A pass ends when fewer than P people have K pictures left; what is left is dropped.
 
         Who has fewer than K pictures at all comes once, with K drawn with replacement.
         """
         crops = self._crops
-        left = [
-            self._rng.permutation(mine)
-            if mine.size >= crops
-            else self._rng.choice(mine, crops, replace=True)
-            for mine in self._pictures
-        ]
-        available = np.arange(len(left))
-        while available.size >= self._people_per_batch:
-            chosen = self._rng.choice(available, self._people_per_batch, replace=False)
-            yield np.concatenate([left[person][:crops] for person in chosen])
-            for person in chosen:
-                left[person] = left[person][crops:]
-            available = np.asarray([p for p in available if left[p].size >= crops], np.int64)
+        if sum(left.size >= crops for left in self._left) < self._people_per_batch:
+            self._left = [
+                self._rng.permutation(mine)
+                if mine.size >= crops
+                else self._rng.choice(mine, crops, replace=True)
+                for mine in self._pictures
+            ]
+        available = np.asarray([p for p, left in enumerate(self._left) if left.size >= crops])
+        chosen = self._rng.choice(available, self._people_per_batch, replace=False)
+        batch = np.concatenate([self._left[person][:crops] for person in chosen])
+        for person in chosen:
+            self._left[person] = self._left[person][crops:]
+        return batch
 
     def _draw_people(self) -> list[int]:
         chosen: dict[int, None] = {}  # a set that keeps its order

@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -269,7 +270,12 @@ class ClipReid(Method):
             )
         self.text_features = features.detach().to(self.classifier.weight)
 
-    def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
+    def see(self, images: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """See `Method.see`."""
+        before, last, projected = self.image_encoder(images)
+        return {"before": before, "last": last, "projected": projected}
+
+    def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
         """The second stage's terms, see `Method.losses`.
 
         Raises:
@@ -281,8 +287,7 @@ class ClipReid(Method):
                 "clip-reid compares pictures with everybody's text and no text features were "
                 "given: learn the prompts first, or set model.options.text = false"
             )
-        features = self.image_encoder(images)
-        _, last, projected = features
+        last, projected = seen["last"], seen["projected"]
         logits = self.classifier(self.bottleneck(last))
         logits_proj = self.classifier_proj(self.bottleneck_proj(projected))
         terms = {
@@ -290,7 +295,7 @@ class ClipReid(Method):
             "identity_proj": options.identity_weight * self._identity(logits_proj, people),
         }
         names = ("triplet_before", "triplet", "triplet_proj")
-        for name, feature in zip(names, features, strict=True):
+        for name, feature in zip(names, (seen["before"], last, projected), strict=True):
             triplet = batch_hard_triplet(feature, people, options.margin)
             terms[name] = options.triplet_weight * triplet
         if options.text:

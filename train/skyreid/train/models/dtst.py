@@ -21,7 +21,7 @@ evaluation keeps the k best, or uses one noise bank for all pictures (`DtstOptio
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -31,6 +31,7 @@ from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.train.data.records import View
+from skyreid.train.models.chance import Chance
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
@@ -199,7 +200,7 @@ class ScorePredictor(nn.Module):
         return scores[..., 0]
 
 
-class TokenSelector(nn.Module):
+class TokenSelector(Chance):
     """CLS, VIEW and P patches to CLS, VIEW and k of them, or k mixtures of them in training."""
 
     bank: Tensor | None
@@ -240,9 +241,7 @@ class TokenSelector(nn.Module):
         options = self.options
         if self.training:
             batch, patches = scores.shape
-            noise = torch.randn(
-                batch, options.samples, patches, dtype=scores.dtype, device=scores.device
-            )
+            noise = self.normal(scores, (batch, options.samples, patches))
             return perturbed_top_k(scores, noise, options.k, options.sigma)
         if self.bank is not None:
             return banked_top_k(scores, self.bank, options.k, options.sigma)
@@ -330,14 +329,18 @@ class Dtst(Method):
         scores = selector.scores(self.backbone.until_selection(images))
         return scores, selector.weights(scores)
 
-    def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
+    def see(self, images: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """See `Method.see`."""
+        whole, view = self.backbone(images).unbind(1)
+        return {"whole": whole, "view": view}
+
+    def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
         """See `Method.losses`; nothing but these teaches the selector."""
-        tokens = self.backbone(images)
         return view_decoupled_losses(
             self.heads,
             self.view_heads,
-            tokens[:, 0],
-            tokens[:, 1],
+            seen["whole"],
+            seen["view"],
             people,
             views,
             view_weight=VIEW_WEIGHT,

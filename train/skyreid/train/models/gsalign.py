@@ -29,6 +29,7 @@ Kept for the state_dict and frozen: both heads' `head_body_distill`, which no lo
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -213,12 +214,17 @@ class Gsalign(Method):
         """By how much each block turns the patches of pictures: float32 [B, blocks], radians."""
         return self.backbone.aligned(self.backbone.patch_embed(images))[1]
 
-    def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
-        """See `Method.losses`; VDT's, then `mask` and `deform` where they count."""
-        options = self.options
+    def see(self, images: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """See `Method.see`."""
         patches = self.backbone.patch_embed(images)
         tokens, angles = self.backbone.aligned(patches)
         whole, view = tokens.unbind(1)
+        return {"whole": whole, "view": view, "angles": angles, "patches": patches.mean(1)}
+
+    def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """See `Method.losses`; VDT's, then `mask` and `deform` where they count."""
+        options = self.options
+        whole, view = seen["whole"], seen["view"]
         terms = view_decoupled_losses(
             self.heads,
             self.view_heads,
@@ -230,12 +236,12 @@ class Gsalign(Method):
             options=self.loss,
         )
         if options.mask_weight > 0:
-            seen = patches.mean(1) if options.deform == "code" else whole - view
-            with torch.autocast(seen.device.type, enabled=False):  # of small differences
-                mask = self.backbone.mask_generator(seen.float(), people, options.entropy_weight)
+            masked = seen["patches"] if options.deform == "code" else whole - view
+            with torch.autocast(masked.device.type, enabled=False):  # of small differences
+                mask = self.backbone.mask_generator(masked.float(), people, options.entropy_weight)
             terms["mask"] = options.mask_weight * mask
         if options.weight_of_angles() > 0:
-            terms["deform"] = options.weight_of_angles() * deformation(angles)
+            terms["deform"] = options.weight_of_angles() * deformation(seen["angles"])
         return terms
 
     def serving(self, view: View | None) -> nn.Module:

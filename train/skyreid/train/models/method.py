@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -39,12 +40,36 @@ class Method(nn.Module):
             views: int64 [B], AERIAL or GROUND; without effect unless `needs_view`.
         """
 
-    @abstractmethod
     def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
         """The weighted terms of the loss by name; their sum is what is minimised.
 
         Args:
             images: float32 [B, 3, H, W], normalised.
+            people: int64 [B], class of each person.
+            views: int64 [B], AERIAL or GROUND.
+        """
+        return self.judge(self.see(images, views), people, views)
+
+    @abstractmethod
+    def see(self, images: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """What `judge` reads of the pictures, by name.
+
+        Nothing in it depends on another picture of the batch, but for the statistics of batch
+        norms, so that it can be made of parts of a batch and in half precision. Rows belong to
+        pictures; an entry has one for each, or for each of some of them where their order is
+        without effect.
+
+        Args:
+            images: float32 [B, 3, H, W], normalised.
+            views: int64 [B], AERIAL or GROUND.
+        """
+
+    @abstractmethod
+    def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """The terms of `losses`; where pictures of a batch are compared with each other.
+
+        Args:
+            seen: float32, what `see` made of the whole batch.
             people: int64 [B], class of each person.
             views: int64 [B], AERIAL or GROUND.
         """

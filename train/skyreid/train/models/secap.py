@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -166,14 +167,19 @@ class Secap(Method):
         whole, view, local = self.backbone(images)
         return torch.cat([self.heads.embed(whole - view), self.local_heads.embed(local)], dim=1)
 
-    def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
-        """See `Method.losses`; those of VDT, and identity and triplet of the local feature."""
+    def see(self, images: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """See `Method.see`."""
         whole, view, local = self.backbone(images)
+        return {"whole": whole, "view": view, "local": local}
+
+    def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """See `Method.losses`; those of VDT, and identity and triplet of the local feature."""
+        local = seen["local"]
         terms = view_decoupled_losses(
             self.heads,
             self.view_heads,
-            whole,
-            view,
+            seen["whole"],
+            seen["view"],
             people,
             views,
             view_weight=self.options.view_weight,

@@ -16,6 +16,7 @@ cosines end up above .99 (docs/LOG.md).
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -118,14 +119,18 @@ class Vdt(Method):
         tokens = self.backbone(images)
         return self.heads.embed(tokens[:, 0] - tokens[:, 1])
 
-    def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
+    def see(self, images: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """See `Method.see`."""
+        whole, view = self.backbone(images).unbind(1)
+        return {"whole": whole, "view": view}
+
+    def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
         """See `Method.losses`."""
-        tokens = self.backbone(images)
         return view_decoupled_losses(
             self.heads,
             self.view_heads,
-            tokens[:, 0],
-            tokens[:, 1],
+            seen["whole"],
+            seen["view"],
             people,
             views,
             view_weight=VIEW_WEIGHT,

@@ -24,6 +24,7 @@ and before any norm. What the code never reads is kept for its state_dict and fr
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Literal
 
 import torch
@@ -54,6 +55,8 @@ from skyreid.train.models.visa_backbone import (
 from skyreid.train.models.vit import TrunkConfig
 
 __all__ = ["Visa", "VisaOptions"]
+
+ROUTING = "routing."  # begins the name of what a group's router gave
 
 
 class Visa(Method):
@@ -94,27 +97,35 @@ class Visa(Method):
             return embedding
         return torch.cat([embedding, self.local_heads.embed(seen.local)], dim=1)
 
-    def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
+    def see(self, images: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """See `Method.see`."""
+        found: Features = self.backbone(images, views)
+        named = {"whole": found.whole, "view": found.view, "local": found.local}
+        seen = {name: feature for name, feature in named.items() if feature is not None}
+        return seen | {ROUTING + group: rows for group, rows in found.routing.items()}
+
+    def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
         """See `Method.losses`; those of VDT, of the local feature, and the routers' balance."""
-        seen: Features = self.backbone(images, views)
-        if self.view_heads is not None and seen.view is not None:
+        whole = seen["whole"]
+        if self.view_heads is not None and "view" in seen:
             terms = view_decoupled_losses(
                 self.heads,
                 self.view_heads,
-                seen.whole,
-                seen.view,
+                whole,
+                seen["view"],
                 people,
                 views,
                 view_weight=self.options.view_weight,
                 options=self.loss,
             )
         else:
-            terms = self._without_views(seen.whole, people, views)
-        if self.local_heads is not None and seen.local is not None:
-            identity, triplet, _ = self._person(self.local_heads, seen.local, people)
+            terms = self._without_views(whole, people, views)
+        if self.local_heads is not None:
+            identity, triplet, _ = self._person(self.local_heads, seen["local"], people)
             terms |= {"local_identity": identity, "local_triplet": triplet}
-        if seen.routing:
-            loads = [balance(p) * (len(p) / len(images)) for p in seen.routing.values()]
+        routing = [rows for name, rows in seen.items() if name.startswith(ROUTING)]
+        if routing:
+            loads = [balance(p) * (len(p) / len(people)) for p in routing]
             terms["balance"] = self.options.balance_weight * torch.stack(loads).sum()
         return terms
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from skyreid.train.data.records import View
+from skyreid.train.models.chance import Chance
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions, batch_hard_triplet, cross_entropy
 from skyreid.train.models.method import Method
@@ -162,7 +164,7 @@ class Mlp(nn.Module):
         return projected
 
 
-class Block(nn.Module):
+class Block(Chance):
     """Pre-norm transformer block with stochastic depth (Huang et al., arXiv:1603.09382)."""
 
     def __init__(self, config: TrunkConfig, drop_path: float) -> None:
@@ -189,8 +191,7 @@ class Block(nn.Module):
         if not self.training or self.drop_path == 0:
             return branch
         keep = 1 - self.drop_path
-        mask = branch.new_empty(branch.shape[0], 1, 1).bernoulli_(keep)
-        return branch * mask / keep
+        return branch * self.bernoulli(branch, (branch.shape[0], 1, 1), keep) / keep
 
 
 class Trunk(nn.Module):
@@ -257,9 +258,13 @@ class Vit(Method):
         """See `Method.forward`."""
         return self.heads.embed(self.backbone(images)[:, 0])
 
-    def losses(self, images: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
+    def see(self, images: Tensor, views: Tensor) -> dict[str, Tensor]:
+        """See `Method.see`."""
+        return {"feature": self.backbone(images)[:, 0]}
+
+    def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
         """See `Method.losses`."""
-        feature = self.backbone(images)[:, 0]
+        feature = seen["feature"]
         return {
             "identity": cross_entropy(self.heads(feature), people, self.loss.label_smoothing),
             "triplet": batch_hard_triplet(feature, people),

@@ -1,0 +1,43 @@
+"""How good a network is for people it was not trained on, and which checkpoint that makes best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from skyreid.contract.input_spec import InputSpec
+from skyreid.train.data.records import Record
+from skyreid.train.embedding import embedded, served
+from skyreid.train.metrics import Score, score
+from skyreid.train.models.method import Method
+
+
+def cross_view(
+    network: Method, spec: InputSpec, held_out: Sequence[Record], images: NDArray[np.uint8]
+) -> dict[str, Score]:
+    """A->G and G->A among the held-out people, every picture query and gallery alike.
+
+    Where all pictures are of one view there is neither; they search each other's cameras: ALL.
+    """
+    embed = served(network, spec)
+    everything = embedded(embed, held_out, images)
+    if everything.aerial.all() or not everything.aerial.any():
+        return {"ALL": score(everything, everything)}
+    aerial, ground = everything.where(everything.aerial), everything.where(~everything.aerial)
+    return {"A->G": score(aerial, ground), "G->A": score(ground, aerial)}
+
+
+def selection_value(results: dict[str, Score]) -> float:
+    """Mean of R1 and mAP over the protocols in `results`, as a fraction."""
+    return float(np.mean([(s.rank1 + s.average_precision) / 2 for s in results.values()]))
+
+
+def spelled(results: Mapping[str, Score], terms: Mapping[str, Tensor]) -> str:
+    """R1/mAP in percent of every protocol, and the terms of a loss, for a log."""
+    parts = [
+        f"{name}={100 * s.rank1:.1f}/{100 * s.average_precision:.1f}" for name, s in results.items()
+    ]
+    return " ".join([*parts, *(f"{name}={term.item():.3f}" for name, term in terms.items())])
