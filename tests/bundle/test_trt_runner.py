@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fake_gpu import FakeDriver, FakeTensorRT
 
+from skyreid.bundle import trt_runner
 from skyreid.bundle.cuda import CudaError, Driver, PycudaDriver, this_device
 from skyreid.bundle.engine import EngineError
 from skyreid.bundle.trt_runner import SHAPES_MAX, TensorRtRunner, buckets
@@ -207,6 +208,20 @@ def test_everything_is_given_back_in_order_and_once() -> None:
     assert engine() is None
     with pytest.raises(EngineError, match="was closed"):
         runner.run(drawn(2))
+
+
+def test_a_runner_that_nobody_closes_is_closed_before_the_interpreter_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_the_end: list[object] = []
+    monkeypatch.setattr(trt_runner.atexit, "register", at_the_end.append)
+    monkeypatch.setattr(trt_runner.atexit, "unregister", at_the_end.remove)
+    driver = FakeDriver()
+    runner = made(FakeTensorRT(), driver)
+    assert at_the_end == [runner.close]
+    runner.close()
+    assert at_the_end == []
+    assert driver.closed
 
 
 def test_the_device_is_current_during_calls_only() -> None:

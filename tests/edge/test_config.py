@@ -56,6 +56,14 @@ def test_an_option_beats_the_environment_and_that_beats_the_file(
     assert read(tmp_path, file, "--mqtt.keepalive_s", "13").mqtt.keepalive_s == 13
 
 
+@pytest.mark.parametrize("sides", ["[1080, 1920]", "[240, 1920]", "[1088, 9000]"])
+def test_the_largest_picture_of_an_engine_is_aligned_and_within_reason(
+    tmp_path: Path, sides: str
+) -> None:
+    with pytest.raises(SettingsError, match=r"runner\.frame_max.*multiples of 16 from 256"):
+        read(tmp_path, f"[runner]\nframe_max = {sides}\n")
+
+
 def test_every_wrong_key_is_named_at_once(tmp_path: Path) -> None:
     extra = "[health]\nperoid_s = 3\n[mqtt]\nurl = 'http://x'\n[tracker]\nhits_min = 0\n"
     with pytest.raises(SettingsError) as caught:

@@ -9,6 +9,7 @@ developer guide asks for: changing a context's shape would spoil the graph made 
 
 from __future__ import annotations
 
+import atexit
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -88,6 +89,7 @@ class TensorRtRunner:
         self._runtime: Any = None
         self._engine: Any = None
         self._scratch: Buffer | None = None
+        atexit.register(self.close)  # what outlives the interpreter is freed without its device
         try:
             with self._using("load the engine"):
                 self._load(plan)
@@ -144,6 +146,7 @@ class TensorRtRunner:
         """See ``Runner.close``; a second call does nothing."""
         if self._driver is None:
             return
+        atexit.unregister(self.close)
         driver = self._driver
         try:
             with driver.active():

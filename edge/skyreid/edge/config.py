@@ -121,8 +121,8 @@ class RunnerSection(Section):
     @field_validator("frame_max")
     @classmethod
     def _is_aligned(cls, value: tuple[int, int]) -> tuple[int, int]:
-        if not all(64 <= side <= 8192 and side % 16 == 0 for side in value):
-            raise ValueError("height and width are multiples of 16 from 64 to 8192")
+        if not all(256 <= side <= 8192 and side % 16 == 0 for side in value):
+            raise ValueError("height and width are multiples of 16 from 256 to 8192")
         return value
 
 
