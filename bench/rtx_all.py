@@ -53,6 +53,17 @@ def exported(method: str, size: str, view: str) -> bytes:
     return simple
 
 
+def kept(folder: Path | None, method: str, size: str, view: str) -> bytes:
+    """Exported, or as an earlier run left it."""
+    if folder is None:
+        return exported(method, size, view)
+    path = folder / f"{method}-{size}-{view}.onnx"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(exported(method, size, view))
+    return path.read_bytes()
+
+
 def built(model: bytes, profile: Profile, name: str) -> dict[str, object]:
     """One row: what came of it."""
     _, trt = load_api()
@@ -96,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, required=True, help="rows, one JSON a line; added to")
     parser.add_argument("--only", nargs="*", default=[*METHODS, "detector"], metavar="METHOD")
+    parser.add_argument("--graphs", type=Path, help="directory that keeps the exported fp32 graphs")
     parser.add_argument("--size", default="base", choices=("base", "small", "tiny"))
     parser.add_argument(
         "--detector", type=Path, default=Path(__file__).parents[1] / "examples/bundle/detector"
@@ -129,7 +141,7 @@ def main() -> None:
             names = {form: f"{method}-{options.size}/{view}/{form}" for form in FORMATS}
             if done >= set(names.values()):
                 continue
-            fp32 = exported(method, options.size, view)
+            fp32 = kept(options.graphs, method, options.size, view)
             for form, name in names.items():
                 add(name, partial(FORMATS[form], fp32), embedder)
     print(table(rows))
