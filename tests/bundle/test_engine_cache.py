@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -102,4 +104,27 @@ def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="no"):
         ensure(tmp_path, KEY, fail)
-    assert list(tmp_path.iterdir()) == []
+    assert [path.name for path in tmp_path.iterdir()] == ["building.lock"]
+
+
+def test_two_that_need_one_engine_build_it_once(tmp_path: Path) -> None:
+    """The second waits, says so, and takes what the first has built."""
+    building, waits = threading.Event(), threading.Event()
+    said: list[str] = []
+
+    def build_slowly(timings: bytes) -> Built:
+        building.set()
+        assert waits.wait(60)
+        return build_plan(timings)
+
+    def second(line: str) -> None:
+        said.append(line)
+        waits.set()
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(ensure, tmp_path, KEY, build_slowly)
+        assert building.wait(60)
+        two = pool.submit(ensure, tmp_path, KEY, build_nothing, second)
+        assert one.result(60).plan == two.result(60).plan
+    assert said == ["another process builds an engine here: wait for it"]
+    assert two.result().rebuilt_because == ""

@@ -59,7 +59,7 @@ def test_the_first_start_builds_and_the_second_loads(
             assert isinstance(runner, TensorRtRunner)
             assert self_test(bundle, runner)["embedding"] > 0.999
     assert board.trt.built == 1
-    assert caplog.text.count("build the engine of tiny/fp32: no engine yet") == 1
+    assert caplog.text.count("engine of tiny/fp32: no engine yet") == 1
     assert "Building: 50 %" in caplog.text
     assert caplog.text.count("tiny/fp32 runs by tensorrt 10.3.0 on sm87-orin") == 2
     assert all(driver.closed for driver in board.drivers)

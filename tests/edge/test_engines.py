@@ -49,7 +49,7 @@ def test_run_compiles_what_the_cache_lacks_and_the_next_start_finds_it(
 ) -> None:
     caplog.set_level("INFO")
     assert main(["run", str(settings)]) == 0
-    assert "build the engine of tiny/fp32: no engine yet" in caplog.text
+    assert "engine of tiny/fp32: no engine yet" in caplog.text
     assert "Building: 100 %" in caplog.text
     (plan,) = (settings.parent / "engines").glob("*.plan")
     assert main(["check", str(settings), "--json"]) == 0

@@ -86,7 +86,7 @@ def compile_bundle(
         cache,
         key,
         lambda timings: build(model, profile, trt=trt, name=name, timing_cache=timings, say=say),
-        say=None if say is None else lambda why: say(f"build the engine of {name}: {why}"),
+        say=lambda why: None if say is None else say(f"engine of {name}: {why}"),
     )
 
 

@@ -7,11 +7,13 @@ directory that everybody may write is refused.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +95,7 @@ def ensure(
     directory: Path,
     key: EngineKey,
     build: Callable[[bytes], Built],
-    say: Callable[[str], None] | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Engine:
     """The cached plan of `key`, or a new one.
 
@@ -101,7 +103,7 @@ def ensure(
         directory: of the cache; made where it is missing, for its owner only.
         key: what the plan must agree in.
         build: is given the timing cache of this device (may be empty).
-        say: is told why one is built, before it is.
+        say: is told why one is built, before it is, and when another process builds one here.
 
     Raises:
         InputError: the directory cannot be written, or everybody may write it.
@@ -116,24 +118,46 @@ def ensure(
         plan, reason = cached(directory, key)
         if plan is not None:
             return Engine(plan, plan_path, "")
-        if say is not None:
+        with _alone(directory, say):
+            plan, reason = cached(directory, key)  # another may have built it in the meantime
+            if plan is not None:
+                return Engine(plan, plan_path, "")
             say(reason)
-        timings = directory / f"{key.api}-{key.version}-{key.device}.timings"
-        built = build(timings.read_bytes() if timings.exists() else b"")
-        record = {
-            "schema_version": _SCHEMA,
-            "key": asdict(key),
-            "plan_bytes": len(built.plan),
-            "plan_sha256": hashlib.sha256(built.plan).hexdigest(),
-        }
-        # The record last: a power cut between the two leaves a plan that the old record refuses.
-        _replace(plan_path, built.plan)
-        _replace(plan_path.with_suffix(".json"), json.dumps(record, indent=1).encode())
-        if built.timing_cache:
-            _replace(timings, built.timing_cache)
+            built = _build(directory, key, plan_path, build)
     except OSError as error:
         raise InputError(f"engine cache {directory} cannot be used: {error}") from error
     return Engine(built.plan, plan_path, reason)
+
+
+def _build(
+    directory: Path, key: EngineKey, plan_path: Path, build: Callable[[bytes], Built]
+) -> Built:
+    timings = directory / f"{key.api}-{key.version}-{key.device}.timings"
+    built = build(timings.read_bytes() if timings.exists() else b"")
+    record = {
+        "schema_version": _SCHEMA,
+        "key": asdict(key),
+        "plan_bytes": len(built.plan),
+        "plan_sha256": hashlib.sha256(built.plan).hexdigest(),
+    }
+    # The record last: a power cut between the two leaves a plan that the old record refuses.
+    _replace(plan_path, built.plan)
+    _replace(plan_path.with_suffix(".json"), json.dumps(record, indent=1).encode())
+    if built.timing_cache:
+        _replace(timings, built.timing_cache)
+    return built
+
+
+@contextmanager
+def _alone(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """One build at a time: two would share a board's memory, and its timings would be wrong."""
+    with (directory / "building.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another process builds an engine here: wait for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield  # closing the file gives the lock back
 
 
 def discard(engine: Engine) -> None:
