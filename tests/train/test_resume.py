@@ -144,7 +144,11 @@ def test_every_part_of_a_run_comes_back(kind: str, tmp_path: Path) -> None:
     def built(seed: int) -> Parts:
         torch.manual_seed(seed)
         config = variants.variant(
-            "clip-reid-tiny", height=32, width=16, people=3, trunk={"depth": 1, "dim": 64, "heads": 1}
+            "clip-reid-tiny",
+            height=32,
+            width=16,
+            people=3,
+            trunk={"depth": 1, "dim": 64, "heads": 1},
         )
         network = variants.construct(config)
         sections = {

@@ -78,6 +78,6 @@ def check(
         durable.write(path, content.getvalue())
         where = f"; its {len(batch.records)} pictures are in {path}"
     raise SkyreidError(
-        f"step {step}: {', '.join(broken)}{where}, the checkpoints are as they were; "
-        'lower the learning rate, or take run.precision = "fp32"'
+        f"step {step}: {', '.join(broken)}{where}, the checkpoints are as they were; the usual "
+        'causes are too high a learning rate, too short a warm-up and run.precision = "fp16"'
     )

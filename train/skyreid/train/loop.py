@@ -177,71 +177,70 @@ def fit(
     images = torch.from_numpy(split.images)
     everybody, every_view = torch.from_numpy(split.people), torch.from_numpy(split.views)
     began = time.monotonic() - progress.spent_s
-    bar = tqdm(
+    with tqdm(
         total=length.steps,
         initial=progress.step,
         unit="step",
         smoothing=0.05,
         dynamic_ncols=True,
         disable=not crew.first,
-    )
-    for batch in parts.sampler:
-        progress.spent_s = crew.agreed(time.monotonic() - began)
-        share = progress.step / length.steps
-        if run.time_limit_s is not None:
-            share = max(share, progress.spent_s / run.time_limit_s)
-        if share >= 1 or progress.step == run.stop_after:
-            break
-        step = progress.step = progress.step + 1
-        progress.seen += len(batch)
-        rate = optimise.learning_rate(recipe.optimiser, length, step, share)
-        optimise.set_rate(parts.optimiser, rate)
+    ) as bar:
+        for batch in parts.sampler:
+            progress.spent_s = crew.agreed(time.monotonic() - began)
+            share = progress.step / length.steps
+            if run.time_limit_s is not None:
+                share = max(share, progress.spent_s / run.time_limit_s)
+            if share >= 1 or progress.step == run.stop_after:
+                break
+            step = progress.step = progress.step + 1
+            progress.seen += len(batch)
+            rate = optimise.learning_rate(recipe.optimiser, length, step, share)
+            optimise.set_rate(parts.optimiser, rate)
 
-        trained.train()
-        index = torch.from_numpy(batch)
-        normal = augment.augment(images[index], mean, std, strength, parts.rng)
-        people, views = everybody[index].to(crew.device), every_view[index].to(crew.device)
-        with precision.autocast(crew.device, run.precision):
-            rows = trained.see(_moved(normal[mine], crew.device), views[mine])
-        seen = crew.gather({name: values.float() for name, values in rows.items()})
-        terms = trained.judge(seen, people, views)
-        loss = torch.stack(list(terms.values())).sum()
-        parts.optimiser.zero_grad()
-        torch.autograd.backward(parts.scaler.scale(loss))
-        crew.average_gradients(trained.parameters())
-        parts.scaler.unscale_(parts.optimiser)
-        norm = optimise.clip(parts.optimiser, recipe.optimiser)
-        guard.check(
-            out / BROKEN if crew.first else None,
-            step,
-            terms,
-            None if parts.scaler.is_enabled() and parts.scaler.get_scale() > 1 else norm,
-            guard.Batch(index, [split.kept[i] for i in batch.tolist()], normal, people, views),
-        )
-        parts.scaler.step(parts.optimiser)
-        parts.scaler.update()
-        average.update(network)
-        bar.update()
+            trained.train()
+            index = torch.from_numpy(batch)
+            normal = augment.augment(images[index], mean, std, strength, parts.rng)
+            people, views = everybody[index].to(crew.device), every_view[index].to(crew.device)
+            with precision.autocast(crew.device, run.precision):
+                rows = trained.see(_moved(normal[mine], crew.device), views[mine])
+            seen = crew.gather({name: values.float() for name, values in rows.items()})
+            terms = trained.judge(seen, people, views)
+            loss = torch.stack(list(terms.values())).sum()
+            parts.optimiser.zero_grad()
+            torch.autograd.backward(parts.scaler.scale(loss))
+            crew.average_gradients(trained.parameters())
+            parts.scaler.unscale_(parts.optimiser)
+            norm = optimise.clip(parts.optimiser, recipe.optimiser)
+            guard.check(
+                out / BROKEN if crew.first else None,
+                step,
+                terms,
+                None if parts.scaler.is_enabled() and parts.scaler.get_scale() > 1 else norm,
+                guard.Batch(index, [split.kept[i] for i in batch.tolist()], normal, people, views),
+            )
+            parts.scaler.step(parts.optimiser)
+            parts.scaler.update()
+            average.update(network)
+            bar.update()
 
-        if step % TOLD_EVERY == 0:
-            speed = progress.seen / (time.monotonic() - began)
-            values = " ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
-            bar.set_postfix_str(f"{speed:.0f} pictures/s {values}")
-            if board is not None:
-                board.step(step, terms, norm, rate, speed)
-            if recipe.batch.group > 1 and share >= recipe.batch.group_after:
-                nearest = look_alikes(network.classifier_weight, recipe.batch.group - 1)
-                parts.sampler.set_neighbours(nearest)
-        progress.spent_s = time.monotonic() - began
-        if step % run.evaluate_every == 0:
-            if crew.first:
-                results = _evaluate(out, config, recipe, split, mark, progress, parts)
-                log.info("step=%d lr=%.2e %s", step, rate, spelled(results, terms))
+            if step % TOLD_EVERY == 0:
+                speed = progress.seen / (time.monotonic() - began)
+                values = " ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
+                bar.set_postfix_str(f"{speed:.0f} pictures/s {values}")
                 if board is not None:
-                    board.evaluated(step, results)
-        elif step % run.save_every == 0 and crew.first:
-            resume.save(out / STATE, mark, progress, parts)
-    bar.close()
+                    board.step(step, terms, norm, rate, speed)
+                if recipe.batch.group > 1 and share >= recipe.batch.group_after:
+                    nearest = look_alikes(network.classifier_weight, recipe.batch.group - 1)
+                    parts.sampler.set_neighbours(nearest)
+            progress.spent_s = time.monotonic() - began
+            if step % run.evaluate_every == 0:
+                if crew.first:
+                    results = _evaluate(out, config, recipe, split, mark, progress, parts)
+                    log.info("step=%d lr=%.2e %s", step, rate, spelled(results, terms))
+                    if board is not None:
+                        board.evaluated(step, results)
+            elif step % run.save_every == 0 and crew.first:
+                resume.save(out / STATE, mark, progress, parts)
 
     if crew.first:
         results = _evaluate(out, config, recipe, split, mark, progress, parts, end=True)
