@@ -21,6 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bundle(options: argparse.Namespace) -> int:
+    if options.io == "deepstream":
+        return _deepstream(options)
     try:
         from skyreid.export.bundle import RangePictures, export_bundle
     except ImportError as error:
@@ -45,6 +47,32 @@ def _bundle(options: argparse.Namespace) -> int:
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(bundle.path)
+    return 0
+
+
+def _deepstream(options: argparse.Namespace) -> int:
+    if options.formats != "fp32":
+        raise InputError(
+            f"--formats {options.formats}: for DeepStream the model is fp32; it builds its own "
+            "engine by networkMode"
+        )
+    try:
+        from skyreid.export.deepstream import export_deepstream
+    except ImportError as error:
+        raise PlatformError(
+            f"{error.name} is not installed: pip install 'skyreid[export]'"
+        ) from error
+    written = export_deepstream(
+        options.checkpoint,
+        options.out,
+        view=options.view,
+        name=options.name or options.out.name,
+        batch_max=options.batch_max,
+        pictures_from=options.golden,
+        licence=options.licence,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+    print(written)
     return 0
 
 
@@ -215,6 +243,12 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("--notes", default="", help="for people, into the manifest")
     bundle.add_argument(
         "--score-priors", type=Path, help="JSON of cosine distributions by view pair"
+    )
+    bundle.add_argument(
+        "--io",
+        choices=("kit", "deepstream"),
+        default="kit",
+        help="a bundle, or a float model with nvtracker's settings, which is none",
     )
 
     inspect = verbs.add_parser("inspect", help="verify a bundle and say what it is")
