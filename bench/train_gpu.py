@@ -84,11 +84,12 @@ def batch(
     )
 
 
-def loss_of(losses: Callable[..., dict[str, Tensor]], parts: tuple[Tensor, ...]) -> Tensor:
-    """The sum of the terms, computed under bf16 autocast."""
-    with torch.autocast(parts[0].device.type, torch.bfloat16):
-        terms = losses(*parts)
-    return torch.stack([term.float() for term in terms.values()]).sum()
+def loss_of(network: Method, images: Tensor, people: Tensor, views: Tensor) -> Tensor:
+    """The sum of the terms; the trunk in bf16, necks and losses in fp32, as `fit` has it."""
+    with torch.autocast(images.device.type, torch.bfloat16):
+        rows = network.see(images, views)
+    terms = network.judge({name: part.float() for name, part in rows.items()}, people, views)
+    return torch.stack(list(terms.values())).sum()
 
 
 def flops_per_picture(settings: Recipe, device: torch.device) -> float:
@@ -107,7 +108,7 @@ def flops_per_picture(settings: Recipe, device: torch.device) -> float:
     F.scaled_dot_product_attention = written_out  # type: ignore[assignment]
     try:
         with FlopCounterMode(display=False) as counter:
-            torch.autograd.backward(loss_of(network.losses, parts))
+            torch.autograd.backward(loss_of(network, *parts))
     finally:
         F.scaled_dot_product_attention = original
     return float(counter.get_total_flops()) / len(parts[0])
@@ -118,15 +119,15 @@ def step_of(
 ) -> Step:
     """One optimiser step; compiled by `backend` unless that is None."""
     network = build(settings, device)
-    losses: Callable[..., dict[str, Tensor]] = network.losses
+    total: Callable[..., Tensor] = loss_of
     if backend is not None:
         torch._dynamo.reset()
-        losses = torch.compile(network.losses, backend=backend, dynamic=False)
+        total = torch.compile(loss_of, backend=backend, dynamic=False)
     optimiser = optimise.build(network, settings.optimiser)
 
     def step() -> Tensor:
         optimiser.zero_grad()
-        loss = loss_of(losses, parts)
+        loss = total(network, *parts)
         torch.autograd.backward(loss)
         optimise.clip(optimiser, settings.optimiser)
         optimiser.step()
@@ -193,7 +194,7 @@ def measure(
         "device": name,
         "torch": torch.__version__,
         "batch": len(parts[0]),
-        "dtype": "bfloat16 autocast",
+        "dtype": "bf16",
         "compiled": backend or "no",
         "steps": steps,
         "images_per_s": round(rate, 2),

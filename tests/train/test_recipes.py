@@ -61,6 +61,7 @@ def test_a_paper_s_recipe_trains_as_the_paper_does(path: Path) -> None:
     assert settings.batch.passes
     assert settings.loss == recipe.LossSection()
     assert settings.run.steps is None
+    assert settings.run.precision == ("fp32" if method == "dtst" else "fp16")
     if method == "clip-reid":
         assert settings.optimiser == AdamSection(kind="adam")
         assert settings.run.epochs == 60
@@ -109,3 +110,4 @@ def test_every_edge_size_has_a_recipe_for_a_rendered_world() -> None:
         text = (ROOT / "recipes" / f"{name}.toml").read_text()
         people = int(text.split("--people ")[1].split()[0])
         assert people >= 1000
+    assert read("visa-base-synth").run.precision == "bf16"
