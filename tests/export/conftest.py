@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -25,16 +25,25 @@ OPTIONS = {"visa": {"experts": 2, "top_k": 1, "graph_top_k": 4}, "secap": {"prom
 
 
 @pytest.fixture(scope="session")
-def drawn() -> Callable[[str], Method]:
-    """A method by name, small and with random weights."""
+def small() -> Callable[[str], dict[str, Any]]:
+    """The configuration of a method by name, small."""
+
+    def make(method: str) -> dict[str, Any]:
+        options = OPTIONS.get(method)
+        return variant(
+            f"{method}-tiny", height=HEIGHT, width=WIDTH, people=2, trunk=TRUNK, options=options
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def drawn(small: Callable[[str], dict[str, Any]]) -> Callable[[str], Method]:
+    """The same with random weights."""
 
     def make(method: str) -> Method:
         torch.manual_seed(0)
-        options = OPTIONS.get(method)
-        config = variant(
-            f"{method}-tiny", height=HEIGHT, width=WIDTH, people=2, trunk=TRUNK, options=options
-        )
-        return construct(config).eval()
+        return construct(small(method)).eval()
 
     return make
 

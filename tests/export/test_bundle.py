@@ -1,17 +1,25 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.embedder import open_all
 from skyreid.bundle.manifest import model_key
 from skyreid.bundle.runner import self_test, start
 from skyreid.contract.errors import BundleError, GateError, InputError
+from skyreid.contract.input_spec import InputSpec
 from skyreid.export import parity, trace
 from skyreid.export.__main__ import main
 from skyreid.export.bundle import RangePictures, export_bundle
+from skyreid.train import checkpoint
+from skyreid.train.models.method import Method
+from skyreid.train.models.tps import ServingLtps
 
 
 def test_a_detector_bundle_opens_verifies_and_passes_its_self_test(detector_bundle: Path) -> None:
@@ -149,3 +157,49 @@ def test_embeddings_that_are_not_of_unit_length_fail() -> None:
     assert _embedding_dim({"embedding": np.eye(3, dtype=np.float32)}) == 3
     with pytest.raises(GateError, match="not L2-normalised"):
         _embedding_dim({"embedding": np.full((2, 3), 0.9, np.float32)})
+
+
+def test_the_two_bundles_of_a_method_that_needs_the_view_are_one_model(
+    small: Callable[[str], dict[str, Any]],
+    drawn: Callable[[str], Method],
+    exported: Callable[[str, Literal["aerial", "ground"]], bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    state, path = drawn("visa").state_dict(), tmp_path / "visa.safetensors"
+    spec = InputSpec(height=64, width=32)
+    checkpoint.save(path, kind="embedder", config=small("visa"), state=state, input_spec=spec)
+    views: tuple[Literal["aerial", "ground"], ...] = ("aerial", "ground")
+    for view in views:
+        ready = exported("visa", view)
+        with monkeypatch.context() as patch:
+            patch.setattr(trace, "export", lambda traced, example, r=ready: r)  # the slow part
+            export_bundle(path, tmp_path / view, view=view, name=view, batch_max=2)
+    opened = open_all([tmp_path / view for view in views])
+    assert len({bundle.manifest.model_key for bundle in opened}) == 1
+    assert opened[0].model("fp32") != opened[1].model("fp32")
+    group = sum(v.numel() for k, v in state.items() if k.startswith("backbone.sky_experts"))
+    for bundle in opened:
+        graph = onnx.load_from_string(bundle.model("fp32")).graph
+        held = sum(numpy_helper.to_array(tensor).size for tensor in graph.initializer)
+        assert 0 < group < sum(v.numel() for v in state.values()) - held
+    with pytest.raises(InputError, match="--view aerial and --view ground"):
+        export_bundle(path, tmp_path / "any", view="any", name="any")
+
+
+def test_gsalign_samples_by_the_operator_where_it_is_asked_to(
+    small: Callable[[str], dict[str, Any]], drawn: Callable[[str], Method], tmp_path: Path
+) -> None:
+    path = tmp_path / "gsalign.safetensors"
+    spec = InputSpec(height=64, width=32)
+    state = drawn("gsalign").state_dict()
+    checkpoint.save(path, kind="embedder", config=small("gsalign"), state=state, input_spec=spec)
+    ways = [trace.load(path, "any", grid_sample=asked) for asked in (False, True)]
+    found = [
+        {part.sampling for part in way.module.modules() if isinstance(part, ServingLtps)}
+        for way in ways
+    ]
+    assert found == [{"hat"}, {"grid"}]
+    pictures = np.random.default_rng(7).integers(0, 256, (2, 64, 32, 3), dtype=np.uint8)
+    one, two = (trace.ask(way, pictures)["embedding"] for way in ways)
+    np.testing.assert_allclose(one, two, atol=1e-5)

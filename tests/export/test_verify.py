@@ -95,7 +95,7 @@ def test_a_bundle_that_holds_says_so_with_its_numbers(
         assert set(batches) == {"1", "2", "4"}
     assert max(row["embedding"] for row in found["batches"]["fp32"].values()) < 1e-5
     search = found["retrieval"]
-    assert (search["data"], search["pictures"]) == ("CARGO", 96)
+    assert (search["data"], search["layout"], search["pictures"]) == (tree.name, "CARGO", 96)
     assert search["protocols"]["fp32"]["ALL"]["queries"] == 32
     assert set(search["protocols"]["int8"]) == {"ALL", "A-A", "G-G", "A<->G", "A->G", "G->A"}
     listed = search["worst"]["int8"]

@@ -255,7 +255,8 @@ def _by_search(
     exact = embeddings.pop("fp32")
     protocols = {"fp32": retrieval.scores(exact, test)}
     facts: dict[str, Any] = {
-        "data": test.name,
+        "data": test.root.name,
+        "layout": test.name,
         "pictures": len(test.images),
         "protocols": protocols,
         "agreement": {},
