@@ -111,3 +111,11 @@ def test_every_edge_size_has_a_recipe_for_a_rendered_world() -> None:
         people = int(text.split("--people ")[1].split()[0])
         assert people >= 1000
     assert read("visa-base-synth").run.precision == "bf16"
+
+
+def test_the_distilled_student_holds_out_whom_its_teacher_held_out() -> None:
+    student, teacher = read("vdt-tiny-synth-distilled"), read("visa-small-synth")
+    assert student.distil == recipe.DistilSection()
+    assert student.run.seed == teacher.run.seed
+    assert student.run.held_out_people == teacher.run.held_out_people
+    assert student.model == read("vdt-tiny-synth").model
