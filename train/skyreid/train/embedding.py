@@ -154,17 +154,17 @@ def with_torch(read: Checkpoint) -> Embed:
 
 
 def served(network: Method, spec: InputSpec) -> Embed:
-    """A network in its serving forms, one per view where it needs the label."""
+    """A network in its serving forms, one per view where it needs the label, on its device."""
     import torch
 
     from skyreid.train.checkpoint import Embedder
 
-    if network.needs_view:
-        forms = {view: Embedder(network.serving(view), spec).eval() for view in VIEWS}
-    else:
-        forms = dict.fromkeys(VIEWS, Embedder(network.serving(None), spec).eval())
-
     device = next(network.parameters()).device
+
+    def form(view: View | None) -> Embedder:
+        return Embedder(network.serving(view), spec).eval().to(device)
+
+    forms = {v: form(v) for v in VIEWS} if network.needs_view else dict.fromkeys(VIEWS, form(None))
 
     def embed(images: UInt8, view: View) -> Floats:
         with torch.inference_mode():
