@@ -1,3 +1,4 @@
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -10,6 +11,7 @@ from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec, fit
 from skyreid.train import checkpoint, distil
 from skyreid.train.__main__ import main
+from skyreid.train.average import Average
 from skyreid.train.models import variants
 from skyreid.train.models.method import Method
 from skyreid.train.recipe import DistilSection
@@ -261,3 +263,36 @@ def test_fit_distils_a_teacher_and_keeps_its_digest(
     assert run(tiny_tree, tmp_path, "other", "--teacher", best, text=student_text, seed=4) == 2
     assert "held out now" in capsys.readouterr().err
     json.dumps(student.config)
+
+
+def test_an_interrupted_distillation_goes_on_to_the_same_bytes(
+    tiny_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(tiny_tree, tmp_path, "teacher", text=RECIPE.replace("VARIANT", "vit-tiny")) == 0
+    best = str(tmp_path / "teacher" / "best.safetensors")
+    text = (
+        RECIPE.replace("VARIANT", "vdt-tiny")
+        .replace("depth = 2", "depth = 2, dim = 96")
+        .replace("steps = 3,", "steps = 5, save_every = 2,")
+        .replace("evaluate_every = 3", "evaluate_every = 5")
+    )
+    text += 'distil = {}\noptimiser = { kind = "sgd", warmup_steps = 2 }\n'
+    text += "augment = { pad = 2, black_border = true, erase_tries = 10, augmix = 0.5 }\n"
+    assert run(tiny_tree, tmp_path, "unbroken", "--teacher", best, text=text) == 0
+    update, steps = Average.update, []
+
+    def interrupted(self: Average, network: nn.Module) -> None:
+        steps.append(1)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        update(self, network)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Average, "update", interrupted)
+        with contextlib.suppress(KeyboardInterrupt):
+            run(tiny_tree, tmp_path, "broken", "--teacher", best, text=text)
+    assert len(steps) == 4
+    assert not (tmp_path / "broken" / "last.safetensors").exists()
+    assert run(tiny_tree, tmp_path, "broken", "--teacher", best, text=text) == 0
+    left = [(tmp_path / name / "last.safetensors").read_bytes() for name in ("unbroken", "broken")]
+    assert left[0] == left[1]
