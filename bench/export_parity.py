@@ -14,6 +14,7 @@ import json
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def embedded(model: bytes, pictures: NDArray[np.uint8], name: str) -> NDArray[np
 
 
 def measured(
-    name: str, pictures_from: Path, count: int, method: ranges.Method
+    name: str, pictures_from: Path, count: int, judge: int | None, method: ranges.Method
 ) -> dict[str, object]:
     """The row of one model."""
     began = time.monotonic()
@@ -75,6 +76,9 @@ def measured(
         traced, view = load(checkpoint_of(name, Path(folder)))
     parameters = sum(p.numel() for p in traced.module.parameters())
     pictures = ranges.read(pictures_from, traced.input_spec, count)
+    if judge is not None:
+        spread = np.linspace(0, count - 1, judge).round().astype(int)
+        pictures = replace(pictures, judge=pictures.judge[spread])
     simple = graph.simplify(trace.export(traced, pictures.judge[:2]))
     facts = graph.check(simple)
     to_torch = {}
@@ -117,10 +121,11 @@ def main() -> None:
     parser.add_argument("models", nargs="+")
     parser.add_argument("--pictures", type=Path, required=True, help="crops of people")
     parser.add_argument("--count", type=int, default=64, help="for ranges; as many judge")
+    parser.add_argument("--judge", type=int, help="of those, how many are asked (default: all)")
     parser.add_argument("--method", choices=("minmax", "percentile"), default="minmax")
     options = parser.parse_args()
     for name in options.models:
-        row = measured(name, options.pictures, options.count, options.method)
+        row = measured(name, options.pictures, options.count, options.judge, options.method)
         print(json.dumps(row), flush=True)
         sys.stdout.flush()
 

@@ -1,13 +1,25 @@
 """A bundle is whole and verified, or it is refused with a line that says why."""
 
+import hashlib
 import shutil
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fake_gpu import FakeTensorRT
 
-from skyreid.bundle.archive import SUMS, Bundle, open_bundle, write_bundle
+from skyreid.bundle import compiled
+from skyreid.bundle.archive import (
+    INT8_FOR_ENGINES,
+    SUMS,
+    Bundle,
+    open_bundle,
+    replace_file,
+    write_bundle,
+)
+from skyreid.bundle.engine import Profile
+from skyreid.bundle.engine_cache import EngineKey
 from skyreid.contract.errors import BundleError
 
 
@@ -128,3 +140,73 @@ def test_a_failed_write_leaves_nothing(
 def test_a_format_that_is_not_there_is_named(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="has no int8 model, it has: fp32"):
         bundle.model("int8")
+
+
+def test_a_replaced_file_gets_its_sum_and_everything_else_stays(bundle: Bundle) -> None:
+    again = replace_file(bundle, "parity.json", b'{"verified": true}')
+    assert again.sha256 != bundle.sha256
+    assert again.files["parity.json"] == b'{"verified": true}'
+    assert {k: v for k, v in again.files.items() if k != "parity.json"} == {
+        k: v for k, v in bundle.files.items() if k != "parity.json"
+    }
+    sums = (bundle.path / SUMS).read_text().splitlines()
+    assert sums == sorted(sums, key=lambda line: line.split("  ")[1])
+    assert replace_file(again, "parity.json", bundle.files["parity.json"]).sha256 == bundle.sha256
+
+
+def test_a_replacement_cut_short_leaves_a_bundle_that_is_refused(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        if target.name == SUMS:
+            raise KeyboardInterrupt
+        return real(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        with pytest.raises(KeyboardInterrupt):
+            replace_file(bundle, "parity.json", b'{"verified": true}')
+    with pytest.raises(BundleError, match=r"SHA256SUMS"):
+        open_bundle(bundle.path)
+
+
+def test_a_zip_is_not_written_to(bundle: Bundle, tmp_path: Path) -> None:
+    zipped = open_bundle(Path(shutil.make_archive(str(tmp_path / "z"), "zip", bundle.path)))
+    with pytest.raises(BundleError, match="no directory"):
+        replace_file(zipped, "parity.json", b"{}")
+
+
+def test_engines_get_their_own_int8_and_cpus_theirs(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures, outputs = bundle.golden()
+    both = write_bundle(
+        tmp_path / "both",
+        bundle.manifest.model_copy(update={"formats": ("fp32", "int8")}),
+        {"fp32": bundle.model("fp32"), "int8": b"for a CPU"},
+        golden_pictures=pictures,
+        golden_outputs=outputs,
+        parity={},
+        extra={INT8_FOR_ENGINES: b"for engines"},
+    )
+    built: list[str] = []
+
+    def ensure(cache: Path, key: EngineKey, build: object, **rest: object) -> None:
+        built.append(key.onnx_sha256)
+
+    monkeypatch.setattr(compiled, "ensure", ensure)
+    for numeric_format in ("fp32", "int8"):
+        compiled.compile_bundle(
+            both,
+            numeric_format,
+            Profile((1, 8, 4, 3), (1, 8, 4, 3), (1, 8, 4, 3)),
+            tmp_path,
+            api="tensorrt",
+            trt=FakeTensorRT("10.3.0"),
+            device="sm87",
+        )
+    digests = [hashlib.sha256(data).hexdigest() for data in (both.model("fp32"), b"for engines")]
+    assert built == digests
+    assert both.model("int8") == b"for a CPU"
