@@ -114,7 +114,7 @@ def _outcome(ranked: Ranked, trial: Trial, places: Places, cues: Mapping[str, In
         by_cue = {
             name: measures.where(np.isin(measures.people, people)) for name, people in cues.items()
         }
-        parts["cue"] = {name: estimate(part) for name, part in by_cue.items()}
+        parts["cue"] = {n: estimate(part) for n, part in by_cue.items() if part.query.size}
     known = {kind: several for kind, several in parts.items() if several}
     return Outcome(trial, measures, estimate(measures), without, known)
 
