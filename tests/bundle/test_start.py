@@ -147,6 +147,13 @@ def test_a_cached_plan_that_tensorrt_refuses_is_built_again_once(
     assert all(driver.closed for driver in board.drivers)
 
 
+def test_a_new_plan_that_tensorrt_refuses_is_not_built_twice(board: Board, bundle: Bundle) -> None:
+    board.trt.refuses = "deserialize_cuda_engine"
+    with pytest.raises(EngineError, match="cannot load the engine"):
+        start(bundle, execution=board.execution())
+    assert board.trt.built == 1
+
+
 def test_an_engine_that_cannot_be_built_is_an_error_and_no_way_to_the_cpu(
     board: Board, bundle: Bundle
 ) -> None:
