@@ -159,6 +159,26 @@ def test_embeddings_that_are_not_of_unit_length_fail() -> None:
         _embedding_dim({"embedding": np.full((2, 3), 0.9, np.float32)})
 
 
+def test_a_detector_is_exported_in_fp16_and_verified(
+    detector_checkpoint: Path,
+    detector_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ready = (detector_bundle / "model.fp32.onnx").read_bytes()
+    monkeypatch.setattr(trace, "export", lambda traced, example: ready)  # the slow part
+    out = tmp_path / "bundle"
+    arguments = ["--view", "any", "--formats", "fp16", "--batch-max", "2"]
+    assert main(["bundle", str(detector_checkpoint), "-o", str(out), *arguments]) == 0
+    bundle = open_bundle(out)
+    assert bundle.manifest.formats == ("fp16",)
+    assert json.loads(bundle.files["parity.json"])["fp16"]["half"] > 10
+    assert main(["verify", str(out)]) == 2  # nothing to compare with
+    assert main(["verify", str(out), "--checkpoint", str(detector_checkpoint)]) == 0
+    found = json.loads(open_bundle(out).files["parity.json"])["verified"]
+    assert found["batches"]["fp16"]["2"]["box_min_cosine"] > 0.9999
+
+
 def test_the_two_bundles_of_a_method_that_needs_the_view_are_one_model(
     small: Callable[[str], dict[str, Any]],
     drawn: Callable[[str], Method],
