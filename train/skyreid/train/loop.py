@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from skyreid.train import checkpoint, distil, guard, optimise, precision, priors, prompts, resume
 from skyreid.train import split as splitting
+from skyreid.train.ahead import Ahead
 from skyreid.train.average import Average
 from skyreid.train.board import Board
 from skyreid.train.data import augment
@@ -176,16 +177,23 @@ def fit(
     mean, std = torch.tensor(recipe.input.mean), torch.tensor(recipe.input.std)
     images = torch.from_numpy(split.images)
     everybody, every_view = torch.from_numpy(split.people), torch.from_numpy(split.views)
+    batches = iter(parts.sampler)
+
+    def drawn() -> tuple[Tensor, Tensor]:
+        index = torch.from_numpy(next(batches))
+        return index, augment.augment(images[index], mean, std, strength, parts.rng)
+
     began = time.monotonic() - progress.spent_s
-    with tqdm(
+    bar = tqdm(
         total=length.steps,
         initial=progress.step,
         unit="step",
         smoothing=0.05,
         dynamic_ncols=True,
         disable=not crew.first,
-    ) as bar:
-        for batch in parts.sampler:
+    )
+    with bar, Ahead(drawn) as ahead:
+        while True:
             progress.spent_s = crew.agreed(time.monotonic() - began)
             share = progress.step / length.steps
             if run.time_limit_s is not None:
@@ -193,13 +201,16 @@ def fit(
             if share >= 1 or progress.step == run.stop_after:
                 break
             step = progress.step = progress.step + 1
-            progress.seen += len(batch)
+            told = step % TOLD_EVERY == 0
+            evaluated, saved = step % run.evaluate_every == 0, step % run.save_every == 0
             rate = optimise.learning_rate(recipe.optimiser, length, step, share)
             optimise.set_rate(parts.optimiser, rate)
 
             trained.train()
-            index = torch.from_numpy(batch)
-            normal = augment.augment(images[index], mean, std, strength, parts.rng)
+            index, normal = ahead.take()
+            progress.seen += len(index)
+            if not (told or evaluated or saved or step in (length.steps, run.stop_after)):
+                ahead.begin()  # those steps have a say in what is drawn next, or keep it
             people, views = everybody[index].to(crew.device), every_view[index].to(crew.device)
             with precision.autocast(crew.device, run.precision):
                 rows = trained.see(_moved(normal[mine], crew.device), views[mine])
@@ -216,14 +227,14 @@ def fit(
                 step,
                 terms,
                 None if parts.scaler.is_enabled() and parts.scaler.get_scale() > 1 else norm,
-                guard.Batch(index, [split.kept[i] for i in batch.tolist()], normal, people, views),
+                guard.Batch(index, [split.kept[i] for i in index.tolist()], normal, people, views),
             )
             parts.scaler.step(parts.optimiser)
             parts.scaler.update()
             average.update(network)
             bar.update()
 
-            if step % TOLD_EVERY == 0:
+            if told:
                 speed = progress.seen / (time.monotonic() - began)
                 values = " ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
                 bar.set_postfix_str(f"{speed:.0f} pictures/s {values}")
@@ -233,13 +244,13 @@ def fit(
                     nearest = look_alikes(network.classifier_weight, recipe.batch.group - 1)
                     parts.sampler.set_neighbours(nearest)
             progress.spent_s = time.monotonic() - began
-            if step % run.evaluate_every == 0:
+            if evaluated:
                 if crew.first:
                     results = _evaluate(out, config, recipe, split, mark, progress, parts)
                     log.info("step=%d lr=%.2e %s", step, rate, spelled(results, terms))
                     if board is not None:
                         board.evaluated(step, results)
-            elif step % run.save_every == 0 and crew.first:
+            elif saved and crew.first:
                 resume.save(out / STATE, mark, progress, parts)
 
     if crew.first:
