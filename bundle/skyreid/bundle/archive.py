@@ -20,6 +20,7 @@ import re
 import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -36,6 +37,8 @@ SUMS = "SHA256SUMS"
 INT8_FOR_ENGINES = "model.int8-fp16.onnx"
 FOR_DEEPSTREAM = "nvtracker_reid.yml"
 """Lies in a directory that was exported for DeepStream, which is no bundle."""
+_NO_ZIP = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
+"""What zipfile raises for bytes that are none, or a damaged one: it has no class for it."""
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\s].*)")
 
 
@@ -106,7 +109,7 @@ def open_bundle(path: Path, trust: Trust = ANYONE) -> Bundle:
     sums = files.pop(SUMS)
     signed_by = check(path, sums, files.pop(SIGNATURE, None), trust)
     listed: dict[str, str] = {}
-    for line in sums.decode("utf-8", "replace").splitlines():
+    for line in sums.decode("utf-8", "replace").removesuffix("\n").split("\n"):
         match = _SUM_LINE.fullmatch(line)
         if match is None:
             raise BundleError(f"bundle {path}: {SUMS} has a line that is not one: {line!r}")
@@ -223,8 +226,10 @@ def _read(path: Path) -> dict[str, bytes]:
             return {n[len(prefix) :]: archive.read(n) for n in names}
     except FileNotFoundError as error:
         raise BundleError(f"bundle {path} does not exist") from error
-    except (OSError, zipfile.BadZipFile) as error:
-        raise BundleError(f"{path} is neither a bundle directory nor a zip of one") from error
+    except _NO_ZIP as error:
+        raise BundleError(
+            f"{path} is neither a bundle directory nor a zip of one that is whole: {error}"
+        ) from error
 
 
 def _common_directory(names: list[str]) -> str:

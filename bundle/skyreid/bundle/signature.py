@@ -94,10 +94,9 @@ def sign(bundle: Path, private: Path) -> str:
     key = _private_key(private)
     open_bundle(bundle)  # nobody signs what does not hold together
     sums = (bundle / SUMS).read_bytes()
-    text = base64.b64encode(key.sign(_PURPOSE + sums)).decode()
     identity = _key_id(key.public_key())
     partial = bundle / (SIGNATURE + ".partial")
-    partial.write_text(f"ed25519 {identity} {text}\n")
+    partial.write_bytes(_line(identity, key.sign(_PURPOSE + sums)))
     partial.replace(bundle / SIGNATURE)
     return identity
 
@@ -154,12 +153,19 @@ def trusted(keys: Sequence[Path]) -> Trust:
     return Trust(tuple(keys), require_signature=True)
 
 
+def _line(identity: str, value: bytes) -> bytes:
+    return f"ed25519 {identity} {base64.b64encode(value).decode()}\n".encode()
+
+
 def _parsed(path: Path, signature: bytes) -> tuple[str, bytes]:
     words = signature.decode("ascii", "replace").split()
     try:
         if len(words) != 3 or words[0] != "ed25519" or len(words[1]) != 16:
             raise ValueError("not three words")
-        return words[1], base64.b64decode(words[2], validate=True)
+        value = base64.b64decode(words[2], validate=True)
+        if _line(words[1], value) != signature:  # base64 and white space have several spellings
+            raise ValueError("not as it is written")
+        return words[1], value
     except (ValueError, binascii.Error) as error:
         raise BundleError(f"bundle {path}: {SIGNATURE} is damaged: get the bundle again") from error
 
