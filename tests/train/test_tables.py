@@ -9,7 +9,7 @@ from skyreid.train.metrics import Embedded
 
 @pytest.fixture(scope="module")
 def found() -> tuple[Outcome, ...]:
-    rng = np.random.default_rng(2)
+    rng = np.random.default_rng(3)
 
     def a_set(count: int) -> Embedded:
         rows = rng.normal(size=(count, 4)).astype(np.float32)
