@@ -16,7 +16,7 @@ from skyreid.bundle.runner import OnnxRunner
 from skyreid.contract.errors import BundleError, GateError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.contract.sighting import View
-from skyreid.export import deepstream, golden, parity
+from skyreid.export import deepstream, golden, parity, trace
 from skyreid.export.__main__ import main
 
 Exported = Callable[[str, Literal["aerial", "ground"] | None], bytes]
@@ -30,10 +30,15 @@ def read_settings(text: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def folder(embedder_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(
+    embedder_checkpoint: Path, embedder_bundle: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    ready = open_bundle(embedder_bundle).model("fp32")
     out = tmp_path_factory.mktemp("deepstream") / "reid"
     said = ["bundle", str(embedder_checkpoint), "-o", str(out), "--view", "ground"]
-    assert main([*said, "--io", "deepstream", "--batch-max", "4"]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "export", lambda traced, example: ready)  # the slow part
+        assert main([*said, "--io", "deepstream", "--batch-max", "4"]) == 0
     return out
 
 
