@@ -31,6 +31,7 @@ def test_a_clip_has_the_promised_files_and_no_others(clip: Path):
         "calib.json",
         "cam12.mp4",
         "cam2.mp4",
+        "clip.json",
         "gt/cam12.txt",
         "gt/cam2.txt",
         "ids.json",
@@ -183,3 +184,51 @@ def test_in_an_open_world_some_are_seen_by_one_view_only(tmp_path: Path):
     labelled = sum(sum(p["frames"].values()) for p in people)
     rows = sum(len((out / "gt" / f"cam{n}.txt").read_text().splitlines()) for n in (3, 4, 8, 12))
     assert labelled == rows
+
+
+def everything(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def test_a_clip_that_was_stopped_goes_on_and_ends_as_one_that_two_processes_made_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """Stopped in its second part of three, whose videos were begun; six frames in all."""
+    from skyreid.train.synth import clip as module
+
+    size = ["--seconds", "6", "--fps", "1", "--people", "3", "--width", "192"]
+    arguments = ["--seed", "3", "--cameras", "2,12", *size]
+    together, broken = tmp_path / "together", tmp_path / "broken"
+    assert main(["clip", str(together), *arguments, "--jobs", "2"]) == 0
+
+    whole = module.render_part
+    rendered: list[int] = []
+
+    def until_second(stage: module.Stage, number: int) -> dict[str, list[str]]:
+        rendered.append(number)
+        rows = whole(stage, number)
+        if number == 1:
+            raise KeyboardInterrupt
+        return rows
+
+    monkeypatch.setattr(module, "render_part", until_second)
+    assert main(["clip", str(broken), *arguments]) == 130
+    assert not (broken / "ids.json").exists()
+    assert main(["clip", str(broken), *arguments[:-1], "256"]) == 2
+    assert "begun with" in capsys.readouterr().err
+    monkeypatch.setattr(module, "render_part", lambda *a: (rendered.append(a[1]), whole(*a))[1])
+    assert main(["clip", str(broken), *arguments]) == 0
+    assert rendered == [0, 1, 1, 2]
+    assert everything(broken) == everything(together)
+
+
+def test_clip_json_tells_the_options_and_how_high_and_steep_the_cameras_are(clip: Path):
+    about = json.loads((clip / "clip.json").read_text())
+    assert (about["seed"], about["place"], about["altitude"]) == (3, "plaza", "standard")
+    assert about["rig"]["cam2"]["altitude_m"] == pytest.approx(22, abs=0.5)
+    assert about["rig"]["cam2"]["pitch_deg"] == pytest.approx(-50, abs=1)
+    assert about["rig"]["cam12"]["altitude_m"] == 3.2

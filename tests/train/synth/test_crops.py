@@ -11,7 +11,7 @@ import pytest
 
 from skyreid.train.data import catalogue
 from skyreid.train.synth.__main__ import main
-from skyreid.train.synth.crops import people_to_test_on
+from skyreid.train.synth.crop_names import people_to_test_on
 from skyreid.train.synth.rig import station
 from skyreid.train.synth.wardrobe import population
 
@@ -146,6 +146,24 @@ def test_a_set_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(
     again = everything(out)
     assert again.pop("preview.png").startswith(b"\x89PNG")
     assert again == everything(crops)
+
+
+def test_two_processes_make_what_one_makes_in_every_place_at_dusk_from_low_drones(tmp_path: Path):
+    asked = ["--people", "9", "--cameras", "1", "--frames", "1", "--seed", "4"]
+    choices = ["--place", "mixed", "--hour", "dusk", "--altitude", "low"]
+    for jobs in ("1", "2"):
+        assert main(["crops", str(tmp_path / jobs), *asked, *choices, "--jobs", jobs]) == 0
+    made = everything(tmp_path / "1")
+    assert made == everything(tmp_path / "2")
+    table = json.loads(made["ids.json"])
+    assert table["altitude"] == "low"
+    assert table["cameras"]["1"] == {"altitude_m": 9.0, "pitch_deg": -28.0, "hour": "dusk"}
+    family = {person["pid"]: person["family"] for person in table["ids"]}
+    places = {family[int(pid)]: place for pid, place in table["places"].items()}
+    assert places == {0: "plaza", 1: "street", 2: "yard"}
+    names = [path.name for path in pictures(tmp_path / "1")]
+    assert len(names) >= 8
+    assert all("_night_" in name for name in names)
 
 
 def test_a_set_begun_with_other_options_is_not_mixed_with_this_one(

@@ -3,7 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skyreid.train.synth.rig import flown, model_of, station
+from skyreid.train.synth.options import ALTITUDES
+from skyreid.train.synth.rig import AERIAL as LEVELS
+from skyreid.train.synth.rig import flown, model_of, place_in_air, station
 
 AERIAL = (1, 2, 3, 4, 5)
 
@@ -49,3 +51,21 @@ def test_the_same_seed_flies_the_same_way():
     base = station(2)
     one, two = (flown(base, 2, seed, 5.0, "transit") for seed in (3, 3))
     assert one == two != flown(base, 2, 4, 5.0, "transit")
+
+
+@pytest.mark.parametrize("altitude", ALTITUDES)
+def test_a_drone_of_every_level_is_where_the_table_says_and_inside_the_place(altitude: str):
+    for camera in AERIAL:
+        model = model_of(station(camera, altitude=altitude), 640, 360)  # type: ignore[arg-type]
+        height_m, pitch_deg = LEVELS[altitude][camera]  # type: ignore[index]
+        assert place_in_air(model) == {"altitude_m": height_m, "pitch_deg": pitch_deg}
+        assert np.abs(model.position[:2]).max() < 36
+        assert model.ground_point(320, 180) is not None
+
+
+def test_a_level_is_higher_and_steeper_than_the_one_before():
+    low, standard, high = (LEVELS[altitude] for altitude in ALTITUDES)
+    for camera in AERIAL:
+        heights, pitches = zip(low[camera], standard[camera], high[camera], strict=True)
+        assert list(heights) == sorted(set(heights))
+        assert list(pitches) == sorted(set(pitches), reverse=True)

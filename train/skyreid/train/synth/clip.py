@@ -7,6 +7,7 @@
     OUT/calib.json       camera poses, one entry for a fixed camera, one per frame for a drone
     OUT/world.csv        frame,id,x,y,heading: who is where, metres and radians
     OUT/ids.json         the people, and in how many frames each camera labels them
+    OUT/clip.json        the options, and how high the cameras are and how far they look down
     OUT/cam{n}.ts        with --telemetry, of every drone: its pictures and its KLV
     OUT/telemetry.json   with --telemetry: the errors that were drawn
     OUT/preview.png      with --preview: every camera at five moments, with its boxes
@@ -15,78 +16,106 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import partial
+from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from skyreid.contract.camera import CameraPoses, write_poses
 from skyreid.contract.sighting import View
-from skyreid.train.synth.folder import make_new_folder
 from skyreid.train.synth.options import ClipOptions
 from skyreid.train.synth.preview import PREVIEW, clip_sheet, write_sheet
-from skyreid.train.synth.rig import view_of
-from skyreid.train.synth.stage import Box, Shot, Stage, build_stage, camera_model, shoot
+from skyreid.train.synth.rig import place_in_air, view_of
+from skyreid.train.synth.stage import Box, Stage, build_stage, camera_model, shoot
 from skyreid.train.synth.telemetry import write_telemetry
-from skyreid.train.synth.video import VideoWriter
+from skyreid.train.synth.unfinished import unfinished
+from skyreid.train.synth.video import GROUP_S, VideoWriter, join_videos
 from skyreid.train.synth.wardrobe import person_as_json
+
+PARTS = "parts"
 
 
 def clip(options: ClipOptions) -> None:
-    """Render a clip into `options.out`, which must be new or empty.
+    """Render a clip into `options.out`, which must be new, empty or a clip that was stopped.
+
+    It is made in parts of a key frame's distance, each by one process from bodies to bytes; whoever
+    stops it loses the parts that are not finished.
 
     Raises:
-        InputError: the folder holds something already.
+        InputError: the folder holds something else, or a clip begun with other options.
     """
-    make_new_folder(options.out)
-    (options.out / "gt").mkdir()
-    stage = build_stage(options)
-    # Frames of the contact sheet, filled as they come.
-    moments = np.linspace(0, options.frame_count - 1, 5) if options.preview else ()
-    shown: dict[int, dict[int, Shot]] = {round(moment): {} for moment in moments}
-    rows: dict[int, list[str]] = {camera: [] for camera in options.cameras}
-    with ExitStack() as stack:
-        writers = {
-            camera: stack.enter_context(
-                VideoWriter(
-                    options.out / f"cam{camera}.mp4",
-                    options.width_px,
-                    options.height_px,
-                    options.fps,
-                    options.crf,
-                    options.codec,
-                )
-            )
+    out = options.out
+    with unfinished(out, _order(options)) as progress:
+        (out / PARTS).mkdir(exist_ok=True)
+        stage = build_stage(options)
+        parts = _parts(options)
+        left = [number for number in range(len(parts)) if number not in progress.done]
+        done = sum(len(parts[number]) for number in progress.done)
+        bar = tqdm(total=options.frame_count, initial=done, unit="frame", disable=None)
+        with bar, _all_parts(stage, left) as made:
+            for number, rows in zip(left, made, strict=True):
+                progress.add(number, rows)
+                bar.update(len(parts[number]))
+        rows_of = {
+            camera: [row for n in range(len(parts)) for row in progress.done[n][str(camera)]]
             for camera in options.cameras
         }
-        shots = stack.enter_context(_all_shots(stage))
-        for frame, seen in enumerate(
-            tqdm(shots, total=options.frame_count, unit="frame", disable=None)
-        ):
-            for camera, shot in seen.items():
-                writers[camera].write(shot.picture)
-                rows[camera] += [truth_row(frame + 1, box) for box in shot.boxes]
-            if frame in shown:
-                shown[frame] = seen
-    if options.preview:
-        write_sheet(options.out / PREVIEW, clip_sheet(shown))
+        for camera in options.cameras:
+            pieces = [_part_path(out, camera, number) for number in range(len(parts))]
+            join_videos(pieces, out / f"cam{camera}.mp4", options.fps)
+        _write_truth(stage, rows_of)
+        if options.preview:
+            moments = np.linspace(0, options.frame_count - 1, 5)
+            shown = {round(moment): shoot(stage, round(moment)) for moment in moments}
+            write_sheet(out / PREVIEW, clip_sheet(shown))
+        shutil.rmtree(out / PARTS)
+
+
+def _order(options: ClipOptions) -> dict[str, Any]:
+    """Every option that decides what the clip holds."""
+    order = asdict(options)
+    for key in ("out", "jobs", "preview"):
+        del order[key]
+    return order
+
+
+def _parts(options: ClipOptions) -> list[range]:
+    """The frames of each part."""
+    length = GROUP_S * options.fps
+    count = options.frame_count
+    return [range(first, min(count, first + length)) for first in range(0, count, length)]
+
+
+def _part_path(out: Path, camera: int, number: int) -> Path:
+    return out / PARTS / f"cam{camera}_{number:04d}.mp4"
+
+
+def _write_truth(stage: Stage, rows: Mapping[int, Sequence[str]]) -> None:
+    """Everything but the pictures."""
+    options, out = stage.options, stage.options.out
+    (out / "gt").mkdir(exist_ok=True)
     for camera, lines in rows.items():
         text = "".join(line + "\n" for line in lines)
-        (options.out / "gt" / f"cam{camera}.txt").write_text(text)
+        (out / "gt" / f"cam{camera}.txt").write_text(text)
     poses = _poses(stage)
-    write_poses(options.out / "calib.json", poses)
+    write_poses(out / "calib.json", poses)
     if options.telemetry is not None:
-        write_telemetry(options.out, poses, options.telemetry, options.seed)
-    write_world(options.out / "world.csv", stage)
+        write_telemetry(out, poses, options.telemetry, options.seed)
+    write_world(out / "world.csv", stage)
     people = [
         {**person_as_json(person), "frames": _frames_by_camera(rows, person.pid)}
         for person in stage.people
     ]
-    (options.out / "ids.json").write_text(json.dumps(people, indent=1) + "\n")
+    (out / "ids.json").write_text(json.dumps(people, indent=1) + "\n")
+    # Of a drone on its way: at the first frame.
+    cameras = {name: place_in_air(several.models[0]) for name, several in poses.items()}
+    (out / "clip.json").write_text(json.dumps({**_order(options), "rig": cameras}, indent=1) + "\n")
 
 
 def truth_row(frame: int, box: Box) -> str:
@@ -128,16 +157,40 @@ def _poses(stage: Stage) -> dict[str, CameraPoses]:
     return poses
 
 
-@contextmanager
-def _all_shots(stage: Stage) -> Iterator[Iterator[dict[int, Shot]]]:
-    """The shots of every frame in order, from as many processes as were asked for."""
+def render_part(stage: Stage, number: int) -> dict[str, list[str]]:
+    """Draw and encode one part of every camera's video; returns the truth rows by camera."""
     options = stage.options
-    frames = range(options.frame_count)
-    if options.jobs == 1:
-        yield map(partial(shoot, stage), frames)
+    rows: dict[str, list[str]] = {str(camera): [] for camera in options.cameras}
+    with ExitStack() as stack:
+        writers = {
+            camera: stack.enter_context(
+                VideoWriter(
+                    _part_path(options.out, camera, number),
+                    options.width_px,
+                    options.height_px,
+                    options.fps,
+                    options.crf,
+                    options.codec,
+                )
+            )
+            for camera in options.cameras
+        }
+        for frame in _parts(options)[number]:
+            for camera, shot in shoot(stage, frame).items():
+                writers[camera].write(shot.picture)
+                rows[str(camera)] += [truth_row(frame + 1, box) for box in shot.boxes]
+    return rows
+
+
+@contextmanager
+def _all_parts(stage: Stage, parts: list[int]) -> Iterator[Iterator[dict[str, list[str]]]]:
+    """The rows of some parts in order, from as many processes as were asked for."""
+    jobs = min(stage.options.jobs, len(parts))
+    if jobs <= 1:
+        yield (render_part(stage, number) for number in parts)
         return
-    with get_context("spawn").Pool(options.jobs, _open_stage, (stage,)) as pool:
-        yield pool.imap(_shoot_here, frames)
+    with get_context("spawn").Pool(jobs, _open_stage, (stage,)) as pool:
+        yield pool.imap(_render_here, parts)
 
 
 _stage: Stage | None = None  # of a worker process, set once
@@ -148,7 +201,7 @@ def _open_stage(stage: Stage) -> None:
     _stage = stage
 
 
-def _shoot_here(frame: int) -> dict[int, Shot]:
+def _render_here(number: int) -> dict[str, list[str]]:
     if _stage is None:
-        raise RuntimeError("a worker was asked to shoot before its stage was set")
-    return shoot(_stage, frame)
+        raise RuntimeError("a worker was asked to render before its stage was set")
+    return render_part(_stage, number)

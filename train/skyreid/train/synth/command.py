@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 
 from skyreid.contract.errors import PlatformError
 from skyreid.train.synth.options import (
+    ALTITUDES,
     CAMERAS,
     CODECS,
     HOURS,
     LAYOUTS,
     PATHS,
+    PLACES,
+    SEVERAL_HOURS,
+    SEVERAL_PLACES,
     ClipOptions,
     CropsOptions,
 )
@@ -65,6 +69,8 @@ def add_verbs(verbs: Subparsers) -> None:
         "--rim", type=float, default=0.0, metavar="X", help="part of the people no drone sees"
     )
     clip.add_argument("--hour", choices=HOURS, default="day", help="of the light")
+    clip.add_argument("--place", choices=PLACES, default="plaza")
+    _add_altitude(clip)
     clip.add_argument("--codec", choices=CODECS, default="h264", help="of the videos")
     clip.add_argument("--preview", action="store_true", help="write a contact sheet, preview.png")
     clip.set_defaults(run=_run_clip)
@@ -81,9 +87,25 @@ def add_verbs(verbs: Subparsers) -> None:
     crops.add_argument(
         "--jitter", type=float, default=1.0, metavar="X", help="change of light within a camera"
     )
+    crops.add_argument(
+        "--place", choices=SEVERAL_PLACES, default="plaza", help="mixed: family by family"
+    )
+    crops.add_argument(
+        "--hour",
+        choices=SEVERAL_HOURS,
+        default="mixed",
+        help="mixed: night for cameras 4, 9 and 13; file names call dusk night",
+    )
+    _add_altitude(crops)
     crops.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
     crops.add_argument("--preview", action="store_true", help="write a contact sheet, preview.png")
     crops.set_defaults(run=_run_crops)
+
+
+def _add_altitude(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--altitude", choices=ALTITUDES, default="standard", help="how high and steep the drones"
+    )
 
 
 def _numbers(text: str) -> tuple[int, ...]:
@@ -115,6 +137,8 @@ def _run_clip(args: argparse.Namespace) -> int:
         layout=args.layout,
         rim=args.rim,
         hour=args.hour,
+        place=args.place,
+        altitude=args.altitude,
         codec=args.codec,
         preview=args.preview,
     )
@@ -138,6 +162,9 @@ def _run_crops(args: argparse.Namespace) -> int:
         seed=args.seed,
         test=args.test,
         jitter=args.jitter,
+        place=args.place,
+        hour=args.hour,
+        altitude=args.altitude,
         jobs=args.jobs,
         preview=args.preview,
     )

@@ -30,19 +30,20 @@ from skyreid.contract.camera import CameraModel
 from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import View
 from skyreid.train.data.pictures import read_rgb
+from skyreid.train.synth.crop_names import crop_name, hour_of, people_to_test_on, split_of
 from skyreid.train.synth.figure import figure
 from skyreid.train.synth.look import (
-    NIGHT_CAMERAS,
-    STREET_LAMPS,
     CameraLook,
     another_hour,
     camera_look,
-    daylight,
     develop,
+    dusk,
     jittered,
+    light_of,
 )
-from skyreid.train.synth.options import CAMERAS, CropsOptions
-from skyreid.train.synth.plaza import Plaza, build_plaza
+from skyreid.train.synth.options import CAMERAS, PLACES, CropsOptions, Hour
+from skyreid.train.synth.places import build_place
+from skyreid.train.synth.plaza import Plaza
 from skyreid.train.synth.preview import PREVIEW, crops_sheet, write_sheet
 from skyreid.train.synth.raster import (
     Light,
@@ -51,7 +52,7 @@ from skyreid.train.synth.raster import (
     covered_pixels,
     on_screen,
 )
-from skyreid.train.synth.rig import model_of, station, view_of, window
+from skyreid.train.synth.rig import model_of, place_in_air, station, view_of, window
 from skyreid.train.synth.shading import Bytes, render
 from skyreid.train.synth.surfaces import TURN, Floats, Mesh, gathered, placed
 from skyreid.train.synth.unfinished import unfinished
@@ -79,11 +80,16 @@ class Studio:
     """Everything that is the same for all crops."""
 
     options: CropsOptions
-    plaza: Plaza
+    places: dict[str, Plaza]
     people: list[Person]
     models: dict[int, CameraModel]
     looks: dict[int, CameraLook]
     lights: dict[int, Light]
+
+    def place_of(self, person: Person) -> str:
+        """Where a person is; a family of look-alikes is at one place."""
+        names = list(self.places)
+        return names[person.family % len(names)]
 
 
 @dataclass(frozen=True)
@@ -119,10 +125,10 @@ def crops(options: CropsOptions) -> CropCount:
         with bar, _all_crops(studio, left) as made:
             for person, several in zip(left, made, strict=True):
                 for crop in several:
-                    _write_crop(options.out, studio, crop, test)
-                progress.add(
-                    person.pid, {crop_name(c.pid, c.camera, c.k): asdict(c.label) for c in several}
-                )
+                    _write_crop(studio, crop, test)
+                names = [crop_name(c.pid, c.camera, c.k, options.hour) for c in several]
+                labels_of = [asdict(crop.label) for crop in several]
+                progress.add(person.pid, dict(zip(names, labels_of, strict=True)))
                 bar.update()
         # In the order of the people, however often the set was stopped.
         labels = {n: label for p in studio.people for n, label in progress.done[p.pid].items()}
@@ -141,9 +147,9 @@ def _order(options: CropsOptions) -> dict[str, Any]:
     return order
 
 
-def _write_crop(out: Path, studio: Studio, crop: Crop, test: set[int]) -> None:
+def _write_crop(studio: Studio, crop: Crop, test: set[int]) -> None:
     """Write a picture under its name; it is there as a whole or not at all."""
-    path = _crop_path(out, crop.pid, crop.camera, crop.k, test)
+    path = _crop_path(studio.options, crop.pid, crop.camera, crop.k, test)
     path.parent.mkdir(parents=True, exist_ok=True)
     quality = [cv2.IMWRITE_JPEG_QUALITY, studio.looks[crop.camera].jpeg_quality]
     done, data = cv2.imencode(".jpg", crop.picture[..., ::-1], quality)
@@ -155,8 +161,9 @@ def _write_crop(out: Path, studio: Studio, crop: Crop, test: set[int]) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _crop_path(out: Path, pid: int, camera: int, k: int, test: set[int]) -> Path:
-    return out / split_of(pid, k, test) / f"Cam{camera}" / crop_name(pid, camera, k)
+def _crop_path(options: CropsOptions, pid: int, camera: int, k: int, test: set[int]) -> Path:
+    name = crop_name(pid, camera, k, options.hour)
+    return options.out / split_of(pid, k, test) / f"Cam{camera}" / name
 
 
 def _preview(options: CropsOptions, studio: Studio, test: set[int]) -> Bytes:
@@ -165,48 +172,27 @@ def _preview(options: CropsOptions, studio: Studio, test: set[int]) -> Bytes:
     for person in studio.people[:12]:
         crops = {}
         for camera in options.cameras:
-            path = _crop_path(options.out, person.pid, camera, 0, test)
+            path = _crop_path(options, person.pid, camera, 0, test)
             if path.is_file():  # else no clear enough place was found
                 crops[camera] = read_rgb(path)
         people[person.pid] = crops
     return crops_sheet(people)
 
 
-def crop_name(pid: int, camera: int, k: int) -> str:
-    """The file name in CARGO's form: field 0 is the camera, field 2 the person."""
-    hour = "night" if camera in NIGHT_CAMERAS else "day"
-    return f"Cam{camera}_{hour}_{pid:04d}_{k}.jpg"
-
-
-def split_of(pid: int, k: int, test: set[int]) -> str:
-    """`train`, or for a test person `query` for the first picture of a camera, else `gallery`."""
-    if pid not in test:
-        return "train"
-    return "query" if k == 0 else "gallery"
-
-
-def people_to_test_on(people: list[Person], part: float, seed: int) -> set[int]:
-    """The people of a random `part` of the families."""
-    families = sorted({person.family for person in people})
-    order = np.random.default_rng([seed, 1]).permutation(families)
-    chosen = set(order[: round(len(order) * part)].tolist())
-    return {person.pid for person in people if person.family in chosen}
-
-
 def build_studio(options: CropsOptions) -> Studio:
     """Set up place, people and cameras. Equal options give an equal studio."""
-    stations = {camera: station(camera) for camera in options.cameras}
+    stations = {c: station(c, altitude=options.altitude) for c in options.cameras}
     # Furniture makes room for every camera of the rig, used or not: the place stays the same.
     feet = [station(camera).position[:2] for camera in CAMERAS if view_of(camera) is View.GROUND]
     looks, lights = {}, {}
     for camera in options.cameras:
-        night = camera in NIGHT_CAMERAS
-        looks[camera] = camera_look(camera, options.seed, night)
-        hour = np.random.default_rng([options.seed, camera, 7])
-        lights[camera] = STREET_LAMPS if night else daylight(hour)
+        hour = hour_of(camera, options.hour)
+        looks[camera] = camera_look(camera, options.seed, night=hour == "night")
+        lights[camera] = light_of(hour, np.random.default_rng([options.seed, camera, 7]))
+    names = PLACES if options.place == "mixed" else (options.place,)
     return Studio(
         options=options,
-        plaza=build_plaza(options.seed, keep_clear=feet),
+        places={name: build_place(name, options.seed, keep_clear=feet) for name in names},
         people=population(options.people, options.seed),
         models={camera: model_of(at, *FULL_SIZE_PX) for camera, at in stations.items()},
         looks=looks,
@@ -225,7 +211,7 @@ def person_crops(studio: Studio, person: Person) -> list[Crop]:
             look, light = studio.looks[camera], studio.lights[camera]
             if options.jitter > 0:
                 look = jittered(look, rng, options.jitter)
-                light = light if look.night else another_hour(light, rng)
+                light = _another_moment(light, hour_of(camera, options.hour), rng)
             turned = heading + rng.normal(0, 0.35)
             for _ in range(_TRIES):
                 taken = _try_crop(studio, person, camera, look, light, turned, rng)
@@ -233,6 +219,13 @@ def person_crops(studio: Studio, person: Person) -> list[Crop]:
                     made.append(Crop(person.pid, camera, k, *taken))
                     break
     return made
+
+
+def _another_moment(light: Light, hour: Hour, rng: np.random.Generator) -> Light:
+    """The light of a camera a day or a week later; street lamps stay as they are."""
+    if hour == "night":
+        return light
+    return dusk(rng) if hour == "dusk" else another_hour(light, rng)
 
 
 def _try_crop(
@@ -245,7 +238,7 @@ def _try_crop(
     rng: np.random.Generator,
 ) -> tuple[Bytes, CropLabel] | None:
     """A crop at a random place, or None where the place or the view of it will not do."""
-    model, plaza = studio.models[camera], studio.plaza
+    model, plaza = studio.models[camera], studio.places[studio.place_of(person)]
     place = _random_place(model, plaza, _REACH_M[view_of(camera)], rng)
     if place is None:
         return None
@@ -358,9 +351,14 @@ def _write_ids(path: Path, studio: Studio, labels: dict[str, Any], test: set[int
         "ids": [person_as_json(person) for person in studio.people],
         "crops": labels,
         "cameras": {
-            camera: {"altitude_m": round(float(model.position[2]), 2)}
+            camera: {
+                **place_in_air(model),
+                "hour": hour_of(camera, studio.options.hour),
+            }
             for camera, model in studio.models.items()
         },
+        "altitude": studio.options.altitude,
+        "places": {person.pid: studio.place_of(person) for person in studio.people},
         "test": sorted(test),
     }
     path.write_text(json.dumps(table) + "\n")

@@ -17,10 +17,21 @@ Hour = Literal["day", "dusk", "night"]
 Codec = Literal["h264", "h265"]
 Layout = Literal["together", "apart"]
 """Street cameras look at the middle, as the drones do, or at the houses behind them."""
+Place = Literal["plaza", "street", "yard"]
+SeveralPlaces = Literal["plaza", "street", "yard", "mixed"]
+"""A place, or one for each family of look-alikes in turn."""
+SeveralHours = Literal["day", "dusk", "night", "mixed"]
+"""One hour for all cameras, or night for those of `look.NIGHT_CAMERAS` and day for the rest."""
+Altitude = Literal["low", "standard", "high"]
+"""Of all drones; `rig.AERIAL` is the table."""
 PATHS: tuple[FlightPath, ...] = get_args(FlightPath)
 HOURS: tuple[Hour, ...] = get_args(Hour)
 CODECS: tuple[Codec, ...] = get_args(Codec)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+PLACES: tuple[Place, ...] = get_args(Place)
+SEVERAL_PLACES: tuple[SeveralPlaces, ...] = get_args(SeveralPlaces)
+SEVERAL_HOURS: tuple[SeveralHours, ...] = get_args(SeveralHours)
+ALTITUDES: tuple[Altitude, ...] = get_args(Altitude)
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,8 @@ class ClipOptions:
     `telemetry.LEVELS`, whose errors the drones' KLV has; None writes no KLV. `path` is how the
     drones fly, `layout` where the street cameras look, `rim` the share of the people who keep to
     the rim of the place, where drones that look at the middle do not see them, `hour` the light,
-    `codec` that of the videos. `preview` asks for a contact sheet.
+    `codec` that of the videos, `place` where it is, `altitude` how high and steep the drones are.
+    `preview` asks for a contact sheet.
     """
 
     out: Path
@@ -56,6 +68,8 @@ class ClipOptions:
     layout: Layout = "together"
     rim: float = 0.0
     codec: Codec = "h264"
+    place: Place = "plaza"
+    altitude: Altitude = "standard"
     preview: bool = False
 
     def __post_init__(self) -> None:
@@ -97,8 +111,9 @@ class CropsOptions:
 
     `test` is the fraction of the look-alike families that goes to query and gallery. `jitter`
     scales the change of light and white balance between two pictures of one camera; at 0 every
-    camera keeps one look, which a network learns instead of the people. `preview` asks for a
-    contact sheet.
+    camera keeps one look, which a network learns instead of the people. `place` is where they are,
+    `hour` the light, `altitude` how high and steep the drones are. `preview` asks for a contact
+    sheet.
     """
 
     out: Path
@@ -108,6 +123,9 @@ class CropsOptions:
     seed: int = 0
     test: float = 0.5
     jitter: float = 1.0
+    place: SeveralPlaces = "plaza"
+    hour: SeveralHours = "mixed"
+    altitude: Altitude = "standard"
     jobs: int = 1
     preview: bool = False
 

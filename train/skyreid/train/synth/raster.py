@@ -73,10 +73,10 @@ def on_screen(camera: CameraModel, points: Floats) -> Floats:
 
     The key is 1/depth: linear on the screen, larger is nearer, -1 behind the camera.
     """
-    pixels, depth = camera.project(points)
-    ahead = depth > 0.1
-    key = np.where(ahead, 1.0 / np.where(ahead, depth, 1.0), -1.0)
-    return np.concatenate([pixels, key[:, None]], 1)
+    screen = np.empty((len(points), 3))
+    onto = np.ascontiguousarray(camera.matrix @ camera.rotation)
+    fill_screen(points, onto, camera.matrix @ camera.translation, screen)
+    return screen
 
 
 def draw(buffers: Buffers, screen: Floats, faces: Ints, first_face: int = 0) -> None:
@@ -97,9 +97,8 @@ def covered_pixels(screen: Floats, faces: Ints) -> int:
         return 0
     left, top = int(np.floor(box[0])), int(np.floor(box[1]))
     width, height = int(np.ceil(box[2])) - left, int(np.ceil(box[3])) - top
-    buffers = empty_buffers(max(1, width), max(1, height))
-    draw(buffers, screen - [left, top, 0], faces)
-    return int((buffers.face >= 0).sum())
+    covered = np.zeros((max(1, height), max(1, width)), np.bool_)
+    return cover(screen, faces, left, top, covered)
 
 
 def cast_shadow(
@@ -141,6 +140,53 @@ def extent(screen: Floats) -> tuple[float, float, float, float, float]:
         y0, y1 = min(y0, screen[i, 1]), max(y1, screen[i, 1])
         farthest = min(farthest, screen[i, 2])
     return x0, y0, x1, y1, farthest
+
+
+@compiled
+def fill_screen(points: Floats, onto: Floats, shift: Floats, screen: Floats) -> None:
+    """Project points [N, 3] by the 3 x 4 matrix [onto | shift]; see `on_screen`."""
+    for i in range(points.shape[0]):
+        x, y, z = points[i, 0], points[i, 1], points[i, 2]
+        depth = onto[2, 0] * x + onto[2, 1] * y + onto[2, 2] * z + shift[2]
+        ahead = depth > 0.1
+        inverse = 1.0 / (depth if abs(depth) > 1e-9 else 1e-9)
+        screen[i, 0] = (onto[0, 0] * x + onto[0, 1] * y + onto[0, 2] * z + shift[0]) * inverse
+        screen[i, 1] = (onto[1, 0] * x + onto[1, 1] * y + onto[1, 2] * z + shift[1]) * inverse
+        screen[i, 2] = inverse if ahead else -1.0
+
+
+@compiled
+def cover(screen: Floats, faces: Ints, left: int, top: int, covered: npt.NDArray[np.bool_]) -> int:
+    """Mark the pixels whose centre lies in a triangle, and count them."""
+    height, width = covered.shape
+    count = 0
+    for f in range(faces.shape[0]):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        if screen[a, 2] <= 0 or screen[b, 2] <= 0 or screen[c, 2] <= 0:
+            continue
+        ax, ay = screen[a, 0] - left, screen[a, 1] - top
+        bx, by = screen[b, 0] - left, screen[b, 1] - top
+        cx, cy = screen[c, 0] - left, screen[c, 1] - top
+        area = (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
+        if abs(area) < 1e-9:
+            continue
+        inverse = 1.0 / area
+        first_row = max(0, int(np.ceil(min(ay, by, cy) - 0.5)))
+        last_row = min(height - 1, int(np.floor(max(ay, by, cy) - 0.5)))
+        first = max(0, int(np.ceil(min(ax, bx, cx) - 0.5)))
+        last = min(width - 1, int(np.floor(max(ax, bx, cx) - 0.5)))
+        for y in range(first_row, last_row + 1):
+            py = y + 0.5
+            for x in range(first, last + 1):
+                if covered[y, x]:
+                    continue
+                px = x + 0.5
+                wa = ((bx - px) * (cy - py) - (by - py) * (cx - px)) * inverse
+                wb = ((cx - px) * (ay - py) - (cy - py) * (ax - px)) * inverse
+                if wa >= 0 and wb >= 0 and wa + wb <= 1:
+                    covered[y, x] = True
+                    count += 1
+    return count
 
 
 @compiled

@@ -12,7 +12,7 @@ import numpy as np
 
 from skyreid.contract.camera import CameraModel
 from skyreid.contract.sighting import View
-from skyreid.train.synth.options import LAST_AERIAL_CAMERA, FlightPath
+from skyreid.train.synth.options import LAST_AERIAL_CAMERA, Altitude, FlightPath
 from skyreid.train.synth.surfaces import TURN, Floats
 
 _CRUISE_M_S = 4.0
@@ -53,13 +53,20 @@ def _mounted(
     return Station((east, north, up), yaw_deg, pitch_deg, fov_deg, View.GROUND)
 
 
-# height, pitch, yaw, where it looks, field of view: from oblique to straight down
-_AERIAL = {
-    1: (15.0, -35.0, 0.0, (0.0, 2.0), 55.0),
-    2: (22.0, -50.0, 70.0, (3.0, -3.0), 55.0),
-    3: (30.0, -65.0, 150.0, (-4.0, 1.0), 55.0),
-    4: (40.0, -75.0, 250.0, (4.0, 4.0), 34.0),
-    5: (55.0, -88.0, 310.0, (0.0, 0.0), 34.0),
+AERIAL: dict[Altitude, dict[int, tuple[float, float]]] = {
+    "low": {1: (9, -28), 2: (13, -38), 3: (18, -50), 4: (24, -62), 5: (33, -75)},
+    "standard": {1: (15, -35), 2: (22, -50), 3: (30, -65), 4: (40, -75), 5: (55, -88)},
+    "high": {1: (22, -45), 2: (33, -60), 3: (45, -72), 4: (60, -80), 5: (80, -89)},
+}
+"""Metres and degrees of pitch of each drone, from oblique to straight down."""
+
+# yaw, where it looks, field of view
+_AIMS = {
+    1: (0.0, (0.0, 2.0), 55.0),
+    2: (70.0, (3.0, -3.0), 55.0),
+    3: (150.0, (-4.0, 1.0), 55.0),
+    4: (250.0, (4.0, 4.0), 34.0),
+    5: (310.0, (0.0, 0.0), 34.0),
 }
 _GROUND = {
     6: _mounted(-17, 1, 2.6, 0, -9, 60),
@@ -73,12 +80,15 @@ _GROUND = {
 }
 
 
-def station(camera: int, seed: int = 0, jitter: float = 0.0) -> Station:
+def station(
+    camera: int, seed: int = 0, jitter: float = 0.0, altitude: Altitude = "standard"
+) -> Station:
     """A camera of the rig, or with `jitter` > 0 one like it at another site."""
     rng = np.random.default_rng([seed, camera, 71])
     spread = rng.normal(size=6) * jitter
-    if camera in _AERIAL:
-        height_m, pitch, yaw, target, fov = _AERIAL[camera]
+    if camera in _AIMS:
+        height_m, pitch = AERIAL[altitude][camera]
+        yaw, target, fov = _AIMS[camera]
         return _hovering(
             height_m=height_m * float(np.exp(0.18 * spread[0])),
             pitch_deg=float(np.clip(pitch + 6 * spread[1], -89, -27)),
@@ -99,6 +109,12 @@ def station(camera: int, seed: int = 0, jitter: float = 0.0) -> Station:
         pitch_deg=base.pitch_deg + 2 * float(spread[4]),
         fov_deg=base.fov_deg * float(np.exp(0.1 * spread[5])),
     )
+
+
+def place_in_air(model: CameraModel) -> dict[str, float]:
+    """Height above the ground and pitch (negative downwards) as they stand in JSON files."""
+    pitch_deg = float(np.degrees(np.arcsin(np.clip(model.rotation[2, 2], -1, 1))))
+    return {"altitude_m": round(float(model.position[2]), 2), "pitch_deg": round(pitch_deg, 1)}
 
 
 def facing_out(at: Station) -> Station:

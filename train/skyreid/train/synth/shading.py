@@ -107,8 +107,9 @@ def render(
         todo = (buffers.face >= still.first_moving_face) | (moved.ravel()[still.texels] > 0)
         picture = still.picture.copy()
     _shade(picture, buffers, camera, screen, backdrop, crowd, light, shadow, todo)
-    owner = np.where(buffers.face >= 0, crowd.owner[np.maximum(buffers.face, 0)], -1)
-    return picture, owner.astype(np.int32)
+    owner = np.empty(buffers.face.shape, np.int32)
+    fill_owner(buffers.face, crowd.owner, owner)
+    return picture, owner
 
 
 def _shade(
@@ -158,13 +159,26 @@ def _shade(
 
 
 @compiled
+def fill_owner(face: Ints, mesh_of_face: Ints, out: Ints) -> None:
+    """The mesh index of every pixel, -1 where no face was drawn."""
+    for y in range(face.shape[0]):
+        for x in range(face.shape[1]):
+            f = face[y, x]
+            out[y, x] = mesh_of_face[f] if f >= 0 else -1
+
+
+@compiled
 def _texture(texture: Bytes, x: float, y: float, out: Floats) -> None:
     """Bilinear sample of a repeating texture, 0..1."""
     height, width = texture.shape[0], texture.shape[1]
     column, row = int(np.floor(x)), int(np.floor(y))
     ax, ay = x - column, y - row
-    x0, x1 = column % width, (column + 1) % width
-    y0, y1 = row % height, (row + 1) % height
+    x0, y0 = column % width, row % height
+    x1, y1 = x0 + 1, y0 + 1
+    if x1 == width:
+        x1 = 0
+    if y1 == height:
+        y1 = 0
     for k in range(3):
         above = texture[y0, x0, k] * (1 - ax) + texture[y0, x1, k] * ax
         below = texture[y1, x0, k] * (1 - ax) + texture[y1, x1, k] * ax

@@ -12,7 +12,8 @@ from skyreid.contract.sighting import View
 from skyreid.train.synth.figure import figure
 from skyreid.train.synth.look import CameraLook, camera_look, develop, light_of
 from skyreid.train.synth.options import ClipOptions
-from skyreid.train.synth.plaza import Plaza, build_plaza
+from skyreid.train.synth.places import build_place
+from skyreid.train.synth.plaza import Plaza
 from skyreid.train.synth.raster import (
     Light,
     Shadow,
@@ -81,11 +82,14 @@ class Stage:
 def build_stage(options: ClipOptions) -> Stage:
     """Set the stage for a clip. Equal options give an equal stage."""
     seed = options.seed
-    stations = {camera: station(camera, seed, options.camera_jitter) for camera in options.cameras}
+    stations = {
+        camera: station(camera, seed, options.camera_jitter, options.altitude)
+        for camera in options.cameras
+    }
     if options.layout == "apart":
         stations = {camera: facing_out(at) for camera, at in stations.items()}
     feet = [at.position[:2] for at in stations.values() if at.view is View.GROUND]
-    plaza = build_plaza(seed, keep_clear=feet)
+    plaza = build_place(options.place, seed, keep_clear=feet)
     people = population(options.people, seed + 77, options.family)
     light = light_of(options.hour, np.random.default_rng([seed, 7]))
     furniture = gathered(plaza.props)

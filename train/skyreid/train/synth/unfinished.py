@@ -15,17 +15,17 @@ UNFINISHED = "unfinished.jsonl"
 
 
 class Unfinished:
-    """The persons that are done and their labels; the first line of the file is the order."""
+    """The persons or parts that are done and their labels; the file begins with the order."""
 
     def __init__(self, file: TextIO, done: dict[int, dict[str, Any]]) -> None:
         self.done = done
         self._file = file
 
-    def add(self, pid: int, labels: Mapping[str, Any]) -> None:
-        """Note that a person's pictures are on disk."""
-        self._file.write(json.dumps({"pid": pid, "labels": labels}) + "\n")
+    def add(self, number: int, labels: Mapping[str, Any]) -> None:
+        """Note that the pictures of a person or a part are on disk."""
+        self._file.write(json.dumps({"number": number, "labels": labels}) + "\n")
         self._file.flush()
-        self.done[pid] = dict(labels)
+        self.done[number] = dict(labels)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def unfinished(folder: Path, order: Mapping[str, Any]) -> Iterator[Unfinished]:
         done = _read(path, order)
     else:
         make_new_folder(folder)
-    lines = [order, *({"pid": pid, "labels": labels} for pid, labels in done.items())]
+    lines = [order, *({"number": n, "labels": labels} for n, labels in done.items())]
     partial = path.with_suffix(".partial")
     partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
     partial.replace(path)
@@ -65,8 +65,8 @@ def _read(path: Path, order: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
             "name another folder, or remove this one"
         )
     rows = [_parsed(line) for line in lines[1:]]
-    # The last line may be half of one: that person is rendered again.
-    return {int(row["pid"]): row["labels"] for row in rows if row is not None}
+    # The last line may be half of one: that one is rendered again.
+    return {int(row["number"]): row["labels"] for row in rows if row is not None}
 
 
 def _parsed(line: str) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +14,10 @@ from skyreid.contract.errors import PlatformError
 from skyreid.train.synth.options import Codec
 from skyreid.train.synth.shading import Bytes
 
+# Against "medium": .3 dB less and as many bytes in a third of the time.
+_PRESET = "veryfast"
+GROUP_S = 2
+"""Seconds from one key frame to the next."""
 _ENCODERS = {"h264": "libx264", "h265": "libx265"}
 
 
@@ -37,14 +42,14 @@ class VideoWriter:
         stream.width, stream.height, stream.pix_fmt = width_px, height_px, "yuv420p"
         stream.codec_context.thread_count = 1
         stream.codec_context.time_base = Fraction(1, fps)
-        group = 2 * fps  # a key frame every two seconds, wherever the picture changes
+        group = GROUP_S * fps  # a key frame every two seconds, wherever the picture changes
         if codec == "h265":
             stream.codec_context.codec_tag = "hvc1"  # what players on phones and browsers look for
             keys = f"keyint={group}:min-keyint={group}:scenecut=0:bframes=0:pools=1:frame-threads=1"
             options = {"x265-params": f"{keys}:log-level=error"}
         else:
             options = {"bf": "0", "g": str(group), "keyint_min": str(group), "sc_threshold": "0"}
-        stream.options = {"crf": str(crf), "preset": "medium", **options}
+        stream.options = {"crf": str(crf), "preset": _PRESET, **options}
         self._count = 0
 
     def write(self, picture: Bytes) -> None:
@@ -69,3 +74,21 @@ class VideoWriter:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def join_videos(parts: Sequence[Path], out: Path, fps: int) -> None:
+    """Copy the packets of videos by `VideoWriter`, of the same settings, in a row."""
+    index = 0
+    with av.open(str(parts[0])) as first, av.open(str(out), "w") as target:
+        stream = target.add_stream_from_template(first.streams.video[0])
+        for part in parts:
+            with av.open(str(part)) as source:
+                for packet in source.demux(source.streams.video[0]):
+                    if packet.dts is None:  # the demuxer's flush
+                        continue
+                    packet.time_base = Fraction(1, fps)
+                    packet.pts = packet.dts = index
+                    packet.duration = 1
+                    packet.stream = stream
+                    target.mux(packet)
+                    index += 1

@@ -1,4 +1,6 @@
-"""Who is where when: people cross the plaza from facade to facade and walk around each other.
+"""Who is where when: people go from house to house and walk around each other.
+
+On the plaza they cross as they like, elsewhere they follow the place's ways.
 
 Everybody leaves one house and enters another; before and after that the person is not there.
 Walkers follow their path and give way as in Helbing and Molnar, Social force model for pedestrian
@@ -52,8 +54,8 @@ class Walks:
 class _Plan:
     """One walker's way: corners, when it begins, how fast, and where to stop for how long."""
 
-    corners: Floats  # [3, 2]
-    lengths: Floats  # [3] distance from the start
+    corners: Floats  # [K, 2]
+    lengths: Floats  # [K] distance from the start
     start_s: float
     speed: float
     stop_at_m: float
@@ -105,15 +107,7 @@ def _plan(
 ) -> _Plan:
     """A way from door to door, free of furniture: near the middle, or along the rim."""
     while True:
-        if rim:
-            side = rng.uniform(0, 2 * np.pi)
-            middle = rng.uniform(*_RIM_M) * np.array([np.cos(side), np.sin(side)])
-            toward = side + rng.choice([-1, 1]) * np.pi / 2
-        else:
-            middle = rng.uniform(-9, 9, 2)
-            toward = rng.uniform(0, 2 * np.pi)
-        back = toward + np.pi + rng.normal(0, 0.5)
-        corners = np.stack([_door(middle, back), middle, _door(middle, toward)])
+        corners, middle = _along_a_way(plaza, rng, rim) if plaza.ways else _across(rng, rim)
         if all(_free(plaza, a, b) for a, b in pairwise(corners)):
             break
     lengths = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(corners, axis=0), axis=1))])
@@ -122,11 +116,34 @@ def _plan(
     return _Plan(
         corners=corners,
         lengths=lengths,
-        start_s=float(crosses_s - lengths[1] / speed),
+        start_s=float(crosses_s - lengths[middle] / speed),
         speed=speed,
-        stop_at_m=float(lengths[1] + rng.uniform(-4, 4)),
+        stop_at_m=float(lengths[middle] + rng.uniform(-4, 4)),
         stop_s=float(rng.uniform(2, 6)) if rng.random() < _STOP_CHANCE else 0.0,
     )
+
+
+def _across(rng: np.random.Generator, rim: bool) -> tuple[Floats, int]:
+    """Corners of a way near the middle or along the rim, and which of them is its middle."""
+    if rim:
+        side = rng.uniform(0, 2 * np.pi)
+        middle = rng.uniform(*_RIM_M) * np.array([np.cos(side), np.sin(side)])
+        toward = side + rng.choice([-1, 1]) * np.pi / 2
+    else:
+        middle = rng.uniform(-9, 9, 2)
+        toward = rng.uniform(0, 2 * np.pi)
+    back = toward + np.pi + rng.normal(0, 0.5)
+    return np.stack([_door(middle, back), middle, _door(middle, toward)]), 1
+
+
+def _along_a_way(plaza: Plaza, rng: np.random.Generator, rim: bool) -> tuple[Floats, int]:
+    """One of the place's ways, in either direction, a little beside its line."""
+    ways = [way for way in plaza.ways if way.rim == rim]
+    way = ways[int(rng.integers(len(ways)))]
+    corners = way.corners[:: int(rng.choice([-1, 1]))]
+    corners = corners + rng.uniform(-way.spread_m, way.spread_m, 2)
+    inside: Floats = np.clip(corners, -_DOOR_M, _DOOR_M)
+    return inside, int(np.argmin(np.linalg.norm(inside, axis=1)))
 
 
 def _door(start: Floats, direction_rad: float) -> Floats:
@@ -212,7 +229,7 @@ def _progress(plans: list[_Plan], gone: Floats, moved: Floats) -> Floats:
     """How far each walker came along the way; sideways steps do not count."""
     result = np.zeros(len(plans))
     for i, plan in enumerate(plans):
-        leg = 0 if gone[i] < plan.lengths[1] else 1
+        leg = int(np.searchsorted(plan.lengths[1:-1], gone[i], side="right"))
         tangent = (plan.corners[leg + 1] - plan.corners[leg]) / (
             plan.lengths[leg + 1] - plan.lengths[leg]
         )
