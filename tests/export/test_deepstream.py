@@ -12,6 +12,7 @@ import pytest
 
 from skyreid.bundle.archive import open_bundle
 from skyreid.bundle.embedder import Embedder
+from skyreid.bundle.engine import Profile, build, load_api
 from skyreid.bundle.runner import OnnxRunner
 from skyreid.contract.errors import BundleError, GateError
 from skyreid.contract.input_spec import InputSpec
@@ -84,7 +85,7 @@ def test_a_device_refuses_it_and_says_what_to_do(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("method", "view"), [("vdt", None), ("visa", "aerial"), ("gsalign", None)])
-def test_every_methods_graph_takes_planes(
+def test_every_methods_graph_takes_planes_and_tensorrt_builds_it(
     exported: Exported, method: str, view: Literal["aerial"] | None
 ) -> None:
     kit = exported(method, view)
@@ -98,6 +99,9 @@ def test_every_methods_graph_takes_planes(
         wanted = runner.run(pictures)["embedding"]
     found = deepstream.run(planes, deepstream.as_fed(pictures))["embedding"]
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)  # another kernel, perhaps
+    _, trt = load_api()
+    profile = Profile((1, 3, 64, 32), (2, 3, 64, 32), (8, 3, 64, 32))
+    assert len(build(planes, profile, trt=trt, name=method).plan) > 10_000
 
 
 def test_a_graph_with_another_beginning_is_refused(detector_bundle: Path) -> None:

@@ -182,7 +182,7 @@ def settings(spec: InputSpec, embedding_dim: int, batch_max: int) -> str:
         ("keepAspc", "0", "crops are stretched, as in training"),
         ("addFeatureNormalization", "0", "the embedding leaves the graph with length 1"),
         ("outputReidTensor", "1", "embeddings into the user meta, for what comes behind"),
-        ("onnxFile", f'"{MODEL}"', "before DeepStream 9: the whole path"),
+        ("onnxFile", f'"{MODEL}"', "beside the tracker's file; older DeepStream: the whole path"),
         ("modelEngineFile", f'"{MODEL}_b{batch_max}_gpu0_fp32.engine"', "written there at first"),
     )
     said = [f"  {key}: {value}" + (f"  # {why}" if why else "") for key, value, why in lines]
