@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from skyreid.contract.errors import PlatformError, SettingsError
-from skyreid.train import parallel
+from skyreid.train import checkpoint, loop, parallel
 from skyreid.train.models.chance import Chance, Share
 from skyreid.train.parallel import ALONE, Crew
 
@@ -144,6 +144,15 @@ def test_two_processes_have_the_loss_curve_of_one(runs: tuple[Path, Path], name:
                 assert two[term] == pytest.approx(value, abs=allowed), (step, term)
     # A curve that moves: a comparison of constants would hold whatever was wrong.
     assert np.ptp([step["identity"] for step in alone]) > 0.05
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_two_processes_end_with_the_weights_of_one(runs: tuple[Path, Path], name: str) -> None:
+    one, two = (checkpoint.load(folder / name / loop.LAST) for folder in runs)
+    assert one.config == two.config
+    assert one.state.keys() == two.state.keys()
+    for key, values in one.state.items():
+        torch.testing.assert_close(two.state[key], values, atol=2e-3, rtol=1e-3, msg=key)
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])

@@ -1,7 +1,9 @@
+import itertools
 import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from skyreid.contract.errors import InputError, SettingsError
 from skyreid.train import loop, recipe, resume
 from skyreid.train.__main__ import main
 from skyreid.train.average import Average
+from skyreid.train.data import cargo
 from skyreid.train.data.sampler import PkSampler
 from skyreid.train.models import variants
 from skyreid.train.resume import Parts, Progress
@@ -220,3 +223,32 @@ def test_a_damaged_or_foreign_state_is_refused_and_no_code_is_read(
     assert not (tmp_path / "harm").exists()
     with pytest.raises(InputError, match="is not the state of a run"):
         resume.find(unbroken / loop.BEST, {})
+
+
+def test_a_time_limit_counts_the_time_before_the_interruption(
+    tiny_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seconds pass at every look at the clock, which begins anew with the process."""
+    text = RECIPE.replace("steps = 25", "steps = 500\ntime_limit_s = 100.0")
+    (tmp_path / "recipe.toml").write_text(text)
+    settings = recipe.read(tmp_path / "recipe.toml")
+    records = cargo.read(tiny_tree, "train").records
+    shares: list[float] = []
+    rate = loop.optimise.learning_rate
+
+    def watched(section: object, length: object, step: int, share: float) -> float:
+        shares.append(share)
+        if len(shares) == 9:
+            raise KeyboardInterrupt
+        return rate(section, length, step, share)
+
+    monkeypatch.setattr(loop.optimise, "learning_rate", watched)
+    for limit in (pytest.raises(KeyboardInterrupt), nullcontext()):
+        clock = itertools.count()
+        monkeypatch.setattr(loop.time, "monotonic", lambda clock=clock: float(next(clock)))
+        with limit:
+            loop.fit(settings, records, tmp_path / "out")
+    before, after = shares[:8], shares[9:]  # the last state is that of step 8
+    assert before[0] < 0.1
+    assert min(after) > max(before)
+    assert max(after) < 1

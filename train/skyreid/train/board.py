@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from skyreid.contract.errors import PlatformError
 from skyreid.train.metrics import Score
 
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
 
 class Board:
     """Event files in a folder; a run that goes on adds to them.
+
+    Args:
+        folder: for the files.
 
     Raises:
         PlatformError: when the package `tensorboard` is missing.
@@ -25,7 +33,12 @@ class Board:
             raise PlatformError(
                 "--board needs the package tensorboard; pip install 'skyreid[board]'"
             ) from error
-        self._writer = SummaryWriter(str(folder))
+        self._open = partial(SummaryWriter, str(folder))
+        self._writer: SummaryWriter | None = None
+
+    def begin(self, step: int) -> None:
+        """Go on behind `step`; what a run that was killed has told of later ones is taken back."""
+        self._writer = self._open(purge_step=step + 1 if step else None)
 
     def step(
         self, step: int, terms: Mapping[str, Tensor], norm: Tensor, rate: float, speed: float
@@ -57,9 +70,12 @@ class Board:
 
     def close(self) -> None:
         """Write what is left."""
-        self._writer.close()
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
 
     def _write(self, step: int, values: Mapping[str, float]) -> None:
+        assert self._writer is not None, "begin comes first"
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
         self._writer.flush()

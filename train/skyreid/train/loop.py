@@ -170,6 +170,8 @@ def fit(
         if progress.step == progress.best_step and crew.first:  # it may not have been written yet
             _save(out / BEST, config, average.network, recipe, progress.step)
 
+    if board is not None:
+        board.begin(progress.step)
     batch_size = recipe.batch.people * recipe.batch.crops
     mine = crew.rows(batch_size)
     length = optimise.length(run, len(split.kept), batch_size)
@@ -194,10 +196,9 @@ def fit(
     )
     with bar, Ahead(drawn) as ahead:
         while True:
-            progress.spent_s = crew.agreed(time.monotonic() - began)
             share = progress.step / length.steps
             if run.time_limit_s is not None:
-                share = max(share, progress.spent_s / run.time_limit_s)
+                share = max(share, crew.agreed(time.monotonic() - began) / run.time_limit_s)
             if share >= 1 or progress.step == run.stop_after:
                 break
             step = progress.step = progress.step + 1
