@@ -118,6 +118,7 @@ def _verify(options: argparse.Namespace) -> int:
         checkpoint=options.checkpoint,
         data=options.data,
         write=not options.read_only,
+        threads=options.threads,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(json.dumps(verdict.facts) if options.json else "\n".join(verified_lines(verdict.facts)))
@@ -269,6 +270,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--checkpoint", type=Path, help="that it was exported from: asks torch")
     verify.add_argument("--data", type=Path, help="data set whose test split is searched")
+    verify.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
     verify.add_argument(
         "--read-only", action="store_true", help="leave parity.json and the sums as they are"
     )

@@ -44,6 +44,7 @@ class Model:
     name: str
     numeric_format: NumericFormat
     data: bytes
+    threads: int
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,7 @@ def verify(
     checkpoint: Path | None = None,
     data: Path | None = None,
     write: bool = True,
+    threads: int = 1,
     say: Say = lambda line: None,
 ) -> Verdict:
     """Verify a bundle, or the bundles of two views that are one model.
@@ -74,6 +76,7 @@ def verify(
         checkpoint: that they were exported from; torch is the reference then.
         data: data set whose test split is searched in every numeric format.
         write: whether parity.json is to say what came out. A bundle that fails says so too.
+        threads: of ONNX Runtime.
         say: receives a line per stage.
 
     Raises:
@@ -98,11 +101,11 @@ def verify(
     facts: dict[str, dict[str, Any]] = {}
     for bundle in bundles:
         say(f"compare the numeric formats of {bundle.path}")
-        found, failed = _at_batches(bundle, checkpoint, test)
+        found, failed = _at_batches(bundle, checkpoint, test, threads)
         facts[str(bundle.path)] = {"onnxruntime": version("onnxruntime"), **found}
         failures += failed
     if test is not None:
-        found, failed = _by_search(bundles, test, say)
+        found, failed = _by_search(bundles, test, threads, say)
         failures += failed
         for fact in facts.values():
             fact["retrieval"] = found
@@ -117,11 +120,11 @@ def verify(
     return Verdict(facts, failures)
 
 
-def models_of(bundle: Bundle) -> list[Model]:
+def models_of(bundle: Bundle, threads: int) -> list[Model]:
     """Every ONNX file of a bundle; int8 has one more for engines."""
-    models = [Model(f, f, bundle.model(f)) for f in bundle.manifest.formats]
+    models = [Model(f, f, bundle.model(f), threads) for f in bundle.manifest.formats]
     if "int8" in bundle.manifest.formats and bundle.engine_model("int8") != bundle.model("int8"):
-        models.append(Model("int8-fp16", "int8", bundle.engine_model("int8")))
+        models.append(Model("int8-fp16", "int8", bundle.engine_model("int8"), threads))
     return models
 
 
@@ -136,15 +139,15 @@ def _require_writable(bundle: Bundle) -> None:
 
 
 def _at_batches(
-    bundle: Bundle, checkpoint: Path | None, test: retrieval.TestSplit | None
+    bundle: Bundle, checkpoint: Path | None, test: retrieval.TestSplit | None, threads: int
 ) -> tuple[dict[str, Any], list[str]]:
     """Every format at batch 1, 2 and the largest against the reference."""
     largest = bundle.manifest.batch_max
     pictures = _pictures(bundle, test, largest)
-    exact, reference = _reference(bundle, checkpoint, pictures)
+    exact, reference = _reference(bundle, checkpoint, pictures, threads)
     found: dict[str, dict[str, Any]] = {}
     failures: list[str] = []
-    for model in models_of(bundle):
+    for model in models_of(bundle, threads):
         found[model.name] = {}
         for batch in parity.batches(largest):
             outputs = _run(model, pictures, batch)
@@ -200,12 +203,14 @@ def _pictures(bundle: Bundle, test: retrieval.TestSplit | None, count: int) -> U
     return np.ascontiguousarray(test.images[chosen])
 
 
-def _reference(bundle: Bundle, checkpoint: Path | None, pictures: UInt8) -> tuple[Outputs, str]:
+def _reference(
+    bundle: Bundle, checkpoint: Path | None, pictures: UInt8, threads: int
+) -> tuple[Outputs, str]:
     """What the formats are compared with, and its name."""
     if checkpoint is None:
         if "fp32" not in bundle.manifest.formats:
             raise InputError(f"{bundle.path} has no fp32 to compare with: give its --checkpoint")
-        model = Model("fp32", "fp32", bundle.model("fp32"))
+        model = Model("fp32", "fp32", bundle.model("fp32"), threads)
         return _run(model, pictures, len(pictures)), "fp32"
     from skyreid.export import trace
 
@@ -223,7 +228,12 @@ def _run(model: Model, pictures: UInt8, batch: int) -> Outputs:
     """Outputs of all pictures, `batch` at a time."""
     rows: list[Outputs] = []
     with (
-        OnnxRunner(model.data, name=model.name, quantised=model.numeric_format == "int8") as runner,
+        OnnxRunner(
+            model.data,
+            name=model.name,
+            threads=model.threads,
+            quantised=model.numeric_format == "int8",
+        ) as runner,
         tqdm(
             total=len(pictures), desc=f"{model.name}, batch {batch}", unit="picture", disable=None
         ) as bar,
@@ -235,10 +245,10 @@ def _run(model: Model, pictures: UInt8, batch: int) -> Outputs:
 
 
 def _by_search(
-    bundles: Sequence[Bundle], test: retrieval.TestSplit, say: Say
+    bundles: Sequence[Bundle], test: retrieval.TestSplit, threads: int, say: Say
 ) -> tuple[dict[str, Any], list[str]]:
     """The test split ranked in every format that all bundles have."""
-    by_bundle = [{model.name: model for model in models_of(bundle)} for bundle in bundles]
+    by_bundle = [{model.name: model for model in models_of(bundle, threads)} for bundle in bundles]
     shared = [name for name in by_bundle[0] if all(name in models for models in by_bundle)]
     if "fp32" not in shared:
         raise InputError("--data compares with fp32, which a bundle lacks: export it with fp32")
