@@ -5,17 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.errors import SettingsError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint, loop, recipe
 from skyreid.train.__main__ import main
-from skyreid.train.average import Average
-from skyreid.train.data import cargo, pictures
+from skyreid.train.data import cargo
 from skyreid.train.loop import look_alikes
-from skyreid.train.models import variants
-from skyreid.train.selection import cross_view
-from skyreid.train.split import hold_out, labels, some_people
-from skyreid.train.start import begin_with
 
 RECIPE = """
 [model]
@@ -169,60 +164,6 @@ def test_committed_recipes_are_valid(repository: Path) -> None:
         recipe.read(path)
 
 
-def test_a_first_stage_takes_the_same_few_people_every_time(tiny_tree: Path) -> None:
-    records = cargo.read(tiny_tree, "train").records
-    everybody = {r.person for r in records}
-    few = some_people(records, 3, seed=1)
-    chosen = {r.person for r in few}
-    assert len(chosen) == 3
-    assert chosen < everybody
-    assert few == [r for r in records if r.person in chosen]
-    assert few == some_people(records, 3, seed=1)
-    assert some_people(records, None, seed=1) == list(records)
-    with pytest.raises(InputError, match=f"run.people is 99, but only {len(everybody)} people"):
-        some_people(records, 99, seed=1)
-
-
-def test_held_out_people_are_never_trained_on(tiny_tree: Path) -> None:
-    records = cargo.read(tiny_tree, "train").records
-    kept, held_out = hold_out(records, 2, seed=4)
-    assert len(kept) + len(held_out) == len(records)
-    assert not {r.person for r in kept} & {r.person for r in held_out}
-    people, views = labels(kept)
-    assert sorted(set(people.tolist())) == [0, 1, 2, 3]
-    assert views.mean() == 0.5
-
-
-def test_held_out_people_of_one_view_search_each_others_cameras(
-    fitted: Path, tiny_tree: Path
-) -> None:
-    config = checkpoint.load(fitted / loop.BEST)
-    network = variants.construct(config.config).eval()
-    both = cargo.read(tiny_tree, "train").records  # two pictures a person in each of four cameras
-    ground = [r for r in both if r.view == "ground"]
-    images = pictures.load(ground, config.input_spec).images
-    found = cross_view(network, config.input_spec, ground, images)
-    assert {name: result.queries for name, result in found.items()} == {"ALL": 24}
-    images = pictures.load(both, config.input_spec).images
-    found = cross_view(network, config.input_spec, both, images)
-    assert {name: result.queries for name, result in found.items()} == {"A->G": 24, "G->A": 24}
-
-
-def test_too_few_people_to_hold_some_out_is_said(tiny_tree: Path) -> None:
-    with pytest.raises(InputError, match="6 people"):
-        hold_out(cargo.read(tiny_tree, "train").records, 5, seed=0)
-
-
-def test_averaged_weights_follow_constant_ones_and_forget_the_start() -> None:
-    network = torch.nn.Linear(2, 2)
-    average = Average(network, 0.9)
-    with torch.no_grad():
-        network.weight.fill_(3.0)
-    for _ in range(100):
-        average.update(network)
-    torch.testing.assert_close(average.network.weight, torch.full((2, 2), 3.0), atol=1e-3, rtol=0)
-
-
 def test_look_alikes_are_the_nearest_other_rows() -> None:
     rows = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 2.0], [0.1, 1.0]])
     assert look_alikes(rows, 1)[:, 0].tolist() == [1, 0, 3, 2]
@@ -236,31 +177,3 @@ def test_a_run_stops_in_the_middle_of_its_schedule_when_told_to(
     records = cargo.read(tiny_tree, "train").records
     outcome = loop.fit(recipe.read(tmp_path / "recipe.toml"), records, tmp_path / "out")
     assert checkpoint.load(outcome.last).config["step"] == 1
-
-
-def test_a_second_stage_begins_with_the_weights_of_the_first(fitted: Path) -> None:
-    first = checkpoint.load(fitted / loop.BEST)
-    network = variants.construct(first.config)
-    begin_with(network, first.config, first)
-    for key, value in network.state_dict().items():
-        assert torch.equal(value, first.state[key]), key
-
-
-def test_with_other_people_the_classifier_alone_begins_anew(fitted: Path) -> None:
-    first = checkpoint.load(fitted / loop.BEST)
-    config = {**first.config, "people": 9}
-    network = variants.construct(config)
-    classifier = network.heads.weight.clone()
-    begin_with(network, config, first)
-    assert torch.equal(network.heads.weight, classifier)
-    assert torch.equal(network.backbone.pos_embed, first.state["backbone.pos_embed"])
-
-
-def test_a_start_that_would_spoil_the_selection_or_does_not_fit_is_refused(fitted: Path) -> None:
-    first = checkpoint.load(fitted / loop.BEST)
-    network = variants.construct(first.config)
-    with pytest.raises(InputError, match="held out"):
-        begin_with(network, {**first.config, "held_out": ["0/99"]}, first)
-    other = {**first.config, "trunk": {**first.config["trunk"], "depth": 3}}
-    with pytest.raises(InputError, match="another network"):
-        begin_with(network, other, first)
