@@ -1,6 +1,7 @@
 """What is compared runs in turn in one process; what counts is the median of the rounds."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +79,17 @@ def test_another_checkpoint_and_numbers_that_are_none_are_refused(
         assert main(["bench", str(embedder_bundle), *arguments]) == 2
         (line,) = capsys.readouterr().err.splitlines()[-1:]
         assert word in line
+
+
+def test_without_pytorch_only_the_checkpoint_is_refused(
+    embedder_bundle: Path,
+    embedder_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    said = ["bench", str(embedder_bundle), "--batch", "1", "--rounds", "1"]
+    assert main([*said, "--checkpoint", str(embedder_checkpoint)]) == 4
+    assert "torch is not installed" in capsys.readouterr().err.splitlines()[-1]
+    assert main(said) == 0
+    assert "x torch" in capsys.readouterr().out

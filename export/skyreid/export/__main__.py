@@ -193,8 +193,12 @@ def _compile(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from skyreid.export.bench import as_lines, bench
-
+    try:
+        from skyreid.export.bench import as_lines, bench
+    except ImportError as error:
+        raise PlatformError(
+            f"{error.name} is not installed: pip install 'skyreid[export]'"
+        ) from error
     report = bench(
         options.bundle,
         batches=_numbers("--batch", options.batch),

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from skyreid.bundle.archive import Bundle, open_bundle
 from skyreid.bundle.runner import start
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, PlatformError
 
 TORCH = "torch eager"
 BATCHES = (1, 8, 32)
@@ -60,6 +60,7 @@ def bench(
     Raises:
         InputError: an argument is out of range, or the checkpoint is not the bundle's.
         BundleError: the bundle cannot be used.
+        PlatformError: a checkpoint is given and PyTorch is not installed.
     """
     for name, values in (("batch", batches), ("threads", (threads,)), ("rounds", (rounds,))):
         if not values or min(values) < 1:
@@ -199,10 +200,14 @@ def _eager(
     checkpoint: Path, bundle: Bundle, threads: int, stack: ExitStack
 ) -> Callable[[Any], object]:
     """The checkpoint's network for the bundle's view, in PyTorch without compilation."""
-    import torch
+    try:
+        import torch
 
-    from skyreid.export import trace
-
+        from skyreid.export import trace
+    except ImportError as error:
+        raise PlatformError(
+            f"--checkpoint: {error.name} is not installed: pip install 'skyreid[export]'"
+        ) from error
     traced = trace.load(checkpoint, bundle.manifest.view)
     if traced.checkpoint_sha256 != bundle.manifest.checkpoint_sha256:
         raise InputError(
