@@ -59,16 +59,18 @@ def mix(pixels: Tensor, probability: float, rng: torch.Generator) -> Tensor:
 def _dirichlet(count: int, rng: torch.Generator) -> Tensor:
     """Weights float64 [count] of sum 1, of the symmetric Dirichlet of COEFFICIENT.
 
-    Gamma(a) is Gamma(a + 1) times U^(1/a), in logarithms, since it underflows at small a; and
-    Gamma(1 + a) for a below 1 by rejection (Ahrens and Dieter's GS), of which torch's own has no
-    generator argument.
+    Gamma draws divided by their sum, in logarithms since they underflow at a small coefficient;
+    torch's own distributions take no generator.
     """
     logs = torch.tensor([_log_gamma_variate(rng) for _ in range(count)], dtype=torch.float64)
     return torch.softmax(logs, 0)
 
 
 def _log_gamma_variate(rng: torch.Generator) -> float:
-    """Logarithm of a Gamma(COEFFICIENT) draw, after Marsaglia and Tsang (2000)."""
+    """Logarithm of a Gamma(a) draw, a = COEFFICIENT, after Marsaglia and Tsang (2000).
+
+    Gamma(a + 1) by their rejection, times U^(1/a), which makes it Gamma(a) for a below 1.
+    """
     d = COEFFICIENT + 1 - 1 / 3
     c = 1 / math.sqrt(9 * d)
     while True:
