@@ -158,13 +158,14 @@ class PycudaDriver:
         import pycuda.driver as cuda
 
         self._cuda: Any = cuda
+        self._library = ctypes.CDLL("libcuda.so.1")  # there, for pycuda is linked to it
+        self._graphs = _Graphs(self._library)
         self._context: Any = device.retain_primary_context()
         self.name = device_name(device)
         self.integrated = bool(device.get_attribute(cuda.device_attribute.INTEGRATED))
         with self.active(), self._saying("make a stream"):
             self._stream: Any = cuda.Stream()
         self.stream = int(self._stream.handle)
-        self._graphs: _Graphs | None = None
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -217,30 +218,29 @@ class PycudaDriver:
 
     def begin_capture(self) -> None:
         """See ``Driver.begin_capture``."""
-        if self._graphs is None:
-            self._graphs = _Graphs(ctypes.CDLL("libcuda.so.1"))
         self._graphs.begin(self.stream)
 
     def end_capture(self) -> int:
         """See ``Driver.end_capture``."""
-        assert self._graphs is not None
         return self._graphs.end(self.stream)
 
     def launch(self, graph: int) -> None:
         """See ``Driver.launch``."""
-        assert self._graphs is not None
         self._graphs.launch(graph, self.stream)
 
     def free_graph(self, graph: int) -> None:
         """See ``Driver.free_graph``."""
-        assert self._graphs is not None
         self._graphs.free(graph)
 
     def close(self) -> None:
         """See ``Driver.close``."""
         with self.active():
             del self._stream
+        self._context.push()
         self._context.detach()
+        # pycuda lets go of the context and leaves it on the thread's stack.
+        if self._cuda.Context.get_current() is None:
+            self._library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
     @contextmanager
     def _saying(self, what: str) -> Iterator[None]:
