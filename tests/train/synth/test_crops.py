@@ -11,7 +11,9 @@ import pytest
 
 from skyreid.train.data import catalogue
 from skyreid.train.synth.__main__ import main
-from skyreid.train.synth.crop_names import people_to_test_on
+from skyreid.train.synth.crop_names import crop_name, people_to_test_on
+from skyreid.train.synth.crops import Studio
+from skyreid.train.synth.options import PLACES, CropsOptions, SeveralHours
 from skyreid.train.synth.rig import station
 from skyreid.train.synth.wardrobe import population
 
@@ -148,9 +150,9 @@ def test_a_set_that_was_stopped_goes_on_and_ends_as_if_it_had_not_been(
     assert again == everything(crops)
 
 
-def test_two_processes_make_what_one_makes_in_every_place_at_dusk_from_low_drones(tmp_path: Path):
-    asked = ["--people", "9", "--cameras", "1", "--frames", "1", "--seed", "4"]
-    choices = ["--place", "mixed", "--hour", "dusk", "--altitude", "low"]
+def test_two_processes_make_what_one_makes_in_a_yard_at_dusk_from_low_drones(tmp_path: Path):
+    asked = ["--people", "5", "--cameras", "1", "--frames", "1", "--seed", "4"]
+    choices = ["--place", "yard", "--hour", "dusk", "--altitude", "low"]
     for jobs in ("1", "2"):
         assert main(["crops", str(tmp_path / jobs), *asked, *choices, "--jobs", jobs]) == 0
     made = everything(tmp_path / "1")
@@ -158,12 +160,37 @@ def test_two_processes_make_what_one_makes_in_every_place_at_dusk_from_low_drone
     table = json.loads(made["ids.json"])
     assert table["altitude"] == "low"
     assert table["cameras"]["1"] == {"altitude_m": 9.0, "pitch_deg": -28.0, "hour": "dusk"}
-    family = {person["pid"]: person["family"] for person in table["ids"]}
-    places = {family[int(pid)]: place for pid, place in table["places"].items()}
-    assert places == {0: "plaza", 1: "street", 2: "yard"}
+    assert table["places"] == {str(pid): "yard" for pid in range(1, 6)}
     names = [path.name for path in pictures(tmp_path / "1")]
-    assert len(names) >= 8
+    assert len(names) >= 4
     assert all("_night_" in name for name in names)
+
+
+def test_families_are_at_one_place_each_and_all_places_are_used():
+    options = CropsOptions(out=Path("unused"), people=24, place="mixed")
+    places = dict.fromkeys(PLACES, None)
+    studio = Studio(options, places, population(24, seed=1), {}, {}, {})  # type: ignore[arg-type]
+    chosen: dict[int, set[str]] = {}
+    for person in studio.people:
+        chosen.setdefault(person.family, set()).add(studio.place_of(person))
+    assert all(len(names) == 1 for names in chosen.values())
+    assert Counter(name for (name,) in chosen.values()) == dict.fromkeys(PLACES, 2)
+
+
+@pytest.mark.parametrize(
+    ("hour", "camera", "word"),
+    [
+        ("mixed", 4, "night"),
+        ("mixed", 5, "day"),
+        ("day", 4, "day"),
+        ("dusk", 5, "night"),
+        ("night", 5, "night"),
+    ],
+)
+def test_names_call_dusk_night_as_cargo_knows_no_other_word(
+    hour: SeveralHours, camera: int, word: str
+):
+    assert crop_name(7, camera, 1, hour) == f"Cam{camera}_{word}_0007_1.jpg"
 
 
 def test_a_set_begun_with_other_options_is_not_mixed_with_this_one(
