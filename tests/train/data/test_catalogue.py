@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,13 @@ def test_a_name_insists(tiny_tree: Path) -> None:
     assert catalogue.open(tiny_tree, "CARGO").name == "CARGO"
     with pytest.raises(InputError, match="no data set is called Duke; known are CARGO"):
         catalogue.open(tiny_tree, "Duke")
+
+
+def test_rendered_people_are_not_called_cargo(tiny_tree: Path, tmp_path: Path) -> None:
+    assert catalogue.open(tiny_tree).title == "CARGO"
+    rendered = shutil.copytree(tiny_tree, tmp_path / "rendered")
+    (rendered / "ids.json").write_text("{}")
+    assert catalogue.open(rendered).title == "rendered people in CARGO's layout"
 
 
 def test_the_shared_crops_are_read_without_a_switch(shared: Path) -> None:

@@ -129,7 +129,7 @@ def _fit(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     settings = recipe.read(arguments.recipe)
     data_sets = [catalogue.open(root) for root in arguments.data]
-    print("; ".join(f"{data.name} in {data.root}" for data in data_sets), file=sys.stderr)
+    print("; ".join(f"{data.title} in {data.root}" for data in data_sets), file=sys.stderr)
     reading = joined([data.train() for data in data_sets])
     for what, files in (("refused", reading.refused), ("left out", reading.left_out)):
         if files:

@@ -125,7 +125,7 @@ def table(report: Report) -> str:
         tables.table(report.outcomes),
         "",
         f"{report.people} people, {report.query.size} query and {report.gallery.size} gallery "
-        f"pictures of {report.data.name} in {report.data.root}",
+        f"pictures of {report.data.title} in {report.data.root}",
     ]
     lines += [f"{path}: {what}" for path, what in report.model.items()]
     lines += refusals(report)

@@ -41,6 +41,12 @@ class DataSet:
     root: Path
     layout: Layout
 
+    @property
+    def title(self) -> str:
+        """What to call it where numbers are shown: rendered people are not CARGO's."""
+        rendered = self.name == CARGO.name and (self.root / "ids.json").is_file()
+        return "rendered people in CARGO's layout" if rendered else self.name
+
     def train(self) -> Reading:
         """The training split.
 

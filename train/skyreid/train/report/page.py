@@ -54,7 +54,7 @@ def page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "img-src 'self' file:; style-src 'unsafe-inline'\">"
-        f"{MARK}<title>skyreid evaluation: {_text(report.data.name)}</title>"
+        f"{MARK}<title>skyreid evaluation: {_text(report.data.title)}</title>"
         f"<style>{style}</style></head>\n<body>\n"
         + "\n".join(part for part in body if part)
         + "\n</body></html>\n"
@@ -73,7 +73,7 @@ def _header(report: Report, command: str) -> str:
     ]
     cameras = len({r.camera for r in report.records})
     facts += [
-        ("data", f"{_text(report.data.name)} in <code>{_text(report.data.root)}</code>"),
+        ("data", f"{_text(report.data.title)} in <code>{_text(report.data.root)}</code>"),
         (
             "pictures",
             f"{report.query.size} queries and {report.gallery.size} in the gallery, of "
@@ -86,7 +86,7 @@ def _header(report: Report, command: str) -> str:
         ("numbers", '<a href="metrics.json">metrics.json</a>'),
     ]
     rows = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts)
-    return f'<h1>Evaluation on {_text(report.data.name)}</h1><dl class="facts">{rows}</dl>'
+    return f'<h1>Evaluation on {_text(report.data.title)}</h1><dl class="facts">{rows}</dl>'
 
 
 def _protocols(outcomes: Sequence[Outcome]) -> str:
