@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from skyreid.contract.errors import SettingsError
 from skyreid.train import recipe
 from skyreid.train.data.augment import PUBLISHED, Strength
 from skyreid.train.models import variants
@@ -119,3 +120,20 @@ def test_the_distilled_student_holds_out_whom_its_teacher_held_out() -> None:
     assert student.run.seed == teacher.run.seed
     assert student.run.held_out_people == teacher.run.held_out_people
     assert student.model == read("vdt-tiny-synth").model
+
+
+@pytest.mark.parametrize("kind", ["", 'kind = "sgd"\n'])
+def test_a_misspelled_key_is_told_as_it_was_written_with_what_was_meant(
+    tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "recipe.toml"
+    file.write_text(
+        '[model]\nvariant = "vit-tiny"\n[input]\nheight = 32\nwidth = 16\n'
+        f"[optimiser]\n{kind}learning_rat = 1.0\n[run]\nsteps = 1\n"
+    )
+    with pytest.raises(
+        SettingsError,
+        match=r"recipe.toml: optimiser\.learning_rat: unknown key, "
+        r"did you mean optimiser\.learning_rate\?$",
+    ):
+        recipe.read(file)

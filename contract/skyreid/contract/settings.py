@@ -10,7 +10,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_settings import (
@@ -82,7 +82,7 @@ def load(cls: type[S], toml: Path, options: Sequence[str], *, program: str) -> S
         values = {name: getattr(loaded, name) for name in cls.model_fields}
         return cast(S, cls.model_construct(**values))
     except ValidationError as error:
-        raise SettingsError(f"settings {toml}: {_explain(cls, error)}") from error
+        raise SettingsError(f"settings {toml}: {explain(cls, error)}") from error
     except CommandLineError as error:
         raise SettingsError(f"options of {program}: {error}") from error
     except ValueError as error:  # tomllib.TOMLDecodeError; the file is named, the place is in it
@@ -94,10 +94,16 @@ def effective(settings: Settings) -> str:
     return json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
 
-def _explain(cls: type[BaseModel], error: ValidationError) -> str:
+def explain(cls: type[BaseModel], error: ValidationError) -> str:
+    """Every key that is wrong, by its path as a user writes it, in one line.
+
+    Args:
+        cls: what was validated; a misspelled key is compared with all of its keys.
+        error: of the validation.
+    """
     parts = []
     for item in error.errors():
-        path = ".".join(str(p) for p in item["loc"]) or "(whole file)"
+        path = ".".join(_written(cls, item["loc"])) or "(whole file)"
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(path, _paths(cls), n=1)
             parts.append(f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
@@ -108,12 +114,31 @@ def _explain(cls: type[BaseModel], error: ValidationError) -> str:
     return "; ".join(parts)
 
 
+def _written(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """A location without the tags by which pydantic tells the kinds of a section apart."""
+    kinds: tuple[type[BaseModel], ...] = (cls,)
+    out = []
+    for number, part in enumerate(location):
+        fields = [kind.model_fields[part] for kind in kinds if part in kind.model_fields]
+        if kinds and not fields and number < len(location) - 1:
+            continue  # an unknown key comes last: this is a tag
+        out.append(str(part))
+        kinds = tuple(model for info in fields for model in _models(info.annotation))
+    return out
+
+
+def _models(annotation: object) -> tuple[type[BaseModel], ...]:
+    """The sections that an annotation allows."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return (annotation,)
+    return tuple(model for part in get_args(annotation) for model in _models(part))
+
+
 def _paths(cls: type[BaseModel], prefix: str = "") -> list[str]:
     """Dotted paths of every key below ``cls``."""
     out = []
     for name, info in cls.model_fields.items():
-        kind = info.annotation
         out.append(prefix + name)
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            out += _paths(kind, f"{prefix}{name}.")
+        for model in _models(info.annotation):
+            out += _paths(model, f"{prefix}{name}.")
     return out

@@ -18,6 +18,7 @@ from pydantic import (
 
 from skyreid.contract.errors import SettingsError
 from skyreid.contract.input_spec import InputSpec
+from skyreid.contract.settings import explain
 
 
 class _Section(BaseModel):
@@ -310,7 +311,4 @@ def read(path: Path) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()
-        )
-        raise SettingsError(f"{path}: {wrong}") from error
+        raise SettingsError(f"{path}: {explain(Recipe, error)}") from error

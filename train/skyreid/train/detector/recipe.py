@@ -9,6 +9,7 @@ import tomllib
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from skyreid.contract.errors import SettingsError
+from skyreid.contract.settings import explain
 
 
 class Widths(BaseModel):
@@ -78,5 +79,4 @@ def read_recipe(path: Path) -> DetectorRecipe:
     try:
         return DetectorRecipe.model_validate(values)
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
-        raise SettingsError(f"{path}: {'; '.join(lines)}") from None
+        raise SettingsError(f"{path}: {explain(DetectorRecipe, error)}") from None
