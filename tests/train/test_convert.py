@@ -1,78 +1,17 @@
 import json
-import pickle
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional as F
+from weights import DEPTH, DIM, TINY, State, clip, converted, network_state, timm, written
 
-from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import checkpoint, convert, published
+from skyreid.train import checkpoint
 from skyreid.train.__main__ import main
 from skyreid.train.models import variants
 from skyreid.train.start import PER_PERSON, begin_with
-
-DIM, DEPTH = 48, 2
-TINY: dict[str, Any] = {"dim": DIM, "depth": DEPTH, "heads": 3}
-State = dict[str, Tensor]
-
-
-def timm(dim: int = DIM, depth: int = DEPTH, side: int = 14) -> State:
-    """Random tensors under timm's names for a ViT of patch 16."""
-    rng = torch.Generator().manual_seed(3)
-    shapes: dict[str, tuple[int, ...]] = {
-        "cls_token": (1, 1, dim),
-        "pos_embed": (1, 1 + side * side, dim),
-        "patch_embed.proj.weight": (dim, 3, 16, 16),
-        "patch_embed.proj.bias": (dim,),
-        "norm.weight": (dim,),
-        "norm.bias": (dim,),
-        "head.weight": (7, dim),
-        "head.bias": (7,),
-    }
-    for block in range(depth):
-        for name, rows, columns in (
-            ("attn.qkv", 3 * dim, dim),
-            ("attn.proj", dim, dim),
-            ("mlp.fc1", 4 * dim, dim),
-            ("mlp.fc2", dim, 4 * dim),
-        ):
-            shapes[f"blocks.{block}.{name}.weight"] = (rows, columns)
-            shapes[f"blocks.{block}.{name}.bias"] = (rows,)
-        for name in ("norm1", "norm2"):
-            shapes[f"blocks.{block}.{name}.weight"] = (dim,)
-            shapes[f"blocks.{block}.{name}.bias"] = (dim,)
-    return {key: torch.randn(shape, generator=rng) for key, shape in shapes.items()}
-
-
-def network_state(variant: str, people: int = 5, **trunk: Any) -> State:
-    """A fresh network's entries at the tiny size."""
-    size = {name: trunk.pop(name, default) for name, default in (("height", 64), ("width", 32))}
-    config = variants.variant(variant, **size, people=people, trunk=TINY | trunk)
-    torch.manual_seed(1)
-    state: State = variants.construct(config).state_dict()
-    return state
-
-
-def written(path: Path, state: State, *, wrap: str | None = None) -> Path:
-    if path.suffix == ".safetensors":
-        save_file(state, path)
-    else:
-        torch.save({wrap: state, "epoch": 9} if wrap else state, path)
-    return path
-
-
-def converted(source: Path, variant: str, **kwargs: Any) -> tuple[convert.Report, State]:
-    out = source.with_name("out.safetensors")
-    trunk = TINY | kwargs.pop("trunk", {})
-    size = {"height": 64, "width": 32} | kwargs
-    report = convert.convert(source, variant, out, trunk=trunk, **size)
-    return report, checkpoint.load(out).state
 
 
 def resized(positions: Tensor, rows: int, columns: int) -> Tensor:
@@ -247,119 +186,12 @@ def test_half_precision_is_widened_and_counted(tmp_path: Path) -> None:
     assert state["backbone.norm.weight"].dtype == torch.float32
 
 
-def test_every_missing_unexpected_and_wrongly_shaped_entry_is_named(tmp_path: Path) -> None:
-    source = network_state("vdt-tiny")
-    del source["backbone.blocks.0.attn.qkv.bias"], source["backbone.norm.weight"]
-    source["backbone.strange"] = torch.ones(1)
-    source["view_heads.odd"] = torch.ones(1)
-    source["backbone.blocks.1.mlp.fc1.weight"] = torch.ones(3, 4)
-    source["backbone.pos_embed"] = torch.ones(1, 6, DIM)
-    with pytest.raises(InputError) as caught:
-        converted(written(tmp_path / "w.pth", source, wrap="model"), "vdt-tiny")
-    message = str(caught.value)
-    for part in (
-        "missing 2: backbone.blocks.0.attn.qkv.bias, backbone.norm.weight",
-        "unexpected 2: backbone.strange, view_heads.odd",
-        f"of another shape 2: backbone.blocks.1.mlp.fc1.weight [3, 4] instead of [192, {DIM}]",
-        f"backbone.pos_embed [1, 6, {DIM}] instead of [1, 10, {DIM}]",
-    ):
-        assert part in message
-    assert not (tmp_path / "out.safetensors").exists()
-
-
-def test_imagenet_weights_with_parts_our_trunk_lacks_are_refused_by_name(tmp_path: Path) -> None:
-    source = timm() | {"blocks.0.ls1.gamma": torch.ones(DIM)}
-    del source["norm.bias"]
-    with pytest.raises(InputError, match=r"missing 1: .*norm\.bias; unexpected 1: .*ls1\.gamma"):
-        converted(written(tmp_path / "w.pth", source), "vit-tiny")
-
-
-def test_a_file_of_another_method_says_whose_names_it_has(tmp_path: Path) -> None:
-    path = written(tmp_path / "w.pth", network_state("vdt-tiny"), wrap="model")
-    with pytest.raises(InputError, match="names are those of vdt"):
-        converted(path, "dtst-tiny")
-
-
 def test_batch_counters_may_be_missing_and_are_said_to_be(tmp_path: Path) -> None:
     source = network_state("vit-tiny")
     del source["heads.bottleneck.0.num_batches_tracked"]
     report, state = converted(written(tmp_path / "w.pth", source), "vit-tiny")
     assert report.initialised == ["heads.bottleneck.0.num_batches_tracked"]
     assert state["heads.bottleneck.0.num_batches_tracked"] == 0
-
-
-def test_a_superseded_dtst_is_refused_as_such(tmp_path: Path) -> None:
-    source = network_state("vdt-tiny")
-    source["backbone.token_selector.score_predictor.in_conv.1.weight"] = torch.ones(24, DIM)
-    with pytest.raises(InputError, match="superseded DTST"):
-        converted(written(tmp_path / "w.pth", source, wrap="model"), "dtst-tiny")
-
-
-def test_several_strides_with_one_number_of_patches_are_asked_about(tmp_path: Path) -> None:
-    source = network_state("secap-tiny", stride=14)  # 4 x 2 cells, as strides 13 to 16 give
-    path = written(tmp_path / "w.pth", source)
-    with pytest.raises(SettingsError, match="strides 13, 14, 15, 16"):
-        converted(path, "secap-tiny")
-    report, _ = converted(path, "secap-tiny", trunk={"stride": 14})
-    assert report.config["trunk"]["stride"] == 14
-
-
-class Harmful:
-    """What a pickle may do to whoever loads it."""
-
-    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        return Path.touch, (Path("harmed"),)
-
-
-def test_a_pickle_with_code_is_refused_in_one_line_and_not_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    torch.save({"model": timm(), "extra": Harmful()}, tmp_path / "w.pth")
-    out = tmp_path / "out.safetensors"
-    assert main(["convert", "w.pth", "--to", "vit-tiny", "--out", str(out)]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert "holds objects besides tensors" in said
-    assert not (tmp_path / "harmed").exists()
-    assert not out.exists()
-
-
-def test_a_torchscript_archive_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    with pytest.warns(DeprecationWarning, match="torch.jit"):
-        torch.jit.script(torch.nn.Linear(2, 2)).save(str(tmp_path / "ViT-B-16.pt"))
-    with pytest.raises(InputError, match=r"TorchScript archive.*state_dict\(\)"):
-        published.read(tmp_path / "ViT-B-16.pt")
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"nonsense", "not a file of torch.save"),
-        (pickle.dumps([1, 2], protocol=2), "cannot read|no state_dict"),
-        (b"\x08\x00\x00\x00\x00\x00\x00\x00{bad    ", "cannot read"),
-    ],
-)
-def test_a_damaged_file_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
-    (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(InputError, match=said):
-        published.read(tmp_path / "w.pth")
-
-
-def test_weights_that_are_not_finite_are_refused_by_name(tmp_path: Path) -> None:
-    source = timm()
-    source["norm.weight"][3] = float("nan")
-    with pytest.raises(InputError, match=r"norm\.weight"):
-        published.read(written(tmp_path / "w.pth", source))
-
-
-def test_a_checkpoint_of_ours_and_unknown_names_are_refused(tmp_path: Path) -> None:
-    converted(written(tmp_path / "w.pth", timm()), "vit-tiny")
-    with pytest.raises(InputError, match="of ours already"):
-        published.read(tmp_path / "out.safetensors")
-    unknown = written(tmp_path / "x.pth", {"encoder.layer.0": torch.ones(1)})
-    with pytest.raises(InputError, match=r"encoder\.layer\.0"):
-        converted(unknown, "vit-tiny")
 
 
 def test_the_command_prints_one_json_object_or_lines(
@@ -433,25 +265,6 @@ def test_experts_and_prompts_of_visa_are_read_from_the_file(tmp_path: Path) -> N
     assert report.config["options"] == options
 
 
-def test_a_gsalign_that_learned_its_targets_is_refused(tmp_path: Path) -> None:
-    source = network_state("gsalign-tiny")
-    source["backbone.blocks.1.tps.dst_points"] = torch.full((4, 2), 0.3)
-    with pytest.raises(InputError, match=r"blocks\.1\.tps\.dst_points is not the constant"):
-        converted(written(tmp_path / "w.pth", source, wrap="model"), "gsalign-tiny")
-
-
-def clip() -> State:
-    """An image encoder of our own under OpenAI's names, at a grid of 14 x 14, and a text side."""
-    rng = torch.Generator().manual_seed(5)
-    state = {
-        "visual." + key.removeprefix("image_encoder."): torch.randn(value.shape, generator=rng)
-        for key, value in network_state("clip-reid-tiny").items()
-        if key.startswith("image_encoder.")
-    }
-    state["visual.positional_embedding"] = torch.randn(197, DIM, generator=rng)
-    return state | {"token_embedding.weight": torch.ones(3, 4), "logit_scale": torch.ones(())}
-
-
 def test_clips_image_encoder_is_taken_and_its_text_side_named(tmp_path: Path) -> None:
     source = clip()
     report, state = converted(written(tmp_path / "w.pt", source), "clip-reid-tiny")
@@ -462,11 +275,3 @@ def test_clips_image_encoder_is_taken_and_its_text_side_named(tmp_path: Path) ->
     for key in (k for k in source if k.startswith("visual.") and "positional" not in k):
         assert torch.equal(state["image_encoder." + key.removeprefix("visual.")], source[key])
     assert set(report.dropped) == {"token_embedding.weight", "logit_scale"}
-
-
-@pytest.mark.parametrize(("make", "variant"), [(clip, "vit-tiny"), (timm, "clip-reid-tiny")])
-def test_clip_and_imagenet_weights_do_not_fit_each_others_trunk(
-    tmp_path: Path, make: Callable[[], State], variant: str
-) -> None:
-    with pytest.raises(InputError, match="CLIP's"):
-        converted(written(tmp_path / "w.pt", make()), variant)
