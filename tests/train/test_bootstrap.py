@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from skyreid.contract.errors import InputError
 from skyreid.train import bootstrap
-from skyreid.train.bootstrap import estimate
+from skyreid.train.bootstrap import difference, estimate
 from skyreid.train.metrics import Measures
 
 
@@ -78,3 +79,46 @@ def test_one_person_and_nobody_have_an_interval_too() -> None:
     assert alone.rank1 == (0.25, 0.25)
     nobody = estimate(measures(np.zeros(0, np.int64), np.zeros(0, np.bool_), np.zeros(0)))
     assert (nobody.people, nobody.rank1, nobody.score.queries) == (0, (0.0, 0.0), 0)
+
+
+def nudged(found: Measures, seed: int, gain: float) -> Measures:
+    """The same queries, answered almost as well or badly, `gain` better in precision."""
+    rng = np.random.default_rng(seed)
+    right = np.where(rng.random(found.first.size) < 0.1, rng.random() < 0.5, found.first == 1)
+    return measures(found.people, right, found.precision + gain + rng.normal(0, 0.02, right.size))
+
+
+def test_a_difference_equals_a_loop_that_draws_the_same_people_for_both() -> None:
+    theirs = some(1)
+    ours = nudged(theirs, 2, 0.03)
+    names = np.unique(theirs.people)
+    rng = np.random.default_rng(5)
+    rank1, precision = [], []
+    for _ in range(300):
+        drawn = names[rng.integers(0, names.size, names.size)]
+        rows = np.concatenate([np.flatnonzero(theirs.people == name) for name in drawn])
+        rank1.append(np.mean(ours.first[rows] == 1) - np.mean(theirs.first[rows] == 1))
+        precision.append(np.mean(ours.precision[rows]) - np.mean(theirs.precision[rows]))
+    found = difference(ours, theirs, resamples=300, seed=5)
+    assert found.rank1_interval == pytest.approx(np.percentile(rank1, [2.5, 97.5]), abs=1e-12)
+    assert found.average_precision_interval == pytest.approx(
+        np.percentile(precision, [2.5, 97.5]), abs=1e-12
+    )
+    assert found.average_precision == pytest.approx(np.mean(ours.precision - theirs.precision))
+    assert (found.people, found.queries) == (names.size, 120)
+
+
+def test_a_small_gain_shows_although_the_intervals_of_both_models_overlap() -> None:
+    theirs = some(3)
+    ours = nudged(theirs, 4, 0.02)
+    low, high = difference(ours, theirs).average_precision_interval
+    assert 0 < low < 0.02 < high
+    assert estimate(ours).average_precision[0] < estimate(theirs).average_precision[1]
+    there, back = difference(ours, theirs), difference(theirs, ours)
+    assert back.rank1 == -there.rank1
+    assert back.rank1_interval == pytest.approx([-end for end in there.rank1_interval[::-1]])
+
+
+def test_models_that_were_asked_different_queries_are_not_compared() -> None:
+    with pytest.raises(InputError, match="119 queries with 120 others"):
+        difference(some(1).where(np.arange(120) > 0), some(1))

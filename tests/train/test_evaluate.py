@@ -161,6 +161,24 @@ def test_every_row_has_the_same_keys_and_an_interval_about_its_number(
     assert set(found["G->A"]["by_camera"]) == {"camera 1", "camera 2"}
 
 
+def test_two_models_are_compared_over_the_same_queries(
+    tmp_path: Path, tiny_tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    air = bundle(tmp_path / "air", "aerial")
+    street = bundle(tmp_path / "street", "ground")
+    turned = bundle(tmp_path / "turned", "ground", formats={"fp32": (1, 2, 0)})
+    words = (air, street, "--data", tiny_tree, "--against", air, turned)
+    code, said, _ = run(capsys, *words)
+    assert code == 0
+    assert re.search(r"^A-A +\+0\.0 +\+0\.0 - +\+0\.0", said, re.MULTILINE)
+    assert f"against {turned}: " in said
+    found = json.loads(run(capsys, *words, "--json")[1])
+    other = json.loads(run(capsys, air, turned, "--data", tiny_tree, "--json")[1])
+    gain = found["A->G"]["against"]
+    assert gain["rank1"] == pytest.approx(found["A->G"]["rank1"] - other["A->G"]["rank1"])
+    assert gain["rank1_interval"][0] > 0
+
+
 def test_cameras_are_named_with_the_altitude_and_people_by_their_cues_where_ids_json_tells(
     tmp_path: Path, tiny_tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,6 +61,13 @@ def _run(argv: Sequence[str] | None) -> int:
     )
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR")
     evaluate.add_argument(
+        "--against",
+        type=Path,
+        nargs="+",
+        metavar="MODEL",
+        help="another model: also print how far the first is above it, and how sure that is",
+    )
+    evaluate.add_argument(
         "--format",
         choices=("fp32", "fp16", "int8"),
         help="of the bundles' models; default what a device with this processor would run",
@@ -168,15 +175,19 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.report is not None:
         folder.check(arguments.report)
     report = evaluate.report(arguments.models, arguments.data, arguments.format)
+    other = None
+    if arguments.against:
+        other = evaluate.report(arguments.against, arguments.data, arguments.format)
     if arguments.report is not None:
         page = folder.write(report, arguments.report, _again(arguments))
         print(f"report: {page}", file=sys.stderr)
     if arguments.json:
         for line in evaluate.refusals(report):
             print(line, file=sys.stderr)
-        print(json.dumps(tables.as_json(report.outcomes), indent=2))
+        gained = None if other is None else evaluate.against(report, other)
+        print(json.dumps(tables.as_json(report.outcomes, gained), indent=2))
     else:
-        print(evaluate.table(report))
+        print(evaluate.table(report, other))
     return 0
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.train.metrics import Measures, Score
+from skyreid.contract.errors import InputError
+from skyreid.train.metrics import Doubles, Ints, Measures, Score
 
 RESAMPLES = 2000
 CONFIDENCE = 0.95
@@ -43,6 +44,27 @@ class Estimate:
     average_precision: Interval
 
 
+@dataclass(frozen=True)
+class Difference:
+    """One model's means minus another's over the same queries, with what that is worth.
+
+    Attributes:
+        queries: how many both answered.
+        people: how many these queries show.
+        rank1: difference of CMC at rank 1, fractions.
+        rank1_interval: its 95 % interval.
+        average_precision: difference of mAP, fractions.
+        average_precision_interval: its 95 % interval.
+    """
+
+    queries: int
+    people: int
+    rank1: float
+    rank1_interval: Interval
+    average_precision: float
+    average_precision_interval: Interval
+
+
 def estimate(measures: Measures, *, resamples: int = RESAMPLES, seed: int = SEED) -> Estimate:
     """The means of these queries, with intervals.
 
@@ -51,26 +73,73 @@ def estimate(measures: Measures, *, resamples: int = RESAMPLES, seed: int = SEED
         resamples: how often the people are drawn.
         seed: of the draws; the same for everything that is compared.
     """
-    names, person = np.unique(measures.people, return_inverse=True)
-    people = names.size
     score = measures.score()
-    if not people:
-        return Estimate(score, 0, (0.0, 0.0), (0.0, 0.0))
-    # Of each person: queries, queries right at rank 1, sum of average precisions. [3, P]
+    right = (measures.first == 1).astype(np.float64)
+    people, rank1, precision = _intervals(
+        measures.people, right, measures.precision, resamples, seed
+    )
+    return Estimate(score, people, rank1, precision)
+
+
+def difference(
+    ours: Measures, theirs: Measures, *, resamples: int = RESAMPLES, seed: int = SEED
+) -> Difference:
+    """How much better one model did than another at the same queries.
+
+    Both meet the same draws of people, so what is hard for both cancels: the interval is that of
+    the difference, and narrower than two overlapping intervals suggest.
+
+    Args:
+        ours: of one protocol or a part of one.
+        theirs: of the same one.
+        resamples: how often the people are drawn.
+        seed: of the draws.
+
+    Raises:
+        InputError: when the two were not asked the same queries.
+    """
+    if not (
+        np.array_equal(ours.query, theirs.query) and np.array_equal(ours.people, theirs.people)
+    ):
+        raise InputError(
+            f"cannot compare {ours.query.size} queries with {theirs.query.size} others: "
+            "both models must be asked the same"
+        )
+    right = (ours.first == 1).astype(np.float64) - (theirs.first == 1)
+    precision = ours.precision - theirs.precision
+    people, right_interval, precision_interval = _intervals(
+        ours.people, right, precision, resamples, seed
+    )
+    count = ours.query.size
+    return Difference(
+        count,
+        people,
+        float(right.mean()) if count else 0.0,
+        right_interval,
+        float(precision.mean()) if count else 0.0,
+        precision_interval,
+    )
+
+
+def _intervals(
+    people: Ints, right: Doubles, precision: Doubles, resamples: int, seed: int
+) -> tuple[int, Interval, Interval]:
+    """Number of people, and intervals of the means of two values a query [V]."""
+    names, person = np.unique(people, return_inverse=True)
+    if not names.size:
+        return 0, (0.0, 0.0), (0.0, 0.0)
+    # Of each person: queries and the sums of both values. [3, P]
     sums = np.stack(
         [
-            np.bincount(person, weights=weights, minlength=people)
-            for weights in (
-                np.ones(person.size),
-                (measures.first == 1).astype(np.float64),
-                measures.precision,
-            )
+            np.bincount(person, weights=weights, minlength=names.size)
+            for weights in (np.ones(person.size), right, precision)
         ]
     ).astype(np.float64)
     means = _resampled(sums, resamples, seed)
     tail = 50 * (1 - CONFIDENCE)
     low, high = np.percentile(means, [tail, 100 - tail], axis=1)
-    return Estimate(score, people, (float(low[0]), float(high[0])), (float(low[1]), float(high[1])))
+    first, second = ((float(a), float(b)) for a, b in zip(low, high, strict=True))
+    return names.size, first, second
 
 
 def _resampled(sums: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skyreid.contract.errors import InputError
 from skyreid.train import cues, tables
+from skyreid.train.bootstrap import Difference, difference
 from skyreid.train.breakdown import Outcome, Places, outcomes, places_at_levels, places_of
 from skyreid.train.data import catalogue, pictures, trials
 from skyreid.train.data.catalogue import DataSet
@@ -119,15 +121,32 @@ def _cues(data: DataSet, records: Sequence[Record]) -> dict[str, Ints]:
     return {name: people for name, people in told.items() if people.size}
 
 
-def table(report: Report) -> str:
+def against(ours: Report, theirs: Report) -> dict[str, Difference]:
+    """What one model gains over another on the same pictures, by protocol.
+
+    Raises:
+        InputError: when the two reports are not of the same queries.
+    """
+    if ours.records != theirs.records or not np.array_equal(ours.gallery, theirs.gallery):
+        raise InputError("cannot compare two models over different pictures")
+    return {
+        a.trial.name: difference(a.measures, b.measures)
+        for a, b in zip(ours.outcomes, theirs.outcomes, strict=True)
+    }
+
+
+def table(report: Report, other: Report | None = None) -> str:
     """The report for people: tables in percent, what was ranked, by what, and what was left out."""
-    lines = [
-        tables.table(report.outcomes),
-        "",
+    lines = [tables.table(report.outcomes), ""]
+    if other is not None:
+        lines += [tables.difference_table(against(report, other)), ""]
+    lines += [
         f"{report.people} people, {report.query.size} query and {report.gallery.size} gallery "
         f"pictures of {report.data.title} in {report.data.root}",
     ]
     lines += [f"{path}: {what}" for path, what in report.model.items()]
+    if other is not None:
+        lines += [f"against {path}: {what}" for path, what in other.model.items()]
     lines += refusals(report)
     return "\n".join(lines)
 

@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skyreid.train.bootstrap import Estimate
+from skyreid.train.bootstrap import Difference, Estimate
 from skyreid.train.breakdown import Outcome
 from skyreid.train.metrics import RANKS
 
 
-def as_json(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
+def as_json(
+    outcomes: Sequence[Outcome], gained: Mapping[str, Difference] | None = None
+) -> dict[str, dict[str, Any]]:
     """JSON-ready: protocol to `rank1`, `rank5`, `rank10`, `mAP`, `mINP` (percent) and `queries`.
 
     Beside these `people`, whom the valid queries show, and `rank1_interval` and `mAP_interval`,
     [low, high] of the 95 % interval. Where they exist: `without_query_camera`, the same object, and
-    `by_camera` or `by_altitude`, and `by_cue`, such objects by the part's name.
+    `by_camera` or `by_altitude`, and `by_cue`, such objects by the part's name. With `gained`,
+    `against`: `rank1` and `mAP` minus those of another model, and the intervals of that.
     """
-    return {outcome.trial.name: _row(outcome) for outcome in outcomes}
+    rows = {outcome.trial.name: _row(outcome) for outcome in outcomes}
+    for name, gain in (gained or {}).items():
+        rows[name]["against"] = _gain(gain)
+    return rows
 
 
 def _row(outcome: Outcome) -> dict[str, Any]:
@@ -41,6 +47,29 @@ def figures(estimate: Estimate) -> dict[str, Any]:
         "rank1_interval": [100 * end for end in estimate.rank1],
         "mAP_interval": [100 * end for end in estimate.average_precision],
     }
+
+
+def _gain(gain: Difference) -> dict[str, Any]:
+    """A difference, in points."""
+    return {
+        "rank1": 100 * gain.rank1,
+        "rank1_interval": [100 * end for end in gain.rank1_interval],
+        "mAP": 100 * gain.average_precision,
+        "mAP_interval": [100 * end for end in gain.average_precision_interval],
+    }
+
+
+def difference_table(gained: Mapping[str, Difference]) -> str:
+    """A line a protocol: points above the other model; none where the interval holds 0."""
+    width = max([20, *(len(name) for name in gained)])
+    lines = [f"{'points above other':<{width}} {'R1':>6} {'95 %':>15} {'mAP':>6} {'95 %':>15}"]
+    for name, gain in gained.items():
+        row, cells = _gain(gain), []
+        for key in ("rank1", "mAP"):
+            low, high = row[f"{key}_interval"]
+            cells.append(f"{row[key]:+6.1f} {low:+6.1f} - {high:+6.1f}")
+        lines.append(f"{name:<{width}} {' '.join(cells)}")
+    return "\n".join(lines)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:

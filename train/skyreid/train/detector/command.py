@@ -56,7 +56,7 @@ def evaluate(arguments: Namespace) -> int:
     Raises:
         SkyreidError: an option that a detector lacks, or what the measuring itself raises.
     """
-    for option in ("format", "report"):
+    for option in ("format", "report", "against"):
         if getattr(arguments, option) is not None:
             raise InputError(f"--{option}: is for embedders, and this is a detector; leave it out")
     report = measure(arguments.models[0], arguments.data)
