@@ -43,6 +43,7 @@ save_every = 4
 # Runs the command it is given, and kills itself with SIGKILL where the first argument says.
 KILLED = """
 import os, signal, sys
+from contextlib import contextmanager
 from skyreid.train import checkpoint, durable, loop, resume
 from skyreid.train.__main__ import main
 
@@ -56,15 +57,17 @@ if where == "between state and checkpoint":
 elif where == "in the middle of a state":
     # Of step 24, the fourth from step 10 on: half of it is on disk, under its temporary name, and
     # the groups of look-alikes that began in step 20 are in the state before.
-    write, states = durable.write, []
-    def half(path, content):
+    replacing, states = durable.replacing, []
+    @contextmanager
+    def half(path):
         if path.name == loop.STATE:
             states.append(path)
-        if len(states) == 4:
-            path.with_name(path.name + ".partial").write_bytes(content[: len(content) // 2])
-            die()
-        write(path, content)
-    durable.write = half
+        with replacing(path) as partial:
+            yield partial
+            if len(states) == 4:
+                os.truncate(partial, partial.stat().st_size // 2)
+                die()
+    durable.replacing = half
 sys.exit(main(arguments))
 """
 

@@ -54,7 +54,7 @@ def save(
     input_spec: InputSpec,
 ) -> None:
     """Write a checkpoint; `path` holds the old or the new one, never half of one."""
-    from safetensors.torch import save as serialise
+    from safetensors.torch import save_file
 
     metadata = {
         "format": "skyreid-checkpoint-1",
@@ -63,19 +63,25 @@ def save(
         "input_spec": input_spec.model_dump_json(),
     }
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-    durable.write(path, _ordered(serialise(tensors, metadata)))
+    with durable.replacing(path) as partial:
+        save_file(tensors, partial, metadata)
+        _order(partial)
 
 
-def _ordered(file: bytes) -> bytes:
-    """The same safetensors file with its header's keys sorted.
+def _order(path: Path) -> None:
+    """Sort the keys of a safetensors file's header.
 
     The library writes metadata in the order of a hash map, which differs from call to call; the
     digest of a checkpoint is part of the model key and must follow from its content alone.
     """
-    end = 8 + int.from_bytes(file[:8], "little")
-    header = json.dumps(json.loads(file[8:end]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # the format asks for tensors aligned to 8 bytes
-    return len(header).to_bytes(8, "little") + header + file[end:]
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        content = json.loads(file.read(length))
+        header = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        ordered = header.encode().ljust(length)  # padded with blanks, as the format has it
+        assert len(ordered) == length, "the same JSON, as compact as the library writes it"
+        file.seek(8)
+        file.write(ordered)
 
 
 def load(path: Path) -> Checkpoint:
@@ -87,7 +93,8 @@ def load(path: Path) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}

@@ -113,7 +113,7 @@ def save(path: Path, mark: Mapping[str, Any], progress: Progress, parts: Parts) 
         progress: how far it is.
         parts: all that changes.
     """
-    from safetensors.torch import save as serialise
+    from safetensors.torch import save_file
 
     tensors = {f"trained.{name}": value for name, value in _values(parts.trained).items()}
     tensors |= {f"average.{name}": v for name, v in parts.average.network.state_dict().items()}
@@ -135,7 +135,8 @@ def save(path: Path, mark: Mapping[str, Any], progress: Progress, parts: Parts) 
         "sampler": json.dumps(parts.sampler.state()),
     }
     copies = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    durable.write(path, serialise(copies, metadata))
+    with durable.replacing(path) as partial:
+        save_file(copies, partial, metadata)  # `save` would hold it all in memory twice more
 
 
 @dataclass(frozen=True)
