@@ -42,13 +42,15 @@ def verified(path: Path) -> dict:
     return found
 
 
-def in_view(source: Path, out: Path, view: str) -> Path:
+def written_anew(source: Path, out: Path, **fields: object) -> Path:
+    """The bundle with other fields in its manifest, and the formats that this leaves."""
     old = open_bundle(source)
+    manifest = old.manifest.model_copy(update=fields)
     pictures, outputs = old.golden()
     write_bundle(
         out,
-        old.manifest.model_copy(update={"view": view}),
-        {f: old.model(f) for f in old.manifest.formats},
+        manifest,
+        {f: old.model(f) for f in manifest.formats},
         golden_pictures=pictures,
         golden_outputs=outputs,
         parity=json.loads(old.files["parity.json"]),
@@ -211,14 +213,31 @@ def test_agreement_is_that_of_a_loop(split: retrieval.TestSplit) -> None:
 def test_two_bundles_of_two_views_are_searched_as_one_model(
     all_formats: Path, tree: Path, tmp_path: Path
 ) -> None:
-    aerial = in_view(all_formats, tmp_path / "aerial", "aerial")
-    ground = in_view(all_formats, tmp_path / "ground", "ground")
+    aerial = written_anew(all_formats, tmp_path / "aerial", view="aerial")
+    ground = written_anew(all_formats, tmp_path / "ground", view="ground")
     verify([aerial, ground], data=tree)
     assert verified(aerial)["passed"]
     assert verified(ground)["retrieval"] == verified(aerial)["retrieval"]
     assert "A->G" in verified(ground)["retrieval"]["protocols"]["fp16"]
     verify([ground], data=tree)
     assert set(verified(ground)["retrieval"]["protocols"]["fp16"]) == {"ALL", "G-G"}
+
+
+def test_without_fp32_the_checkpoint_is_what_formats_are_held_against(
+    all_formats: Path, embedder_checkpoint: Path, tree: Path, tmp_path: Path
+) -> None:
+    half = written_anew(all_formats, tmp_path / "half", formats=("fp16",))
+    with pytest.raises(InputError, match="has no fp32 to compare with: give its --checkpoint"):
+        verify([half], data=tree)
+    verify([half], checkpoint=embedder_checkpoint, data=tree)
+    search = verified(half)["retrieval"]
+    assert (verified(half)["reference"], search["reference"]) == ("torch", "torch")
+    whole = Path(shutil.copytree(all_formats, tmp_path / "whole"))
+    verify([whole], data=tree)
+    other = verified(whole)["retrieval"]["protocols"]
+    for protocol, row in search["protocols"]["torch"].items():
+        assert row == pytest.approx(other["fp32"][protocol])
+        assert search["protocols"]["fp16"][protocol] == other["fp16"][protocol]
 
 
 def test_a_signed_bundle_and_a_zip_are_only_read(

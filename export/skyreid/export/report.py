@@ -87,8 +87,9 @@ def _verified(found: dict[str, Any]) -> list[str]:
         for name, shares in search["agreement"].items():
             worst_crop = search["worst"][name][0]
             lines.append(
-                f"  {name}: nearest picture as in fp32 for {100 * shares['rank1']:.1f} %, among "
-                f"the five nearest for {100 * shares['rank5']:.1f} %; worst crop "
-                f"{worst_crop['path']}, cosine {worst_crop['cosine']:.5f}"
+                f"  {name}: nearest picture as in {search['reference']} for "
+                f"{100 * shares['rank1']:.1f} %, among the five nearest for "
+                f"{100 * shares['rank5']:.1f} %; worst crop {worst_crop['path']}, cosine "
+                f"{worst_crop['cosine']:.5f}"
             )
     return [*lines, "verified" if found["passed"] else "NOT VERIFIED"]

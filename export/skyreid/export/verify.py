@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,9 @@ def verify(
         bundles = open_all(paths)
     for bundle in bundles if write else ():
         _require_writable(bundle)
+    for bundle in bundles if checkpoint is None else ():
+        if "fp32" not in bundle.manifest.formats:
+            raise InputError(f"{bundle.path} has no fp32 to compare with: give its --checkpoint")
     test = None
     if data is not None:
         say(f"read the test split of {data}")
@@ -105,7 +109,7 @@ def verify(
         facts[str(bundle.path)] = {"onnxruntime": version("onnxruntime"), **found}
         failures += failed
     if test is not None:
-        found, failed = _by_search(bundles, test, threads, say)
+        found, failed = _by_search(bundles, checkpoint, test, threads, say)
         failures += failed
         for fact in facts.values():
             fact["retrieval"] = found
@@ -208,10 +212,13 @@ def _reference(
 ) -> tuple[Outputs, str]:
     """What the formats are compared with, and its name."""
     if checkpoint is None:
-        if "fp32" not in bundle.manifest.formats:
-            raise InputError(f"{bundle.path} has no fp32 to compare with: give its --checkpoint")
         model = Model("fp32", "fp32", bundle.model("fp32"), threads)
         return _run(model, pictures, len(pictures)), "fp32"
+    return _by_torch(bundle, checkpoint, pictures), "torch"
+
+
+def _by_torch(bundle: Bundle, checkpoint: Path, pictures: UInt8) -> Outputs:
+    """Outputs of all pictures from the network that the bundle was made of."""
     from skyreid.export import trace
 
     traced = trace.load(checkpoint, bundle.manifest.view)
@@ -220,8 +227,12 @@ def _reference(
             f"{bundle.path} was not exported from {checkpoint}, whose digest is "
             f"{traced.checkpoint_sha256[:16]} and not {bundle.manifest.checkpoint_sha256[:16]}"
         )
-    rows = [trace.ask(traced, pictures[i : i + 8]) for i in range(0, len(pictures), 8)]
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}, "torch"
+    rows: list[Outputs] = []
+    with tqdm(total=len(pictures), desc="torch", unit="picture", disable=None) as bar:
+        for first in range(0, len(pictures), 8):
+            rows.append(trace.ask(traced, pictures[first : first + 8]))
+            bar.update(min(8, len(pictures) - first))
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def _run(model: Model, pictures: UInt8, batch: int) -> Outputs:
@@ -245,29 +256,36 @@ def _run(model: Model, pictures: UInt8, batch: int) -> Outputs:
 
 
 def _by_search(
-    bundles: Sequence[Bundle], test: retrieval.TestSplit, threads: int, say: Say
+    bundles: Sequence[Bundle],
+    checkpoint: Path | None,
+    test: retrieval.TestSplit,
+    threads: int,
+    say: Say,
 ) -> tuple[dict[str, Any], list[str]]:
-    """The test split ranked in every format that all bundles have."""
+    """The test split ranked in every format that all bundles have, and by fp32 or else torch."""
     by_bundle = [{model.name: model for model in models_of(bundle, threads)} for bundle in bundles]
     shared = [name for name in by_bundle[0] if all(name in models for models in by_bundle)]
-    if "fp32" not in shared:
-        raise InputError("--data compares with fp32, which a bundle lacks: export it with fp32")
     embeddings: dict[str, Floats] = {}
     for name in shared:
         say(f"embed {len(test.images)} pictures in {name}")
+        models = {b.manifest.view: found[name] for b, found in zip(bundles, by_bundle, strict=True)}
         embeddings[name] = _embedded(
-            {
-                bundle.manifest.view: models[name]
-                for bundle, models in zip(bundles, by_bundle, strict=True)
-            },
-            test,
+            test, {view: partial(_run, model, batch=16) for view, model in models.items()}
         )
-    exact = embeddings.pop("fp32")
-    protocols = {"fp32": retrieval.scores(exact, test)}
+    reference = "fp32" if "fp32" in shared else "torch"
+    if reference == "torch":
+        assert checkpoint is not None  # `verify` asks for one
+        say(f"embed {len(test.images)} pictures in torch")
+        embeddings[reference] = _embedded(
+            test, {b.manifest.view: partial(_by_torch, b, checkpoint) for b in bundles}
+        )
+    exact = embeddings.pop(reference)
+    protocols = {reference: retrieval.scores(exact, test)}
     facts: dict[str, Any] = {
         "data": test.root.name,
         "layout": test.name,
         "pictures": len(test.images),
+        "reference": reference,
         "protocols": protocols,
         "agreement": {},
         "worst": {},
@@ -277,16 +295,16 @@ def _by_search(
         protocols[name] = retrieval.scores(rows, test)
         facts["agreement"][name] = retrieval.agreement(exact, rows, test)
         facts["worst"][name] = retrieval.worst(exact, rows, test)
-        failures += retrieval.drops(protocols["fp32"], protocols[name], name)
+        failures += retrieval.drops(protocols[reference], protocols[name], name)
     return facts, failures
 
 
-def _embedded(models: Mapping[str, Model], test: retrieval.TestSplit) -> Floats:
-    """Rows of the whole split, each picture by the model of its view."""
+def _embedded(test: retrieval.TestSplit, embed: Mapping[str, Callable[[UInt8], Outputs]]) -> Floats:
+    """Rows of the whole split, each picture embedded by the model of its view."""
     rows: Floats | None = None
-    for view, model in models.items():
+    for view, model in embed.items():
         mine = np.arange(len(test.images)) if view == "any" else test.of(_view(view))
-        found = _run(model, test.images[mine], 16)["embedding"]
+        found = model(test.images[mine])["embedding"]
         if rows is None:
             rows = np.empty((len(test.images), found.shape[1]), np.float32)
         rows[mine] = found
