@@ -168,7 +168,8 @@ def draw(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], pat
         kept = false >= 1e-3
         xs = edge + size * (np.log10(false[kept]) + 3) / 3
         ys = edge + size * (1 - hits[kept])
-        line = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(xs, ys, strict=True))
+        places = dict.fromkeys(zip(xs.round(), ys.round(), strict=True))  # not one a pair: a pixel
+        line = " ".join(f"{a:.0f},{b:.0f}" for a, b in places)
         parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>')
         write(edge + size - 6, edge + size - 10 - 16 * number, name, "end", colour)
     write(edge + size / 2, edge + size + 36, "false-positive rate", "middle")
