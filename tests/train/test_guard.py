@@ -9,6 +9,7 @@ from skyreid.train.__main__ import main
 from skyreid.train.data import catalogue
 from skyreid.train.data.records import joined
 from skyreid.train.models.vdt import Vdt
+from skyreid.train.run import BROKEN
 
 RECIPE = """
 [model]
@@ -54,7 +55,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch_and_the_chec
     monkeypatch.setattr(Vdt, "judge", spoilt)
     assert run(tiny_tree, tmp_path) == 1
     said = capsys.readouterr().err.strip().splitlines()[-1]
-    path = tmp_path / "out" / loop.BROKEN
+    path = tmp_path / "out" / BROKEN
     assert f"step 5: triplet is {wrong}" in said
     assert f"its 16 pictures are in {path}" in said
     assert kept.keys() == {loop.BEST, loop.LAST, loop.STATE}

@@ -10,7 +10,7 @@ from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint, loop, recipe
 from skyreid.train.__main__ import main
 from skyreid.train.data import cargo
-from skyreid.train.loop import look_alikes
+from skyreid.train.run import look_alikes
 
 RECIPE = """
 [model]
