@@ -71,7 +71,7 @@ def test_another_checkpoint_and_numbers_that_are_none_are_refused(
     embedder_bundle: Path, detector_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for arguments, word in (
-        (["--checkpoint", str(detector_checkpoint)], "is not what"),
+        (["--checkpoint", str(detector_checkpoint)], "was not exported from"),
         (["--batch", "0"], "--batch 0: whole numbers"),
         (["--batch", "1,x"], "--batch 1,x: whole numbers"),
         (["--rounds", "0"], "--rounds 0: whole numbers"),

@@ -208,13 +208,7 @@ def _eager(
         raise PlatformError(
             f"--checkpoint: {error.name} is not installed: pip install 'skyreid[export]'"
         ) from error
-    traced = trace.load(checkpoint, bundle.manifest.view)
-    if traced.checkpoint_sha256 != bundle.manifest.checkpoint_sha256:
-        raise InputError(
-            f"{checkpoint} is not what {bundle.path} was made of: its SHA-256 is "
-            f"{traced.checkpoint_sha256[:16]}..., the bundle names "
-            f"{bundle.manifest.checkpoint_sha256[:16]}..."
-        )
+    traced = trace.load_for(bundle, checkpoint)
     before = torch.get_num_threads()
     stack.callback(torch.set_num_threads, before)
     torch.set_num_threads(threads)

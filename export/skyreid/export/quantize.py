@@ -72,7 +72,7 @@ def quantised(
     measured: dict[str, object] = {**counts}
     for part, model in (("", for_cpu), ("engines", for_engines)):
         close = closeness.distance(embedded(model, "int8", pictures.judge), wanted)
-        say(f"{part or 'int8'}: " + ", ".join(f"{k} {v:.4f}" for k, v in close.items()))
+        say(f"{part or 'int8'}: " + ", ".join(f"{k} {v:.5f}" for k, v in close.items()))
         closeness.require(close, "int8")
         measured |= {part: close} if part else close
     table = ranges.as_json(pictures, found, method, percentile)

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from skyreid.bundle.archive import Bundle
 from skyreid.contract.errors import GateError, InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint
@@ -80,6 +81,22 @@ def load(path: Path, view: View, *, grid_sample: bool = False) -> Traced:
     elif not (read.input_spec.height and read.input_spec.width):
         raise InputError(f"{path}: an embedder needs a fixed input size, this one has none")
     return Traced(kind, module, read.input_spec, dict(read.config), read.sha256, align, stride)
+
+
+def load_for(bundle: Bundle, path: Path) -> Traced:
+    """The network that a bundle was exported from, for the bundle's view.
+
+    Raises:
+        InputError: as `load`, or the bundle was exported from another checkpoint.
+    """
+    traced = load(path, bundle.manifest.view)
+    if traced.checkpoint_sha256 != bundle.manifest.checkpoint_sha256:
+        raise InputError(
+            f"{bundle.path} was not exported from {path}, whose SHA-256 is "
+            f"{traced.checkpoint_sha256[:16]}... and not "
+            f"{bundle.manifest.checkpoint_sha256[:16]}..."
+        )
+    return traced
 
 
 def ask(traced: Traced, pictures: NDArray[np.uint8]) -> Outputs:

@@ -221,12 +221,7 @@ def _by_torch(bundle: Bundle, checkpoint: Path, pictures: UInt8) -> Outputs:
     """Outputs of all pictures from the network that the bundle was made of."""
     from skyreid.export import trace
 
-    traced = trace.load(checkpoint, bundle.manifest.view)
-    if traced.checkpoint_sha256 != bundle.manifest.checkpoint_sha256:
-        raise InputError(
-            f"{bundle.path} was not exported from {checkpoint}, whose digest is "
-            f"{traced.checkpoint_sha256[:16]} and not {bundle.manifest.checkpoint_sha256[:16]}"
-        )
+    traced = trace.load_for(bundle, checkpoint)
     rows: list[Outputs] = []
     with tqdm(total=len(pictures), desc="torch", unit="picture", disable=None) as bar:
         for first in range(0, len(pictures), 8):
