@@ -20,7 +20,7 @@ from skyreid.bundle.archive import (
 )
 from skyreid.bundle.engine import Profile
 from skyreid.bundle.engine_cache import EngineKey
-from skyreid.contract.errors import BundleError
+from skyreid.contract.errors import BundleError, GateError
 
 
 def test_a_bundle_opens_and_says_what_it_is(bundle: Bundle) -> None:
@@ -120,6 +120,28 @@ def test_a_failed_write_leaves_nothing(
             golden_outputs={},
             parity={},
         )
+    assert list((tmp_path / "room").iterdir()) == []
+
+
+def test_a_bundle_that_fails_its_last_check_is_never_there(bundle: Bundle, tmp_path: Path) -> None:
+    pictures, outputs = bundle.golden()
+    out, seen = tmp_path / "room" / "new", []
+
+    def check(made: Bundle) -> None:
+        seen.append((made.path, out.exists(), made.model("fp32") == bundle.model("fp32")))
+        raise GateError("no")
+
+    with pytest.raises(GateError, match="no"):
+        write_bundle(
+            out,
+            bundle.manifest,
+            {"fp32": bundle.model("fp32")},
+            golden_pictures=pictures,
+            golden_outputs=outputs,
+            parity={},
+            check=check,
+        )
+    assert seen == [(out, False, True)]
     assert list((tmp_path / "room").iterdir()) == []
 
 

@@ -21,8 +21,8 @@ import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -140,6 +140,7 @@ def write_bundle(
     golden_outputs: Mapping[str, NDArray[np.float32]],
     parity: Mapping[str, object],
     extra: Mapping[str, bytes] | None = None,
+    check: Callable[[Bundle], object] = lambda bundle: None,
 ) -> Bundle:
     """Write a bundle directory, whole or not at all, and open it again.
 
@@ -151,6 +152,7 @@ def write_bundle(
         golden_outputs: float32 [N, ...] per output name, from the fp32 model.
         parity: what was measured against the checkpoint.
         extra: further files by name.
+        check: is given the bundle before it is there; what it raises leaves nothing at `path`.
 
     Raises:
         BundleError: ``path`` exists, or manifest and models disagree.
@@ -175,6 +177,7 @@ def write_bundle(
             target = draft / name
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(data)
+        check(replace(open_bundle(draft), path=path))
         draft.chmod(0o755)
         draft.rename(path)
     except BaseException:

@@ -255,7 +255,18 @@ def self_test(bundle: Bundle, runner: Runner, *, min_cosine: float = 0.99) -> Ma
         if not worst[name] >= min_cosine:
             raise GateError(
                 f"bundle {bundle.path}: self-test of {name}: cosine {worst[name]:.4f} to the "
-                f"golden output, at least {min_cosine} is needed; this machine computes wrongly "
-                "or the runner is broken"
+                f"golden output, at least {min_cosine} is needed; this machine computes wrongly, "
+                "or the numeric format loses too much"
             )
     return worst
+
+
+def self_test_all(bundle: Bundle) -> None:
+    """`self_test` of every numeric format on this CPU.
+
+    Raises:
+        GateError: as `self_test`.
+    """
+    for numeric_format in bundle.manifest.formats:
+        with start(bundle, numeric_format=numeric_format) as runner:
+            self_test(bundle, runner)

@@ -18,7 +18,7 @@ from skyreid.bundle.manifest import (
     ScorePrior,
     model_key,
 )
-from skyreid.bundle.runner import OnnxRunner, self_test, start
+from skyreid.bundle.runner import OnnxRunner, self_test_all
 from skyreid.contract.errors import BundleError, GateError, InputError
 from skyreid.export import closeness, fp16, golden, graph, parity, ranges, trace
 from skyreid.export.quantize import embedded, quantised
@@ -159,7 +159,7 @@ def export_bundle(
         notes=notes,
     )
     say(f"write {out}")
-    bundle = write_bundle(
+    return write_bundle(
         out,
         manifest,
         models,
@@ -167,11 +167,8 @@ def export_bundle(
         golden_outputs=wanted,
         parity=proof,
         extra=extra,
+        check=self_test_all,
     )
-    for numeric_format in wanted_formats:
-        with start(bundle, numeric_format=numeric_format) as runner:
-            self_test(bundle, runner)
-    return bundle
 
 
 def _formats(asked: tuple[str, ...], has_pictures: bool) -> tuple[NumericFormat, ...]:

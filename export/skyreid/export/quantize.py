@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from skyreid.bundle.archive import INT8_FOR_ENGINES, Bundle, open_bundle, write_bundle
 from skyreid.bundle.manifest import NumericFormat
-from skyreid.bundle.runner import OnnxRunner, self_test, start
+from skyreid.bundle.runner import OnnxRunner, self_test_all
 from skyreid.contract.errors import BundleError, InputError
 from skyreid.export import closeness, fp16, int8, ranges
 
@@ -123,7 +123,7 @@ def quantize(
     golden_pictures, golden_outputs = old.golden()
     parity = {**json.loads(old.files["parity.json"]), "int8": made.measured}
     parity.pop("verified", None)
-    written = write_bundle(
+    return write_bundle(
         out,
         old.manifest.model_copy(update={"formats": formats}),
         {**{f: old.model(f) for f in old.manifest.formats}, "int8": made.model},
@@ -131,10 +131,8 @@ def quantize(
         golden_outputs=golden_outputs,
         parity=parity,
         extra=made.extra,
+        check=self_test_all,
     )
-    with start(written, numeric_format="int8") as runner:
-        self_test(written, runner)
-    return written
 
 
 def embedded(model: bytes, numeric_format: NumericFormat, pictures: NDArray[np.uint8]) -> Floats:
