@@ -1,34 +1,20 @@
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 
+import methods
 import pytest
 
 from skyreid.train import recipe
 from skyreid.train.__main__ import main as skyreid_train
 
 
-@pytest.fixture
-def bench(repository: Path) -> Iterator[ModuleType]:
-    sys.path.insert(0, str(repository / "bench"))
-    try:
-        import methods  # type: ignore[import-not-found]
-
-        yield methods
-    finally:
-        sys.path.remove(str(repository / "bench"))
-
-
-def test_every_row_is_a_recipe_and_rows_differ_in_the_model_alone(
-    bench: ModuleType, tmp_path: Path
-) -> None:
+def test_every_row_is_a_recipe_and_rows_differ_in_the_model_alone(tmp_path: Path) -> None:
     found = []
-    for number, (method, options) in enumerate(bench.ROWS.values()):
+    for number, (method, options) in enumerate(methods.ROWS.values()):
         path = tmp_path / f"{number}.toml"
         path.write_text(
-            bench.RECIPE.format(
+            methods.RECIPE.format(
                 method=method, options=options, height=128, width=64, steps=1500, seed=0
             )
         )
@@ -38,24 +24,23 @@ def test_every_row_is_a_recipe_and_rows_differ_in_the_model_alone(
 
 
 def test_a_row_is_trained_once_and_its_numbers_are_those_of_evaluate(
-    bench: ModuleType,
     tmp_path: Path,
     tiny_tree: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    small = bench.RECIPE.replace("depth = 4", "depth = 1, dim = 24, heads = 2")
+    small = methods.RECIPE.replace("depth = 4", "depth = 1, dim = 24, heads = 2")
     small = small.replace("people = 16", "people = 2").replace(
         "held_out_people = 20", "held_out_people = 2"
     )
-    monkeypatch.setattr(bench, "RECIPE", small)
+    monkeypatch.setattr(methods, "RECIPE", small)
     words = ["methods", "vit", "vdt", "--data", str(tiny_tree), "--out", str(tmp_path / "out")]
     words += ["--crops", "128", "--height", "64", "--width", "32", "--steepest", "2"]
     monkeypatch.setattr(sys, "argv", words)
-    assert bench.main() == 0
+    assert methods.main() == 0
     table = capsys.readouterr().out
-    monkeypatch.setattr(bench.subprocess, "run", lambda *_, **__: pytest.fail("trained again"))
-    assert bench.main() == 0
+    monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: pytest.fail("trained again"))
+    assert methods.main() == 0
     assert capsys.readouterr().out == table
     first, second = (line.split(" | ") for line in table.splitlines()[2:])
     assert (first[0], second[0]) == ("| vit", "| vdt")

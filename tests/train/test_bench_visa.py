@@ -1,43 +1,27 @@
 """The two forms that bench/visa.py measures compute the same; otherwise its ratios say nothing."""
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 import torch
+import visa
 
 SMALL = dict(dim=48, depth=3, heads=3, stride=16)
 OPTIONS = dict(graph_top_k=10, prompt_length=4, experts=4)
 
 
-@pytest.fixture
-def bench(repository: Path) -> Iterator[ModuleType]:
-    """bench/visa.py as a module; its neighbour is imported from the same folder."""
-    sys.path.insert(0, str(repository / "bench"))
-    try:
-        import visa  # type: ignore[import-not-found]
-
-        yield visa
-    finally:
-        sys.path.remove(str(repository / "bench"))
-
-
-def test_the_naive_form_and_ours_embed_alike(bench: ModuleType) -> None:
-    network = bench.make("tiny", 128, 64, **SMALL, options=OPTIONS)
+def test_the_naive_form_and_ours_embed_alike() -> None:
+    network = visa.make("tiny", 128, 64, **SMALL, options=OPTIONS)
     images = torch.randn(6, 3, 128, 64)
-    assert bench.agree(network, images, torch.arange(6) % 2) < 1e-5
+    assert visa.agree(network, images, torch.arange(6) % 2) < 1e-5
     with torch.no_grad():  # a form that differs must be noticed
         network.backbone.share_gcn.gcn_weights.add_(0.5)
-        naive = bench.visa_naive.embed(network, images, torch.zeros(6, dtype=torch.int64))
+        naive = visa.visa_naive.embed(network, images, torch.zeros(6, dtype=torch.int64))
         network.backbone.share_gcn.gcn_weights.sub_(0.5)
         ours = network(images, torch.zeros(6, dtype=torch.int64))
     assert (naive - ours).abs().max() > 1e-3
 
 
-def test_a_training_step_has_the_same_losses_and_gradients_either_way(bench: ModuleType) -> None:
-    network = bench.make("tiny", 128, 64, **SMALL, options={**OPTIONS, "balance_weight": 0.0})
+def test_a_training_step_has_the_same_losses_and_gradients_either_way() -> None:
+    network = visa.make("tiny", 128, 64, **SMALL, options={**OPTIONS, "balance_weight": 0.0})
     images, people = torch.randn(8, 3, 128, 64), torch.arange(8) // 2
     views = torch.arange(8) % 2
     network.train()
@@ -45,7 +29,7 @@ def test_a_training_step_has_the_same_losses_and_gradients_either_way(bench: Mod
     for naive in (False, True):
         network.zero_grad()
         if naive:
-            with bench.Naively(network):
+            with visa.Naively(network):
                 terms = network.losses(images, people, views)
         else:
             terms = network.losses(images, people, views)
@@ -66,9 +50,9 @@ def test_a_training_step_has_the_same_losses_and_gradients_either_way(bench: Mod
             assert not gradient.any(), name
 
 
-def test_operations_are_counted_with_attention(bench: ModuleType) -> None:
+def test_operations_are_counted_with_attention() -> None:
     from torch.nn import functional as F
 
     query = torch.zeros(2, 3, 5, 4)
-    counted = bench.operations(lambda: F.scaled_dot_product_attention(query, query, query))
+    counted = visa.operations(lambda: F.scaled_dot_product_attention(query, query, query))
     assert counted == pytest.approx(2 * (2 * 3 * 5 * 5 * 4) / 1e9)

@@ -1,7 +1,7 @@
 """What the tests of several methods need."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,8 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-
-Naive = Callable[[np.ndarray[Any, Any], np.ndarray[Any, Any], Sequence[int]], list[float]]
 
 
 @dataclass(frozen=True)
@@ -61,21 +60,53 @@ def exported() -> Callable[[nn.Module], Exported]:
 
 
 @pytest.fixture
-def naive_identity() -> Naive:
-    """Cross-entropy behind a neck in training, and the soft-margin triplet before it, in loops."""
+def naive_terms() -> Callable[..., dict[str, float]]:
+    """The terms of a method with a local feature and one of the view, in loops."""
 
     def terms(
-        features: np.ndarray[Any, Any], weight: np.ndarray[Any, Any], people: Sequence[int]
-    ) -> list[float]:
-        mean, var = features.mean(0), features.var(0)
-        entropies, triplets = [], []
-        for i, row in enumerate(features):
-            logits = weight @ ((row - mean) / np.sqrt(var + 1e-5))
-            entropies.append(-np.log(np.exp(logits[people[i]]) / np.exp(logits).sum()))
-            apart = [float(np.sqrt(max(((row - r) ** 2).sum(), 1e-12))) for r in features]
-            hardest = max(d for j, d in enumerate(apart) if people[j] == people[i])
-            nearest = min(d for j, d in enumerate(apart) if people[j] != people[i])
-            triplets.append(np.log1p(np.exp(hardest - nearest)))
-        return [float(np.mean(entropies)), float(np.mean(triplets))]
+        whole: NDArray[np.float64],
+        view: NDArray[np.float64],
+        local: NDArray[np.float64],
+        weights: Mapping[str, NDArray[np.float64]],
+        people: Sequence[int],
+        views: Sequence[int],
+    ) -> dict[str, float]:
+        free = whole - view
+        identity, triplet = _identity(free, weights["heads"], people)
+        local_identity, local_triplet = _identity(local, weights["local_heads"], people)
+        by_view, angles = [], []
+        for i, row in enumerate(_behind_neck(view)):
+            logits = weights["view_heads"] @ row
+            by_view.append(-np.log(np.exp(logits[views[i]]) / np.exp(logits).sum()))
+            lengths = np.linalg.norm(free[i]) * np.linalg.norm(view[i])
+            angles.append(abs(free[i] @ view[i]) / lengths)
+        return {
+            "identity": identity,
+            "triplet": triplet,
+            "view": float(np.mean(by_view)),
+            "orthogonality": float(np.mean(angles)),
+            "local_identity": local_identity,
+            "local_triplet": local_triplet,
+        }
 
     return terms
+
+
+def _behind_neck(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    normed: NDArray[np.float64] = (rows - rows.mean(0)) / np.sqrt(rows.var(0) + 1e-5)
+    return normed
+
+
+def _identity(
+    features: NDArray[np.float64], weight: NDArray[np.float64], people: Sequence[int]
+) -> tuple[float, float]:
+    """Cross-entropy behind a neck in training, and the soft-margin triplet before it."""
+    entropies, triplets = [], []
+    for i, normed in enumerate(_behind_neck(features)):
+        logits, row = weight @ normed, features[i]
+        entropies.append(-np.log(np.exp(logits[people[i]]) / np.exp(logits).sum()))
+        apart = [float(np.sqrt(max(((row - r) ** 2).sum(), 1e-12))) for r in features]
+        hardest = max(d for j, d in enumerate(apart) if people[j] == people[i])
+        nearest = min(d for j, d in enumerate(apart) if people[j] != people[i])
+        triplets.append(np.log1p(np.exp(hardest - nearest)))
+    return float(np.mean(entropies)), float(np.mean(triplets))
