@@ -20,7 +20,8 @@ from skyreid.export.closeness import cosines
 from skyreid.train.data import catalogue, pictures, trials
 from skyreid.train.data.records import Record
 from skyreid.train.data.trials import Trial
-from skyreid.train.metrics import Embedded, score
+from skyreid.train.embedding import labelled
+from skyreid.train.metrics import score
 
 LARGEST_DROP = 0.5
 """Of R1 and mAP against the exact embeddings, in points (a hundredth of the whole)."""
@@ -77,17 +78,10 @@ def read(data: Path, spec: InputSpec, views: Sequence[View]) -> TestSplit:
 
 def scores(rows: Floats, test: TestSplit) -> dict[str, dict[str, float]]:
     """By protocol: `queries` that count, `rank1` and `mAP` in percent, of embeddings [N, D]."""
-    people = sorted({record.person for record in test.records})
-    numbers = {person: number for number, person in enumerate(people)}
-    everything = Embedded(
-        rows,
-        np.asarray([numbers[record.person] for record in test.records], np.int64),
-        np.asarray([record.camera for record in test.records], np.int64),
-        np.asarray([record.view == "aerial" for record in test.records], np.bool_),
-    )
+    everything = labelled(rows, test.records)
     table: dict[str, dict[str, float]] = {}
     for trial in test.trials:
-        query, gallery = _rows(everything, trial.query), _rows(everything, trial.gallery)
+        query, gallery = everything.rows(trial.query), everything.rows(trial.gallery)
         if trial.domains:
             query, gallery = query.in_two_domains(), gallery.in_two_domains()
         got = score(query, gallery)
@@ -164,13 +158,4 @@ def _of_views(test: trials.TestSet, views: Sequence[View]) -> trials.TestSet:
         trials=tuple(
             replace(t, query=moved(t.query), gallery=moved(t.gallery)) for t in test.trials
         ),
-    )
-
-
-def _rows(embedded: Embedded, indices: NDArray[np.int64]) -> Embedded:
-    return Embedded(
-        embedded.embeddings[indices],
-        embedded.people[indices],
-        embedded.cameras[indices],
-        embedded.aerial[indices],
     )

@@ -51,10 +51,11 @@ def embedded(embed: Embed, records: Sequence[Record], images: UInt8) -> Embedded
             rows[some] = found
     if rows is None:
         raise InputError("no pictures to embed")
-    return _labelled(rows, records)
+    return labelled(rows, records)
 
 
-def _labelled(rows: Floats, records: Sequence[Record]) -> Embedded:
+def labelled(rows: Floats, records: Sequence[Record]) -> Embedded:
+    """Embeddings [N, D] with whose they are, `records` in the same order."""
     numbers = numbered(records)
     return Embedded(
         rows,
@@ -136,7 +137,7 @@ def read_and_embed(
         raise InputError("no pictures to embed")
     left = np.flatnonzero(kept)
     whole = rows if left.size == len(rows) else rows[left]
-    return _labelled(whole, [records[i] for i in left.tolist()]), left, unreadable
+    return labelled(whole, [records[i] for i in left.tolist()]), left, unreadable
 
 
 def with_torch(read: Checkpoint) -> Embed:
