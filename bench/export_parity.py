@@ -4,7 +4,9 @@
     python bench/export_parity.py --pictures shared/data/agsim/train final.safetensors
 
 A name is a variant with random weights, a path a checkpoint. Half of the pictures give the int8
-ranges, the others judge. Needs 4 GB for ViSA at base width, and minutes for each.
+ranges, the others judge. Where a graph chooses (experts, patches), `choices` says of each TopK how
+many pictures keep all of its choices in int8, and how far the others' embeddings move. Needs 4 GB
+for ViSA at base width, and minutes for each.
 """
 
 from __future__ import annotations
@@ -18,13 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from tqdm import tqdm
 
 from skyreid.bundle.runner import OnnxRunner
 from skyreid.contract.input_spec import InputSpec
 from skyreid.export import fp16, graph, int8, parity, ranges, trace
-from skyreid.export.closeness import distance
+from skyreid.export.closeness import cosines, distance
 
 HEIGHT, WIDTH = 256, 128
 BATCHES = (1, 2, 8)
@@ -67,6 +71,52 @@ def embedded(model: bytes, pictures: NDArray[np.uint8], name: str) -> NDArray[np
     return np.concatenate(rows)
 
 
+def chosen(model: bytes, pictures: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
+    """What every TopK of a graph chooses, sorted: int64 [N, ..., k]."""
+    graph = onnx.load_from_string(model)
+    names = [node.output[1] for node in graph.graph.node if node.op_type == "TopK"]
+    if not names:
+        return []
+    kind = onnx.TensorProto.INT64
+    graph.graph.output.extend(onnx.helper.make_tensor_value_info(n, kind, None) for n in names)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    given = session.get_inputs()[0].name
+    rows = [
+        session.run(names, {given: pictures[start : start + 8]})
+        for start in tqdm(range(0, len(pictures), 8), desc="choices", disable=None)
+    ]
+    return [np.sort(np.concatenate(parts), axis=-1) for parts in zip(*rows, strict=True)]
+
+
+def choices(
+    exact: bytes, rounded: bytes, pictures: NDArray[np.uint8], similar: NDArray[np.float64]
+) -> list[dict[str, object]]:
+    """By TopK: how many it takes, whose choices stay, and the worst of both sorts of pictures.
+
+    Args:
+        exact: the fp32 graph.
+        rounded: the same in int8.
+        pictures: uint8 [N, H, W, 3].
+        similar: float64 [N], cosines of both graphs' embeddings.
+    """
+    table = []
+    for before, after in zip(chosen(exact, pictures), chosen(rounded, pictures), strict=True):
+        kept = (before == after).reshape(len(pictures), -1).all(1)
+        table.append(
+            {
+                "takes": before.shape[-1],
+                "pictures_kept": int(kept.sum()),
+                "min_cosine_kept": float(similar[kept].min()) if kept.any() else None,
+                "min_cosine_changed": float(similar[~kept].min()) if not kept.all() else None,
+            }
+        )
+    return table
+
+
 def measured(
     name: str, pictures_from: Path, count: int, judge: int | None, method: ranges.Method
 ) -> dict[str, object]:
@@ -103,11 +153,13 @@ def measured(
     with tqdm(total=count, desc="ranges", disable=None) as bar:
         found = ranges.measure(simple, pictures.ranges, method, advance=bar.update)
     rounded = int8.quantise(simple, found)
+    by_int8 = embedded(rounded, pictures.judge, "int8")
     sizes = {"fp32": len(simple), "fp16": len(half), "int8": len(rounded)}
     row["int8"] = {
-        **distance(embedded(rounded, pictures.judge, "int8"), exact),
+        **distance(by_int8, exact),
         **int8.check(rounded),
         "method": method,
+        "choices": choices(simple, rounded, pictures.judge, cosines(by_int8, exact)),
     }
     both = fp16.convert(rounded)
     row["int8_fp16"] = distance(embedded(both, pictures.judge, "int8-fp16"), exact)
