@@ -8,9 +8,10 @@ import pytest
 
 from skyreid.bundle.archive import SUMS, Bundle, open_bundle
 from skyreid.bundle.embedder import Embedder
-from skyreid.bundle.signature import SIGNATURE, Trust, make_keys, sign, trusted
+from skyreid.bundle.signature import SIGNATURE, Trust, trusted
 from skyreid.contract.errors import BundleError, InputError
 from skyreid.contract.sighting import View
+from skyreid.export.signing import make_keys, sign
 
 
 @pytest.fixture

@@ -19,9 +19,10 @@ from skyreid.bundle.archive import INT8_FOR_ENGINES, SUMS, Bundle, open_bundle, 
 from skyreid.bundle.compiled import Machine
 from skyreid.bundle.embedder import Embedder
 from skyreid.bundle.runner import Execution, start
-from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust, make_keys, sign, trusted
+from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust, trusted
 from skyreid.contract.errors import BundleError
 from skyreid.contract.sighting import View
+from skyreid.export.signing import make_keys, sign
 
 RANGES = "int8-ranges.json"
 DATA = (

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 
-from skyreid.bundle import signature
 from skyreid.bundle.archive import (
     INT8_FOR_ENGINES,
     Bundle,
@@ -18,7 +17,7 @@ from skyreid.bundle.archive import (
 )
 from skyreid.contract.errors import BundleError, InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.export import int8, ranges, retrieval
+from skyreid.export import int8, ranges, retrieval, signing
 from skyreid.export.__main__ import main
 from skyreid.export.verify import verify
 from skyreid.train import metrics
@@ -244,8 +243,8 @@ def test_a_signed_bundle_and_a_zip_are_only_read(
     bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     zipped = shutil.make_archive(str(tmp_path / "zipped"), "zip", bundle)
-    signature.make_keys(tmp_path / "key", tmp_path / "public")
-    signature.sign(bundle, tmp_path / "key")
+    signing.make_keys(tmp_path / "key", tmp_path / "public")
+    signing.sign(bundle, tmp_path / "key")
     before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
     for path, word in ((str(bundle), "needs a new signature"), (zipped, "unpack it")):
         assert main(["verify", path]) == 2

@@ -3,7 +3,7 @@
 The sums name every byte of a bundle, so that one small signature covers all of it. It is checked
 before the sums, and the sums before anything is parsed. `SHA256SUMS.sig` is one line of text:
 `ed25519 KEY_ID BASE64`, where the key id is the first 16 hex digits of SHA-256 over the raw public
-key; it only says whose key to look for, and is not trusted.
+key; it only says whose key to look for, and is not trusted. A device checks; signing is export's.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +19,11 @@ from typing import TYPE_CHECKING, Any
 from skyreid.contract.errors import BundleError, InputError, PlatformError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-        Ed25519PrivateKey,
-        Ed25519PublicKey,
-    )
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 SIGNATURE = "SHA256SUMS.sig"
-_PURPOSE = b"skyreid bundle 1\n"  # a signature made for something else is none for a bundle
+PURPOSE = b"skyreid bundle 1\n"
+"""Is signed ahead of the sums: a signature made for something else is none for a bundle."""
 
 
 @dataclass(frozen=True)
@@ -44,61 +41,6 @@ class Trust:
 
 ANYONE = Trust()
 """Signatures are neither required nor checked."""
-
-
-def make_keys(private: Path, public: Path) -> str:
-    """Write a new key pair as PEM, the private one readable by its owner only.
-
-    Returns:
-        The key id.
-
-    Raises:
-        InputError: a file exists already, or cannot be written.
-    """
-    serialization, ed25519 = _cryptography()
-    key = ed25519.Ed25519PrivateKey.generate()
-    secret = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    known = key.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    for path in (private, public):
-        if path.exists():
-            raise InputError(f"{path} exists already: a key is never overwritten, name another")
-    try:
-        with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secret)
-        public.write_bytes(known)
-    except OSError as error:
-        raise InputError(f"cannot write a key: {error}") from error
-    return _key_id(key.public_key())
-
-
-def sign(bundle: Path, private: Path) -> str:
-    """Sign a bundle directory; an older signature is replaced.
-
-    Returns:
-        The key id.
-
-    Raises:
-        BundleError: the directory is not a whole bundle.
-        InputError: the key cannot be used.
-    """
-    from skyreid.bundle.archive import SUMS, open_bundle
-
-    if not bundle.is_dir():
-        raise BundleError(f"{bundle} is not a directory: sign the bundle before it is zipped")
-    key = _private_key(private)
-    open_bundle(bundle)  # nobody signs what does not hold together
-    sums = (bundle / SUMS).read_bytes()
-    identity = _key_id(key.public_key())
-    partial = bundle / (SIGNATURE + ".partial")
-    partial.write_bytes(_line(identity, key.sign(_PURPOSE + sums)))
-    partial.replace(bundle / SIGNATURE)
-    return identity
 
 
 def check(path: Path, sums: bytes, signature: bytes | None, trust: Trust) -> str | None:
@@ -131,7 +73,7 @@ def check(path: Path, sums: bytes, signature: bytes | None, trust: Trust) -> str
     if not trust.keys:
         return None
     by, value = _parsed(path, signature)
-    known = {_key_id(key): key for key in map(_public_key, trust.keys)}
+    known = {key_id(key): key for key in map(_public_key, trust.keys)}
     if by not in known:
         raise BundleError(
             f"bundle {path} is signed by key {by}, trusted are {', '.join(sorted(known))}"
@@ -139,7 +81,7 @@ def check(path: Path, sums: bytes, signature: bytes | None, trust: Trust) -> str
     from cryptography.exceptions import InvalidSignature
 
     try:
-        known[by].verify(value, _PURPOSE + sums)
+        known[by].verify(value, PURPOSE + sums)
     except InvalidSignature as error:
         raise BundleError(
             f"bundle {path}: the signature by key {by} is not of this SHA256SUMS; "
@@ -153,7 +95,8 @@ def trusted(keys: Sequence[Path]) -> Trust:
     return Trust(tuple(keys), require_signature=True)
 
 
-def _line(identity: str, value: bytes) -> bytes:
+def line(identity: str, value: bytes) -> bytes:
+    """What SHA256SUMS.sig says: by which key, and its signature."""
     return f"ed25519 {identity} {base64.b64encode(value).decode()}\n".encode()
 
 
@@ -163,31 +106,20 @@ def _parsed(path: Path, signature: bytes) -> tuple[str, bytes]:
         if len(words) != 3 or words[0] != "ed25519" or len(words[1]) != 16:
             raise ValueError("not three words")
         value = base64.b64decode(words[2], validate=True)
-        if _line(words[1], value) != signature:  # base64 and white space have several spellings
+        if line(words[1], value) != signature:  # base64 and white space have several spellings
             raise ValueError("not as it is written")
         return words[1], value
     except (ValueError, binascii.Error) as error:
         raise BundleError(f"bundle {path}: {SIGNATURE} is damaged: get the bundle again") from error
 
 
-def _key_id(key: Ed25519PublicKey) -> str:
+def key_id(key: Ed25519PublicKey) -> str:
+    """What a key is called."""
     return hashlib.sha256(key.public_bytes_raw()).hexdigest()[:16]
 
 
-def _private_key(path: Path) -> Ed25519PrivateKey:
-    serialization, ed25519 = _cryptography()
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"cannot read the private key {path}: {error}") from error
-    if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise InputError(f"{path} is not an Ed25519 key")
-    private: Ed25519PrivateKey = key
-    return private
-
-
 def _public_key(path: Path) -> Ed25519PublicKey:
-    serialization, ed25519 = _cryptography()
+    serialization, ed25519 = cryptography_modules()
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -198,7 +130,7 @@ def _public_key(path: Path) -> Ed25519PublicKey:
     return public
 
 
-def _cryptography() -> tuple[Any, Any]:
+def cryptography_modules() -> tuple[Any, Any]:
     """The two modules, imported here: who checks no signature needs no cryptography."""
     try:
         from cryptography.hazmat.primitives import serialization

@@ -128,7 +128,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _keys(options: argparse.Namespace) -> int:
-    from skyreid.bundle.signature import make_keys
+    from skyreid.export.signing import make_keys
 
     identity = make_keys(options.private, options.public)
     print(f"key {identity}: keep {options.private} secret, give {options.public} to the devices")
@@ -136,7 +136,7 @@ def _keys(options: argparse.Namespace) -> int:
 
 
 def _sign(options: argparse.Namespace) -> int:
-    from skyreid.bundle.signature import sign
+    from skyreid.export.signing import sign
 
     print(f"{options.bundle} signed by key {sign(options.bundle, options.key)}")
     return 0
