@@ -23,8 +23,8 @@ from skyreid.bundle.engine import Profile, build, load_api
 from skyreid.contract.errors import SkyreidError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.export import fp16, golden, graph, int8, trace
-from skyreid.train.checkpoint import Embedder
 from skyreid.train.models.variants import METHODS, construct, variant
+from skyreid.train.serving import Embedder
 
 HEIGHT, WIDTH, BATCH = 256, 128, 32
 FORMATS: dict[str, Callable[[bytes], bytes]] = {

@@ -15,6 +15,7 @@ from skyreid.train import checkpoint
 from skyreid.train.detector.model import INPUT_SPEC, DetectorConfig, PersonDetector
 from skyreid.train.models.method import Method
 from skyreid.train.models.variants import construct, variant
+from skyreid.train.serving import Embedder
 
 View = Literal["aerial", "ground"]
 Exported = Callable[[str, View | None], bytes]
@@ -55,7 +56,7 @@ def exported(drawn: Callable[[str], Method]) -> Exported:
     @cache
     def make(method: str, view: View | None) -> bytes:
         spec = InputSpec(height=HEIGHT, width=WIDTH)
-        served = checkpoint.Embedder(drawn(method).serving(view), spec)
+        served = Embedder(drawn(method).serving(view), spec)
         module = served.eval().requires_grad_(False)
         traced = trace.Traced("embedder", module, spec, {}, "0" * 64, 0, 0)
         simple = graph.simplify(trace.export(traced, golden.draw(spec)[:2]))

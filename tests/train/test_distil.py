@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec, fit
-from skyreid.train import checkpoint, distil
+from skyreid.train import checkpoint, distil, serving
 from skyreid.train.__main__ import main
 from skyreid.train.average import Average
 from skyreid.train.models import variants
@@ -256,7 +256,7 @@ def test_fit_distils_a_teacher_and_keeps_its_digest(
     assert run(tiny_tree, tmp_path, "student", "--teacher", best, text=student_text) == 0
     student = checkpoint.load(tmp_path / "student" / "last.safetensors")
     assert student.config["teachers"] == [checkpoint.load(Path(best)).sha256]
-    checkpoint.build(student)  # a plain embedder, with nothing of the teacher in it
+    serving.build(student)  # a plain embedder, with nothing of the teacher in it
     capsys.readouterr()
     assert run(tiny_tree, tmp_path, "alone", text=student_text) == 2
     assert "give --teacher" in capsys.readouterr().err

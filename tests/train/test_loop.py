@@ -7,7 +7,7 @@ import torch
 
 from skyreid.contract.errors import SettingsError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import checkpoint, loop, recipe
+from skyreid.train import checkpoint, loop, recipe, serving
 from skyreid.train.__main__ import main
 from skyreid.train.data import cargo
 from skyreid.train.run import look_alikes
@@ -61,7 +61,7 @@ def test_fit_leaves_two_checkpoints_and_the_priors(fitted: Path) -> None:
 
 
 def test_a_built_checkpoint_maps_bytes_to_unit_vectors_in_any_batch(fitted: Path) -> None:
-    embedder = checkpoint.build(checkpoint.load(fitted / loop.BEST))
+    embedder = serving.build(checkpoint.load(fitted / loop.BEST))
     images = torch.randint(0, 256, (5, 32, 16, 3), dtype=torch.uint8)
     with torch.inference_mode():
         whole = embedder(images)

@@ -5,7 +5,7 @@ import torch
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import checkpoint, loop, prompts
+from skyreid.train import checkpoint, loop, prompts, serving
 from skyreid.train.__main__ import main
 from skyreid.train.models import clip_text, variants
 from skyreid.train.models.clip_reid import ClipReid
@@ -109,5 +109,5 @@ def test_fit_runs_both_stages_and_leaves_a_checkpoint_of_the_image_side(
     assert best.config["recipe"]["prompts"]["epochs"] == 2
     assert not [key for key in best.state if key.startswith(("text", "prompt"))]
     with torch.inference_mode():
-        embedded = checkpoint.build(best)(torch.zeros(2, 32, 16, 3, dtype=torch.uint8))
+        embedded = serving.build(best)(torch.zeros(2, 32, 16, 3, dtype=torch.uint8))
     assert embedded.shape == (2, 48 + 32)

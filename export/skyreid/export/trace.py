@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from skyreid.bundle.archive import Bundle
 from skyreid.contract.errors import GateError, InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import checkpoint
+from skyreid.train import checkpoint, serving
 
 Outputs = dict[str, NDArray[np.float32]]
 Kind = Literal["embedder", "detector"]
@@ -70,7 +70,7 @@ def load(path: Path, view: View, *, grid_sample: bool = False) -> Traced:
             raise InputError(f"--grid-sample: {path} warps nothing, only gsalign does")
         options = {**read.config.get("options", {}), "sampling": "grid"}
         read = replace(read, config={**read.config, "options": options})
-    served = checkpoint.build(read, None if view == "any" else view)
+    served = serving.build(read, None if view == "any" else view)
     module = served.eval().requires_grad_(False)
     kind: Kind = "detector" if read.kind == "detector" else "embedder"
     align = stride = 0

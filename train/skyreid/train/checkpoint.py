@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
-import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import durable
-from skyreid.train.data.records import View
-from skyreid.train.models.variants import construct
 
 Kind = Literal["embedder", "detector"]
 
@@ -109,55 +105,6 @@ def load(path: Path) -> Checkpoint:
         input_spec=InputSpec.model_validate_json(metadata["input_spec"]),
         sha256=digest,
     )
-
-
-class Embedder(nn.Module):
-    """A method's serving form with its pre-processing: bytes in, unit vectors out."""
-
-    gain: Tensor
-    offset: Tensor
-
-    def __init__(self, network: nn.Module, spec: InputSpec) -> None:
-        super().__init__()
-        self.network = network
-        # Buffers, not constants of the graph, so that `.to(device)` moves them; not persistent,
-        # because the input spec is where they are written down.
-        std = torch.tensor(spec.std, dtype=torch.float32)
-        offset = -torch.tensor(spec.mean) / std
-        self.register_buffer("gain", (1 / std).view(3, 1, 1), persistent=False)
-        self.register_buffer("offset", offset.view(3, 1, 1), persistent=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Uint8 [N, H, W, 3] RGB to L2-normalised float32 [N, D]."""
-        # The cast comes first: TensorRT refuses a transpose of uint8. Gain and offset come last:
-        # ONNX Runtime handles whole planes several times faster than three channels at a time.
-        planes = images.to(torch.float32).permute(0, 3, 1, 2)
-        features: Tensor = self.network(planes * self.gain + self.offset)
-        return F.normalize(features, dim=1)
-
-
-def build(checkpoint: Checkpoint, view: View | None = None) -> nn.Module:
-    """The network as it is served.
-
-    An embedder maps uint8 [N, H, W, 3] RGB to L2-normalised float32 [N, D]; for a detector see
-    skyreid.train.detector.
-
-    Args:
-        checkpoint: what to build.
-        view: of the cameras an embedder serves; None serves both, where the method can.
-
-    Raises:
-        InputError: when the weights do not fit the configuration, or the method cannot serve both
-            views with one network.
-    """
-    if checkpoint.kind == "detector":
-        from skyreid.train.detector import model as detector
-
-        return detector.build(checkpoint.config, checkpoint.state)
-    spec = checkpoint.input_spec
-    network = construct(checkpoint.config)
-    fill(network, checkpoint.state)
-    return Embedder(network.serving(view), spec).eval()
 
 
 def fill(network: nn.Module, state: Mapping[str, Tensor]) -> None:

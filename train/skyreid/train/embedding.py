@@ -158,7 +158,7 @@ def served(network: Method, spec: InputSpec) -> Embed:
     """A network in its serving forms, one per view where it needs the label, on its device."""
     import torch
 
-    from skyreid.train.checkpoint import Embedder
+    from skyreid.train.serving import Embedder
 
     device = next(network.parameters()).device
 
