@@ -6,11 +6,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from skyreid.bundle.archive import open_bundle
-from skyreid.bundle.runner import OnnxRunner, start
+from skyreid.bundle.runner import SPOIL_INT8, OnnxRunner, start
 from skyreid.contract.errors import GateError, InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.export import int8, quantize, ranges
@@ -216,3 +217,32 @@ def test_int8_that_fails_the_golden_pictures_leaves_no_bundle(
     assert quantized(embedder_bundle, crops, tmp_path / "out") == 3
     assert "self-test of embedding" in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["crops"]
+
+
+def test_linears_that_read_the_same_all_run_in_int8(tmp_path: Path) -> None:
+    """ViSA's experts do; with one pair of Q and DQ for all of them none would."""
+    random = np.random.default_rng(0)
+    names = ("a", "b", "c")
+    weights = [
+        numpy_helper.from_array(random.normal(size=(16, 8)).astype(np.float32), f"{name}_weight")
+        for name in names
+    ]
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", f"{name}_weight"], [name]) for name in names],
+        "shared",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 16])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 8]) for name in names],
+        weights,
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    rounded = int8.quantise(made.SerializeToString(), {"x": 3.0})
+    assert int8.check(rounded) == {"linears": 3, "quantize": 3, "dequantize": 6}
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.log_severity_level = 3
+    onnxruntime.InferenceSession(
+        rounded, options, ["CPUExecutionProvider"], disabled_optimizers=list(SPOIL_INT8)
+    )
+    kernels = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+    assert kernels.count("MatMulIntegerToFloat") == 3
+    assert "MatMul" not in kernels

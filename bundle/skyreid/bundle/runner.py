@@ -84,6 +84,10 @@ class Runner(Protocol):
     ) -> None: ...
 
 
+SPOIL_INT8 = ("MatMulAddFusion", "CommonSubexpressionElimination")
+"""Optimisations of ONNX Runtime behind which it finds no int8 kernels."""
+
+
 class OnnxRunner:
     """Runs a model of a bundle with ONNX Runtime on the CPU."""
 
@@ -119,9 +123,9 @@ class OnnxRunner:
                 model,
                 options,
                 providers=["CPUExecutionProvider"],
-                # It would join product and bias before the int8 kernel is chosen, which then is not
-                # found: four times slower than fp32 (docs/LOG.md).
-                disabled_optimizers=["MatMulAddFusion"] if quantised else [],
+                # One joins product and bias, the other the Q and DQ of Linears that read the same,
+                # both before int8 kernels are chosen (docs/LOG.md).
+                disabled_optimizers=list(SPOIL_INT8) if quantised else [],
             )
         except Exception as error:  # onnxruntime's own tree has no public base class
             raise BundleError(f"model {name} does not load: {error}") from error

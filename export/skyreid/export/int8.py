@@ -12,7 +12,8 @@ Every scale is a float16 number, so that the variant with float16 around the Lin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -82,21 +83,23 @@ def quantise(data: bytes, ranges: Mapping[str, float]) -> bytes:
     chosen = {node.output[0] for node in linears(model)}
     nodes: list[onnx.NodeProto] = []
     added: dict[str, onnx.TensorProto] = {}
+    read: Counter[str] = Counter()
     for node in model.graph.node:
         if node.output[0] not in chosen:
             nodes.append(node)
             continue
         activation, matrix = node.input[0], node.input[1]
-        if f"{activation}_scale" not in added:
-            nodes += _activation(activation, ranges[activation] / _LIMIT, added)
+        read[activation] += 1
+        pair = _activation(activation, ranges[activation] / _LIMIT, read[activation], added)
+        nodes += pair
         if f"{matrix}_int8" not in added:
             weight = numpy_helper.to_array(constant[matrix])
             nodes.append(_weight(matrix, weight.T if _transposed(node) else weight, added))
-        nodes += _product(node, f"{activation}_dq", f"{matrix}_dq")
-    read = {name for node in nodes for name in node.input}
+        nodes += _product(node, pair[1].output[0], f"{matrix}_dq")
+    used = {name for node in nodes for name in node.input}
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    kept = [i for i in model.graph.initializer if i.name in read]
+    kept = [i for i in model.graph.initializer if i.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend([*kept, *added.values()])
     del model.graph.value_info[:]  # of products that are gone
@@ -150,14 +153,21 @@ def _transposed(node: onnx.NodeProto) -> bool:
 
 
 def _activation(
-    name: str, scale: float, added: dict[str, onnx.TensorProto]
-) -> Sequence[onnx.NodeProto]:
+    name: str, scale: float, number: int, added: dict[str, onnx.TensorProto]
+) -> tuple[onnx.NodeProto, onnx.NodeProto]:
+    """Q and DQ of an activation for its `number`-th reader alone, from 1.
+
+    Where Linears share a pair, ONNX Runtime finds no int8 kernel for any of them and turns their
+    weights into floats at every call.
+    """
     parts = [f"{name}_scale", f"{name}_zero"]
     added[parts[0]] = numpy_helper.from_array(_as_half(np.float32(scale))[()], parts[0])
     added[parts[1]] = numpy_helper.from_array(np.int8(0), parts[1])
+    suffix = "" if number == 1 else f"_{number}"
+    rounded, restored = f"{name}_q{suffix}", f"{name}_dq{suffix}"
     return (
-        helper.make_node("QuantizeLinear", [name, *parts], [f"{name}_q"]),
-        helper.make_node("DequantizeLinear", [f"{name}_q", *parts], [f"{name}_dq"]),
+        helper.make_node("QuantizeLinear", [name, *parts], [rounded]),
+        helper.make_node("DequantizeLinear", [rounded, *parts], [restored]),
     )
 
 
