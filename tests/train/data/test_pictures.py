@@ -1,3 +1,6 @@
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -50,6 +53,38 @@ def test_the_cache_is_used_until_a_picture_changes(tiny_tree: Path, tmp_path: Pa
     assert cv2.imwrite(str(copy / source.name), np.full((50, 25, 3), 77, np.uint8))
     changed = pictures.load(records, SPEC, tmp_path / "cache").images
     assert changed.mean() == pytest.approx(77, abs=2)
+
+
+def test_runs_that_share_a_cache_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = many(tmp_path, 20, broken=[])
+    together, reads = threading.Barrier(4), []
+
+    def slowly(path: Path) -> pictures.UInt8:
+        reads.append(path)
+        time.sleep(0.01)  # time enough for the others to find nothing there
+        return read_rgb(path)
+
+    def run(_: int) -> pictures.UInt8:
+        together.wait()
+        return pictures.load(records, SPEC, cache).images
+
+    read_rgb, cache = pictures.read_rgb, tmp_path / "cache"
+    monkeypatch.setattr(pictures, "read_rgb", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(run, range(4))
+    assert reads == [record.path for record in records]
+    assert all(np.array_equal(first, other) for other in others)
+    assert [path.suffix for path in cache.iterdir()] == [".npy"]
+
+
+def test_what_a_killed_run_left_in_the_cache_is_written_over(tmp_path: Path) -> None:
+    records = many(tmp_path, 20, broken=[])
+    first = pictures.load(records, SPEC, tmp_path / "cache").images
+    (stored,) = (tmp_path / "cache").iterdir()
+    stored.rename(stored.with_suffix(".partial"))
+    for _ in range(2):  # made again, then from the cache
+        assert np.array_equal(pictures.load(records, SPEC, tmp_path / "cache").images, first)
+    assert list((tmp_path / "cache").iterdir()) == [stored]
 
 
 def test_up_to_one_percent_unreadable_is_left_out_and_named(tmp_path: Path) -> None:

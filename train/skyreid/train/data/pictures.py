@@ -6,6 +6,7 @@ augmentation works on the resized pictures.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Sequence
@@ -58,7 +59,8 @@ def load(
         records: what to load.
         spec: the input's size.
         cache: folder for the resized array; its file's name holds a digest of the pictures' paths,
-            sizes and times and of the spec, so that a changed data set is read again.
+            sizes and times and of the spec, so that a changed data set is read again. Runs may
+            share it: one of them reads, the others wait for it.
         refused: what the reader of the data set refused already.
 
     Raises:
@@ -67,15 +69,10 @@ def load(
     """
     if not records:
         raise InputError("no pictures to read")
-    stored = None if cache is None else cache / f"{_digest(records, spec)}.npy"
-    unread: tuple[int, ...] | None = None
-    if stored is not None and stored.exists():
-        unread = _listed(stored)
-        images: UInt8 = np.load(stored)
-    if unread is None or len(images) != len(records) - len(unread):
+    if cache is None:
         images, unread = _read(records, spec)
-        if stored is not None:
-            _store(stored, images, unread)
+    else:
+        images, unread = _once(cache / f"{_digest(records, spec)}.npy", records, spec)
     kept = np.delete(np.arange(len(records)), unread)
     unreadable = tuple(records[index].path for index in unread)
     folders = {record.path.parent.absolute() for record in records}
@@ -99,20 +96,37 @@ def _read(records: Sequence[Record], spec: InputSpec) -> tuple[UInt8, tuple[int,
     return images[: len(records) - len(unread)], tuple(unread)
 
 
-def _store(stored: Path, images: UInt8, unread: tuple[int, ...]) -> None:
-    """Keep what `_read` gave; the array comes last, so it never lies there without its list."""
+def _once(
+    stored: Path, records: Sequence[Record], spec: InputSpec
+) -> tuple[UInt8, tuple[int, ...]]:
+    """What `_read` gives, kept at `stored`."""
+    if (found := _kept(stored, len(records))) is not None:
+        return found
     stored.parent.mkdir(parents=True, exist_ok=True)
-    if unread:
-        stored.with_suffix(".unread").write_text("\n".join(map(str, unread)))
-    partial = stored.with_suffix(".partial.npy")
-    np.save(partial, images)
-    partial.replace(stored)
+    partial = stored.with_suffix(".partial")
+    with partial.open("ab") as file:  # not "wb": another process may be writing it
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if (found := _kept(stored, len(records))) is not None:  # that one is done
+            partial.unlink(missing_ok=True)
+            return found
+        images, unread = _read(records, spec)
+        if unread:
+            stored.with_suffix(".unread").write_text("\n".join(map(str, unread)))
+        file.truncate(0)  # what a run that was killed had written
+        np.save(file, images)
+        file.flush()
+        partial.replace(stored)  # last, so the array never lies there without its list
+    return images, unread
 
 
-def _listed(stored: Path) -> tuple[int, ...]:
-    """The indices of the pictures that a stored array lacks."""
+def _kept(stored: Path, count: int) -> tuple[UInt8, tuple[int, ...]] | None:
+    """The array at `stored` and which of `count` pictures it lacks, unless it has to be made."""
+    if not stored.exists():
+        return None
     beside = stored.with_suffix(".unread")
-    return tuple(map(int, beside.read_text().split())) if beside.exists() else ()
+    unread = tuple(map(int, beside.read_text().split())) if beside.exists() else ()
+    images: UInt8 = np.load(stored)
+    return (images, unread) if len(images) == count - len(unread) else None
 
 
 def read_rgb(path: Path) -> UInt8:
