@@ -34,7 +34,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from skyreid.contract.errors import SettingsError, run_command
 from skyreid.train import optimise, recipe
 from skyreid.train.models import variants
-from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
 from skyreid.train.recipe import Recipe
 
@@ -66,7 +65,7 @@ def build(settings: Recipe, device: torch.device) -> Method:
         trunk=settings.model.trunk,
         options=settings.model.options,
     )
-    network = variants.construct(config, LossOptions(**settings.loss.model_dump()))
+    network = variants.construct(config, settings.loss)
     return network.to(device).train()
 
 

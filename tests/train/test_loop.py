@@ -10,6 +10,7 @@ from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint, loop, recipe, serving
 from skyreid.train.__main__ import main
 from skyreid.train.data import cargo
+from skyreid.train.data.records import Record
 from skyreid.train.run import look_alikes
 
 RECIPE = """
@@ -136,6 +137,26 @@ def test_two_runs_of_one_recipe_end_with_the_same_weights(tiny_tree: Path, tmp_p
         for name in ("one", "two")
     }
     assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "clip", "said"),
+    [
+        ('variant = "vit-tiny"\ntrunk = { heads = 5 }', "", None, "not divisible by 5 heads"),
+        ('variant = "gsalign-tiny"\noptions = { eta = 1 }', "", None, "eta: unknown key"),
+        ('variant = "vit-tiny"', "[distil]\n", None, "give --teacher"),
+        ('variant = "clip-reid-tiny"', "", None, "give --clip"),
+        ('variant = "vit-tiny"', "", Path("clip.pt"), "leave it out"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_a_picture_is_read(
+    tmp_path: Path, model: str, more: str, clip: Path | None, said: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f"[model]\n{model}\n[input]\nheight = 64\nwidth = 32\n[run]\nsteps = 1\n{more}")
+    missing = [Record(tmp_path / "none.jpg", str(i), 1, "ground") for i in range(99)]
+    with pytest.raises(SettingsError, match=said):
+        loop.fit(recipe.read(path), missing, tmp_path / "out", clip=clip)
 
 
 def test_a_recipe_with_wrong_keys_names_them_all(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ from skyreid.train import checkpoint, loop, prompts, serving
 from skyreid.train.__main__ import main
 from skyreid.train.models import clip_text, variants
 from skyreid.train.models.clip_reid import ClipReid
+from skyreid.train.models.clip_text import PromptOptions
 from skyreid.train.models.method import Method
-from skyreid.train.recipe import PromptSection
 
 SPEC = InputSpec(height=32, width=16, mean=(127.5,) * 3, std=(127.5,) * 3)
-SHORT = PromptSection(epochs=2, batch=8)
+SHORT = PromptOptions(epochs=2, batch=8)
 RECIPE = """
 [model]
 variant = "clip-reid-tiny"
@@ -63,7 +63,7 @@ def learn(made: Method, clip: Path | None, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (9, 32, 16, 3), dtype=torch.uint8, generator=generator)
     people = torch.arange(9) % 3
-    prompts.learn(made, images, people, clip=clip, spec=SPEC, section=SHORT, seed=seed)
+    prompts.learn(made, images, people, clip=clip, spec=SPEC, options=SHORT, seed=seed)
 
 
 def test_a_clip_reid_gets_a_text_for_each_person_that_follows_from_the_seed(clip: Path) -> None:

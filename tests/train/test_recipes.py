@@ -8,6 +8,7 @@ from skyreid.contract.errors import SettingsError
 from skyreid.train import recipe
 from skyreid.train.data.augment import PUBLISHED, Strength
 from skyreid.train.models import variants
+from skyreid.train.models.clip_text import PromptOptions
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.recipe import AdamSection, AdamwSection, Recipe, SgdSection
 
@@ -46,7 +47,7 @@ def test_a_recipe_builds_its_network_and_names_its_own_command(path: Path) -> No
     width = variants.WIDTHS[settings.model.variant.rsplit("-", 1)[1]]
     assert config["trunk"]["dim"] == width["dim"]  # or the name would be wrong
     config["trunk"] |= {"dim": 96, "depth": 3, "heads": 3}  # the same network, built in no time
-    network = variants.construct(config, LossOptions(**settings.loss.model_dump()))
+    network = variants.construct(config, settings.loss)
     assert len(network.classifier_weight) == 8
     text = path.read_text()
     assert f"skyreid-train fit recipes/{path.name}" in text
@@ -60,14 +61,14 @@ def test_a_paper_s_recipe_trains_as_the_paper_does(path: Path) -> None:
     assert path.stem.startswith(f"{method}-base-")
     assert (settings.input.height, settings.input.width) == (256, 128)
     assert settings.batch.passes
-    assert settings.loss == recipe.LossSection()
+    assert settings.loss == LossOptions()
     assert settings.run.steps is None
     assert settings.run.precision == ("fp32" if method == "dtst" else "fp16")
     if method == "clip-reid":
         assert settings.optimiser == AdamSection(kind="adam")
         assert settings.run.epochs == 60
         assert settings.batch.people * settings.batch.crops == 64
-        assert settings.prompts == recipe.PromptSection()
+        assert settings.prompts == PromptOptions()
     else:
         assert settings.optimiser == SgdSection(kind="sgd")
         assert settings.run.epochs == (
@@ -80,11 +81,12 @@ def test_a_paper_s_recipe_trains_as_the_paper_does(path: Path) -> None:
         changed["rotate_deg"] = 30.0
     if method == "gsalign" and "agreid" in path.stem:
         changed |= {"erase": 0.3, "augmix": 0.3}
-    assert Strength(**settings.augment.model_dump()) == Strength(**changed)
+    assert settings.augment == Strength(**changed)
 
 
 def test_what_differs_between_data_sets_is_what_the_authors_changed() -> None:
     assert read("secap-base-lagper").model.trunk == {"stride": 16}
+    assert read("visa-base-lagper").model.trunk == {"stride": [12, 10]}
     assert read("secap-base-cargo").model.trunk == {}
     assert read("secap-base-agreid-v1").model.options == {"prompts": 128, "view_weight": 10.0}
     assert read("visa-base-lagper").model.options == {"prompt_length": 8, "top_k": 3}

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
@@ -23,6 +24,11 @@ from pydantic_settings import (
 from pydantic_settings.exceptions import SettingsError as CommandLineError
 
 from skyreid.contract.errors import SettingsError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 
 class Section(BaseModel):
@@ -40,6 +46,7 @@ class Settings(BaseSettings):
 
 
 S = TypeVar("S", bound=Settings)
+M = TypeVar("M", bound=BaseModel)
 
 
 def load(cls: type[S], toml: Path, options: Sequence[str], *, program: str) -> S:
@@ -94,6 +101,36 @@ def effective(settings: Settings) -> str:
     return json.dumps(settings.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
 
 
+def read_table(path: Path, what: str) -> dict[str, Any]:
+    """What a TOML file says.
+
+    Args:
+        path: of the file.
+        what: it is called in messages, as "site file".
+
+    Raises:
+        SettingsError: the file cannot be read or is not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{what} {path}: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, or tomllib.TOMLDecodeError
+        raise SettingsError(f"{what} {path} is not TOML: {error}") from error
+
+
+def check(cls: type[M], values: Mapping[str, Any], where: str) -> M:
+    """A table as the class that says what may stand in it.
+
+    Raises:
+        SettingsError: naming, behind `where`, every key that is unknown or wrong.
+    """
+    try:
+        return cls.model_validate(dict(values))
+    except ValidationError as error:
+        raise SettingsError(f"{where}: {explain(cls, error)}") from error
+
+
 def explain(cls: type[BaseModel], error: ValidationError) -> str:
     """Every key that is wrong, by its path as a user writes it, in one line.
 
@@ -103,14 +140,17 @@ def explain(cls: type[BaseModel], error: ValidationError) -> str:
     """
     parts = []
     for item in error.errors():
-        path = ".".join(_written(cls, item["loc"])) or "(whole file)"
+        path = ".".join(_written(cls, item["loc"]))
         if item["type"] == "extra_forbidden":
             near = difflib.get_close_matches(path, _paths(cls), n=1)
             parts.append(f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
         elif item["type"] == "missing":
             parts.append(f"{path}: missing, this key has no default")
         else:
-            parts.append(f"{path}: {item['msg']} (got {item['input']!r})")
+            said = item["msg"].removeprefix("Value error, ")
+            if not isinstance(item["input"], (dict, BaseModel)):  # else it is about several keys
+                said += f" (got {item['input']!r})"
+            parts.append(f"{path}: {said}" if item["loc"] else said)
     return "; ".join(parts)
 
 

@@ -6,30 +6,21 @@ frame, on each camera's view and on the policy for pictures.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field
 
 from skyreid.contract.camera import CameraPoses, read_poses
 from skyreid.contract.errors import SettingsError
+from skyreid.contract.settings import Section, check, read_table
 from skyreid.contract.topics import check_identifier
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 Identifier = Annotated[str, AfterValidator(check_identifier)]
 PicturePolicy = Literal["never", "on_request", "always"]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Origin(_Part):
+class Origin(Section):
     """The point of the earth that is (0, 0, 0) in the site frame."""
 
     latitude_deg: float = Field(ge=-90, le=90)
@@ -38,7 +29,7 @@ class Origin(_Part):
     """Height above the WGS 84 ellipsoid; not mean sea level, not take-off."""
 
 
-class SiteCamera(_Part):
+class SiteCamera(Section):
     """One camera of the site."""
 
     id: Identifier
@@ -47,7 +38,7 @@ class SiteCamera(_Part):
     """Calibration file (see ``camera.read_poses``); none = position on the ground unknown."""
 
 
-class Site(_Part):
+class Site(Section):
     """A site file, as TOML."""
 
     id: Identifier
@@ -78,18 +69,7 @@ def read_site(path: Path) -> Site:
     Raises:
         SettingsError: the file is missing, not TOML, or has a wrong key.
     """
-    try:
-        table = tomllib.loads(path.read_text())
-        site = Site.model_validate(table)
-    except OSError as error:
-        raise SettingsError(f"site file {str(path)!r}: {error.strerror}") from error
-    except ValidationError as error:
-        wrong = "; ".join(
-            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()
-        )
-        raise SettingsError(f"site file {path}: {wrong}") from error
-    except ValueError as error:
-        raise SettingsError(f"site file {path} is not TOML: {error}") from error
+    site = check(Site, read_table(path, "site file"), f"site file {path}")
     names = [camera.id for camera in site.camera]
     if len(set(names)) < len(names):
         raise SettingsError(f"site file {path}: two cameras have the same id, ids are {names}")

@@ -239,11 +239,11 @@ def test_the_exported_graph_computes_the_same_without_operators_that_targets_lac
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"neck": "none"}, "neck is 'none'"),
-        ({"margin": -0.1}, "margin is -0.1"),
-        ({"text_weight": math.nan}, "text_weight is nan"),
-        ({"label_smoothing": 1.0}, "label_smoothing is 1.0"),
-        ({"sie": True}, "sie"),
+        ({"neck": "none"}, "neck: .*'none'"),
+        ({"margin": -0.1}, "margin: .*-0.1"),
+        ({"text_weight": math.nan}, "text_weight: .*nan"),
+        ({"label_smoothing": 1.0}, "label_smoothing: .*got 1.0"),
+        ({"sie": True}, "sie: unknown key"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_by_name(options: dict[str, Any], said: str) -> None:

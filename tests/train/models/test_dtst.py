@@ -349,15 +349,15 @@ def test_the_middle_is_the_third_block_from_the_last(depth: int, block: int | No
     ("options", "said"),
     [
         ({"after_block": 4}, "after_block is 4, the last block is 3"),
-        ({"after_block": -1}, "after_block is -1"),
-        ({"after_block": "end"}, "after_block is 'end'"),
-        ({"k": 0}, "k is 0"),
+        ({"after_block": -1}, "after_block.*-1"),
+        ({"after_block": "end"}, "after_block.*'end'"),
+        ({"k": 0}, "k: .* 1 .got 0."),
         ({"k": 9}, "k is 9, the picture has 8 patches"),
         ({"heads": 5}, "heads is 5"),
-        ({"samples": 0}, "samples is 0"),
-        ({"sigma": 0.0}, "sigma is 0.0"),
-        ({"eval": "both"}, "eval is 'both'"),
-        ({"tokens": 2}, "tokens"),
+        ({"samples": 0}, "samples: .*got 0"),
+        ({"sigma": 0.0}, "sigma: .*got 0.0"),
+        ({"eval": "both"}, "eval: .*'both'"),
+        ({"tokens": 2}, "tokens: unknown key"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_by_name(options: dict[str, Any], said: str) -> None:

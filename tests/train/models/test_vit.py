@@ -2,6 +2,7 @@ import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from skyreid.contract.errors import SettingsError
 from skyreid.train.models import variants
-from skyreid.train.models.vit import TrunkConfig
+from skyreid.train.models.vit import PatchEmbed, TrunkConfig
 
 SEED = 11
 
@@ -45,6 +46,7 @@ def test_the_authors_state_dict_loads_strictly_and_gives_their_output(
     [
         (TrunkConfig(height=256, width=128), (16, 8)),
         (TrunkConfig(height=256, width=128, stride=12), (21, 10)),
+        (TrunkConfig(height=256, width=128, stride=[12, 10]), (21, 12)),
         (TrunkConfig(height=128, width=64, stem="conv"), (8, 4)),
         (TrunkConfig(height=128, width=64, stem="conv", stride=8), (16, 8)),
     ],
@@ -55,9 +57,37 @@ def test_overlapping_patches_and_the_conv_stem_make_the_expected_grid(
     assert config.grid() == grid
 
 
-def test_a_conv_stem_refuses_a_picture_its_stride_does_not_divide() -> None:
-    with pytest.raises(ValueError, match="130x64"):
-        TrunkConfig(height=130, width=64, stem="conv").grid()
+def test_tokens_lie_apart_as_the_stride_says_by_rows_and_by_columns() -> None:
+    torch.manual_seed(0)
+    patches = PatchEmbed(TrunkConfig(height=40, width=36, stride=[12, 10], dim=8, heads=1))
+    images = torch.randn(1, 3, 40, 36)
+    tokens = patches(images)
+    assert tokens.shape == (1, 9, 8)
+    corner = images[:, :, 12:28, 20:36]  # of the middle row, last column
+    torch.testing.assert_close(tokens[:, 5], patches.proj(corner)[:, :, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("trunk", "said"),
+    [
+        ({"height": 130, "stem": "conv"}, "stride 16 does not divide 130x64; choose a multiple"),
+        ({"stem": "conv", "stride": 12}, "power of two as stride, not 12x12"),
+        ({"stem": "conv", "stride": [8, 4]}, "power of two as stride, not 8x4"),
+        ({"stem": "convolutional"}, "stem: .*got 'convolutional'"),
+        ({"heads": 5}, "dim 192 is not divisible by 5 heads"),
+        ({"patch": 65}, "a picture of 128x64 has no patch of 65 pixels"),
+        ({"stride": 0}, "stride.* 1 .got 0"),
+        ({"stride": "12"}, "stride: .*got '12'"),
+        ({"depth": 0}, "depth: .*got 0"),
+        ({"depth": 4.5}, "depth: .*got 4.5"),
+        ({"drop_path": 1.0}, "drop_path: .*got 1.0"),
+        ({"deepness": 4}, "deepness: unknown key"),
+    ],
+)
+def test_a_trunk_that_cannot_be_built_is_refused_by_name(trunk: dict[str, Any], said: str) -> None:
+    config = variants.variant("vdt-tiny", height=128, width=64, people=4)
+    with pytest.raises(SettingsError, match=f"^model.trunk: .*{said}"):
+        variants.construct({**config, "trunk": {**config["trunk"], **trunk}})
 
 
 @pytest.mark.parametrize("name", ["vit-tiny", "vdt-tiny"])

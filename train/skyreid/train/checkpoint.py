@@ -80,6 +80,19 @@ def _order(path: Path) -> None:
         file.write(ordered)
 
 
+def sha256_of(path: Path) -> str:
+    """Hexadecimal digest of a file that may be larger than memory.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
@@ -89,8 +102,7 @@ def load(path: Path) -> Checkpoint:
     from safetensors import SafetensorError, safe_open
 
     try:
-        with path.open("rb") as content:
-            digest = hashlib.file_digest(content, "sha256").hexdigest()
+        digest = sha256_of(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}

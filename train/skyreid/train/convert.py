@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
+from skyreid.contract.settings import check
 from skyreid.train import checkpoint, published
 from skyreid.train.models import variants
 from skyreid.train.models.vit import TrunkConfig
@@ -266,7 +267,7 @@ def placed(positions: Tensor, key: str, own: State, report: Report) -> Tensor:
     Raises:
         InputError: when the source is no square grid.
     """
-    trunk = TrunkConfig(**report.config["trunk"])
+    trunk = check(TrunkConfig, report.config["trunk"], "--trunk")
     side = math.isqrt(positions.shape[0] - 1)
     if side * side != positions.shape[0] - 1:
         raise InputError(
@@ -327,15 +328,19 @@ def _recorded(state: State, spec: InputSpec, report: Report) -> InputSpec:
 def _stride(variant: str, count: int, spec: InputSpec, given: Mapping[str, Any]) -> dict[str, int]:
     """The stride that gives `count` patch tokens, unless it is the variant's or there is none.
 
+    Never two for rows and columns: for a model of another size some pair nearly always fits.
+
     Raises:
         SettingsError: when several strides do.
     """
     usual = variants.variant(variant, height=spec.height, width=spec.width, people=1, trunk=given)[
         "trunk"
     ]
-    strides = range(1, usual.get("patch", TrunkConfig.patch) + 1)
+    strides = range(1, int(usual.get("patch", TrunkConfig().patch)) + 1)
     fitting_ones = [
-        s for s in strides if math.prod(TrunkConfig(**{**usual, "stride": s}).grid()) == count
+        stride
+        for stride in strides
+        if math.prod(check(TrunkConfig, {**usual, "stride": stride}, "--trunk").grid()) == count
     ]
     if usual["stride"] in fitting_ones or not fitting_ones:
         return {}  # none: the position embedding will be named as one of another shape

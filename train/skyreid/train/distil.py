@@ -177,7 +177,7 @@ class Distilled(nn.Module):
         section: the terms' weights.
 
     Raises:
-        SettingsError: for a CLIP-ReID, or without a teacher.
+        SettingsError: for a CLIP-ReID.
     """
 
     def __init__(
@@ -188,8 +188,6 @@ class Distilled(nn.Module):
         section: DistilSection,
     ) -> None:
         super().__init__()
-        if not teachers:
-            raise SettingsError("the recipe distils, but nobody teaches: give --teacher CHECKPOINT")
         self.student = student
         self.spec = spec
         self.section = section

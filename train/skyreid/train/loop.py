@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from skyreid.contract.errors import SettingsError
 from skyreid.train import checkpoint, distil, optimise, precision, prompts, resume
 from skyreid.train import split as splitting
 from skyreid.train.average import Average
@@ -21,7 +22,6 @@ from skyreid.train.board import Board
 from skyreid.train.data.records import ByReason, Record
 from skyreid.train.data.sampler import PkSampler
 from skyreid.train.models import variants
-from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
 from skyreid.train.parallel import ALONE, Crew
 from skyreid.train.recipe import DistilSection, Recipe
@@ -93,6 +93,7 @@ def fit(
             where it is not, or `out` holds the state of another run.
         SkyreidError: when the loss is no number any more; the batch is kept in `out`.
     """
+    check(recipe, clip, teachers)  # before minutes are spent on pictures
     torch.manual_seed(recipe.run.seed)
     if not crew.first:
         crew.wait()  # for the cache
@@ -109,7 +110,7 @@ def fit(
     found = resume.find(out / STATE, mark)
 
     config = _config(recipe, split)
-    network = variants.construct(config, LossOptions(**recipe.loss.model_dump()))
+    network = variants.construct(config, recipe.loss)
     network.to(crew.device)
     if found is None:
         if start is not None:
@@ -120,7 +121,7 @@ def fit(
             torch.from_numpy(split.people),
             clip=clip,
             spec=recipe.input,
-            section=recipe.prompts,
+            options=recipe.prompts,
             seed=recipe.run.seed,
         )
     average = Average(network, recipe.optimiser.average_decay)
@@ -167,17 +168,35 @@ def fit(
     )
 
 
+def check(recipe: Recipe, clip: Path | None, teachers: Sequence[Path]) -> None:
+    """Refuse a recipe whose network cannot be built, or which lacks what it trains with.
+
+    Raises:
+        SettingsError: naming what is wrong.
+    """
+    with torch.device("meta"):  # shapes without numbers: no time, no memory
+        network = variants.construct(_network(recipe, 2), recipe.loss)
+    prompts.check(network, clip)
+    if recipe.distil and not teachers:
+        raise SettingsError("the recipe distils, but nobody teaches: give --teacher CHECKPOINT")
+
+
+def _network(recipe: Recipe, people: int) -> dict[str, Any]:
+    """How to build the network for so many classes."""
+    return variants.variant(
+        recipe.model.variant,
+        height=recipe.input.height,
+        width=recipe.input.width,
+        people=people,
+        trunk=recipe.model.trunk,
+        options=recipe.model.options,
+    )
+
+
 def _config(recipe: Recipe, split: Split) -> dict[str, Any]:
     """How to build the network, and notes of the run, as the checkpoints keep them."""
     return {
-        **variants.variant(
-            recipe.model.variant,
-            height=recipe.input.height,
-            width=recipe.input.width,
-            people=int(split.people.max()) + 1,
-            trunk=recipe.model.trunk,
-            options=recipe.model.options,
-        ),
+        **_network(recipe, int(split.people.max()) + 1),
         "recipe": recipe.model_dump(mode="json"),
         "held_out": sorted({r.person for r in split.held_out}),
         "pictures": len(split.kept),

@@ -14,7 +14,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -83,8 +83,6 @@ def build(network: nn.Module, section: OptimiserSection) -> torch.optim.Optimize
             return sgd(network, section)
         case AdamSection():
             return adam(network, section)
-        case _:
-            assert_never(section)
 
 
 def adamw(network: nn.Module, section: AdamwSection) -> torch.optim.AdamW:
@@ -168,8 +166,6 @@ def learning_rate(section: OptimiserSection, run: Length, step: int, share: floa
             return _cosine_by_epoch(section, run, step - 1)
         case AdamSection():
             return _milestones(section, 1 + (step - 1) // run.epoch_steps)
-        case _:
-            assert_never(section)
 
 
 def _cosine_by_epoch(section: SgdSection, run: Length, done: int) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -12,10 +13,30 @@ from skyreid.contract.errors import SettingsError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train.models import clip_text
 from skyreid.train.models.clip_reid import ClipReid
+from skyreid.train.models.clip_text import PromptOptions
 from skyreid.train.models.method import Method
-from skyreid.train.recipe import PromptSection
 
 BATCH = 64  # pictures at a time through the image encoder
+
+
+def check(network: Method, clip: Path | None) -> None:
+    """Refuse a network that is to learn prompts without CLIP, or CLIP where nobody reads it.
+
+    Raises:
+        SettingsError: in either case.
+    """
+    if not _reads_texts(network):
+        if clip is not None:
+            raise SettingsError("--clip is for a clip-reid that trains with texts; leave it out")
+    elif clip is None:
+        raise SettingsError(
+            "clip-reid learns a prompt for each person first: give --clip FILE, the weights of "
+            "OpenAI's CLIP ViT-B/16, or set model.options.text = false to train without texts"
+        )
+
+
+def _reads_texts(network: Method) -> TypeGuard[ClipReid]:
+    return isinstance(network, ClipReid) and network.options.text
 
 
 def learn(
@@ -25,7 +46,7 @@ def learn(
     *,
     clip: Path | None,
     spec: InputSpec,
-    section: PromptSection,
+    options: PromptOptions,
     seed: int,
 ) -> None:
     """Give a CLIP-ReID the text features its loss compares pictures with; others need none.
@@ -36,33 +57,26 @@ def learn(
         people: int64 [N], class of each.
         clip: weights of OpenAI's CLIP, of which the text side is read.
         spec: how pictures are normalised.
-        section: how long and how fast.
+        options: how long and how fast.
         seed: of the words' first values and of the order of pictures.
 
     Raises:
-        SettingsError: when `clip` is missing where it is needed, or given where it is not.
+        SettingsError: as `check`.
         InputError: when `clip` cannot be read or is of another width than the network.
     """
-    if not (isinstance(network, ClipReid) and network.options.text):
-        if clip is not None:
-            raise SettingsError("--clip is for a clip-reid that trains with texts; leave it out")
+    check(network, clip)
+    if clip is None or not _reads_texts(network):
         return
-    if clip is None:
-        raise SettingsError(
-            "clip-reid learns a prompt for each person first: give --clip FILE, the weights of "
-            "OpenAI's CLIP ViT-B/16, or set model.options.text = false to train without texts"
-        )
     from skyreid.train import published  # needed by nobody who trains another method
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         text = clip_text.from_clip(published.read(clip).state, len(network.classifier_weight))
-    options = clip_text.PromptOptions(**section.model_dump(), seed=seed)
     device = network.classifier_weight.device
     batches = (batch.to(device) for batch in _normalised(images, spec))
     network.read_texts(
         clip_text.stage_one(
-            network.image_encoder, text.to(device), batches, people.to(device), options
+            network.image_encoder, text.to(device), batches, people.to(device), options, seed
         )
     )
 

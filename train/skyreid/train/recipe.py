@@ -5,51 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-import tomllib
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
+    Strict,
     Tag,
-    ValidationError,
     model_validator,
 )
 
-from skyreid.contract.errors import SettingsError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.contract.settings import explain
+from skyreid.contract.settings import check, read_table
+from skyreid.train.data.augment import Strength
+from skyreid.train.models.clip_text import PromptOptions
+from skyreid.train.models.losses import LossOptions
+from skyreid.train.options import Options
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class ModelSection(_Section):
+class ModelSection(Options):
     """Which network."""
 
     variant: str
     """`{method}-{width}`, see `skyreid.train.models.variants`."""
-    trunk: dict[str, int | float | str] = {}
+    trunk: dict[str, int | float | str | list[int]] = Field(default_factory=dict)
     """Fields of `skyreid.train.models.vit.TrunkConfig` that differ from the variant's."""
-    options: dict[str, bool | int | float | str] = {}
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
     """Fields of the method's options that differ from the published ones."""
 
 
-class LossSection(_Section):
-    """What the loss adds up; the defaults are the published ones of each method."""
-
-    label_smoothing: float = Field(0.0, ge=0.0, lt=1.0)
-    """Share of the identity target spread over the wrong people."""
-    cross_view_weight: float = Field(0.0, ge=0.0)
-    """Weight of a triplet across views; 0 as published."""
-    sphere_scale: float = Field(0.0, ge=0.0)
-    """Radius of the sphere on which triplets are compared; 0 compares before the neck."""
-    mixed_statistics: bool = True
-    """Whether a two-token method's neck keeps statistics of CLS beside the identity feature's."""
-
-
-class BatchSection(_Section):
+class BatchSection(Options):
     """What one step sees."""
 
     people: int = Field(16, ge=2)
@@ -73,44 +56,7 @@ class BatchSection(_Section):
         return self
 
 
-class AugmentSection(_Section):
-    """How far augmentation goes; see `skyreid.train.data.augment.Strength`."""
-
-    flip: float = Field(0.5, ge=0.0, le=1.0)
-    """Probability of a mirror image."""
-    shift: float = Field(0.06, ge=0.0, le=0.5)
-    """Largest shift, as a share of the height or width."""
-    scale: float = Field(0.12, ge=0.0, lt=1.0)
-    """Largest relative change of size."""
-    rotate_deg: float = Field(5.0, ge=0.0, le=180.0)
-    """Largest rotation in degrees."""
-    brightness: float = Field(0.2, ge=0.0, lt=1.0)
-    """Largest relative gain of all channels."""
-    contrast: float = Field(0.2, ge=0.0, lt=1.0)
-    """Largest relative change of contrast."""
-    saturation: float = Field(0.2, ge=0.0, le=1.0)
-    """Largest relative change of saturation."""
-    tint: float = Field(0.06, ge=0.0, lt=1.0)
-    """Largest relative gain of one channel."""
-    coarse: float = Field(0.15, ge=0.0, le=1.0)
-    """Probability of half the resolution."""
-    erase: float = Field(0.5, ge=0.0, le=1.0)
-    """Probability of an erased rectangle."""
-    erase_area: float = Field(0.25, ge=0.02, lt=1.0)
-    """Largest share of the picture a rectangle takes."""
-    erase_tries: int = Field(1, ge=1)
-    """Above 1: rectangles of whole pixels are drawn until one fits; 10 as published."""
-    erase_fill: tuple[float, float, float] | Literal["mean", "noise"] = "mean"
-    """Colour of a rectangle, RGB 0 to 255, or the input's mean, or noise (as CLIP-ReID has it)."""
-    pad: int = Field(0, ge=0)
-    """Pixels of border before a random crop of the picture's own size; 10 as published."""
-    black_border: bool = False
-    """What comes in from outside is black, as published, instead of the input's mean."""
-    augmix: float = Field(0.0, ge=0.0, le=1.0)
-    """Probability of AugMix."""
-
-
-class AdamwSection(_Section):
+class AdamwSection(Options):
     """AdamW with a linear warm-up and a cosine to zero over the run; what small models train with.
 
     Matrices and kernels decay; norms, biases, tokens and positions do not.
@@ -130,7 +76,7 @@ class AdamwSection(_Section):
     """Decay per step of the averaged weights, which are evaluated and kept; 0 turns it off."""
 
 
-class SgdSection(_Section):
+class SgdSection(Options):
     """SGD as the aerial-ground methods are published with; the defaults are theirs.
 
     Warm-up by step, then a cosine that takes one value an epoch. An epoch is as many steps as
@@ -159,7 +105,7 @@ class SgdSection(_Section):
     """As in `AdamwSection`; 0 as published."""
 
 
-class AdamSection(_Section):
+class AdamSection(Options):
     """Adam with rates that fall at milestones, as CLIP-ReID's second stage is published."""
 
     kind: Literal["adam"]
@@ -174,7 +120,7 @@ class AdamSection(_Section):
     """Epochs of linear growth."""
     warmup_factor: float = Field(0.1, gt=0.0, le=1.0)
     """Share of `learning_rate` the growth begins at."""
-    milestones: tuple[int, ...] = (30, 50)
+    milestones: Annotated[tuple[int, ...], Strict(False)] = (30, 50)
     """Epochs, from 1, with which the rate is multiplied by `milestone_factor` once more."""
     milestone_factor: float = Field(0.1, gt=0.0, le=1.0)
     """See `milestones`."""
@@ -194,26 +140,7 @@ def _optimiser_kind(value: object) -> object:
     return getattr(value, "kind", None)
 
 
-class PromptSection(_Section):
-    """CLIP-ReID's first stage, which learns a prompt for each person; other methods have none."""
-
-    epochs: int = Field(120, gt=0)
-    """Passes over the pictures' features."""
-    batch: int = Field(64, ge=2)
-    """Pictures of a step."""
-    learning_rate: float = Field(3.5e-4, gt=0.0)
-    """Of Adam, at the top of a cosine over the epochs."""
-    warmup_epochs: int = Field(5, ge=0)
-    """Epochs of linear growth."""
-    warmup_rate: float = Field(1e-5, ge=0.0)
-    """Learning rate the growth begins at."""
-    last_rate: float = Field(1e-6, ge=0.0)
-    """Learning rate the cosine ends at."""
-    weight_decay: float = Field(1e-4, ge=0.0)
-    """Of the learned words."""
-
-
-class DistilSection(_Section):
+class DistilSection(Options):
     """How much a student listens to its teachers (`fit --teacher`)."""
 
     embedding_weight: float = Field(1.0, ge=0.0)
@@ -229,7 +156,7 @@ class DistilSection(_Section):
     among its people. Names alone cannot tell; otherwise it must have held out the same ones."""
 
 
-class RunSection(_Section):
+class RunSection(Options):
     """How long, and how the checkpoint to keep is chosen."""
 
     steps: int | None = Field(None, gt=0)
@@ -270,21 +197,21 @@ class RunSection(_Section):
         return self
 
 
-class Recipe(_Section):
+class Recipe(Options):
     """One training run, apart from where the data lie."""
 
     model: ModelSection
     input: InputSpec
-    loss: LossSection = LossSection()
+    loss: LossOptions = LossOptions()
     batch: BatchSection = BatchSection()
-    augment: AugmentSection = AugmentSection()
+    augment: Strength = Strength()
     optimiser: Annotated[
         Annotated[AdamwSection, Tag("adamw")]
         | Annotated[SgdSection, Tag("sgd")]
         | Annotated[AdamSection, Tag("adam")],
         Discriminator(_optimiser_kind),
     ] = AdamwSection()
-    prompts: PromptSection = PromptSection()
+    prompts: PromptOptions = PromptOptions()
     distil: DistilSection | None = None
     run: RunSection
 
@@ -304,11 +231,4 @@ def read(path: Path) -> Recipe:
     Raises:
         SettingsError: naming every key that is wrong.
     """
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise SettingsError(f"cannot read the recipe {path}: {error}") from error
-    try:
-        return Recipe.model_validate(values)
-    except ValidationError as error:
-        raise SettingsError(f"{path}: {explain(Recipe, error)}") from error
+    return check(Recipe, read_table(path, "recipe"), f"recipe {path}")

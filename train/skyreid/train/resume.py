@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.train import durable
 from skyreid.train.average import Average
+from skyreid.train.checkpoint import sha256_of
 from skyreid.train.data.sampler import PkSampler
 from skyreid.train.recipe import Recipe
 
@@ -98,8 +99,7 @@ def fingerprint(
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 

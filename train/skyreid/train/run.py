@@ -80,7 +80,7 @@ class Run:
         batch, split = self.recipe.batch.people * self.recipe.batch.crops, self.split
         self._mine = self.crew.rows(batch)
         self._length = optimise.length(self.recipe.run, len(split.kept), batch)
-        self._strength = augment.Strength(**self.recipe.augment.model_dump())
+        self._strength = self.recipe.augment
         spec = self.recipe.input
         self._mean, self._std = torch.tensor(spec.mean), torch.tensor(spec.std)
         self._images = torch.from_numpy(split.images)

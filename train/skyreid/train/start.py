@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from skyreid.contract.errors import InputError
+from skyreid.contract.settings import check
 from skyreid.train import checkpoint
 from skyreid.train.models.vit import TrunkConfig
 
@@ -59,5 +59,5 @@ def begin_with(
 
 def _architecture(config: Mapping[str, Any]) -> tuple[Any, ...]:
     """What decides the entries of a state_dict, but for the number of people."""
-    trunk = TrunkConfig(**config["trunk"])
-    return config["method"], replace(trunk, drop_path=0.0)
+    trunk = check(TrunkConfig, config["trunk"], "model.trunk")
+    return config["method"], trunk.model_copy(update={"drop_path": 0.0})

@@ -10,37 +10,55 @@ border, `erase_tries`, `erase_area` and `erase_fill` set as `PUBLISHED` has them
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+from pydantic import Field, Strict
 from torch import Tensor
 from torch.nn import functional as F
 
 from skyreid.train.data import augmix
+from skyreid.train.options import Options
+
+Colour = Annotated[tuple[float, float, float], Strict(False)]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Strength:
-    """How far each change may go; zero everywhere leaves pictures alone."""
+class Strength(Options):
+    """How far each change of a picture may go; zero everywhere leaves it alone."""
 
-    flip: float = 0.5  # probability of a mirror image
-    shift: float = 0.06  # of the height or width, either way
-    scale: float = 0.12  # relative, either way
-    rotate_deg: float = 5.0  # either way
-    brightness: float = 0.2  # relative gain of all channels, either way
-    contrast: float = 0.2  # relative, about the picture's mean, either way
-    saturation: float = 0.2  # relative, about the grey picture, either way
-    tint: float = 0.06  # relative gain of each channel, either way: a camera's own look
-    coarse: float = 0.15  # probability of half the resolution, as a small aerial crop has
-    erase: float = 0.5  # probability of one erased rectangle
-    erase_area: float = 0.25  # largest share of the picture
-    pad: int = 0  # pixels of border added before a crop of the picture's own size
-    black_border: bool = False  # what comes in from outside is black instead of the mean colour
-    augmix: float = 0.0  # probability of a mixture with changed copies, see augmix.mix
-    erase_tries: int = 1  # > 1: rectangles of whole pixels, drawn until one fits, or none
-    erase_fill: tuple[float, float, float] | Literal["mean", "noise"] = "mean"
-    """RGB in units of 0..255, the mean colour, or a normal deviate for each normalised value."""
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a mirror image."""
+    shift: float = Field(0.06, ge=0, le=0.5)
+    """Largest shift either way, as a share of the height or width."""
+    scale: float = Field(0.12, ge=0, lt=1)
+    """Largest relative change of size, either way."""
+    rotate_deg: float = Field(5.0, ge=0, le=180)
+    """Largest rotation, either way."""
+    brightness: float = Field(0.2, ge=0, lt=1)
+    """Largest relative gain of all channels, either way."""
+    contrast: float = Field(0.2, ge=0, lt=1)
+    """Largest relative change about the picture's mean, either way."""
+    saturation: float = Field(0.2, ge=0, le=1)
+    """Largest relative change about the grey picture, either way."""
+    tint: float = Field(0.06, ge=0, lt=1)
+    """Largest relative gain of each channel, either way: a camera's own look."""
+    coarse: float = Field(0.15, ge=0, le=1)
+    """Probability of half the resolution, as a small aerial crop has."""
+    erase: float = Field(0.5, ge=0, le=1)
+    """Probability of an erased rectangle."""
+    erase_area: float = Field(0.25, ge=0.02, lt=1)
+    """Largest share of the picture a rectangle takes."""
+    erase_tries: int = Field(1, ge=1)
+    """Above 1: rectangles of whole pixels are drawn until one fits, or none; 10 as published."""
+    erase_fill: Colour | Literal["mean", "noise"] = "mean"
+    """Colour of a rectangle, RGB 0 to 255; the input's mean; or a normal deviate for each
+    normalised value, as CLIP-ReID has it."""
+    pad: int = Field(0, ge=0)
+    """Pixels of border before a random crop of the picture's own size; 10 as published."""
+    black_border: bool = False
+    """What comes in from outside is black, as published, instead of the input's mean."""
+    augmix: float = Field(0.0, ge=0, le=1)
+    """Probability of a mixture with changed copies, see `augmix.mix`."""
 
 
 PUBLISHED = Strength(

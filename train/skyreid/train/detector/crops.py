@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, Strict
 
 from skyreid.train.detector.clips import People, UInt8
+from skyreid.train.options import Options
 
 
-@dataclass(frozen=True)
-class CropRules:
-    """How a window is cut and changed."""
+class CropRules(Options):
+    """How a window of a frame is cut and changed."""
 
-    height_px: int = 320
-    width_px: int = 320
-    scale: tuple[float, float] = (0.7, 1.4)
+    height_px: int = Field(320, gt=0, multiple_of=16)
+    width_px: int = Field(320, gt=0, multiple_of=16)
+    scale: Annotated[tuple[float, float], Strict(False)] = (0.7, 1.4)
     """The frame is resized by a factor from this range (log-uniform) before the window is cut."""
-    on_person: float = 0.7
+    on_person: float = Field(0.7, ge=0, le=1)
     """Chance that the window is laid over a person instead of anywhere."""
-    hidden_below: float = 0.3
+    hidden_below: float = Field(0.3, ge=0, le=1)
     """People with less visibility are neither positive nor negative."""
-    cut_below: float = 0.3
+    cut_below: float = Field(0.3, ge=0, le=1)
     """Likewise people of whom the window keeps less than this part."""
 
 

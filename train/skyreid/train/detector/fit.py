@@ -28,7 +28,7 @@ from skyreid.train.detector.evaluate import (
 )
 from skyreid.train.detector.inference import with_torch
 from skyreid.train.detector.losses import box_loss, heat_loss
-from skyreid.train.detector.model import INPUT_SPEC, DetectorConfig, PersonDetector
+from skyreid.train.detector.model import INPUT_SPEC, PersonDetector
 from skyreid.train.detector.recipe import DetectorRecipe, read_recipe
 from skyreid.train.detector.targets import draw_targets
 
@@ -71,14 +71,14 @@ def fit(recipe_path: Path, clips: Sequence[Path], out: Path) -> Path:
 
     torch.manual_seed(recipe.seed)
     random = np.random.default_rng(recipe.seed)
-    model = PersonDetector(DetectorConfig(**recipe.model.model_dump())).train()
+    model = PersonDetector(recipe.model).train()
     # Half again as fast on a CPU; typeshed of torch knows the argument for tensors only.
     model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(model).eval().requires_grad_(False)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    rules = CropRules(**recipe.crops.model_dump())
+    rules = recipe.crops
     path, best, started_s = out / "detector.safetensors", -1.0, time.monotonic()
 
     with (
@@ -116,7 +116,7 @@ def save(path: Path, model: PersonDetector, found: Validation) -> None:
     checkpoint.save(
         path,
         kind="detector",
-        config={**model.config.to_mapping(), "score_min": found.score_min},
+        config={**model.config.model_dump(mode="json"), "score_min": found.score_min},
         state=model.state_dict(),
         input_spec=INPUT_SPEC,
     )

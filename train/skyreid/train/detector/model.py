@@ -12,15 +12,17 @@ Channel counts are multiples of 16: ONNX Runtime's blocked CPU convolution pads 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field, Strict
 from torch import Tensor, nn
 from torch.nn import functional
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
+from skyreid.contract.settings import check
+from skyreid.train.options import Options
 
 STRIDE = 4
 """Pixels of the input per heatmap cell."""
@@ -34,27 +36,15 @@ INPUT_SPEC = InputSpec(
 """Any size; the scale is part of the graph."""
 
 
-@dataclass(frozen=True)
-class DetectorConfig:
-    """The trunk's channels at stride 2, 4, 8 and 16, and the dilations at stride 16."""
+class DetectorConfig(Options):
+    """The trunk's channels at stride 2, 4, 8 and 16."""
 
-    stem: int = 16
-    quarter: int = 32
-    eighth: int = 48
-    sixteenth: int = 96
-    dilations: tuple[int, ...] = (2, 4)
-
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> DetectorConfig:
-        """The configuration a checkpoint or a recipe carries; unknown keys raise ``TypeError``."""
-        known = {name: value for name, value in values.items() if name != "score_min"}
-        if "dilations" in known:
-            known["dilations"] = tuple(int(d) for d in known["dilations"])
-        return cls(**known)
-
-    def to_mapping(self) -> dict[str, Any]:
-        """JSON-ready form; `from_mapping` reads it back."""
-        return {**asdict(self), "dilations": list(self.dilations)}
+    stem: int = Field(16, ge=1)
+    quarter: int = Field(32, ge=1)
+    eighth: int = Field(48, ge=1)
+    sixteenth: int = Field(96, ge=1)
+    dilations: Annotated[tuple[int, ...], Strict(False)] = (2, 4)
+    """One residual block each, at stride 16."""
 
 
 class PersonDetector(nn.Module):
@@ -116,13 +106,19 @@ class PersonDetector(nn.Module):
 def build(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> PersonDetector:
     """The detector of a checkpoint, in evaluation mode.
 
+    Args:
+        config: of the checkpoint: fields of `DetectorConfig`, and the score it was validated at.
+        state: its weights.
+
     Raises:
-        InputError: the configuration or the weights are not this network's.
+        SettingsError: the configuration is not this network's.
+        InputError: the weights are not.
     """
+    trunk = {name: value for name, value in config.items() if name != "score_min"}
+    model = PersonDetector(check(DetectorConfig, trunk, "the checkpoint's config"))
     try:
-        model = PersonDetector(DetectorConfig.from_mapping(config))
         model.load_state_dict(dict(state))
-    except (TypeError, RuntimeError) as error:
+    except RuntimeError as error:
         raise InputError(f"the checkpoint is not one of this detector: {error}") from error
     return model.eval()
 

@@ -27,12 +27,11 @@ biases at twice that.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -42,37 +41,19 @@ from skyreid.train.models.heads import FoldedNeck
 from skyreid.train.models.losses import LossOptions, batch_hard_triplet
 from skyreid.train.models.method import Method
 from skyreid.train.models.vit import TrunkConfig
+from skyreid.train.options import Options
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClipReidOptions:
+class ClipReidOptions(Options):
     """The second stage's loss and what is read; the defaults are the published ones."""
 
     text: bool = True  # pictures are compared with everybody's text; False trains without
     neck: Literal["before", "after"] = "before"  # where the embedding is read
-    identity_weight: float = 0.25  # of each of the two classifiers' cross-entropies
-    triplet_weight: float = 1.0  # of each of the three triplets
-    text_weight: float = 1.0  # of the cross-entropy over texts
-    margin: float = 0.3  # of the triplets
-    label_smoothing: float = 0.1  # spread over all people, the right one included
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be meant.
-
-        Raises:
-            SettingsError: naming the option and its value.
-        """
-        if self.neck not in ("before", "after"):
-            raise SettingsError(f'clip-reid: neck is {self.neck!r}, it must be "before" or "after"')
-        for name in ("identity_weight", "triplet_weight", "text_weight", "margin"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise SettingsError(
-                    f"clip-reid: {name} is {getattr(self, name)}, it must be 0 or more"
-                )
-        if not 0 <= self.label_smoothing < 1:
-            raise SettingsError(
-                f"clip-reid: label_smoothing is {self.label_smoothing}, it must be in [0, 1)"
-            )
+    identity_weight: float = Field(0.25, ge=0)  # of each of the two classifiers' cross-entropies
+    triplet_weight: float = Field(1.0, ge=0)  # of each of the three triplets
+    text_weight: float = Field(1.0, ge=0)  # of the cross-entropy over texts
+    margin: float = Field(0.3, ge=0)  # of the triplets
+    label_smoothing: float = Field(0.1, ge=0, lt=1)  # over all people, the right one included
 
 
 def joint_width(dim: int) -> int:

@@ -18,11 +18,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError
 from skyreid.train.models.clip_reid import ClipTransformer, ImageEncoder
+from skyreid.train.options import Options
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +46,23 @@ class TextConfig:
     joint: int = 512  # channels of the space shared with pictures
 
 
-@dataclass(frozen=True, kw_only=True)
-class PromptOptions:
-    """How the words are learned; the defaults are the published ones."""
+class PromptOptions(Options):
+    """CLIP-ReID's first stage, which learns a prompt for each person; other methods have none."""
 
-    epochs: int = 120
-    batch: int = 64  # pictures
-    learning_rate: float = 3.5e-4  # of Adam, at the top of a cosine over the epochs
-    warmup_epochs: int = 5
-    warmup_rate: float = 1e-5  # where the warm-up begins
-    last_rate: float = 1e-6  # where the cosine ends
-    weight_decay: float = 1e-4
-    seed: int = 0  # of the order of pictures
+    epochs: int = Field(120, gt=0)
+    """Passes over the pictures' features."""
+    batch: int = Field(64, ge=2)
+    """Pictures of a step."""
+    learning_rate: float = Field(3.5e-4, gt=0)
+    """Of Adam, at the top of a cosine over the epochs."""
+    warmup_epochs: int = Field(5, ge=0)
+    """Epochs of linear growth."""
+    warmup_rate: float = Field(1e-5, ge=0)
+    """Learning rate the growth begins at."""
+    last_rate: float = Field(1e-6, ge=0)
+    """Learning rate the cosine ends at."""
+    weight_decay: float = Field(1e-4, ge=0)
+    """Of the learned words."""
 
 
 class TextEncoder(nn.Module):
@@ -219,6 +226,7 @@ def stage_one(
     batches: Iterable[Tensor],
     people: Tensor,
     options: PromptOptions | None = None,
+    seed: int = 0,
 ) -> Tensor:
     """Learn everybody's words; `text.prompt_learner.cls_ctx` alone changes.
 
@@ -230,6 +238,7 @@ def stage_one(
         batches: normalised pictures, float32 [B, 3, H, W] each.
         people: int64 [N], class of each picture in the order of `batches`.
         options: how long and how fast.
+        seed: of the order of pictures.
 
     Returns:
         Text features float32 [C, P], for `ClipReid.read_texts`.
@@ -251,7 +260,7 @@ def stage_one(
     optimiser = torch.optim.Adam(
         [words], lr=options.learning_rate, weight_decay=options.weight_decay
     )
-    order = torch.Generator().manual_seed(options.seed)
+    order = torch.Generator().manual_seed(seed)
     for epoch in range(1, options.epochs + 1):
         for group in optimiser.param_groups:
             group["lr"] = rate(options, epoch)

@@ -22,10 +22,10 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -43,46 +43,25 @@ from skyreid.train.models.vdt import (
     without_view,
 )
 from skyreid.train.models.vit import TrunkConfig
+from skyreid.train.options import Options
 
 BANK_SEED = 0  # of the noise that soft evaluation shares between all pictures and machines
 SUPERSEDED = "backbone.token_selector."
 
 
-@dataclass(frozen=True, kw_only=True)
-class DtstOptions:
+class DtstOptions(Options):
     """Where the selector stands and how it chooses; sizes are those hard-coded by the authors."""
 
-    after_block: int | Literal["middle"] | None = "middle"
+    after_block: Annotated[int, Field(ge=0)] | Literal["middle"] | None = "middle"
     """Index of the block behind which patches are dropped. "middle" is the third from the last,
     9 of 12 as in the code's one call site of effect; the last one (11), the paper's, and None, the
     released code, give VDT."""
-    k: int = 2  # patches kept
-    heads: int = 2  # of the selector's attention
-    samples: int = 500  # draws of the noise
-    sigma: float = 0.05  # standard deviation of the noise; scores are within -1 and 1
+    k: int = Field(2, ge=1)  # patches kept
+    heads: int = Field(2, ge=1)  # of the selector's attention
+    samples: int = Field(500, ge=1)  # draws of the noise
+    sigma: float = Field(0.05, gt=0)
+    """Standard deviation of the noise; scores are within -1 and 1. Without noise: `eval` "hard"."""
     eval: Literal["hard", "soft"] = "hard"
-
-    def __post_init__(self) -> None:
-        """Refuse what no picture could be embedded with.
-
-        Raises:
-            SettingsError: naming the option and its value.
-        """
-        where = self.after_block
-        if not (where is None or where == "middle" or (isinstance(where, int) and where >= 0)):
-            raise SettingsError(
-                f'dtst: after_block is {where!r}, it must be a block\'s index, "middle" or null'
-            )
-        for name in ("k", "heads", "samples"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"dtst: {name} is {getattr(self, name)}, at least 1 is needed")
-        if not 0 < self.sigma < float("inf"):
-            raise SettingsError(
-                f"dtst: sigma is {self.sigma}, it must be above 0 (choosing without noise is "
-                'eval = "hard")'
-            )
-        if self.eval not in ("hard", "soft"):
-            raise SettingsError(f'dtst: eval is {self.eval!r}, it must be "hard" or "soft"')
 
     def block_of(self, depth: int) -> int | None:
         """The block whose patches are dropped, or None where nobody would notice.

@@ -30,14 +30,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skyreid.contract.errors import SettingsError
 from skyreid.train.data.records import View
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions
@@ -50,38 +49,23 @@ from skyreid.train.models.vdt import (
     without_view,
 )
 from skyreid.train.models.vit import Block, TrunkConfig
+from skyreid.train.options import Options
 
 ANGLE_WEIGHT = 0.5  # of the deformation where the published code counts it (AG-ReID)
 MASK_FLOOR = 1e-6  # of a mask in its logarithm
 
 
-@dataclass(frozen=True, kw_only=True)
-class GsalignOptions:
+class GsalignOptions(Options):
     """What the authors' code leaves to set, and where it is not the paper."""
 
     deform: Literal["code", "paper"] = "code"
-    ltps_eta: float = 0.1  # share of the warped patches; comments in the code name .2 and .5
-    mask_weight: float = 10.0  # of DAM's loss; 0 leaves it out
-    entropy_weight: float = 0.1  # of the mask's entropy within it
-    angle_weight: float | None = None  # of the deformation; None: 0 as in "code", .5 in "paper"
+    ltps_eta: float = Field(0.1, ge=0)
+    """Share of the warped patches; comments in the code name .2 and .5."""
+    mask_weight: float = Field(10.0, ge=0)  # of DAM's loss; 0 leaves it out
+    entropy_weight: float = Field(0.1, ge=0)  # of the mask's entropy within it
+    angle_weight: float | None = Field(None, ge=0)
+    """Of the deformation; None: 0 as in "code", .5 in "paper"."""
     sampling: Sampling = "hat"  # "grid": torch's grid_sample, and GridSample in the export
-
-    def __post_init__(self) -> None:
-        """Refuse what has no meaning.
-
-        Raises:
-            SettingsError: naming the option and its value.
-        """
-        if self.deform not in ("code", "paper"):
-            raise SettingsError(f'gsalign: deform is {self.deform!r}, it must be "code" or "paper"')
-        if self.sampling not in ("hat", "grid"):
-            raise SettingsError(
-                f'gsalign: sampling is {self.sampling!r}, it must be "hat" or "grid"'
-            )
-        for name in ("ltps_eta", "mask_weight", "entropy_weight", "angle_weight"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < float("inf"):
-                raise SettingsError(f"gsalign: {name} is {value}, it must be 0 or more")
 
     def weight_of_angles(self) -> float:
         """Of `deformation` in the sum of losses."""
@@ -153,8 +137,8 @@ class GsalignTrunk(VdtTrunk):
     """VDT's trunk of aligning blocks, and the mask generator that training adds to it."""
 
     def __init__(self, config: TrunkConfig, options: GsalignOptions) -> None:
-        super().__init__(replace(config, depth=0))  # for all but its blocks, which are our own
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        super().__init__(config.model_copy(update={"depth": 0}))
+        rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         blocks = [AligningBlock(config, rate, options) for rate in rates]
         self.blocks = nn.ModuleList(blocks)
         self.mask_generator = MaskGenerator(config.dim)

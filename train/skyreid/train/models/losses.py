@@ -5,23 +5,27 @@ Distances are Euclidean between un-normalised features before the neck, as in th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
+
+from skyreid.train.options import Options
 
 SQUARED_DISTANCE_FLOOR = 1e-12  # keeps the square root's gradient finite
 
 
-@dataclass(frozen=True, kw_only=True)
-class LossOptions:
+class LossOptions(Options):
     """What every method lets a recipe change; the defaults are the published losses."""
 
-    label_smoothing: float = 0.0  # of the identity term, 0 to 1
-    cross_view_weight: float = 0.0  # of the triplet across views
-    sphere_scale: float = 0.0  # > 0: triplets on the unit sphere of this radius behind the neck
-    mixed_statistics: bool = True  # the neck's running statistics see CLS as well
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of the identity target spread over the wrong people."""
+    cross_view_weight: float = Field(0.0, ge=0)
+    """Weight of a triplet across views; 0 as published."""
+    sphere_scale: float = Field(0.0, ge=0)
+    """Radius of the sphere on which triplets are compared; 0 compares before the neck."""
+    mixed_statistics: bool = True
+    """Whether a two-token method's neck keeps statistics of CLS beside the identity feature's."""
 
 
 def cross_entropy(logits: Tensor, classes: Tensor, smoothing: float = 0.0) -> Tensor:

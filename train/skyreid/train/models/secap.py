@@ -21,16 +21,14 @@ decoder's own `out_token`.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skyreid.contract.errors import SettingsError
 from skyreid.train.data.records import View
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions, batch_hard_triplet, cross_entropy
@@ -49,26 +47,16 @@ from skyreid.train.models.vdt import (
     without_view,
 )
 from skyreid.train.models.vit import Block, Mlp, TrunkConfig
+from skyreid.train.options import Options
 
 
-@dataclass(frozen=True, kw_only=True)
-class SecapOptions:
+class SecapOptions(Options):
     """What the authors' configurations set; the defaults are those of all but AG-ReID v1."""
 
-    prompts: int = 64  # AG-ReID v1: 128
+    prompts: int = Field(64, ge=1)  # AG-ReID v1: 128
     use_prm: bool = True  # False: the same prompts for every picture, the paper's ablation
-    view_weight: float = VIEW_WEIGHT  # of view classifier and orthogonality; AG-ReID v1: 10
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be built.
-
-        Raises:
-            SettingsError: naming the option and its value.
-        """
-        if self.prompts < 1:
-            raise SettingsError(f"secap: prompts is {self.prompts}, at least 1 is needed")
-        if not (math.isfinite(self.view_weight) and self.view_weight >= 0):
-            raise SettingsError(f"secap: view_weight is {self.view_weight}, it must be 0 or more")
+    view_weight: float = Field(VIEW_WEIGHT, ge=0)
+    """Of view classifier and orthogonality; AG-ReID v1: 10."""
 
 
 class Recalibration(nn.Module):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.settings import check
 from skyreid.train.models.clip_reid import ClipReid, ClipReidOptions
 from skyreid.train.models.dtst import Dtst, DtstOptions
 from skyreid.train.models.gsalign import Gsalign, GsalignOptions
@@ -15,6 +16,7 @@ from skyreid.train.models.secap import Secap, SecapOptions
 from skyreid.train.models.vdt import Vdt
 from skyreid.train.models.visa import Visa, VisaOptions
 from skyreid.train.models.vit import TrunkConfig, Vit
+from skyreid.train.options import Options
 
 WIDTHS: dict[str, dict[str, int]] = {
     "base": dict(dim=768, depth=12, heads=12),  # ImageNet's ViT-B/16
@@ -87,35 +89,31 @@ def construct(config: Mapping[str, Any], loss: LossOptions | None = None) -> Met
         loss: options of the loss, for training.
 
     Raises:
-        SettingsError: when a field of the trunk or of the options is unknown.
+        SettingsError: naming the fields of trunk and options that are unknown or out of range.
         InputError: when the method is unknown.
     """
     people = int(config["people"])
-    options = config.get("options", {})
-    try:
-        trunk = TrunkConfig(**config["trunk"])
-        match config["method"]:
-            case "vit":
-                _none(options)
-                return Vit(trunk, people=people, loss=loss)
-            case "vdt":
-                _none(options)
-                return Vdt(trunk, people=people, loss=loss)
-            case "visa":
-                return Visa(trunk, VisaOptions(**options), people=people, loss=loss)
-            case "secap":
-                return Secap(trunk, people=people, options=SecapOptions(**options), loss=loss)
-            case "gsalign":
-                return Gsalign(trunk, people=people, options=GsalignOptions(**options), loss=loss)
-            case "dtst":
-                return Dtst(trunk, people=people, options=DtstOptions(**options), loss=loss)
-            case "clip-reid":
-                return ClipReid(trunk, people=people, options=ClipReidOptions(**options), loss=loss)
-    except TypeError as error:
-        raise SettingsError(f"model {config['method']}: {error}") from error
+    trunk = check(TrunkConfig, config["trunk"], "model.trunk")
+    given, where = config.get("options", {}), f"model.options of {config['method']}"
+    match config["method"]:
+        case "vit":
+            check(Options, given, where)  # none
+            return Vit(trunk, people=people, loss=loss)
+        case "vdt":
+            check(Options, given, where)
+            return Vdt(trunk, people=people, loss=loss)
+        case "visa":
+            return Visa(trunk, check(VisaOptions, given, where), people=people, loss=loss)
+        case "secap":
+            return Secap(trunk, people=people, options=check(SecapOptions, given, where), loss=loss)
+        case "gsalign":
+            return Gsalign(
+                trunk, people=people, options=check(GsalignOptions, given, where), loss=loss
+            )
+        case "dtst":
+            return Dtst(trunk, people=people, options=check(DtstOptions, given, where), loss=loss)
+        case "clip-reid":
+            return ClipReid(
+                trunk, people=people, options=check(ClipReidOptions, given, where), loss=loss
+            )
     raise InputError(f"unknown method {config['method']!r}; known: {', '.join(METHODS)}")
-
-
-def _none(options: Mapping[str, Any]) -> None:
-    if options:
-        raise TypeError(f"has no options, given: {', '.join(options)}")

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -47,7 +46,7 @@ class VdtTrunk(Trunk):
     """The two-token trunk with CLS <- CLS - VIEW after every block."""
 
     def __init__(self, config: TrunkConfig) -> None:
-        super().__init__(replace(config, extra_tokens=2))
+        super().__init__(config.model_copy(update={"extra_tokens": 2}))
 
     def forward(self, images: Tensor) -> Tensor:
         """Float32 [B, 3, H, W] normalised to CLS and VIEW after the final norm: [B, 2, D]."""

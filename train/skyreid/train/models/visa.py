@@ -74,10 +74,11 @@ class Visa(Method):
         self.options = options or VisaOptions()
         self.loss = loss or LossOptions()
         rows, columns = config.grid()
+        down, across = config.stride
         if self.options.local and self.options.graph_top_k > rows * columns:
             raise SettingsError(
-                f"visa: graph_top_k is {self.options.graph_top_k}, a picture of {config.height}x"
-                f"{config.width} at stride {config.stride} has {rows * columns} patches"
+                f"visa: graph_top_k is {self.options.graph_top_k}, a picture of {config.size} "
+                f"at stride {down}x{across} has {rows * columns} patches"
             )
         self.needs_view = self.options.specific
         self.backbone = VisaBackbone(config, self.options)

@@ -6,24 +6,22 @@ Parameter names are those of ViSA's state_dict.
 from __future__ import annotations
 
 import copy
-import math
-from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, cast
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from skyreid.contract.errors import SettingsError
 from skyreid.train.models.experts import Expert, Router, Source, routed
 from skyreid.train.models.method import AERIAL, GROUND
 from skyreid.train.models.patch_graph import GraphConvolution, nearest, query_rows
 from skyreid.train.models.two_way import UnbiasedAttention
 from skyreid.train.models.vdt import without_view
 from skyreid.train.models.vit import Block, Mlp, Trunk, TrunkConfig
+from skyreid.train.options import Options
 
 
-@dataclass(frozen=True, kw_only=True)
-class VisaOptions:
+class VisaOptions(Options):
     """What the authors' configurations set, where code and paper differ, and the ablation.
 
     The defaults are the published code for CARGO and AG-ReID.v2.
@@ -31,52 +29,33 @@ class VisaOptions:
 
     view_tokens: bool = True
     """VAB. Without: a plain trunk, no view losses; both branches start from CLS."""
-    experts: int = 8
+    experts: int = Field(8, ge=0)
     """ETGM, experts a group. 0: a learned prompt a branch instead, the same for every picture."""
     local: bool = True
     """DLFM. Without: no local half, the embedding is D wide; needs `experts` 0."""
-    prompt_length: int = 16  # queries a branch; LAGPeR: 8
-    top_k: int = 2  # experts a picture; LAGPeR: 3
-    graph_top_k: int = 64  # patches in a graph
-    expert_mlp_ratio: float = 2.0
+    prompt_length: int = Field(16, ge=1)  # queries a branch; LAGPeR: 8
+    top_k: int = Field(2, ge=1)  # experts a picture; LAGPeR: 3
+    graph_top_k: int = Field(64, ge=1)  # patches in a graph
+    expert_mlp_ratio: float = Field(2.0, gt=0)
     etgm_kv: Source = "vector"
     separate_gcn: bool = False
     fusion_token: Literal["learned", "cls"] = "learned"
     graph_grad: bool = False
-    balance_weight: float = 1e-4  # the paper: 1e-3
-    view_weight: float = 1.0  # of view classifier and orthogonality
+    balance_weight: float = Field(1e-4, ge=0)  # the paper: 1e-3
+    view_weight: float = Field(1.0, ge=0)  # of view classifier and orthogonality
 
-    def __post_init__(self) -> None:
-        """Refuse what cannot be built.
-
-        Raises:
-            SettingsError: naming the option and its value.
-        """
-        for name in ("prompt_length", "top_k", "graph_top_k"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"visa: {name} is {getattr(self, name)}, at least 1 is needed")
-        if self.experts < 0 or 0 < self.experts < self.top_k:
-            raise SettingsError(
-                f"visa: experts is {self.experts}, it must be 0 or at least top_k {self.top_k}"
+    @model_validator(mode="after")
+    def _somebody_reads_the_experts(self) -> VisaOptions:
+        if 0 < self.experts < self.top_k:
+            raise ValueError(
+                f"experts is {self.experts}, it must be 0 or at least top_k {self.top_k}"
             )
         if self.experts and not self.local:
-            raise SettingsError(
-                f"visa: experts is {self.experts} and local is off, which leaves nobody to read "
-                "the experts; set experts to 0 or local on"
+            raise ValueError(
+                f"experts is {self.experts} and local is off, which leaves nobody to read the "
+                "experts; set experts to 0 or local on"
             )
-        for name in ("balance_weight", "view_weight"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise SettingsError(f"visa: {name} is {getattr(self, name)}, it must be 0 or more")
-        if not (math.isfinite(self.expert_mlp_ratio) and self.expert_mlp_ratio > 0):
-            raise SettingsError(
-                f"visa: expert_mlp_ratio is {self.expert_mlp_ratio}, it must be above 0"
-            )
-        choices = {"etgm_kv": ("vector", "patches"), "fusion_token": ("learned", "cls")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise SettingsError(
-                    f"visa: {name} is {getattr(self, name)!r}, known: {', '.join(known)}"
-                )
+        return self
 
     @property
     def specific(self) -> bool:
@@ -88,7 +67,7 @@ class VisaTrunk(Trunk):
     """The trunk with a view token for each view, or with none."""
 
     def __init__(self, config: TrunkConfig, *, view_tokens: bool) -> None:
-        super().__init__(replace(config, extra_tokens=2 if view_tokens else 1))
+        super().__init__(config.model_copy(update={"extra_tokens": 2 if view_tokens else 1}))
         self.view_token = None  # instead: one a view, which start at zero like VDT's
         self.view_token_sky: nn.Parameter | None = None
         self.view_token_ground: nn.Parameter | None = None

@@ -16,11 +16,11 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import BeforeValidator, Field, Strict, model_validator
 from torch import Tensor, nn
 
 from skyreid.train.data.records import View
@@ -28,43 +28,60 @@ from skyreid.train.models.chance import Chance
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions, batch_hard_triplet, cross_entropy
 from skyreid.train.models.method import Method
+from skyreid.train.options import Options
 
 LAYER_NORM_EPS = 1e-6
 
+Positive = Annotated[int, Field(ge=1)]
 
-@dataclass(frozen=True, kw_only=True)
-class TrunkConfig:
-    """What a trunk is made of; models.py fills in the picture's size from the input spec."""
 
-    height: int = 256  # pixels
-    width: int = 128  # pixels
+def _pair(value: object) -> object:
+    return (value, value) if isinstance(value, int) else value
+
+
+class TrunkConfig(Options):
+    """What a trunk is made of; `variants` fills in the picture's size from the input spec."""
+
+    height: int = Field(256, ge=1)  # pixels
+    width: int = Field(128, ge=1)  # pixels
     stem: Literal["patch", "conv"] = "patch"
-    patch: int = 16  # kernel of the patch projection; unused by the conv stem
-    stride: int = 16  # pixels between two tokens
-    dim: int = 768
-    depth: int = 12
-    heads: int = 12
-    mlp_ratio: float = 4.0
+    patch: int = Field(16, ge=1)  # kernel of the patch projection; unused by the conv stem
+    stride: Annotated[tuple[Positive, Positive], Strict(False), BeforeValidator(_pair)] = (16, 16)
+    """Pixels between two rows and between two columns of tokens; one number is for both."""
+    dim: int = Field(768, ge=1)
+    depth: int = Field(12, ge=1)
+    heads: int = Field(12, ge=1)
+    mlp_ratio: float = Field(4.0, gt=0)
     extra_tokens: Literal[1, 2] = 1  # CLS, or CLS and VIEW
-    drop_path: float = 0.1  # of the last block; grows linearly from 0 in the first
+    drop_path: float = Field(0.1, ge=0, lt=1)  # of the last block; grows linearly from 0
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrunkConfig:
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not divisible by {self.heads} heads")
+        down, across = self.stride
+        if self.stem == "patch":
+            if min(self.height, self.width) < self.patch:
+                raise ValueError(f"a picture of {self.size} has no patch of {self.patch} pixels")
+        elif down != across or down < 2 or down & (down - 1):
+            raise ValueError(f"a conv stem needs a power of two as stride, not {down}x{across}")
+        elif self.height % down or self.width % down:
+            raise ValueError(
+                f"a conv stem of stride {down} does not divide {self.size}; choose a multiple"
+            )
+        return self
+
+    @property
+    def size(self) -> str:
+        """Of the picture, as people write it."""
+        return f"{self.height}x{self.width}"
 
     def grid(self) -> tuple[int, int]:
-        """Rows and columns of patch tokens.
-
-        Raises:
-            ValueError: when the conv stem's stride does not divide the picture.
-        """
+        """Rows and columns of patch tokens."""
+        down, across = self.stride
         if self.stem == "conv":
-            if self.height % self.stride or self.width % self.stride:
-                raise ValueError(
-                    f"a conv stem of stride {self.stride} does not divide "
-                    f"{self.height}x{self.width}; choose a multiple"
-                )
-            return self.height // self.stride, self.width // self.stride
-        return (
-            (self.height - self.patch) // self.stride + 1,
-            (self.width - self.patch) // self.stride + 1,
-        )
+            return self.height // down, self.width // across
+        return (self.height - self.patch) // down + 1, (self.width - self.patch) // across + 1
 
 
 class PatchEmbed(nn.Module):
@@ -98,9 +115,7 @@ class ConvStem(nn.Module):
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
-        stages = int(math.log2(config.stride))
-        if 2**stages != config.stride or stages < 1:
-            raise ValueError(f"a conv stem needs a power of two as stride, not {config.stride}")
+        stages = config.stride[0].bit_length() - 1
         layers: list[nn.Module] = []
         inputs = 3
         for stage in range(stages):
@@ -199,8 +214,6 @@ class Trunk(nn.Module):
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
-        if config.dim % config.heads:
-            raise ValueError(f"dim {config.dim} is not divisible by {config.heads} heads")
         rows, columns = config.grid()
         self.patch_embed = ConvStem(config) if config.stem == "conv" else PatchEmbed(config)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.dim))
@@ -212,7 +225,7 @@ class Trunk(nn.Module):
         self.pos_embed = nn.Parameter(
             torch.zeros(1, rows * columns + config.extra_tokens, config.dim)
         )
-        rates = torch.linspace(0, config.drop_path, config.depth).tolist()
+        rates = torch.linspace(0, config.drop_path, config.depth, device="cpu").tolist()
         self.blocks = nn.ModuleList(Block(config, rate) for rate in rates)
         self.norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
         for linear in (m for m in self.modules() if isinstance(m, nn.Linear)):
