@@ -1,8 +1,8 @@
 """Every method and ViSA's ablation at tiny width, trained alike on one data set: a Markdown table.
 
     python bench/methods.py --data shared/data/agsim --out runs/methods
-    python bench/methods.py --data shared/data/agsim --out runs/methods vit visa --seeds 0 1 2 \
-        --height 256 --width 128                                          # what a GPU is for
+    python bench/methods.py --data shared/data/agsim --out runs/methods-256 vit visa \
+        --seeds 0 1 2 --height 256 --width 128                            # what a GPU is for
 
 All rows have the same trunk, crops, batches, optimiser and number of steps; only method and options
 differ, and the published weights of their losses. That compares methods as they learn from little,
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
-from skyreid.contract.errors import SkyreidError, run_command
+from skyreid.contract.errors import InputError, SkyreidError, run_command
 from skyreid.train import evaluate
 from skyreid.train.bootstrap import difference, estimate
 from skyreid.train.metrics import Measures
@@ -78,23 +78,28 @@ def folder_of(out: Path, row: str, seed: int) -> Path:
 
 
 def run(row: str, seed: int, options: argparse.Namespace) -> None:
-    """Train, unless that is done, and keep what every query of the test split gave."""
+    """Train, unless that is done, and keep what every query of the test split gave.
+
+    Raises:
+        InputError: when a run of other settings lies in its place.
+    """
     folder = folder_of(options.out, row, seed)
-    if (folder / "measures.npz").exists():
-        return
     folder.mkdir(parents=True, exist_ok=True)
     method, chosen = ROWS[row]
     recipe = folder / "recipe.toml"
-    recipe.write_text(
-        RECIPE.format(
-            method=method,
-            options=chosen,
-            height=options.height,
-            width=options.width,
-            steps=options.crops // CROPS_PER_STEP,
-            seed=seed,
-        )
+    wanted = f"# trained on {options.data.resolve()}\n" + RECIPE.format(
+        method=method,
+        options=chosen,
+        height=options.height,
+        width=options.width,
+        steps=options.crops // CROPS_PER_STEP,
+        seed=seed,
     )
+    if recipe.exists() and recipe.read_text() != wanted:
+        raise InputError(f"{recipe} is of other data or settings; give another --out")
+    recipe.write_text(wanted)
+    if (folder / "measures.npz").exists():
+        return
     words = [sys.executable, "-m", "skyreid.train", "fit", recipe, "--data", options.data]
     words += ["--out", folder, "--cache", options.out, "--device", options.device]
     print(f"{row}, seed {seed}", file=sys.stderr)

@@ -18,6 +18,7 @@ import argparse
 import html
 import itertools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.bundle.embedder import Embedder
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, run_command
 from skyreid.contract.input_spec import crop_box, fit
 from skyreid.contract.sighting import View
 from skyreid.edge.detector import Detector, open_detector
@@ -98,7 +99,7 @@ def single_crops(
     for one, other in together:
         if one in rows and other in rows:
             different.append((rows[one] @ rows[other].T).ravel())
-    return np.concatenate(same), np.concatenate(different)
+    return _joined(same), _joined(different)
 
 
 def halves(rows: dict[int, Floats], together: set[tuple[int, int]]) -> tuple[Floats, Floats]:
@@ -111,7 +112,11 @@ def halves(rows: dict[int, Floats], together: set[tuple[int, int]]) -> tuple[Flo
             means[number] = both / np.linalg.norm(both, axis=1, keepdims=True)
     same = [m[0] @ m[1] for m in means.values()]
     different = [(means[a] @ means[b].T).ravel() for a, b in together if a in means and b in means]
-    return np.asarray(same, np.float32), np.concatenate(different)
+    return np.asarray(same, np.float32), _joined(different)
+
+
+def _joined(parts: Sequence[Floats]) -> Floats:
+    return np.concatenate([np.zeros(0, np.float32), *parts])
 
 
 def roc(same: Floats, different: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -126,7 +131,14 @@ def roc(same: Floats, different: Floats) -> tuple[NDArray[np.float64], NDArray[n
 
 
 def judge(same: Floats, different: Floats) -> dict[str, float]:
-    """Equal error rate, area under the curve, and hits at two false-positive rates."""
+    """Equal error rate, area under the curve, and hits at two false-positive rates.
+
+    Raises:
+        InputError: when there is nothing to compare.
+    """
+    for pairs, of in ((same, "one tracklet"), (different, "two people seen at once")):
+        if not len(pairs):
+            raise InputError(f"the video has no two crops of {of} to compare: take a longer one")
     false, hits = roc(same, different)
     at = int(np.argmin(np.abs(false - (1 - hits))))
     return {
@@ -177,8 +189,8 @@ def draw(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], pat
     path.write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
 
 
-def main() -> None:
-    """Print a JSON row a bundle."""
+def main() -> int:
+    """Print a JSON row a bundle; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("video", type=Path)
     parser.add_argument("bundles", type=Path, nargs="+", help="embedders that serve the view")
@@ -189,6 +201,12 @@ def main() -> None:
     parser.add_argument("--apart", type=float, default=2.0, metavar="S", help="of the same person")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     arguments = parser.parse_args()
+    if len({path.name for path in arguments.bundles}) < len(arguments.bundles):
+        parser.error("two bundles have the same name, by which rows and curves are told apart")
+    return run_command(lambda: _measure(arguments))
+
+
+def _measure(arguments: argparse.Namespace) -> int:
     view = View.AERIAL if arguments.view == "aerial" else View.GROUND
     embedders = {path: Embedder([path], view=view) for path in arguments.bundles}
     margins = {embedder.spec.crop_margin for embedder in embedders.values()}
@@ -208,8 +226,6 @@ def main() -> None:
         times_s = {number: t.times_s for number, t in tracklets.items()}
         crops = single_crops(rows, times_s, together, arguments.apart)
         means = halves(rows, together)
-        curves[f"{path.name}, crops"] = roc(*crops)
-        curves[f"{path.name}, halves"] = roc(*means)
         found = {
             "bundle": path.name,
             "tracklets": len(tracklets),
@@ -218,9 +234,12 @@ def main() -> None:
             "halves": judge(*means),
         }
         print(json.dumps(found))
+        curves[f"{path.name}, crops"] = roc(*crops)
+        curves[f"{path.name}, halves"] = roc(*means)
     if arguments.plot is not None:
         draw(curves, arguments.plot)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

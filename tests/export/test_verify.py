@@ -125,6 +125,46 @@ def test_a_bundle_that_fails_exits_3_and_no_longer_claims_to_have_passed(
     assert not any("int8-fp16" in line for line in verified(bundle)["failures"])
 
 
+def test_numbers_that_are_none_fail_and_are_null_in_json(
+    bundle: Path, tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(bundle)]) == 0
+    capsys.readouterr()
+    old = open_bundle(bundle)
+    graph = onnx.load_from_string(old.model("fp16"))
+    weight = max(graph.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    broken = np.full_like(onnx.numpy_helper.to_array(weight), np.nan)
+    weight.CopyFrom(onnx.numpy_helper.from_array(broken, weight.name))
+    replace_file(old, "model.fp16.onnx", graph.SerializeToString())
+    assert main(["verify", str(bundle), "--data", str(tree), "--json"]) == 3
+    said = capsys.readouterr()
+    assert "fp16: 96 of 96 embeddings are not finite numbers" in said.err.splitlines()[-1]
+
+    def refuse(token: str) -> None:
+        pytest.fail(f"{token} is no JSON")
+
+    found = json.loads(said.out, parse_constant=refuse)[str(bundle)]
+    json.loads(open_bundle(bundle).files["parity.json"], parse_constant=refuse)
+    assert found["batches"]["fp16"]["1"]["min_cosine"] is None
+    assert "fp16" not in found["retrieval"]["protocols"]
+    assert "int8" in found["retrieval"]["protocols"]
+    assert not verified(bundle)["passed"]
+    assert main(["inspect", str(bundle)]) == 0
+    assert "min_cosine nan" in capsys.readouterr().out
+
+
+def test_data_without_a_protocol_within_the_view_is_refused(tree: Path, tmp_path: Path) -> None:
+    across = tmp_path / "across"
+    shutil.copytree(tree, across)
+    for part in ("query", "gallery"):
+        for camera in (across / part).iterdir():
+            is_aerial = int(camera.name.removeprefix("Cam")) <= 5
+            if is_aerial == (part == "gallery"):
+                shutil.rmtree(camera)
+    with pytest.raises(InputError, match=r"no protocol of .* stays within view aerial"):
+        retrieval.read(across, InputSpec(height=32, width=16), ("aerial",))
+
+
 def test_ranks_that_are_lost_fail_though_every_cosine_holds(
     bundle: Path, tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

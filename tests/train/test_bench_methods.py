@@ -42,6 +42,9 @@ def test_a_row_is_trained_once_and_its_numbers_are_those_of_evaluate(
     monkeypatch.setattr(methods.subprocess, "run", lambda *_, **__: pytest.fail("trained again"))
     assert methods.main() == 0
     assert capsys.readouterr().out == table
+    monkeypatch.setattr(sys, "argv", ["128" if word == "64" else word for word in words])
+    assert methods.main() == 2
+    assert "vit-0/recipe.toml is of other data or settings" in capsys.readouterr().err
     first, second = (line.split(" | ") for line in table.splitlines()[2:])
     assert (first[0], second[0]) == ("| vit", "| vdt")
     checkpoint = tmp_path / "out" / "vdt-0" / "best.safetensors"

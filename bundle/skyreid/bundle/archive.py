@@ -155,7 +155,7 @@ def write_bundle(
         check: is given the bundle before it is there; what it raises leaves nothing at `path`.
 
     Raises:
-        BundleError: ``path`` exists, or manifest and models disagree.
+        BundleError: ``path`` exists or cannot be made, or manifest and models disagree.
     """
     if path.exists():
         raise BundleError(f"{path} exists already: remove it, or write to another directory")
@@ -170,8 +170,11 @@ def write_bundle(
         **(extra or {}),
     }
     sums = _sums(files)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise BundleError(f"cannot write {path}: {error.strerror}") from error
     try:
         for name, data in {**files, SUMS: sums}.items():
             target = draft / name

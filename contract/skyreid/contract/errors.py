@@ -15,6 +15,7 @@ Every message names the thing, its value and what to do, in one line.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -69,6 +70,8 @@ def run_command(command: Callable[[], int]) -> int:
 
     ``SKYREID_TRACEBACK=1`` lets the exception through, for whoever debugs skyreid itself.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path may hold bytes that are no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return command()
     except SkyreidError as error:

@@ -56,6 +56,12 @@ def _deepstream(options: argparse.Namespace) -> int:
             f"--formats {options.formats}: for DeepStream the model is fp32; it builds its own "
             "engine by networkMode"
         )
+    for option in ("pictures", "score_priors", "notes", "grid_sample"):
+        if getattr(options, option):
+            raise InputError(
+                f"--{option.replace('_', '-')}: is for a bundle, and DeepStream takes an ONNX file "
+                "and a configuration; leave it out"
+            )
     try:
         from skyreid.export.deepstream import export_deepstream
     except ImportError as error:
@@ -111,7 +117,7 @@ def _verify(options: argparse.Namespace) -> int:
         raise PlatformError(
             f"{error.name} is not installed: pip install 'skyreid[export]'"
         ) from error
-    from skyreid.export.report import verified_lines
+    from skyreid.export.report import for_json, verified_lines
 
     verdict = verify(
         options.bundle,
@@ -121,7 +127,10 @@ def _verify(options: argparse.Namespace) -> int:
         threads=options.threads,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    print(json.dumps(verdict.facts) if options.json else "\n".join(verified_lines(verdict.facts)))
+    if options.json:
+        print(json.dumps(for_json(verdict.facts), allow_nan=False))
+    else:
+        print("\n".join(verified_lines(verdict.facts)))
     if verdict.failures:
         raise GateError("; ".join(verdict.failures))
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ def read(directory: Path, spec: InputSpec, count: int = 256) -> Pictures:
     digest = hashlib.sha256()
     listed = tuple(p.relative_to(directory).as_posix() for p in mine)
     for name, path in zip(listed, mine, strict=True):
-        digest.update(f"{name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(os.fsencode(name) + f"\0{content}\n".encode())
     return Pictures(_load(mine, spec), _load(others, spec), listed, digest.hexdigest())
 
 

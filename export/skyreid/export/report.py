@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from skyreid.bundle.archive import open_bundle
 
@@ -58,6 +61,17 @@ def as_lines(facts: dict[str, Any]) -> list[str]:
     return lines + (["never verified"] if verified is None else _verified(verified))
 
 
+def for_json(value: Any) -> Any:
+    """A copy in which numbers that are none are null, for JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: for_json(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [for_json(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
 def verified_lines(facts: dict[str, dict[str, Any]]) -> list[str]:
     """What `verify` found, for people, by bundle."""
     return [line for path, found in facts.items() for line in (path, *_verified(found))]
@@ -69,8 +83,9 @@ def _verified(found: dict[str, Any]) -> list[str]:
         worst: dict[str, float] = {}
         for measured in batches.values():
             for measure, value in measured.items():
-                pick = min if "cosine" in measure else max
-                worst[measure] = pick(worst.get(measure, value), value)
+                number = math.nan if value is None else value
+                pick = np.minimum if "cosine" in measure else np.maximum
+                worst[measure] = float(pick(worst.get(measure, number), number))  # NaN stays
         shown = ", ".join(f"{measure} {value:.6g}" for measure, value in worst.items())
         lines.append(
             f"{name} to {found['reference']} at batch {', '.join(batches)}, the worst: {shown}"

@@ -63,7 +63,7 @@ def read(data: Path, spec: InputSpec, views: Sequence[View]) -> TestSplit:
     """Query and gallery of a data set that the catalogue knows, as far as they show `views`.
 
     Raises:
-        InputError: it is not known, cannot be read, or shows none of the views twice.
+        InputError: it is not known, cannot be read, or no protocol stays within `views`.
     """
     found = catalogue.open(data)
     test = found.test()
@@ -73,6 +73,11 @@ def read(data: Path, spec: InputSpec, views: Sequence[View]) -> TestSplit:
     loaded = pictures.load(mine.records, spec, refused=test.refused)
     left = trials.only(mine, loaded.kept)
     searched = tuple(t for t in left.trials if t.query.size and t.gallery.size)
+    if not searched:
+        raise InputError(
+            f"no protocol of {data} stays within view {' or '.join(views)}: give the model's "
+            "bundle of the other view too"
+        )
     return TestSplit(found.name, found.root, left.records, loaded.images, searched)
 
 

@@ -26,6 +26,7 @@ from skyreid.bundle.runner import OnnxRunner, Outputs
 from skyreid.bundle.signature import SIGNATURE
 from skyreid.contract.errors import BundleError, InputError
 from skyreid.export import closeness, parity, retrieval
+from skyreid.export.report import for_json
 
 VERIFIED = "verified"
 DETECTOR_MIN_COSINE = 0.99
@@ -53,7 +54,7 @@ class Verdict:
     """What a verification found.
 
     Attributes:
-        facts: JSON-ready, by bundle path what is under `verified` in its parity.json.
+        facts: by bundle path what is under `verified` in its parity.json.
         failures: a line for each limit that was not kept; empty when it passed.
     """
 
@@ -118,8 +119,8 @@ def verify(
         fact |= {"passed": not failures, "failures": failures}
         if write:
             say(f"write parity.json of {bundle.path}")
-            proof = {**json.loads(bundle.files["parity.json"]), VERIFIED: fact}
-            text = json.dumps(proof, indent=1, sort_keys=True) + "\n"
+            proof = {**json.loads(bundle.files["parity.json"]), VERIFIED: for_json(fact)}
+            text = json.dumps(proof, indent=1, sort_keys=True, allow_nan=False) + "\n"
             replace_file(bundle, "parity.json", text.encode())
     return Verdict(facts, failures)
 
@@ -274,19 +275,26 @@ def _by_search(
         embeddings[reference] = _embedded(
             test, {b.manifest.view: partial(_by_torch, b, checkpoint) for b in bundles}
         )
-    exact = embeddings.pop(reference)
-    protocols = {reference: retrieval.scores(exact, test)}
     facts: dict[str, Any] = {
         "data": test.root.name,
         "layout": test.name,
         "pictures": len(test.images),
         "reference": reference,
-        "protocols": protocols,
+        "protocols": {},
         "agreement": {},
         "worst": {},
     }
-    failures: list[str] = []
-    for name, rows in embeddings.items():
+    failures = [
+        f"{name}: {wrong} of {len(rows)} embeddings are not finite numbers, nobody is found by them"
+        for name, rows in embeddings.items()
+        if (wrong := int((~np.isfinite(rows).all(1)).sum()))
+    ]
+    finite = {name: rows for name, rows in embeddings.items() if np.isfinite(rows).all()}
+    if reference not in finite:
+        return facts, failures
+    exact = finite.pop(reference)
+    protocols = facts["protocols"] = {reference: retrieval.scores(exact, test)}
+    for name, rows in finite.items():
         protocols[name] = retrieval.scores(rows, test)
         facts["agreement"][name] = retrieval.agreement(exact, rows, test)
         facts["worst"][name] = retrieval.worst(exact, rows, test)

@@ -1,5 +1,6 @@
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -120,6 +121,17 @@ def test_what_the_reader_refused_counts_with_the_unreadable(tmp_path: Path) -> N
 def test_nothing_to_read_is_an_error() -> None:
     with pytest.raises(InputError, match="no pictures"):
         pictures.load([], SPEC)
+
+
+def test_a_header_that_claims_too_many_pixels_is_a_broken_picture(tmp_path: Path) -> None:
+    done, data = cv2.imencode(".png", np.zeros((4, 4, 3), np.uint8))
+    assert done
+    content = bytearray(data.tobytes())
+    content[16:24] = (100_000).to_bytes(4, "big") * 2  # width and height
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    (tmp_path / "huge.png").write_bytes(content)
+    with pytest.raises(InputError, match=r"cannot decode .*huge\.png"):
+        pictures.read_rgb(tmp_path / "huge.png")
 
 
 def test_a_broken_picture_is_named(tmp_path: Path) -> None:

@@ -77,12 +77,22 @@ def test_a_run_leaves_a_checkpoint_with_a_threshold_and_a_log(
     assert command.is_recipe(recipe)
 
 
+def test_a_video_that_ends_before_its_truth_is_refused(tmp_path: Path, recipe: Path) -> None:
+    clip = make_clip(tmp_path / "a", 0)
+    fit(recipe, [clip, make_clip(tmp_path / "b", 1)], tmp_path / "out")
+    truth = clip / "gt" / "cam6.txt"
+    truth.write_text(truth.read_text() + "9,1,20,20,16,40,1,1,1.00\n")
+    with pytest.raises(InputError, match=r"cam6.mp4 ends at frame 4, and 1 frames after it"):
+        command.measure(tmp_path / "out" / "detector.safetensors", clip)
+
+
 def test_options_that_a_detector_lacks_are_refused(
     tmp_path: Path, recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = ["--data", str(tmp_path), "--out", str(tmp_path / "out"), "--start", "x.safetensors"]
-    assert main(["fit", str(recipe), *given]) == 2
-    assert "--start" in capsys.readouterr().err
+    given = ["--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    for option in (["--start", "x.safetensors"], ["--board"], ["--device", "cuda"]):
+        assert main(["fit", str(recipe), *given, *option]) == 2
+        assert option[0] in capsys.readouterr().err
 
 
 def test_one_clip_is_not_enough(tmp_path: Path, recipe: Path) -> None:

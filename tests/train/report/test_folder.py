@@ -1,14 +1,17 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import pytest
 
 from skyreid.contract.errors import InputError
 from skyreid.train import tables
+from skyreid.train.bootstrap import difference
 from skyreid.train.evaluate import Report
 from skyreid.train.report import folder, ranklists
 
@@ -143,6 +146,33 @@ def test_an_earlier_report_is_written_over_and_nothing_else(
     ]  # fmt: skip
 
 
+def test_a_report_that_was_interrupted_says_so_and_is_written_again(
+    make_report: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = tmp_path / "out"
+    written(make_report(seed=1), where)
+    with monkeypatch.context() as broken:
+        broken.setattr(folder, "read_rgb", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            folder.write(make_report(seed=2), where, "again")
+    assert "interrupted" in (where / "index.html").read_text()
+    assert "Protocols" in written(make_report(seed=2), where).text
+
+
+def test_a_comparison_is_on_the_page_and_in_the_numbers(
+    make_report: Callable[..., Report], tmp_path: Path
+) -> None:
+    report = make_report()
+    better = report.outcomes[0].measures
+    gain = difference(better, replace(better, precision=better.precision * 0.5))
+    report = replace(report, against={"other<": "bundle 1234"}, gained={"ALL": gain})
+    outline = written(report, tmp_path / "out")
+    assert "other<" in outline.text
+    assert f"{100 * gain.average_precision:+.1f}" in outline.text
+    numbers = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert numbers["ALL"]["against"]["mAP"] == 100 * gain.average_precision
+
+
 def test_a_folder_of_something_else_is_left_alone(
     make_report: Callable[..., Report], tmp_path: Path
 ) -> None:
@@ -154,5 +184,5 @@ def test_a_folder_of_something_else_is_left_alone(
             folder.write(make_report(), where, "again")
     assert (tmp_path / "site" / "index.html").read_text() == "<title>mine</title>"
     (tmp_path / "empty").mkdir()
-    folder.check(tmp_path / "empty")
-    folder.check(tmp_path / "new" / "deep")
+    folder.prepare(tmp_path / "empty")
+    folder.prepare(tmp_path / "new" / "deep")

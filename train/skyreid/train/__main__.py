@@ -173,21 +173,19 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if len(arguments.models) == 1 and detector.is_model(arguments.models[0]):
         return detector.evaluate(arguments)
     if arguments.report is not None:
-        folder.check(arguments.report)
-    report = evaluate.report(arguments.models, arguments.data, arguments.format)
-    other = None
-    if arguments.against:
-        other = evaluate.report(arguments.against, arguments.data, arguments.format)
-    if arguments.report is not None:
-        page = folder.write(report, arguments.report, _again(arguments))
-        print(f"report: {page}", file=sys.stderr)
+        folder.prepare(arguments.report)
+    report = evaluate.report(
+        arguments.models, arguments.data, arguments.format, arguments.against or ()
+    )
     if arguments.json:
         for line in evaluate.refusals(report):
             print(line, file=sys.stderr)
-        gained = None if other is None else evaluate.against(report, other)
-        print(json.dumps(tables.as_json(report.outcomes, gained), indent=2))
+        print(json.dumps(tables.as_json(report.outcomes, report.gained), indent=2))
     else:
-        print(evaluate.table(report, other))
+        print(evaluate.table(report))
+    if arguments.report is not None:  # last: pictures may fail to be read or written
+        page = folder.write(report, arguments.report, _again(arguments))
+        print(f"report: {page}", file=sys.stderr)
     return 0
 
 
@@ -198,6 +196,8 @@ def _again(arguments: argparse.Namespace) -> str:
     words = ["skyreid-train", "evaluate", *arguments.models, "--data", arguments.data]
     if arguments.format is not None:
         words += ["--format", arguments.format]
+    if arguments.against:
+        words += ["--against", *arguments.against]
     return shlex.join(map(str, words))
 
 

@@ -129,7 +129,7 @@ def read_and_embed(
             bar.update(len(asked))
     unreadable = tuple(records[index].path for index in np.flatnonzero(~kept).tolist())
     check_refused(
-        os.path.commonpath([record.path.parent for record in records]),
+        os.path.commonpath([record.path.parent.absolute() for record in records]),
         int(kept.sum()),
         merged([refused, {pictures.UNREADABLE: unreadable}]),
     )

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from skyreid.contract.errors import InputError
 from skyreid.train import cues, tables
 from skyreid.train.bootstrap import Difference, difference
 from skyreid.train.breakdown import Outcome, Places, outcomes, places_at_levels, places_of
 from skyreid.train.data import catalogue, pictures, trials
 from skyreid.train.data.catalogue import DataSet
 from skyreid.train.data.records import ByReason, Record, merged
-from skyreid.train.data.trials import Trial
-from skyreid.train.embedding import numbered, open_model, read_and_embed
+from skyreid.train.data.trials import TestSet, Trial
+from skyreid.train.embedding import Opened, numbered, open_model, read_and_embed
 from skyreid.train.metrics import Embedded, Ints, Ranked
 
 if TYPE_CHECKING:
@@ -37,6 +36,8 @@ class Report:
         refused: files that were refused or left out, by reason.
         ranked: both sets embedded, and how they rank.
         outcomes: of every protocol.
+        against: another model that it was held against, as `model`; none is usual.
+        gained: what it gains over that one on the same pictures, by protocol.
     """
 
     data: DataSet
@@ -47,6 +48,8 @@ class Report:
     refused: ByReason
     ranked: Ranked
     outcomes: tuple[Outcome, ...]
+    against: Mapping[str, str] = field(default_factory=dict)
+    gained: Mapping[str, Difference] = field(default_factory=dict)
 
     @property
     def people(self) -> int:
@@ -54,21 +57,39 @@ class Report:
 
 
 def report(
-    models: Sequence[Path], data: Path, numeric_format: NumericFormat | None = None
+    models: Sequence[Path],
+    data: Path,
+    numeric_format: NumericFormat | None = None,
+    against: Sequence[Path] = (),
 ) -> Report:
     """Every protocol that a data set is published with, on its test split.
 
     Args:
         models: one checkpoint, or bundles that are one model.
         data: folder of a data set that `catalogue` knows.
-        numeric_format: as in `open_model`.
+        numeric_format: as in `open_model`, of either model.
+        against: another model, likewise, to compare it with.
 
     Raises:
-        InputError: when the model or the data cannot be used.
+        InputError: when a model or the data cannot be used.
     """
     found = catalogue.open(data)
     test = found.test()
-    opened = open_model(models, {r.view for r in test.records}, numeric_format)
+    views = {r.view for r in test.records}
+    opened = open_model(models, views, numeric_format)
+    other = open_model(against, views, numeric_format) if against else None
+    mine = _measured(found, test, opened)
+    if other is None:
+        return mine
+    theirs = _measured(found, test, other)
+    gained = {
+        a.trial.name: difference(a.measures, b.measures)
+        for a, b in zip(mine.outcomes, theirs.outcomes, strict=True)
+    }
+    return replace(mine, against=theirs.model, gained=gained)
+
+
+def _measured(found: DataSet, test: TestSet, opened: Opened) -> Report:
     everything, kept, unreadable = read_and_embed(opened, test.records, test.refused)
     left = trials.only(test, kept)
     asking, searched = (
@@ -121,32 +142,17 @@ def _cues(data: DataSet, records: Sequence[Record]) -> dict[str, Ints]:
     return {name: people for name, people in told.items() if people.size}
 
 
-def against(ours: Report, theirs: Report) -> dict[str, Difference]:
-    """What one model gains over another on the same pictures, by protocol.
-
-    Raises:
-        InputError: when the two reports are not of the same queries.
-    """
-    if ours.records != theirs.records or not np.array_equal(ours.gallery, theirs.gallery):
-        raise InputError("cannot compare two models over different pictures")
-    return {
-        a.trial.name: difference(a.measures, b.measures)
-        for a, b in zip(ours.outcomes, theirs.outcomes, strict=True)
-    }
-
-
-def table(report: Report, other: Report | None = None) -> str:
+def table(report: Report) -> str:
     """The report for people: tables in percent, what was ranked, by what, and what was left out."""
     lines = [tables.table(report.outcomes), ""]
-    if other is not None:
-        lines += [tables.difference_table(against(report, other)), ""]
+    if report.gained:
+        lines += [tables.difference_table(report.gained), ""]
     lines += [
         f"{report.people} people, {report.query.size} query and {report.gallery.size} gallery "
         f"pictures of {report.data.title} in {report.data.root}",
     ]
     lines += [f"{path}: {what}" for path, what in report.model.items()]
-    if other is not None:
-        lines += [f"against {path}: {what}" for path, what in other.model.items()]
+    lines += [f"against {path}: {what}" for path, what in report.against.items()]
     lines += refusals(report)
     return "\n".join(lines)
 

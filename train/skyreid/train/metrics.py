@@ -63,8 +63,8 @@ class Embedded:
         )
 
     def rows(self, indices: Ints) -> Embedded:
-        """The rows `indices` [M], ascending; a view and no copy where they lie side by side."""
-        if indices.size and indices[-1] - indices[0] == indices.size - 1:
+        """The rows `indices` [M]; a view and no copy where they lie side by side."""
+        if indices.size and bool((np.diff(indices) == 1).all()):
             part = slice(int(indices[0]), int(indices[-1]) + 1)
             return Embedded(
                 self.embeddings[part], self.people[part], self.cameras[part], self.aerial[part]
@@ -248,7 +248,8 @@ def rank(
 ) -> Ranked:
     """Rank the gallery for every query, once for all protocols; distances are computed once.
 
-    Memory beyond the inputs stays near a few times `block_bytes`, whatever the sizes.
+    Memory beyond the inputs is a few times `block_bytes`, and of every query 4 bytes for each
+    picture of its person and each part that the gallery is searched by.
 
     Args:
         query: what is searched for.

@@ -141,7 +141,10 @@ def read_rgb(path: Path) -> UInt8:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    try:
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+    except cv2.error:  # a damaged header may claim more pixels than OpenCV allows
+        decoded = None
     if decoded is None:
         raise InputError(f"cannot decode {path}; replace or remove the file")
     return np.asarray(decoded, np.uint8)
@@ -155,5 +158,5 @@ def _digest(records: Sequence[Record], spec: InputSpec) -> str:
             state = f"{status.st_size}\0{status.st_mtime_ns}"
         except OSError:
             state = "missing"  # and unreadable later on, unless it comes back
-        digest.update(f"{record.path}\0{state}\n".encode())
+        digest.update(os.fsencode(record.path) + f"\0{state}\n".encode())
     return digest.hexdigest()[:16]

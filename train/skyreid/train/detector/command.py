@@ -7,16 +7,15 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import tomllib
-
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.settings import read_table
 
 
 def is_recipe(path: Path) -> bool:
     """Whether a recipe says ``kind = "detector"``; what cannot be read is left to its reader."""
     try:
-        return bool(tomllib.loads(path.read_text()).get("kind") == "detector")
-    except (OSError, ValueError):
+        return bool(read_table(path, "recipe").get("kind") == "detector")
+    except SettingsError:
         return False
 
 
@@ -43,9 +42,11 @@ def fit(arguments: Namespace) -> int:
     """
     from skyreid.train.detector.fit import fit as train
 
-    for option in ("start", "cache"):
-        if getattr(arguments, option, None) is not None:
+    for option in ("start", "cache", "clip", "teacher", "board"):
+        if getattr(arguments, option):
             raise InputError(f"--{option}: a detector recipe does not take it, leave it out")
+    if arguments.device == "cuda":
+        raise InputError("--device cuda: a detector is trained on the CPU, leave it out")
     print(train(arguments.recipe, arguments.data, arguments.out))
     return 0
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.contract.errors import InputError
 from skyreid.train.detector.clips import NOBODY, People, View, read_frames
 from skyreid.train.detector.decode import Float32, iou
 from skyreid.train.detector.inference import Detect
@@ -65,11 +66,20 @@ def judge(
 
 
 def tally(detect: Detect, view: View, *, step: int = 1) -> Tally:
-    """Run a detector over every ``step``-th frame of a camera."""
-    return merge(
-        _tally_frame(*detect(frame), view.truth.get(number, NOBODY))
-        for number, frame in read_frames(view.video, step)
-    )
+    """Run a detector over every ``step``-th frame of a camera.
+
+    Raises:
+        InputError: the video ends before its truth does.
+    """
+    parts, last = [], 0
+    for last, frame in read_frames(view.video, step):
+        parts.append(_tally_frame(*detect(frame), view.truth.get(last, NOBODY)))
+    if missing := [number for number in view.truth if number >= last + step]:
+        raise InputError(
+            f"{view.video} ends at frame {last}, and {len(missing)} frames after it have people in "
+            "the truth: copy the whole video, or the truth that belongs to it"
+        )
+    return merge(parts)
 
 
 def merge(parts: Iterable[Tally]) -> Tally:

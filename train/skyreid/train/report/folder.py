@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -19,26 +20,44 @@ from skyreid.train.report import ranklists
 from skyreid.train.report.page import MARK, PICTURES, page
 
 INDEX = "index.html"
+UNFINISHED = (
+    f"<!DOCTYPE html>{MARK}<title>unfinished</title><p>This report is being written, or its "
+    "writing was interrupted: give the command again."
+)
+"""What stands in the page's place until it is whole; the mark lets a new report replace it."""
 MAX_HEIGHT_PX = 256
 _QUALITY = 85
 _OURS = re.compile(r"\d+\.jpg")
 
 
-def check(folder: Path) -> None:
-    """Refuse a folder that holds anything but an earlier report, before any time is spent.
+def prepare(folder: Path) -> None:
+    """Make the folder, so that a place that cannot be used is refused before any time is spent.
 
     Raises:
-        InputError: saying so.
+        InputError: it holds anything but an earlier report, or cannot be written to.
     """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise InputError(f"--report {folder}: is a file; name a folder")
-    index = folder / INDEX
-    if any(folder.iterdir()) and not (
-        index.is_file() and MARK in index.read_text("utf-8", errors="replace")
-    ):
-        raise InputError(f"--report {folder}: holds files that are no report; name a new folder")
+    if folder.exists():
+        if not folder.is_dir():
+            raise InputError(f"--report {folder}: is a file; name a folder")
+        index = folder / INDEX
+        if any(folder.iterdir()) and not (
+            index.is_file() and MARK in index.read_text("utf-8", errors="replace")
+        ):
+            raise InputError(
+                f"--report {folder}: holds files that are no report; name a new folder"
+            )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        if not (folder / INDEX).exists():
+            (folder / INDEX).write_text(UNFINISHED)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+
+
+def _unwritable(folder: Path, error: OSError) -> InputError:
+    return InputError(f"--report {folder}: cannot be written: {error.strerror}")
 
 
 def write(report: Report, folder: Path, command: str) -> Path:
@@ -46,7 +65,7 @@ def write(report: Report, folder: Path, command: str) -> Path:
 
     Args:
         report: what was measured.
-        folder: to write into, see `check`.
+        folder: to write into, see `prepare`.
         command: that gives the same numbers again.
 
     Returns:
@@ -55,7 +74,7 @@ def write(report: Report, folder: Path, command: str) -> Path:
     Raises:
         InputError: when `folder` cannot be used or written to.
     """
-    check(folder)
+    prepare(folder)
     lists = [
         (
             outcome,
@@ -71,21 +90,22 @@ def write(report: Report, folder: Path, command: str) -> Path:
             wanted.update(int(report.gallery[hit.picture]) for hit in (*found.hits, found.first))
     try:
         pictures = folder / PICTURES
-        pictures.mkdir(parents=True, exist_ok=True)
+        pictures.mkdir(exist_ok=True)
+        (folder / INDEX).write_text(UNFINISHED)  # the earlier page would show pictures of this one
         for old in pictures.iterdir():
             if _OURS.fullmatch(old.name):
                 old.unlink()
         for index in tqdm(sorted(wanted), desc="report", unit="picture", disable=None):
             _write_picture(report.records[index].path, pictures / f"{index}.jpg")
         (folder / "metrics.json").write_text(
-            json.dumps(tables.as_json(report.outcomes), indent=2) + "\n"
+            json.dumps(tables.as_json(report.outcomes, report.gained), indent=2) + "\n"
         )
         draft = folder / f".{INDEX}"
         # A path may hold bytes that are no UTF-8.
         draft.write_bytes(page(report, command, lists).encode("utf-8", "backslashreplace"))
         os.replace(draft, folder / INDEX)
     except OSError as error:
-        raise InputError(f"--report {folder}: cannot be written: {error.strerror}") from error
+        raise _unwritable(folder, error) from error
     return folder / INDEX
 
 

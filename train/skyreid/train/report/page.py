@@ -43,6 +43,7 @@ def page(
     body = [
         _header(report, command),
         _protocols(report.outcomes),
+        _against(report),
         _curves(report.outcomes),
         _camera_left_out(report.outcomes),
         *_parts(report.outcomes),
@@ -70,6 +71,10 @@ def _header(report: Report, command: str) -> str:
     facts: list[tuple[str, str]] = [
         ("model", f"<code>{_text(path)}</code><br>{_text(what)}")
         for path, what in report.model.items()
+    ]
+    facts += [
+        ("against", f"<code>{_text(path)}</code><br>{_text(what)}")
+        for path, what in report.against.items()
     ]
     cameras = len({r.camera for r in report.records})
     facts += [
@@ -107,6 +112,32 @@ def _protocols(outcomes: Sequence[Outcome]) -> str:
         "replacement, each with all of his queries: what other people would change, not another "
         "training or other cameras. A query without a right picture in the gallery does not count.",
         _table(["protocol", *_BOTH_HEADS, "R5", "R10", "mINP", "people", "queries"], rows),
+    )
+
+
+def _against(report: Report) -> str:
+    if not report.gained:
+        return ""
+    rows = [
+        f"<tr><th scope='row'><b>{_text(name)}</b></th>"
+        f"{_points(gain.rank1, gain.rank1_interval)}"
+        f"{_points(gain.average_precision, gain.average_precision_interval)}</tr>"
+        for name, gain in report.gained.items()
+    ]
+    other = ", ".join(f"<code>{_text(path)}</code>" for path in report.against)
+    return _section(
+        "Against another model",
+        f"Points above {other}, over the same draws of people. Where the interval holds 0, these "
+        "people do not tell which of the two is better.",
+        _table(["protocol", "R1", "mAP"], rows),
+    )
+
+
+def _points(value: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return (
+        f"<td><b>{100 * value:+.1f}</b>"
+        f"<span class='of'>{100 * low:+.1f} to {100 * high:+.1f}</span></td>"
     )
 
 
