@@ -23,7 +23,8 @@ OPTIONS = {
     "secap": {"prompts": 3},
     "dtst": {"samples": 20},
 }
-HELD_OUT = ["0/1", "0/2"]
+HELD_OUT = ["1/a", "2/b"]
+FITTED = ["3/c", "4/d", "5/e"]
 
 
 def method(name: str, spec: InputSpec = SPEC, **trunk: float) -> Method:
@@ -58,15 +59,15 @@ def saved(path: Path, name: str, spec: InputSpec = SPEC, **notes: object) -> Pat
     checkpoint.save(
         path,
         kind="embedder",
-        config={**settings(name, spec), "held_out": HELD_OUT, **notes},
+        config={**settings(name, spec), "fitted": FITTED, "held_out": HELD_OUT, **notes},
         state=network.state_dict(),
         input_spec=spec,
     )
     return path
 
 
-def teach(path: Path, **section: object) -> tuple[distil.Teacher, ...]:
-    return distil.read([path], HELD_OUT, DistilSection(**section))
+def teach(path: Path) -> tuple[distil.Teacher, ...]:
+    return distil.read([path], HELD_OUT)
 
 
 @pytest.mark.parametrize("name", ["vit", "vdt", "visa", "secap", "gsalign", "dtst"])
@@ -195,7 +196,7 @@ def test_a_student_moves_towards_its_teacher(tmp_path: Path) -> None:
     checkpoint.save(
         tmp_path / "teacher",
         kind="embedder",
-        config={**settings("visa"), "held_out": HELD_OUT},
+        config={**settings("visa"), "fitted": FITTED, "held_out": HELD_OUT},
         state=network.state_dict(),
         input_spec=SPEC,
     )
@@ -214,12 +215,10 @@ def test_a_student_moves_towards_its_teacher(tmp_path: Path) -> None:
 
 
 def test_a_teacher_that_knows_the_held_out_people_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path / "teacher", "vit", held_out=["0/1", "0/3"])
-    with pytest.raises(InputError, match="1 people who are held out now"):
+    path = saved(tmp_path / "teacher", "vit", fitted=[*FITTED, HELD_OUT[1]])
+    with pytest.raises(InputError, match="fitted on 1 of the people who are held out now"):
         teach(path)
-    assert teach(path, teacher_of_other_people=True)
-    more = saved(tmp_path / "more", "vit", held_out=["0/1", "0/2", "0/3"])
-    assert teach(more)  # it held out those and others
+    assert teach(saved(tmp_path / "stranger", "vit", fitted=["of another data set"]))
 
 
 def test_what_is_no_embedder_cannot_teach(tmp_path: Path) -> None:

@@ -1,11 +1,12 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from skyreid.contract.errors import SettingsError
+from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint, loop, recipe, serving
 from skyreid.train.__main__ import main
@@ -157,6 +158,43 @@ def test_what_cannot_be_trained_is_refused_before_a_picture_is_read(
     missing = [Record(tmp_path / "none.jpg", str(i), 1, "ground") for i in range(99)]
     with pytest.raises(SettingsError, match=said):
         loop.fit(recipe.read(path), missing, tmp_path / "out", clip=clip)
+
+
+def test_a_finished_run_is_not_written_over_when_its_state_is_gone(
+    fitted: Path, tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(fitted, tmp_path / "out"))
+    (out / loop.STATE).unlink()
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    arguments = ["fit", str(fitted.parent / "recipe.toml"), "--data", str(tiny_tree)]
+    assert main([*arguments, "--out", str(out)]) == 2
+    assert "of a run whose state is gone" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_people_of_one_camera_cannot_choose_a_checkpoint(tiny_tree: Path, tmp_path: Path) -> None:
+    records = [r for r in cargo.read(tiny_tree, "train").records if r.camera == 1]
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    with pytest.raises(InputError, match="none of the 2 held-out people is seen by two cameras"):
+        loop.fit(recipe.read(tmp_path / "recipe.toml"), records, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("crops = 4", "crops = 3"), "batch: crops = 3 cannot be half aerial and half ground"),
+        (("group = 2", "group = 5"), "batch: group = 5 is more than the 4 people"),
+        (("steps = 3", "steps = 3\nseed = -1"), "run.seed: .*got -1"),
+        (("depth = 2", "depth = true"), "trunk.*depth"),
+    ],
+)
+def test_a_recipe_that_cannot_run_is_refused_in_one_line(
+    tmp_path: Path, change: tuple[str, str], said: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.replace(*change))
+    with pytest.raises(SettingsError, match=said):
+        recipe.read(path)
 
 
 def test_a_recipe_with_wrong_keys_names_them_all(tmp_path: Path) -> None:

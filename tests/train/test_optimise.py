@@ -21,6 +21,23 @@ def test_the_learning_rate_warms_up_by_step_and_falls_to_zero_by_share() -> None
     assert learning_rate(section, run, 1000, 1.0) == pytest.approx(0.0)
 
 
+def test_sgd_begins_with_no_momentum_where_fp16_overflows_in_the_first_step() -> None:
+    for _ in range(20):  # what was not filled is often 0 by chance
+        network = nn.Linear(64, 64)
+        optimiser = optimise.sgd(network, SgdSection(kind="sgd", learning_rate=1.0))
+        scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+        before = network.weight.detach().clone()
+        for gradient in (math.inf, 1.0):
+            for parameter in network.parameters():
+                parameter.grad = torch.full_like(parameter, scaler.get_scale() * gradient)
+            scaler.scale(torch.zeros(()))
+            scaler.step(optimiser)
+            scaler.update()
+        decay = 1e-4 * before
+        torch.testing.assert_close(network.weight.detach(), before - (1.0 + decay))
+        torch.empty(64, 64).fill_(1e30)  # for the allocator to hand out again
+
+
 def published_rates(epochs: int, epoch_steps: int, warmup: int) -> list[float]:
     """Every step's rate by torch's own schedules, stepped as the published trainer does."""
     parameter = nn.Parameter(torch.zeros(1))

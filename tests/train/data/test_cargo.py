@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pytest
@@ -103,8 +104,19 @@ def test_a_missing_or_empty_split_says_what_was_expected(tmp_path: Path) -> None
         cargo.read(tmp_path, "gallery")
 
 
-def test_people_of_joined_data_sets_are_strangers(tiny_tree: Path) -> None:
-    alone = cargo.read(tiny_tree, "train")
-    both = joined([alone, alone])
-    assert len(both.records) == 2 * len(alone.records)
-    assert len({r.person for r in both.records}) == 2 * len({r.person for r in alone.records})
+def test_people_of_joined_data_sets_are_strangers_and_called_the_same_anywhere(
+    tiny_tree: Path, tmp_path: Path
+) -> None:
+    for name in ("same", "other"):
+        shutil.copytree(tiny_tree, tmp_path / name)
+    for picture in list((tmp_path / "other" / "train").rglob("*.jpg")):
+        picture.write_bytes(picture.read_bytes() + b"of others")
+    here, same, other = (
+        cargo.read(root, "train") for root in (tiny_tree, tmp_path / "same", tmp_path / "other")
+    )
+    both = joined([here, other])
+    assert len(both.records) == 2 * len(here.records)
+    assert len({r.person for r in both.records}) == 2 * len({r.person for r in here.records})
+    assert {r.person for r in joined([other, same]).records} == {r.person for r in both.records}
+    with pytest.raises(InputError, match=r"same/.*: the same data set twice"):
+        joined([here, same])

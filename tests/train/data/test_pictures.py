@@ -78,6 +78,29 @@ def test_runs_that_share_a_cache_read_once(tmp_path: Path, monkeypatch: pytest.M
     assert [path.suffix for path in cache.iterdir()] == [".npy"]
 
 
+@pytest.mark.parametrize("left", [0, 100, 5000])
+def test_a_damaged_cache_is_made_again(tmp_path: Path, left: int) -> None:
+    records = many(tmp_path, 20, broken=[])
+    first = pictures.load(records, SPEC, tmp_path / "cache").images
+    (stored,) = (tmp_path / "cache").iterdir()
+    whole = stored.read_bytes()
+    stored.write_bytes(whole[:left])
+    assert np.array_equal(pictures.load(records, SPEC, tmp_path / "cache").images, first)
+    assert stored.read_bytes() == whole
+
+
+def test_a_list_of_unread_pictures_does_not_outlive_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = many(tmp_path, 20, broken=[])
+    pictures.load(records, SPEC, tmp_path / "cache")
+    (stored,) = (tmp_path / "cache").iterdir()
+    stored.with_suffix(".unread").write_text("7")
+    pictures.load(records, SPEC, tmp_path / "cache")
+    monkeypatch.setattr(pictures, "read_rgb", lambda path: pytest.fail(f"{path} read again"))
+    assert len(pictures.load(records, SPEC, tmp_path / "cache").images) == 20
+
+
 def test_what_a_killed_run_left_in_the_cache_is_written_over(tmp_path: Path) -> None:
     records = many(tmp_path, 20, broken=[])
     first = pictures.load(records, SPEC, tmp_path / "cache").images

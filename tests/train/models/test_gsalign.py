@@ -277,7 +277,7 @@ def test_the_form_to_serve_drops_the_mask_generator_and_what_is_folded() -> None
     dead = ("mask_generator", "src_points", "dst_points", "grid_gen", "heads", "distill")
     assert not [name for name in names if any(part in name for part in dead)]
     assert hasattr(network.backbone, "mask_generator")  # of the original nothing is gone
-    assert hasattr(network.backbone.blocks[0], "tps: unknown key")
+    assert hasattr(network.backbone.blocks[0], "tps")
 
 
 @pytest.mark.filterwarnings("ignore")  # the exporter's, about its own internals

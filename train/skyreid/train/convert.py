@@ -141,7 +141,7 @@ def convert(
         options=given_options,
     )
     # No person of ours was seen in ImageNet or by CLIP; of the authors' weights nobody knows here.
-    config |= {"held_out": [], "converted_from": origin, "source_sha256": read.sha256}
+    config |= {"fitted": [], "held_out": [], "converted_from": origin, "source_sha256": read.sha256}
     report.config = config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -21,7 +21,6 @@ the student's size has lost is lost to the teacher as well: from 128 x 64 pixels
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,8 +40,7 @@ from skyreid.train.models.heads import EmbeddingHead
 from skyreid.train.models.method import AERIAL, GROUND, Method
 from skyreid.train.models.variants import construct
 from skyreid.train.recipe import DistilSection
-
-log = logging.getLogger(__name__)
+from skyreid.train.start import check_strangers
 
 TAUGHT = "taught"
 VIEWS: tuple[tuple[View, int], ...] = (("aerial", AERIAL), ("ground", GROUND))
@@ -113,43 +111,25 @@ def as_input(images: Tensor, spec: InputSpec, wanted: InputSpec) -> Tensor:
     return images
 
 
-def read(
-    paths: Iterable[Path], held_out: Iterable[str], section: DistilSection
-) -> tuple[Teacher, ...]:
+def read(paths: Iterable[Path], held_out: Sequence[str]) -> tuple[Teacher, ...]:
     """Open the teachers' checkpoints.
 
     Args:
         paths: their files.
         held_out: people of the data set that choose the student's checkpoint.
-        section: what the recipe says of them.
 
     Raises:
         InputError: when one is no embedder, or was fitted on people who are held out now: what it
             knows of them would pass to the student, and they could no longer choose a checkpoint.
     """
-    people = set(held_out)
-    return tuple(_read(path, people, section) for path in paths)
+    return tuple(_read(path, held_out) for path in paths)
 
 
-def _read(path: Path, held_out: set[str], section: DistilSection) -> Teacher:
+def _read(path: Path, held_out: Sequence[str]) -> Teacher:
     source = checkpoint.load(path)
     if source.kind != "embedder":
         raise InputError(f"{path} is a {source.kind}; a teacher is an embedder")
-    if source.config.get("converted_from") == "authors":
-        log.warning(
-            "%s was fitted by a method's authors: on their data set's training split the held-out "
-            "people were seen before, and choose a checkpoint less well",
-            path,
-        )
-    elif not section.teacher_of_other_people:
-        seen = held_out - set(source.config.get("held_out", ()))
-        if seen:
-            raise InputError(
-                f"the teacher {path} was fitted on {len(seen)} people who are held out now "
-                f"({', '.join(sorted(seen)[:3])}, ...); give it the same run.seed and "
-                "run.held_out_people, or, where it was fitted on another data set altogether, set "
-                "distil.teacher_of_other_people = true"
-            )
+    check_strangers(source, held_out, f"the teacher {path}")
     network = construct(source.config)
     checkpoint.fill(network, source.state)
     network.eval()

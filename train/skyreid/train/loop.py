@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,16 @@ from typing import Any
 import torch
 
 from skyreid.contract.errors import SettingsError
-from skyreid.train import checkpoint, distil, optimise, precision, prompts, resume
+from skyreid.train import (
+    checkpoint,
+    distil,
+    durable,
+    optimise,
+    precision,
+    prompts,
+    resume,
+    selection,
+)
 from skyreid.train import split as splitting
 from skyreid.train.average import Average
 from skyreid.train.board import Board
@@ -90,82 +100,91 @@ def fit(
         InputError: when the people are too few to hold some out, or more than 1 % of the pictures
             cannot be used.
         SettingsError: when `clip` or `teachers` are missing where they are needed, `clip` is given
-            where it is not, or `out` holds the state of another run.
-        SkyreidError: when the loss is no number any more; the batch is kept in `out`.
+            where it is not, `out` holds another run, or another process writes to it.
+        SkyreidError: when `out` cannot be written to, or the loss is no number any more; the batch
+            is kept in `out` then.
     """
     check(recipe, clip, teachers)  # before minutes are spent on pictures
-    torch.manual_seed(recipe.run.seed)
-    if not crew.first:
-        crew.wait()  # for the cache
-    split = splitting.read(recipe, records, cache or out, refused)
-    if crew.first:
-        crew.wait()
-    mark = resume.fingerprint(
-        recipe,
-        split.images,
-        (split.people, split.views),
-        {"--start": [start] if start else [], "--clip": [clip] if clip else [],
-         "--teacher": teachers},
-    )  # fmt: skip
-    found = resume.find(out / STATE, mark)
+    with durable.alone(out) if crew.first else nullcontext():
+        torch.manual_seed(recipe.run.seed)
+        if not crew.first:
+            crew.wait()  # for the cache
+        split = splitting.read(recipe, records, cache or out, refused)
+        selection.check(split.held_out)
+        if crew.first:
+            crew.wait()
+        mark = resume.fingerprint(
+            recipe,
+            split.images,
+            (split.people, split.views),
+            {"--start": [start] if start else [], "--clip": [clip] if clip else [],
+             "--teacher": teachers},
+        )  # fmt: skip
+        found = resume.find(out / STATE, mark)
+        for kept in (out / BEST, out / LAST) if found is None else ():
+            if kept.exists():  # it may have been trained for hours
+                raise SettingsError(
+                    f"{kept} is of a run whose state is gone and would be written over; remove it "
+                    "or give another --out"
+                )
 
-    config = _config(recipe, split)
-    network = variants.construct(config, recipe.loss)
-    network.to(crew.device)
-    if found is None:
-        if start is not None:
-            begin_with(network, config, checkpoint.load(start))
-        prompts.learn(
-            network,
-            torch.from_numpy(split.images),
-            torch.from_numpy(split.people),
-            clip=clip,
-            spec=recipe.input,
-            options=recipe.prompts,
-            seed=recipe.run.seed,
+        config = _config(recipe, split)
+        network = variants.construct(config, recipe.loss)
+        network.to(crew.device)
+        if found is None:
+            if start is not None:
+                begin_with(network, config, checkpoint.load(start))
+            prompts.learn(
+                network,
+                torch.from_numpy(split.images),
+                torch.from_numpy(split.people),
+                clip=clip,
+                spec=recipe.input,
+                options=recipe.prompts,
+                seed=recipe.run.seed,
+            )
+        average = Average(network, recipe.optimiser.average_decay)
+        trained: Method | distil.Distilled = network
+        if teachers or recipe.distil:
+            section = recipe.distil or DistilSection()
+            taught_by = distil.read(teachers, config["held_out"])
+            trained = distil.Distilled(network, taught_by, recipe.input, section).to(crew.device)
+            config["teachers"] = [teacher.sha256 for teacher in taught_by]
+        crew.join_up(trained)
+        parts = Parts(
+            trained,
+            average,
+            optimise.build(trained, recipe.optimiser),
+            precision.scaler(crew.device, recipe.run.precision),
+            PkSampler(
+                split.people,
+                split.views,
+                people_per_batch=recipe.batch.people,
+                crops_per_person=recipe.batch.crops,
+                balance_views=recipe.batch.balance_views,
+                passes=recipe.batch.passes,
+                seed=recipe.run.seed,
+            ),
+            torch.Generator().manual_seed(recipe.run.seed),
         )
-    average = Average(network, recipe.optimiser.average_decay)
-    trained: Method | distil.Distilled = network
-    if teachers or recipe.distil:
-        section = recipe.distil or DistilSection()
-        taught_by = distil.read(teachers, config["held_out"], section)
-        trained = distil.Distilled(network, taught_by, recipe.input, section).to(crew.device)
-        config["teachers"] = [teacher.sha256 for teacher in taught_by]
-    crew.join_up(trained)
-    parts = Parts(
-        trained,
-        average,
-        optimise.build(trained, recipe.optimiser),
-        precision.scaler(crew.device, recipe.run.precision),
-        PkSampler(
-            split.people,
-            split.views,
-            people_per_batch=recipe.batch.people,
-            crops_per_person=recipe.batch.crops,
-            balance_views=recipe.batch.balance_views,
-            passes=recipe.batch.passes,
-            seed=recipe.run.seed,
-        ),
-        torch.Generator().manual_seed(recipe.run.seed),
-    )
-    progress = Progress() if found is None else resume.restore(found, parts)
-    run = Run(recipe, out, split, mark, config, network, trained, parts, progress, crew, board)
-    if found is not None:
-        log.info("goes on behind step %d of the state in %s", progress.step, out / STATE)
-        if progress.step == progress.best_step and crew.first:  # it may not have been written yet
-            run.keep(BEST)
-    if board is not None:
-        board.begin(progress.step)
-    run.train()
-    run.finish()
-    return Outcome(
-        out / BEST,
-        out / LAST,
-        out / SCORE_PRIORS,
-        int(crew.agreed(progress.best_step)),
-        crew.agreed(progress.best_score),
-        progress.seen / max(time.monotonic() - run.began, 1e-9),
-    )
+        progress = Progress() if found is None else resume.restore(found, parts)
+        run = Run(recipe, out, split, mark, config, network, trained, parts, progress, crew, board)
+        if found is not None:
+            log.info("goes on behind step %d of the state in %s", progress.step, out / STATE)
+            if progress.step == progress.best_step and crew.first:
+                run.keep(BEST)  # it may not have been written yet
+        if board is not None:
+            board.begin(progress.step)
+        run.train()
+        run.finish()
+        return Outcome(
+            out / BEST,
+            out / LAST,
+            out / SCORE_PRIORS,
+            int(crew.agreed(progress.best_step)),
+            crew.agreed(progress.best_score),
+            progress.seen / max(time.monotonic() - run.began, 1e-9),
+        )
 
 
 def check(recipe: Recipe, clip: Path | None, teachers: Sequence[Path]) -> None:
@@ -198,6 +217,7 @@ def _config(recipe: Recipe, split: Split) -> dict[str, Any]:
     return {
         **_network(recipe, int(split.people.max()) + 1),
         "recipe": recipe.model_dump(mode="json"),
+        "fitted": sorted({r.person for r in split.kept}),  # a row of the classifier each
         "held_out": sorted({r.person for r in split.held_out}),
         "pictures": len(split.kept),
     }

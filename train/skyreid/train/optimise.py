@@ -111,9 +111,14 @@ def sgd(network: nn.Module, section: SgdSection) -> torch.optim.SGD:
         {"params": weights, "weight_decay": section.weight_decay},
         {"params": small, "weight_decay": section.bias_decay},
     ]
-    return torch.optim.SGD(
+    optimiser = torch.optim.SGD(
         _filled(groups), lr=section.learning_rate, momentum=section.momentum, fused=True
     )
+    # Else the fused step makes them without filling them, and leaves them so where fp16 overflows
+    # in the very first one.
+    for parameter in (*weights, *small) if section.momentum else ():
+        optimiser.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return optimiser
 
 
 def adam(network: nn.Module, section: AdamSection) -> torch.optim.Adam:

@@ -55,6 +55,19 @@ class BatchSection(Options):
             raise ValueError("passes = true needs balance_views = false and group = 1")
         return self
 
+    @model_validator(mode="after")
+    def _batches_can_be_drawn(self) -> BatchSection:
+        if self.balance_views and self.crops % 2:
+            raise ValueError(
+                f"crops = {self.crops} cannot be half aerial and half ground; take an even number "
+                "or balance_views = false"
+            )
+        if self.group > self.people:
+            raise ValueError(
+                f"group = {self.group} is more than the {self.people} people of a batch"
+            )
+        return self
+
 
 class AdamwSection(Options):
     """AdamW with a linear warm-up and a cosine to zero over the run; what small models train with.
@@ -151,9 +164,6 @@ class DistilSection(Options):
     relation_weight: float = Field(10.0, ge=0.0)
     """Of the mean squared difference between its cosines and the teacher's of all pairs of crops in
     a batch, half of it within views and half across them; 0 leaves it out."""
-    teacher_of_other_people: bool = False
-    """Says that the teacher was fitted on other data sets, so that nobody who is held out here was
-    among its people. Names alone cannot tell; otherwise it must have held out the same ones."""
 
 
 class RunSection(Options):
@@ -165,7 +175,7 @@ class RunSection(Options):
     """The same in epochs, of as many steps as whole batches fit into the pictures."""
     stop_after: int | None = Field(None, gt=0)
     """Steps after which to stop in the middle of the schedule, for a first stage of training."""
-    seed: int = 0
+    seed: int = Field(0, ge=0)
     """Of initialisation, sampling and augmentation."""
     held_out_people: int = Field(20, ge=2)
     """People of the training split that choose the checkpoint and are never trained on."""

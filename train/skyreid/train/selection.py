@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train.data.records import Record
 from skyreid.train.embedding import embedded, served
@@ -15,18 +16,34 @@ from skyreid.train.metrics import Score, score
 from skyreid.train.models.method import Method
 
 
+def check(held_out: Sequence[Record]) -> None:
+    """Refuse held-out people of whom no picture can be found by another.
+
+    Raises:
+        InputError: saying so.
+    """
+    cameras: dict[str, set[int]] = {}
+    for record in held_out:
+        cameras.setdefault(record.person, set()).add(record.camera)
+    if not any(len(seen) > 1 for seen in cameras.values()):
+        raise InputError(
+            f"none of the {len(cameras)} held-out people is seen by two cameras, so no checkpoint "
+            "can be chosen by searching for them; raise run.held_out_people, or add cameras"
+        )
+
+
 def cross_view(
     network: Method, spec: InputSpec, held_out: Sequence[Record], images: NDArray[np.uint8]
 ) -> dict[str, Score]:
     """A->G and G->A among the held-out people, every picture query and gallery alike.
 
-    Where all pictures are of one view there is neither; they search each other's cameras: ALL.
+    Where nobody is seen from both views there is neither; they search each other's cameras: ALL.
     """
     embed = served(network, spec)
     everything = embedded(embed, held_out, images)
-    if everything.aerial.all() or not everything.aerial.any():
-        return {"ALL": score(everything, everything)}
     aerial, ground = everything.where(everything.aerial), everything.where(~everything.aerial)
+    if not np.intersect1d(aerial.people, ground.people).size:
+        return {"ALL": score(everything, everything)}
     return {"A->G": score(aerial, ground), "G->A": score(ground, aerial)}
 
 

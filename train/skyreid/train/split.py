@@ -59,7 +59,8 @@ def read(
     if count < recipe.batch.people:
         raise InputError(
             f"{count} people are left for training and a batch needs {recipe.batch.people}; "
-            "lower run.held_out_people or batch.people"
+            + ("raise run.people" if recipe.run.people else "lower run.held_out_people")
+            + " or lower batch.people"
         )
     loaded = pictures.load([*kept, *held_out], recipe.input, cache, refused)
     if loaded.unreadable:

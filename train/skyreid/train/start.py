@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch import nn
@@ -30,31 +30,50 @@ def begin_with(
 ) -> None:
     """Copy the weights of `source` into `network`, which `config` describes.
 
-    Rows for people are copied only where the people are the same ones. Converted weights were
-    never fitted on people of ours, unless the authors of a method fitted them on the same data set:
-    nobody can tell from the file, so that is said.
+    Rows for people are copied only where the people are the same ones.
 
     Raises:
-        InputError: when they are different networks, or when the source was fitted on people who
-            are held out now: they could no longer choose a checkpoint.
+        InputError: when they are different networks, or as `check_strangers`.
     """
     if source.kind != "embedder" or _architecture(source.config) != _architecture(config):
         raise InputError("the checkpoint to start from holds another network than the recipe")
-    origin = source.config.get("converted_from")
-    same = origin is None and source.config["held_out"] == config["held_out"]
-    if source.config["people"] == config["people"] and same:
-        network.load_state_dict(source.state)
-        return
-    if origin == "authors":
+    check_strangers(source, config["held_out"], "the checkpoint to start from")
+    state = source.state
+    if source.config["fitted"] != config["fitted"]:
+        own = network.state_dict()
+        body = {key: value for key, value in state.items() if key not in PER_PERSON}
+        state = {**body, **{key: own[key] for key in PER_PERSON if key in own}}
+    checkpoint.fill(network, state)
+
+
+def check_strangers(source: checkpoint.Checkpoint, held_out: Iterable[str], what: str) -> None:
+    """Refuse a checkpoint that has seen who is to choose among the new ones.
+
+    Converted weights were never fitted on people of ours, unless the authors of a method fitted
+    them on the same data set: nobody can tell from the file, so that is said.
+
+    Args:
+        source: to start or to learn from.
+        held_out: people, named as `joined` names them.
+        what: the checkpoint is called in messages.
+
+    Raises:
+        InputError: when some of `held_out` were fitted.
+    """
+    if source.config.get("converted_from") == "authors":
         log.warning(
-            "the start was fitted by a method's authors: on their data set's training split the "
-            "held-out people were seen before, and choose a checkpoint less well"
+            "%s was fitted by a method's authors: on their data set's training split the held-out "
+            "people were seen before, and choose a checkpoint less well",
+            what,
         )
-    elif origin is None and set(config["held_out"]) - set(source.config["held_out"]):
-        raise InputError("the checkpoint to start from was fitted on people who are held out now")
-    own = network.state_dict()
-    body = {key: value for key, value in source.state.items() if key not in PER_PERSON}
-    checkpoint.fill(network, {**body, **{key: own[key] for key in PER_PERSON if key in own}})
+    if "fitted" not in source.config:
+        raise InputError(f"{what} does not say whom it was fitted on; train it anew")
+    if seen := sorted(set(held_out) & set(source.config["fitted"])):
+        raise InputError(
+            f"{what} was fitted on {len(seen)} of the people who are held out now "
+            f"({', '.join(seen[:3])}{', ...' if seen[3:] else ''}): take the run.seed, "
+            "run.held_out_people and --data that it was fitted with, or another checkpoint"
+        )
 
 
 def _architecture(config: Mapping[str, Any]) -> tuple[Any, ...]:

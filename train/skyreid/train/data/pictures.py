@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
 from skyreid.train.data.records import UNREADABLE as UNREADABLE
 from skyreid.train.data.records import ByReason, Record, check_refused, merged
+
+log = logging.getLogger(__name__)
 
 UInt8 = NDArray[np.uint8]
 Ints = NDArray[np.int64]
@@ -110,11 +113,15 @@ def _once(
             partial.unlink(missing_ok=True)
             return found
         images, unread = _read(records, spec)
+        listed = stored.with_suffix(".unread")
         if unread:
-            stored.with_suffix(".unread").write_text("\n".join(map(str, unread)))
+            listed.write_text("\n".join(map(str, unread)))
+        else:
+            listed.unlink(missing_ok=True)
         file.truncate(0)  # what a run that was killed had written
         np.save(file, images)
         file.flush()
+        os.fsync(file.fileno())
         partial.replace(stored)  # last, so the array never lies there without its list
     return images, unread
 
@@ -125,7 +132,11 @@ def _kept(stored: Path, count: int) -> tuple[UInt8, tuple[int, ...]] | None:
         return None
     beside = stored.with_suffix(".unread")
     unread = tuple(map(int, beside.read_text().split())) if beside.exists() else ()
-    images: UInt8 = np.load(stored)
+    try:
+        images: UInt8 = np.load(stored)
+    except (ValueError, EOFError) as error:  # its end is missing, say
+        log.warning("%s is damaged (%s) and made again", stored, error)
+        return None
     return (images, unread) if len(images) == count - len(unread) else None
 
 

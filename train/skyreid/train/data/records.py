@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,7 +27,7 @@ class Record:
 
     Attributes:
         path: of the picture.
-        person: name of the person, unique within one training or evaluation.
+        person: name of the person, unique in its data set, or in a training (`joined`).
         camera: number of the camera in its data set.
         view: the camera's view.
         altitude_m: of the camera above ground, where the data set states metres.
@@ -57,15 +59,46 @@ class Reading:
 
 
 def joined(readings: Sequence[Reading]) -> Reading:
-    """Several data sets as one: their people are strangers to each other, their cameras are not."""
+    """Several data sets as one: their people are strangers to each other, their cameras are not.
+
+    To the name of a person comes a digest of the names and sizes of the pictures: the same person
+    is called the same wherever the data set lies and whatever others are given.
+
+    Raises:
+        InputError: when two of them have somebody in common.
+    """
     records: list[Record] = []
-    for number, reading in enumerate(readings):
-        records += [replace(r, person=f"{number}/{r.person}") for r in reading.records]
+    known: dict[str, Path] = {}
+    for reading in readings:
+        names = _distinct(reading.records)
+        for person, name in names.items():
+            if name in known:
+                there = next(r.path for r in reading.records if r.person == person)
+                raise InputError(f"{known[name]} and {there}: the same data set twice in --data")
+        records += [replace(r, person=names[r.person]) for r in reading.records]
+        known |= {names[r.person]: r.path for r in reading.records}
     return Reading(
         tuple(records),
         merged([reading.refused for reading in readings]),
         merged([reading.left_out for reading in readings]),
     )
+
+
+def _distinct(records: Sequence[Record]) -> dict[str, str]:
+    """Names that no other data set's people have."""
+    pictures: dict[str, list[bytes]] = {}
+    for record in records:
+        try:
+            size = record.path.stat().st_size
+        except OSError:
+            size = -1  # counted as unreadable later on
+        pictures.setdefault(record.person, []).append(
+            os.fsencode(record.path.name) + b"\0%d" % size
+        )
+    return {
+        person: f"{person}/{hashlib.sha256(bytes(1).join(sorted(listed))).hexdigest()[:12]}"
+        for person, listed in pictures.items()
+    }
 
 
 def merged(several: Sequence[ByReason]) -> dict[str, tuple[Path, ...]]:
