@@ -33,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from skyreid.contract.errors import SettingsError, run_command
 from skyreid.train import optimise, recipe
+from skyreid.train.loop import network_of
 from skyreid.train.models import variants
 from skyreid.train.models.method import Method
 from skyreid.train.recipe import Recipe
@@ -57,15 +58,7 @@ Step = Callable[[], Tensor]
 def build(settings: Recipe, device: torch.device) -> Method:
     """A recipe's network with random weights."""
     torch.manual_seed(0)
-    config = variants.variant(
-        settings.model.variant,
-        height=settings.input.height,
-        width=settings.input.width,
-        people=CLASSES,
-        trunk=settings.model.trunk,
-        options=settings.model.options,
-    )
-    network = variants.construct(config, settings.loss)
+    network = variants.construct(network_of(settings, CLASSES), settings.loss)
     return network.to(device).train()
 
 

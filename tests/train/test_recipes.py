@@ -7,6 +7,7 @@ import pytest
 from skyreid.contract.errors import SettingsError
 from skyreid.train import recipe
 from skyreid.train.data.augment import PUBLISHED, Strength
+from skyreid.train.loop import network_of
 from skyreid.train.models import variants
 from skyreid.train.models.clip_text import PromptOptions
 from skyreid.train.models.losses import LossOptions
@@ -36,14 +37,7 @@ def test_every_row_of_the_papers_tables_has_a_recipe() -> None:
 @pytest.mark.parametrize("path", FOUND, ids=lambda p: p.stem)
 def test_a_recipe_builds_its_network_and_names_its_own_command(path: Path) -> None:
     settings = recipe.read(path)
-    config = variants.variant(
-        settings.model.variant,
-        height=settings.input.height,
-        width=settings.input.width,
-        people=8,
-        trunk=settings.model.trunk,
-        options=settings.model.options,
-    )
+    config = network_of(settings, 8)
     width = variants.WIDTHS[settings.model.variant.rsplit("-", 1)[1]]
     assert config["trunk"]["dim"] == width["dim"]  # or the name would be wrong
     config["trunk"] |= {"dim": 96, "depth": 3, "heads": 3}  # the same network, built in no time

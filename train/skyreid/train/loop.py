@@ -194,14 +194,14 @@ def check(recipe: Recipe, clip: Path | None, teachers: Sequence[Path]) -> None:
         SettingsError: naming what is wrong.
     """
     with torch.device("meta"):  # shapes without numbers: no time, no memory
-        network = variants.construct(_network(recipe, 2), recipe.loss)
+        network = variants.construct(network_of(recipe, 2), recipe.loss)
     prompts.check(network, clip)
     if recipe.distil and not teachers:
         raise SettingsError("the recipe distils, but nobody teaches: give --teacher CHECKPOINT")
 
 
-def _network(recipe: Recipe, people: int) -> dict[str, Any]:
-    """How to build the network for so many classes."""
+def network_of(recipe: Recipe, people: int) -> dict[str, Any]:
+    """How to build a recipe's network for so many classes, see `variants.variant`."""
     return variants.variant(
         recipe.model.variant,
         height=recipe.input.height,
@@ -215,7 +215,7 @@ def _network(recipe: Recipe, people: int) -> dict[str, Any]:
 def _config(recipe: Recipe, split: Split) -> dict[str, Any]:
     """How to build the network, and notes of the run, as the checkpoints keep them."""
     return {
-        **_network(recipe, int(split.people.max()) + 1),
+        **network_of(recipe, int(split.people.max()) + 1),
         "recipe": recipe.model_dump(mode="json"),
         "fitted": sorted({r.person for r in split.kept}),  # a row of the classifier each
         "held_out": sorted({r.person for r in split.held_out}),
