@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -39,6 +40,8 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="keep journal, recordings and logs")
     options = parser.parse_args()
+    # Whoever ends the demo ends its parts, which live in sessions of their own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
     work = Path(tempfile.mkdtemp(prefix="skyreid-demo-"))
     try:
@@ -135,7 +138,8 @@ def evaluate(chain: Chain) -> dict[str, Any]:
         "--journal", str(chain.journal),
         "--run", *[str(chain.run_directory(camera)) for camera in chain.cameras],
     ]  # fmt: skip
-    subprocess.run(command, check=True)
+    if code := subprocess.run(command).returncode:
+        raise ChainError(f"the evaluation ended with exit code {code}")
     done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
     report: dict[str, Any] = json.loads(done.stdout)
     return report

@@ -1,6 +1,8 @@
 """The demo as a user runs it: two commands, a report that holds."""
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +66,27 @@ def test_an_option_without_its_value_is_a_usage_error(repository: Path, option: 
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "expected one argument" in done.stderr
+
+
+def test_whoever_ends_the_demo_ends_its_parts(repository: Path, tmp_path: Path) -> None:
+    def parts() -> list[str]:
+        found = []
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                if any(str(tmp_path).encode() in word for word in words):
+                    found.append(words[0].decode())
+        return found
+
+    command = [sys.executable, "-u", str(repository / "scripts/demo.py"), "--headless"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(tmp_path)}
+    ) as running:
+        assert running.stdout is not None
+        while not (line := running.stdout.readline()).startswith("the page: "):
+            assert line, "the demo ended by itself"
+        assert len(parts()) >= 2  # broker and server
+        running.terminate()
+        assert running.wait(60) == 143
+    assert parts() == []
+    assert list(tmp_path.iterdir()) == []

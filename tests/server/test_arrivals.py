@@ -14,11 +14,12 @@ from skyreid.contract.site import Site, SiteCamera
 from skyreid.server.arrivals import Message, receipts, sort_messages
 
 SITE = Site(id="plaza", pictures="always", camera=(SiteCamera(id="cam6", view="ground"),))
+NOW_NS = 2_000_000_000_000_000_000
 JPEG = b"\xff\xd8\xff\xe0" + b"picture" + b"\xff\xd9"
 
 
 def message(channel: str, payload: bytes, device: str = "uav1", **user: str) -> Message:
-    return Message(f"skyreid/v1/plaza/dev/{device}/{channel}", payload, user, 77)
+    return Message(f"skyreid/v1/plaza/dev/{device}/{channel}", payload, user, NOW_NS)
 
 
 def test_a_batch_becomes_its_sightings_with_their_bytes_as_they_came(make: Any) -> None:
@@ -35,7 +36,7 @@ def test_a_batch_becomes_its_sightings_with_their_bytes_as_they_came(make: Any) 
     (got,) = out.sightings
     assert got.body == body
     assert (got.device, got.boot, got.lane, got.sighting.seq) == ("uav1", "1-abcd", 1, 2)
-    assert (got.received_at_ns, got.model_key, got.dim) == (77, "0123456789abcdef", 16)
+    assert (got.received_at_ns, got.model_key, got.dim) == (NOW_NS, "0123456789abcdef", 16)
 
 
 def test_a_heartbeat_carries_a_watermark_and_backfill_does_not(make: Any) -> None:
@@ -62,13 +63,33 @@ def test_a_view_that_is_not_the_sites_is_refused_but_not_to_be_forgotten(make: A
     assert [a.sighting.seq for a in out.sightings] == [2]
 
 
-def test_a_bad_sighting_refuses_its_message_and_the_device_may_forget_it(make: Any) -> None:
-    bad = make.payload([make.sighting(4), make.sighting(5, crops=0), make.sighting(2**63)])
-    good = make.payload([make.sighting(6), make.sighting(7)])
-    out = sort_messages([message("sightings", p) for p in (bad, good)], SITE)
+def test_a_bad_sighting_is_for_the_device_to_forget_and_the_others_are_kept(make: Any) -> None:
+    bodies = [make.sighting(4), make.sighting(5, crops=0), make.sighting(2**63), make.sighting(6)]
+    out = sort_messages([message("sightings", make.payload(bodies))], SITE)
+    assert [a.sighting.seq for a in out.sightings] == [4, 6]
+    (refused,) = out.refused
+    assert refused.detail == "2 of 4 sightings, the first: sighting: no crops"
     assert receipts(out.sightings, out.refused) == {
-        ("uav1", "1-abcd"): {Status.STORED: [6, 7], Status.REJECTED: [4, 5, 2**63]}
+        ("uav1", "1-abcd"): {Status.STORED: [4, 6], Status.REJECTED: [5, 2**63]}
     }
+    assert len(out.heard) == 1
+
+
+@pytest.mark.parametrize("ahead_s", [59, 61])
+def test_what_was_captured_after_it_arrived_is_refused_but_not_to_be_forgotten(
+    make: Any, ahead_s: int
+) -> None:
+    arrived_ns = make.start_ns + 3 * 10**9
+    late = make.payload([make.sighting(1, at_s=3 + ahead_s)])
+    beat = make.payload([], watermark_ns=arrived_ns + ahead_s * 10**9)
+    topic = "skyreid/v1/plaza/dev/uav1/sightings"
+    out = sort_messages([Message(topic, p, {}, arrived_ns) for p in (late, beat)], SITE)
+    if ahead_s < 60:
+        assert (len(out.sightings), len(out.heard), out.refused) == (1, 2, [])
+        return
+    assert (out.sightings, out.heard) == ([], [])
+    assert [(r.reason, r.seqs) for r in out.refused] == [("clock", ()), ("clock", ())]
+    assert "captured 61 s after it arrived" in out.refused[0].detail
 
 
 @pytest.mark.parametrize(
@@ -98,7 +119,7 @@ def test_births_statuses_and_health_are_read() -> None:
     assert out.births == [("uav1", {"model_key": "k"}), ("uav1", {})]
     assert out.statuses == [("uav1", True), ("uav1", False)]
     assert out.healths == [("uav1", {"fps": 9})]
-    assert [h.heard_at_ns for h in out.heard] == [77]
+    assert [h.heard_at_ns for h in out.heard] == [NOW_NS]
     assert out.refused == []
 
 

@@ -103,7 +103,7 @@ def test_check_says_what_it_read_and_leaves_nothing_behind(
     [
         (["check", "nowhere.toml"], "settings file 'nowhere.toml' does not exist"),
         (["check", "{here}", "--http.prot", "1"], "unrecognized arguments: --http.prot"),
-        (["check", "{here}", "--site", "/nowhere/site.toml"], "site file '/nowhere/site.toml'"),
+        (["check", "{here}", "--site", "/nowhere/site.toml"], "site file /nowhere/site.toml: No"),
         (["check", "{here}", "--matching.bundle", "/nowhere"], "bundle /nowhere does not exist"),
     ],
 )
@@ -187,3 +187,13 @@ def test_every_module_imports_without_paho_fastapi_and_torch(repository: Path) -
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_poses_that_are_not_there_are_said_by_check(
+    tmp_path: Path, site_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site_file.write_text(
+        site_file.read_text() + '\n[[camera]]\nid = "cam77"\nview = "ground"\nposes = "no.json"\n'
+    )
+    assert main(["check", str(settings_file(tmp_path, "[http]\nport = 0"))]) == 2
+    assert "no.json" in capsys.readouterr().err

@@ -1,12 +1,14 @@
 """Up to when everybody has spoken, and who is waited for."""
 
+import pytest
+
 from skyreid.contract.sighting import View
 from skyreid.server.devices import Devices
 from skyreid.server.rows import Heard
 
 
 def devices(*known: Heard, cameras: tuple[str, ...] = ()) -> Devices:
-    return Devices(known, cameras, stall_s=5, now_s=100.0)
+    return Devices(known, cameras, stall_s=5, window_s=60, now_s=100.0)
 
 
 def test_the_slowest_device_sets_the_horizon() -> None:
@@ -39,6 +41,22 @@ def test_a_device_that_lives_and_sees_nothing_new_holds_nobody_up() -> None:
     both.hear(Heard("a", 1, "b", 60), 105)
     assert both.horizon_ns(105) == 0
     assert both.horizon_ns(106) == 60
+
+
+def test_nobody_waits_for_a_device_whose_clock_is_far_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    three = devices()
+    hour_ns = 3600 * 10**9
+    three.hear(Heard("slow", 1, "b", hour_ns), 101)
+    assert three.horizon_ns(101) == hour_ns
+    three.hear(Heard("late", 1, "b", 4 * hour_ns - 59 * 10**9), 101)
+    three.hear(Heard("good", 1, "b", 4 * hour_ns), 101)
+    for _ in range(2):
+        assert three.horizon_ns(102) == 4 * hour_ns - 59 * 10**9
+    assert caplog.text.count("device slow is 10800 s behind the newest") == 1
+    three.hear(Heard("new", 1, "b", 0), 102)  # it has not spoken yet
+    assert three.horizon_ns(102) == 0
 
 
 def test_nobody_at_all_is_nobody_to_wait_for() -> None:

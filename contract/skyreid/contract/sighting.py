@@ -195,6 +195,23 @@ def decode_batch(data: bytes, *, site: str, device: str) -> SightingBatch:
         MessageError: anything is wrong; ``reason`` is one of ``size``, ``parse``, ``schema``,
             ``envelope``, ``sighting``.
     """
+    batch, unusable = decode_usable(data, site=site, device=device)
+    for detail in unusable.values():
+        raise MessageError("sighting", detail)
+    return batch
+
+
+def decode_usable(data: bytes, *, site: str, device: str) -> tuple[SightingBatch, dict[int, str]]:
+    """As `decode_batch`, but one bad sighting does not spoil the others.
+
+    Returns:
+        The batch with the sightings that can be used; and what is wrong with each of the others,
+        by its place in the message.
+
+    Raises:
+        MessageError: the envelope is wrong; ``reason`` is ``size``, ``parse``, ``schema`` or
+            ``envelope``.
+    """
     if len(data) > MAX_BATCH_BYTES:
         raise MessageError("size", f"batch of {len(data)} bytes, at most {MAX_BATCH_BYTES}")
     message = pb.SightingBatch()
@@ -216,16 +233,23 @@ def decode_batch(data: bytes, *, site: str, device: str) -> SightingBatch:
     model = message.model
     _require(1 <= model.dim <= MAX_DIM, "envelope", f"dim {model.dim}")
     _require(bool(IDENTIFIER.fullmatch(model.key)), "envelope", f"model key {model.key!r}")
-    return SightingBatch(
+    sightings, unusable = [], {}
+    for place, each in enumerate(message.sightings):
+        try:
+            sightings.append(_from_pb(each, model.dim))
+        except MessageError as error:
+            unusable[place] = str(error)
+    batch = SightingBatch(
         site=message.site,
         device=message.device,
         boot=message.boot,
         lane=Lane(message.lane),
         sent_at_ns=message.sent_at_ns,
         model=ModelRef(model.key, model.dim, model.bundle_sha256, model.name),
-        sightings=tuple(_from_pb(s, model.dim) for s in message.sightings),
+        sightings=tuple(sightings),
         watermark_ns=message.watermark_ns,
     )
+    return batch, unusable
 
 
 def decode_sighting(data: bytes, dim: int) -> Sighting:

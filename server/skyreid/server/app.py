@@ -22,7 +22,7 @@ from skyreid.server.devices import Devices
 from skyreid.server.ingest import Broker, Queue
 from skyreid.server.journal import Journal
 from skyreid.server.likelihood import Normals
-from skyreid.server.lookup import Lookup
+from skyreid.server.lookup import Lookup, site_json
 from skyreid.server.matcher import Matcher, MatchingOptions
 from skyreid.server.metrics import Metrics
 from skyreid.server.outbox import CONTENT_TYPE, Outbox
@@ -40,6 +40,7 @@ def check(settings: ServerSettings) -> Site:
     """
     _need("fastapi", "paho.mqtt", "prometheus_client", "scipy", "uvicorn")
     site = read_site(settings.site)
+    site_json(site, 0)  # reads the poses
     matching_options(settings.matching)
     if settings.http.port:
         _listen(settings.http.host, settings.http.port).close()
@@ -159,6 +160,7 @@ def make_writer(
         journal.devices(),
         [camera.id for camera in site.camera],
         stall_s=settings.matching.stall_s,
+        window_s=settings.matching.window_s,
         now_s=time.monotonic(),
     )
     writer = Writer(

@@ -15,12 +15,14 @@ from skyreid.contract import sighting_pb2 as pb
 from skyreid.contract import topics
 from skyreid.contract.errors import MessageError
 from skyreid.contract.receipt import Status
-from skyreid.contract.sighting import Lane, SightingBatch, decode_batch
+from skyreid.contract.sighting import Lane, SightingBatch, decode_usable
 from skyreid.contract.site import Site
 from skyreid.server.pictures import read_picture
 from skyreid.server.rows import MAX_INTEGER, Arrived, Heard, Picture
 
 MAX_JSON_BYTES = 64 << 10
+CLOCK_AHEAD_MAX_NS = 60_000_000_000
+"""A capture time further ahead of its arrival is not the time: it would hold up the whole site."""
 
 Json = dict[str, Any]
 
@@ -83,15 +85,12 @@ def sort_messages(messages: Iterable[Message], site: Site) -> Sorted:
         try:
             _sort(out, message, topic, site)
         except MessageError as error:
-            boot, seqs = _forgettable(message, topic, error.reason)
             out.refused.append(
                 Refused(
                     message,
                     error.reason,
                     str(error),
                     topic.device,
-                    boot,
-                    seqs,
                     # A picture that must not exist is not passed on to yet another topic.
                     keep_payload=topic.channel != "picture" or site.pictures != "never",
                 )
@@ -102,9 +101,13 @@ def sort_messages(messages: Iterable[Message], site: Site) -> Sorted:
 def _sort(out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site) -> None:
     device, now = topic.device, message.received_at_ns
     if topic.channel == "sightings":
-        batch = decode_batch(message.payload, site=site.id, device=device)
-        _check(batch, site)
-        out.sightings.extend(_arrived(batch, message))
+        batch, unusable = decode_usable(message.payload, site=site.id, device=device)
+        _check(batch, site, now)
+        # The sub-messages as they came, with any fields that this version does not know.
+        bodies = list(pb.SightingBatch.FromString(message.payload).sightings)
+        out.refused.extend(_forgettable(batch, unusable, bodies, message))
+        good = [body for place, body in enumerate(bodies) if place not in unusable]
+        out.sightings.extend(_arrived(batch, good, message))
         out.heard.append(_heard(batch, now))
     elif topic.channel == "picture":
         out.pictures.append(
@@ -122,12 +125,18 @@ def _sort(out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site) 
         out.heard.append(Heard(device, now))
 
 
-def _check(batch: SightingBatch, site: Site) -> None:
-    """What the contract alone cannot know: the site's cameras and the journal's integers."""
+def _check(batch: SightingBatch, site: Site, received_at_ns: int) -> None:
+    """What the contract alone cannot know: the time, and the site's cameras."""
+    newest = max((s.captured_at_ns for s in batch.sightings), default=batch.watermark_ns)
+    ahead_ns = max(newest, batch.watermark_ns) - received_at_ns
+    if ahead_ns > CLOCK_AHEAD_MAX_NS:
+        raise MessageError(
+            "clock",
+            f"captured {ahead_ns / 1e9:.0f} s after it arrived: the clock of the device is wrong, "
+            "or that of this server",
+        )
     views = {camera.id: camera.view for camera in site.camera}
     for s in batch.sightings:
-        if max(s.seq, s.track) > MAX_INTEGER:
-            raise MessageError("sighting", f"seq {s.seq} or track {s.track} beyond 2^63 - 1")
         if views.get(s.camera, s.view.word) != s.view.word:
             raise MessageError(
                 "view",
@@ -151,9 +160,9 @@ def _heard(batch: SightingBatch, received_at_ns: int) -> Heard:
     )
 
 
-def _arrived(batch: SightingBatch, message: Message) -> list[Arrived]:
-    # The sub-messages as they came, with any fields that this version does not know.
-    bodies = pb.SightingBatch.FromString(message.payload).sightings
+def _arrived(
+    batch: SightingBatch, bodies: Sequence[pb.Sighting], message: Message
+) -> list[Arrived]:
     return [
         Arrived(
             batch.device,
@@ -166,21 +175,35 @@ def _arrived(batch: SightingBatch, message: Message) -> list[Arrived]:
             body.SerializeToString(),
         )
         for sighting, body in zip(batch.sightings, bodies, strict=True)
+        if _fits(sighting.seq, sighting.track)
     ]
 
 
 def _forgettable(
-    message: Message, topic: topics.DeviceTopic, reason: str
-) -> tuple[str | None, tuple[int, ...]]:
-    """Boot and sequence numbers of a refused batch, where they can be known and are at fault.
+    batch: SightingBatch,
+    unusable: Mapping[int, str],
+    bodies: Sequence[pb.Sighting],
+    message: Message,
+) -> list[Refused]:
+    """The bad sightings of a batch, which are for the device to forget; the good ones are kept.
 
-    Only a bad sighting is for the device to forget. Everything else (another schema, another site
-    file) can be put right on this side, and the device still has it then.
+    Everything else that may be wrong (another schema, another site file, a clock) can be put right,
+    and the device still has it then.
     """
-    if topic.channel != "sightings" or reason != "sighting":
-        return None, ()
-    batch = pb.SightingBatch.FromString(message.payload)
-    return batch.boot, tuple(s.seq for s in batch.sightings)
+    bad = dict(unusable)
+    for place, body in enumerate(bodies):
+        if place not in bad and not _fits(body.seq, body.track):
+            bad[place] = f"seq {body.seq} or track {body.track} beyond 2^63 - 1"
+    if not bad:
+        return []
+    seqs = tuple(bodies[place].seq for place in sorted(bad))
+    detail = f"{len(bad)} of {len(bodies)} sightings, the first: {bad[min(bad)]}"
+    return [Refused(message, "sighting", detail, batch.device, batch.boot, seqs)]
+
+
+def _fits(*numbers: int) -> bool:
+    """Whether the journal's integers hold them."""
+    return max(numbers) <= MAX_INTEGER
 
 
 def _json(payload: bytes) -> Json:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from skyreid.contract.sighting import View
 from skyreid.server.rows import Heard
+
+_log = logging.getLogger(__name__)
 
 _VIEWS = {view.word: int(view) for view in View}
 
@@ -28,6 +31,8 @@ class Device:
     """Wall time of its last message."""
     moved_at_s: float = 0.0
     """When its watermark last rose, on the monotonic clock of this process (or it came online)."""
+    behind: bool = False
+    """Whether nobody waits for it, see `Devices.horizon_ns`."""
     birth: dict[str, Any] = field(default_factory=dict)
     health: dict[str, Any] = field(default_factory=dict)
 
@@ -51,10 +56,25 @@ class Devices:
     """All devices of the site. Times ``now_s`` are monotonic seconds and given by the caller."""
 
     def __init__(
-        self, known: Iterable[Heard], cameras: Sequence[str], *, stall_s: float, now_s: float
+        self,
+        known: Iterable[Heard],
+        cameras: Sequence[str],
+        *,
+        stall_s: float,
+        window_s: float,
+        now_s: float,
     ) -> None:
-        """Start from the journal's devices and the site's cameras."""
+        """Start from the journal's devices and the site's cameras.
+
+        Args:
+            known: the journal's devices.
+            cameras: of the site.
+            stall_s: how long the others wait for a device that goes on no more.
+            window_s: how far back the matcher looks.
+            now_s: the time.
+        """
         self._stall_s = stall_s
+        self._window_ns = round(window_s * 1e9)
         self._first_heard_s: float | None = None
         self._cameras = frozenset(cameras)
         self.by_id: dict[str, Device] = {}
@@ -107,8 +127,24 @@ class Devices:
         Expected are the devices that are not offline and whose watermark rose within ``stall_s``
         (one that says that it lives, and has lost its camera, holds nobody up), and for
         the first ``stall_s`` after anybody spoke the cameras of the site that nobody spoke for.
+        Nobody waits for a device whose clock is behind the newest by more than the matcher looks
+        back: its sightings could be compared with nobody's anyway.
         """
-        marks = [d.watermark_ns for d in self.by_id.values() if self._holds(d, now_s)]
+        holding = [d for d in self.by_id.values() if self._holds(d, now_s)]
+        newest = max((d.watermark_ns for d in holding), default=0)
+        marks = []
+        for device in holding:
+            behind = 0 < device.watermark_ns < newest - self._window_ns
+            if behind and not device.behind:
+                _log.warning(
+                    "device %s is %.0f s behind the newest: its clock is wrong, or it is too slow; "
+                    "nobody waits for it",
+                    device.id,
+                    (newest - device.watermark_ns) / 1e9,
+                )
+            device.behind = behind
+            if not behind:
+                marks.append(device.watermark_ns)
         if self._first_heard_s is not None and now_s - self._first_heard_s < self._stall_s:
             spoken_for = {d.camera for d in self.by_id.values()}
             if self._cameras - spoken_for:

@@ -42,7 +42,8 @@ class Gallery:
     """Vectors by key: ``add`` replaces, ``remove`` forgets, ``search`` misses nothing."""
 
     def __init__(self) -> None:
-        self._segments: dict[tuple[str, View], list[_Segment]] = {}
+        self._segments: dict[tuple[str, int, View], list[_Segment]] = {}
+        """By model, width of its vectors (a key that two widths share is two models), and view."""
         self._where: dict[Hashable, tuple[_Segment, int]] = {}
 
     def __len__(self) -> int:
@@ -61,8 +62,13 @@ class Gallery:
             seen_ns: capture time, for slices of time.
             vector: float [D], L2-normalised.
         """
+        segments = self._segments.setdefault((model_key, len(vector), view), [])
+        if key in self._where and self._where[key][0] in segments:  # a tracklet's next revision
+            segment, row = self._where[key]
+            segment.vectors[row] = vector
+            segment.seen_ns[row] = seen_ns
+            return
         self.remove(key)
-        segments = self._segments.setdefault((model_key, view), [])
         if not segments or len(segments[-1].keys) == SEGMENT_ROWS:
             segments.append(_Segment(len(vector)))
         segment = segments[-1]
@@ -109,7 +115,7 @@ class Gallery:
             until_ns: only what was seen at or before it.
         """
         hits: list[Hit] = []
-        for segment in self._segments.get((model_key, view), ()):
+        for segment in self._segments.get((model_key, len(query), view), ()):
             rows = segment.alive & (segment.seen_ns >= since_ns)
             if until_ns is not None:
                 rows &= segment.seen_ns <= until_ns

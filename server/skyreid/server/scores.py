@@ -160,7 +160,7 @@ def score_window(
 def _similarity(tracklets: Sequence[Tracklet], cameras: Int64, views: Int64) -> Float64:
     """Cosines of centred embeddings; 0 across models, which say nothing of each other."""
     count = len(tracklets)
-    models = _numbered([t.model_key for t in tracklets])
+    models = _numbered([(t.model_key, len(t.sighting.embedding)) for t in tracklets])
     similarity = np.zeros((count, count))
     for model in np.unique(models):
         rows = np.flatnonzero(models == model)

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from skyreid.contract.sighting import Ground, Sighting, View
 
 Float64 = NDArray[np.float64]
+PATH_GAP_S = 60.0
+"""Between two positions of one path. No tracker follows somebody unseen for so long: the device's
+clock was set, and in between lies no path but that of the clock."""
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
@@ -113,6 +116,8 @@ def _extended(path: Float64, sighting: Sighting) -> Float64:
         ground.cov_en_m2,
         ground.cov_nn_m2,
     ]
+    if len(path) and np.abs(path[:, 0] - time_s).min() > PATH_GAP_S:
+        path = path[:0]
     at = int(np.searchsorted(path[:, 0], time_s))
     if at < len(path) and path[at, 0] == time_s:
         return path

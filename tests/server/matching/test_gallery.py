@@ -34,6 +34,28 @@ def test_another_model_or_view_is_never_searched():
     assert [h.key for h in gallery.search(vectors(1)[0], "m", View.AERIAL, 5)] == ["a"]
 
 
+def test_a_later_revision_takes_the_place_of_the_former(monkeypatch):
+    monkeypatch.setattr(module, "SEGMENT_ROWS", 7)
+    data, gallery = vectors(100), Gallery()
+    for i, vector in enumerate(data):
+        gallery.add(i % 5, "m", View.GROUND, i, vector)
+    (segments,) = gallery._segments.values()
+    assert len(segments) == 1
+    found = gallery.search(data[97], "m", View.GROUND, 1, since_ns=95)
+    assert [h.key for h in found] == [2]
+    gallery.add(2, "m", View.AERIAL, 200, data[0])  # seen by another view now
+    assert len(gallery) == 5
+    assert 2 not in [h.key for h in gallery.search(data[0], "m", View.GROUND, 9)]
+
+
+def test_one_key_for_two_widths_is_two_models():
+    gallery = Gallery()
+    gallery.add("wide", "m", View.AERIAL, 1, vectors(1)[0])
+    gallery.add("narrow", "m", View.AERIAL, 1, vectors(1)[0][:8])
+    assert [h.key for h in gallery.search(vectors(1)[0], "m", View.AERIAL, 5)] == ["wide"]
+    assert [h.key for h in gallery.search(vectors(1)[0][:8], "m", View.AERIAL, 5)] == ["narrow"]
+
+
 def test_a_removed_vector_is_overwritten_and_never_found_again():
     gallery = Gallery()
     gallery.add("a", "m", View.AERIAL, 1, vectors(1)[0])
