@@ -33,6 +33,7 @@ def test_a_bundle_opens_and_says_what_it_is(bundle: Bundle) -> None:
 
 
 def test_a_zip_of_the_directory_is_the_same_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    (bundle.path / "README.md").write_text("what it is")
     for root, base in ((bundle.path, "."), (bundle.path.parent, bundle.path.name)):
         archive = shutil.make_archive(str(tmp_path / f"zip-{base}"), "zip", root, base)
         assert open_bundle(Path(archive)).sha256 == bundle.sha256

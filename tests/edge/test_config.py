@@ -87,6 +87,15 @@ def test_a_password_is_not_shown(tmp_path: Path) -> None:
 
     settings = read(tmp_path, "[mqtt]\nusername = 'u'\npassword = 'hidden-word'\n")
     assert "hidden-word" not in effective(settings)
+    camera = "rtsp://admin:hidden-word@10.0.0.9:554/s?x=1"
+    shown = effective(read(tmp_path, "", "--camera.source", camera))
+    assert "hidden-word" not in shown
+    assert "rtsp://10.0.0.9:554/s?x=1" in shown
+
+
+def test_more_crops_than_are_kept_cannot_be_waited_for(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="crops: crops_min 2 is more than crops_max 1"):
+        read(tmp_path, "[crops]\ncrops_max = 1\n")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +110,9 @@ def test_a_broker_address_is_read(url: str, address: tuple[str, int, bool]) -> N
     assert broker_address(url) == address
 
 
-@pytest.mark.parametrize("url", ["broker:1883", "mqtt://", "mqtt://u:p@h", "mqtt://h/x", ""])
+@pytest.mark.parametrize(
+    "url", ["broker:1883", "mqtt://", "mqtt://u:p@h", "mqtt://h/x", "", "mqtt://broker..lan"]
+)
 def test_a_broker_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is no broker address"):
         broker_address(url)

@@ -99,8 +99,9 @@ def test_a_picture_goes_out_once_as_long_as_it_is_the_same() -> None:
     )
     said = [sighter.look(frame(n)) for n in (1, 2, 3)]
     collector.picture = PICTURE.copy()
-    said.append(sighter.look(frame(4)))
-    assert [[p.seq for p in s.pictures] for s in said] == [[], [1], [], [3]]
+    said += [sighter.look(frame(4)), sighter.finish()]
+    assert [[p.seq for p in s.pictures] for s in said] == [[], [1], [], [3], []]
+    assert sighter._shown == {}  # of who is gone nothing is kept
 
 
 def test_without_an_encoder_no_picture_leaves_the_device() -> None:

@@ -80,6 +80,27 @@ def test_who_was_away_too_long_comes_back_under_a_new_number() -> None:
     assert [t.number for t in tracks] == [2]
 
 
+@pytest.mark.parametrize("gap_s", [1.5, 3600.0])
+def test_nobody_is_followed_over_a_gap_in_the_video(gap_s: float) -> None:
+    person: Person = (200, 300, 0, 0)
+    tracker = Tracker(TrackerOptions(lost_max_s=1.0))
+    for index in range(9):
+        tracks = tracker.update(detections([box(person, 0)]), index / 8)
+    assert numbers(tracks) == [1]
+    tracks = tracker.update(detections([box(person, 0)]), 1.0 + gap_s)
+    assert [t.number for t in tracks] == [2]
+
+
+def test_few_frames_a_second_are_no_gaps() -> None:
+    person: Person = (200, 300, 0, 0)
+    tracker = Tracker(TrackerOptions(lost_max_s=1.0))
+    tracks = []
+    for index in range(9):
+        tracks = tracker.update(detections([box(person, 0)]), 2.0 * index)
+    assert len(tracks) == 1
+    assert tracks[0].hits >= 8
+
+
 def test_a_weak_detection_continues_a_track_and_starts_none() -> None:
     person: Person = (200, 300, 40, 0)
     tracker = Tracker(TrackerOptions(score_high=0.5, score_low=0.1))

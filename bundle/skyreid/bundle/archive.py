@@ -34,6 +34,8 @@ from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust, check
 from skyreid.contract.errors import BundleError
 
 SUMS = "SHA256SUMS"
+EXPLANATION = "README.md"
+"""May lie in a bundle, for people, and is no part of it."""
 INT8_FOR_ENGINES = "model.int8-fp16.onnx"
 FOR_DEEPSTREAM = "nvtracker_reid.yml"
 """Lies in a directory that was exported for DeepStream, which is no bundle."""
@@ -223,11 +225,15 @@ def _read(path: Path) -> dict[str, bytes]:
         return {
             file.relative_to(path).as_posix(): file.read_bytes()
             for file in sorted(path.rglob("*"))
-            if file.is_file() and file.name != "README.md"  # a repository may explain a bundle
+            if file.is_file() and file.name != EXPLANATION
         }
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [n for n in archive.namelist() if not n.endswith("/")]
+            names = [
+                n
+                for n in archive.namelist()
+                if not n.endswith("/") and PurePosixPath(n).name != EXPLANATION
+            ]
             prefix = _common_directory(names)
             return {n[len(prefix) :]: archive.read(n) for n in names}
     except FileNotFoundError as error:

@@ -80,7 +80,7 @@ def fit(image: UInt8, spec: InputSpec) -> UInt8:
     return np.ascontiguousarray(rounded)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=128)  # of 1 MB each at most, on a device
 def _filter(source: int, target: int) -> NDArray[np.float32]:
     """Row-stochastic float32 [target, source] matrix of the antialiased triangle filter."""
     scale = source / target

@@ -26,7 +26,7 @@ from skyreid.edge.config import EdgeSettings, broker_address
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.outbox import Outbox, OutboxOptions
 from skyreid.edge.pictures import encode_picture
-from skyreid.edge.pipeline import Source, build, parse_source
+from skyreid.edge.pipeline import Source, build, parse_source, without_login
 from skyreid.edge.platform import probe
 from skyreid.edge.publisher import Publisher, Tls
 from skyreid.edge.sighter import Collector, Detector, Identity, Sighter, Tracker
@@ -129,7 +129,7 @@ def describe(plan: Plan) -> dict[str, str]:
         "camera": f"{plan.camera.id} ({plan.view.word}), "
         + ("poses known" if plan.poses else "position on the ground unknown"),
         "source": plan.source.name,
-        "pipeline": plan.pipeline,
+        "pipeline": without_login(plan.pipeline),
         "detector": str(settings.detector.model),
         "embedder": f"{plan.embedder.model.name}, model key {plan.embedder.model.key}",
         "runner": plan.embedder.runner,

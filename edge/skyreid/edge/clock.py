@@ -85,6 +85,7 @@ class LiveClock:
         self._strange: list[int] = []
         self._last_report: int | None = None
         self._last_ns = 0
+        self._last_pts_ns: int | None = None
         self.refused = 0
         """Frames whose camera clock was too far from ours."""
 
@@ -93,6 +94,7 @@ class LiveClock:
         self._offsets.clear()
         self._strange.clear()
         self._last_report = None
+        self._last_pts_ns = None
 
     def stamp(self, pts_ns: int, sender_ns: int | None, arrived_at_ns: int) -> Stamp:
         """Stamp one frame.
@@ -113,8 +115,12 @@ class LiveClock:
             clock, error_ms = Clock.RTCP, max(1, spread // 2_000_000)
         else:
             wanted, clock, error_ms = arrived_at_ns, Clock.ARRIVAL, ARRIVAL_ERROR_MS
-        self._last_ns = max(wanted, self._last_ns + 1)
-        return Stamp(self._last_ns, clock, error_ms)
+        # Where time would have to go back it goes on at half its pace until it is right again, and
+        # says how wrong it is: were it to stand still, nothing would seem to happen meanwhile.
+        passed = 0 if self._last_pts_ns is None else max(pts_ns - self._last_pts_ns, 0)
+        self._last_pts_ns = pts_ns
+        self._last_ns = max(wanted, self._last_ns + 1 + passed // 2)
+        return Stamp(self._last_ns, clock, error_ms + (self._last_ns - wanted) // 1_000_000)
 
     def _report(self, offset: int) -> None:
         # Between two reports every frame carries the same offset, give or take rounding.

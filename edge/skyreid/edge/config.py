@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from skyreid.contract.settings import Section, Settings, load
 from skyreid.contract.site import Identifier
+from skyreid.edge.pipeline import without_login
 
 PROGRAM = "skyreid-edge"
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
@@ -45,6 +46,10 @@ class CameraSection(Section):
     """Milliseconds for which RTSP packets are put in order."""
     stall_s: float = Field(3.0, gt=0)
     """Seconds without a frame after which a live source is connected anew."""
+
+    @field_serializer("source", when_used="json")
+    def _without_login(self, source: str) -> str:
+        return without_login(source)  # the settings in force are logged at every start
 
 
 class DetectorSection(Section):
@@ -93,6 +98,15 @@ class CropsSection(Section):
     """Crops below it are not kept."""
     update_every_s: float = Field(1.0, ge=0)
     """At most one update of a person in this many seconds, but for a much better crop."""
+
+    @model_validator(mode="after")
+    def _enough_crops_can_be_kept(self) -> CropsSection:
+        if self.crops_min > self.crops_max:
+            raise ValueError(
+                f"crops_min {self.crops_min} is more than crops_max {self.crops_max}: nobody would "
+                "be spoken of before they leave"
+            )
+        return self
 
 
 class EmbedderSection(Section):
@@ -251,6 +265,12 @@ def broker_address(url: str) -> tuple[str, int, bool]:
     extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
     if parts.scheme not in _PORTS or not parts.hostname or extra:
         raise ValueError(f"{url!r} is no broker address: write mqtt://HOST[:PORT] or mqtts://...")
+    try:
+        parts.hostname.encode("idna")  # as a resolver will, long after anybody looks
+    except UnicodeError:
+        raise ValueError(
+            f"{url!r} is no broker address: {parts.hostname!r} is no host name"
+        ) from None
     return parts.hostname, parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.errors import MessageError
+from skyreid.contract.topics import IDENTIFIER
 
 MAX_BYTES = 20_000
 _QUALITIES = (90, 80, 70, 55, 40, 25)
@@ -47,6 +48,11 @@ def read_request(payload: bytes) -> tuple[str, str, int]:
     """
     try:
         request = json.loads(payload)
-        return str(request["boot"]), str(request["camera"]), int(request["track"])
-    except (ValueError, KeyError, TypeError) as error:
+        boot, camera, track = request["boot"], request["camera"], request["track"]
+        if not (IDENTIFIER.fullmatch(boot) and IDENTIFIER.fullmatch(camera)):
+            raise ValueError("boot or camera is no name")
+        if type(track) is not int or not 0 < track < 2**63:
+            raise ValueError("track is no number of a tracklet")
+        return boot, camera, track
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise MessageError("picture-request", f"{payload[:80]!r}: {error!r}") from error

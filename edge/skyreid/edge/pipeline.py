@@ -36,12 +36,15 @@ class Source:
 
     @property
     def name(self) -> str:
-        """For messages and recordings, without the password of a URL."""
+        """For messages and recordings, without the login of a URL."""
         if self.kind != "rtsp":
             return self.target if self.kind == "file" else f"test://{self.target}"
-        parts = urlsplit(self.target)
-        host = parts.netloc.rpartition("@")[2]
-        return parts._replace(netloc=host).geturl()
+        return without_login(self.target)
+
+
+def without_login(text: str) -> str:
+    """A text without the user and password of the URLs in it."""
+    return re.sub(r'://[^/\s"]*@', "://", text)
 
 
 def parse_source(text: str, *, relative_to: Path | None = None) -> Source:

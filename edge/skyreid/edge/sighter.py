@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from skyreid.contract.errors import InputError
 from skyreid.contract.recording import Recorder
 from skyreid.contract.sighting import (
+    Kind,
     Lane,
     ModelRef,
     Sighting,
@@ -222,9 +223,12 @@ class Sighter:
         picture = statement.picture
         if self._encode_picture is None or picture is None:
             return []
-        if self._shown.get(sighting.track) is picture:
-            return []
+        last = self._shown.get(sighting.track)
         self._shown[sighting.track] = picture
+        if statement.kind is Kind.END:  # nothing more is said of it
+            del self._shown[sighting.track]
+        if picture is last:
+            return []
         return [
             Picture(
                 self._identity.boot,

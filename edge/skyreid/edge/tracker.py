@@ -90,6 +90,7 @@ class Tracker:
         self._live: list[_Live] = []
         self._state = kalman.nothing()  # one row per entry of _live
         self._time_s: float | None = None
+        self._usual_s = 0.0  # between two frames
         self._next = 1
 
     def update(
@@ -109,6 +110,9 @@ class Tracker:
         o = self._options
         step_s = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
         self._time_s = time_s
+        if step_s > max(o.lost_max_s, 3 * self._usual_s):  # the camera was away: so are they
+            self._live, self._state = [], kalman.nothing()
+        self._usual_s = step_s
         if motion is not None:
             self._state = kalman.move(self._state, motion)
         self._state = kalman.predict(self._state, step_s, o.noise)
