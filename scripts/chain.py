@@ -31,6 +31,14 @@ class ChainError(Exception):
     """A part of the chain did not start or ended before its time; the message names its log."""
 
 
+class Ended(Exception):
+    """Somebody asked for the end, by the signal of this ``number``."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"signal {number}")
+        self.number = number
+
+
 @dataclass
 class Part:
     """One process and its log."""
@@ -80,6 +88,7 @@ class Chain:
         self.cameras = cameras_of(self.clip)
         self.broker_port = free_port()
         self.http_port = free_port()
+        self._ended: int | None = None
         self._write_settings()
 
     # --- what is where ---------------------------------------------------------------------------
@@ -134,13 +143,23 @@ class Chain:
             if part is not None:
                 part.stop()
 
+    def end(self, number: int, _: object = None) -> None:
+        """For `signal.signal`: the next look at the chain raises `Ended`.
+
+        An exception out of the handler itself could come between the start of a part and the line
+        that remembers it, and leave it running.
+        """
+        self._ended = number
+
     def kill(self, part: Part) -> None:
         """``kill -9`` a part and wait for it to be gone."""
         part.process.send_signal(signal.SIGKILL)
         part.process.wait()
 
     def check(self) -> None:
-        """Raise ChainError if broker or server died, or an edge process failed."""
+        """Raise ChainError if broker or server died, or an edge process failed; or Ended."""
+        if self._ended is not None:
+            raise Ended(self._ended)
         for part in (self.broker, self.server):
             if part is not None and not part.alive:
                 raise ChainError(f"{part.name} ended, {part.log}:\n{part.tail()}")
@@ -191,6 +210,8 @@ class Chain:
     def _wait(self, part: Part, ready: Any, timeout_s: float) -> None:
         end = time.monotonic() + timeout_s
         while not ready():
+            if self._ended is not None:
+                raise Ended(self._ended)
             if not part.alive:
                 raise ChainError(f"{part.name} did not start, {part.log}:\n{part.tail()}")
             if time.monotonic() > end:

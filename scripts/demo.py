@@ -14,7 +14,7 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from chain import ROOT, START_NS, Chain, ChainError
+from chain import ROOT, START_NS, Chain, ChainError, Ended
 
 
 def main() -> int:
@@ -40,9 +40,6 @@ def main() -> int:
     )
     parser.add_argument("--keep", action="store_true", help="keep journal, recordings and logs")
     options = parser.parse_args()
-    # Whoever ends the demo ends its parts, which live in sessions of their own.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-
     work = Path(tempfile.mkdtemp(prefix="skyreid-demo-"))
     try:
         return demo(options, work)
@@ -50,9 +47,9 @@ def main() -> int:
         options.keep = True
         print(f"\nthe demo failed: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
+    except Ended as end:
         print("\nstopped", file=sys.stderr)
-        return 130
+        return 128 + end.number
     finally:
         if options.keep:
             print(f"kept in {work}")
@@ -64,6 +61,8 @@ def demo(options: argparse.Namespace, work: Path) -> int:
     """Run the chain in ``work`` and report."""
     begun = time.monotonic()
     chain = Chain(options.clip, work, geometry=not options.no_geometry)
+    for number in (signal.SIGINT, signal.SIGTERM):  # its parts live in sessions of their own
+        signal.signal(number, chain.end)
     try:
         chain.start_broker()
         chain.start_server()
@@ -138,7 +137,9 @@ def evaluate(chain: Chain) -> dict[str, Any]:
         "--journal", str(chain.journal),
         "--run", *[str(chain.run_directory(camera)) for camera in chain.cameras],
     ]  # fmt: skip
-    if code := subprocess.run(command).returncode:
+    code = subprocess.run(command).returncode
+    chain.check()
+    if code:
         raise ChainError(f"the evaluation ended with exit code {code}")
     done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
     report: dict[str, Any] = json.loads(done.stdout)
