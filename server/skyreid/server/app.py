@@ -182,9 +182,10 @@ def make_writer(
     since_ns = matcher.state.at_ns - int(options.window_s * 1e9)
     writer.feed(journal.sightings_since(since_ns))
     # What came late, from before the window, and was stored in the last moment of the last life.
-    decided = matcher.state.tracks.keys() | matcher.state.erased_tracks
-    for key in journal.tracklets_before(since_ns) - decided:
-        writer.feed(journal.sightings_of(key))
+    state = matcher.state
+    for key in journal.tracklets_before(since_ns) - state.erased_tracks:
+        if key not in state.tracks:
+            writer.feed(journal.sightings_of(key))
     _log.info(
         "journal open path=%s sightings=%d identities=%d",
         settings.journal.path,

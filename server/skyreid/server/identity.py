@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from immutables import Map
+
 from skyreid.contract.errors import InputError
 from skyreid.server.tracklets import TrackKey
 
@@ -189,12 +191,16 @@ class Identity:
 
 @dataclass(frozen=True)
 class State:
-    """Everything the log says. Treat the mappings as frozen: ``apply`` makes new ones."""
+    """Everything the log says. It never changes: ``apply`` makes a new one.
 
-    identities: Mapping[str, Identity] = field(default_factory=dict)
-    tracks: Mapping[TrackKey, str] = field(default_factory=dict)
+    Its maps share with the state before all but the path to the change, so that a decision costs
+    the same however long the log is. They are in no order: sort before you decide by it.
+    """
+
+    identities: Map[str, Identity] = field(default_factory=Map)
+    tracks: Map[TrackKey, str] = field(default_factory=Map)
     """Which identity each tracklet is in."""
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    aliases: Map[str, str] = field(default_factory=Map)
     """Absorbed id -> the id that took it in (which may itself have been absorbed since)."""
     erased: frozenset[str] = frozenset()
     """Ids that were erased: never given again."""
@@ -233,7 +239,7 @@ def apply(state: State, decision: Decision) -> tuple[State, tuple[Event, ...]]:
 
 
 def replay(decisions: Iterable[Decision], state: State | None = None) -> State:
-    """Apply a whole log. The same as ``apply`` in a loop, without a copy at each step."""
+    """Apply a whole log. The same as ``apply`` in a loop."""
     draft = _Draft(state or State())
     for decision in decisions:
         draft.step(decision)
@@ -244,22 +250,13 @@ class _Draft:
     """A state under change: owned by one call of ``apply`` or ``replay``, seen by nobody else."""
 
     def __init__(self, state: State) -> None:
-        self.identities = dict(state.identities)
-        self.tracks = dict(state.tracks)
-        self.aliases = dict(state.aliases)
-        self.erased = set(state.erased)
-        self.erased_tracks = set(state.erased_tracks)
+        self.identities, self.tracks, self.aliases = state.identities, state.tracks, state.aliases
+        self.erased, self.erased_tracks = state.erased, state.erased_tracks
         self.at_ns = state.at_ns
 
     def frozen(self) -> State:
-        return State(
-            self.identities,
-            self.tracks,
-            self.aliases,
-            frozenset(self.erased),
-            frozenset(self.erased_tracks),
-            self.at_ns,
-        )
+        kept = (self.identities, self.tracks, self.aliases, self.erased, self.erased_tracks)
+        return State(*kept, self.at_ns)
 
     def step(self, d: Decision) -> tuple[Event, ...]:
         self.at_ns = max(self.at_ns, d.at_ns)
@@ -304,14 +301,12 @@ class _Draft:
         for track, match in moved.items():
             if match is None:  # its founder is no founder any more: the merge is why it is here
                 moved[track] = d.match
-            self.tracks[track] = keep.id
-        del self.identities[gone.id]
-        self.aliases[gone.id] = keep.id
-        self.identities[keep.id] = replace(
-            keep,
-            members={**keep.members, **moved},
-            aliases=(*keep.aliases, gone.id, *gone.aliases),
-        )
+            self.tracks = self.tracks.set(track, keep.id)
+        self.identities = self.identities.delete(gone.id)
+        self.aliases = self.aliases.set(gone.id, keep.id)
+        members = {**keep.members, **moved}
+        aliases = (*keep.aliases, gone.id, *gone.aliases)
+        self._keep(replace(keep, members=members, aliases=aliases))
         return (Event("merged", keep.id, d.at_ns, tuple(moved), gone.id, d.match),)
 
     def _move(self, d: Decision) -> tuple[Event, ...]:
@@ -340,10 +335,10 @@ class _Draft:
     def _erase(self, d: Decision) -> tuple[Event, ...]:
         identity = self._identity(d, d.identity)
         for track in identity.members:
-            del self.tracks[track]
-            self.erased_tracks.add(track)
-        del self.identities[identity.id]
-        self.erased.add(identity.id)
+            self.tracks = self.tracks.delete(track)
+        self.identities = self.identities.delete(identity.id)
+        self.erased_tracks |= identity.members.keys()  # a copy of both, at an operator's pace
+        self.erased |= {identity.id}
         return (Event("erased", identity.id, d.at_ns, tuple(identity.members)),)
 
     def _one(self, d: Decision) -> TrackKey:
@@ -360,20 +355,22 @@ class _Draft:
         first, *rest = tracks
         members: dict[TrackKey, Match | None] = {first: None}
         members.update({track: d.match for track in rest})
-        self.identities[d.identity] = Identity(d.identity, d.at_ns, members)
+        self._keep(Identity(d.identity, d.at_ns, members))
         for track in tracks:
-            self.tracks[track] = d.identity
+            self.tracks = self.tracks.set(track, d.identity)
 
     def _put(self, identity: Identity, track: TrackKey, match: Match | None) -> None:
-        members = {**identity.members, track: match}
-        self.identities[identity.id] = replace(identity, members=members)
-        self.tracks[track] = identity.id
+        self._keep(replace(identity, members={**identity.members, track: match}))
+        self.tracks = self.tracks.set(track, identity.id)
 
     def _take(self, identity: Identity, tracks: tuple[TrackKey, ...]) -> None:
         left = {t: m for t, m in identity.members.items() if t not in tracks}
         if all(m is not None for m in left.values()):  # the founder left: the next is the founder
             left[next(iter(left))] = None
-        self.identities[identity.id] = replace(identity, members=left)
+        self._keep(replace(identity, members=left))
+
+    def _keep(self, identity: Identity) -> None:
+        self.identities = self.identities.set(identity.id, identity)
 
 
 def _told(d: Decision, tracks: tuple[TrackKey, ...]) -> Event:

@@ -231,6 +231,10 @@ class Journal:
                     db.execute(statement)
                 db.execute("INSERT INTO meta VALUES ('schema', ?), ('site', ?)", (SCHEMA, site))
         _check_schema(self._db, self._path)
+        # Not among the tables: a journal may be older than it.
+        self._db.execute(
+            "CREATE INDEX IF NOT EXISTS tracklet_by_capture ON tracklet (captured_at_ns)"
+        )
         (owner,) = self._db.execute("SELECT value FROM meta WHERE key = 'site'").fetchone()
         if owner != site:
             raise InputError(

@@ -6,7 +6,8 @@ Shapes are described in ``server/README.md``.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,23 +57,23 @@ class Lookup:
     def identities(
         self, state: State, *, limit: int, view: Literal["all", "cross"], after_ns: int
     ) -> Json:
-        """Identities last seen after ``after_ns``, newest activity first; ``total`` of them all."""
+        """Identities last seen after ``after_ns``, newest activity first; ``total`` of them all.
+
+        Without a choice (``view`` all, ``after_ns`` below 0: what pages ask for all the time) only
+        the newest are read; with one everything since ``after_ns`` is, to count it.
+        """
+        whole = view == "all" and after_ns < 0
         with open_to_read(self._path) as db:
-            seen = _last_seen(db)
-            ranked: list[tuple[int, str]] = []
-            for identity in state.identities.values():
-                known = [seen[key] for key in identity.members if key in seen]
-                last_ns = max((last for last, _ in known), default=0)
-                views = {camera_view for _, camera_view in known}
-                if last_ns > after_ns and (view == "all" or len(views) == 2):
-                    ranked.append((last_ns, identity.id))
-            ranked.sort(reverse=True)
-            chosen = [state.identities[name] for _, name in ranked[:limit]]
+            found = _newest(db, state, after_ns)
+            if view == "cross":
+                views = _views(db)
+                found = (i for i in found if len({views.get(_of(key)) for key in i.members}) == 2)
+            chosen = list(islice(found, limit))
+            total = len(state.identities) if whole else len(chosen) + sum(1 for _ in found)
             rows = _tracklets(db, (key for i in chosen for key in i.members))
-            return {
-                "identities": [self._identity(identity, rows) for identity in chosen],
-                "total": len(ranked),
-            }
+        listed = [self._identity(identity, rows) for identity in chosen]
+        listed.sort(key=lambda i: (i["last_seen_ns"] or 0, i["id"]), reverse=True)
+        return {"identities": listed, "total": total}
 
     def identity(self, state: State, name: str) -> Json | None:
         """One identity, by its id or by one that was merged into it; None if there is none."""
@@ -168,10 +169,29 @@ class Lookup:
         }
 
 
-def _last_seen(db: sqlite3.Connection) -> dict[TrackKey, tuple[int, int]]:
-    """Last capture time and view of every tracklet."""
-    rows = db.execute("SELECT device, boot, camera, track, captured_at_ns, view FROM tracklet")
-    return {TrackKey(*row[:4]): (row[4], row[5]) for row in rows}
+def _newest(db: sqlite3.Connection, state: State, after_ns: int) -> Iterator[Identity]:
+    """Identities seen after a capture time, newest first, as the rows are read."""
+    told: set[str] = set()
+    rows = db.execute(
+        "SELECT device, boot, camera, track FROM tracklet WHERE captured_at_ns > ? "
+        "ORDER BY captured_at_ns DESC",
+        (after_ns,),
+    )
+    for row in rows:
+        name = state.tracks.get(TrackKey(*row))
+        if name is not None and name not in told:
+            told.add(name)
+            yield state.identities[name]
+
+
+def _views(db: sqlite3.Connection) -> dict[tuple[str, str, str], int]:
+    """Where each camera looked from in each life of its device."""
+    rows = db.execute("SELECT DISTINCT device, boot, camera, view FROM tracklet")
+    return {row[:3]: row[3] for row in rows}
+
+
+def _of(key: TrackKey) -> tuple[str, str, str]:
+    return key.device, key.boot, key.camera
 
 
 def _tracklets(db: sqlite3.Connection, keys: Iterable[TrackKey]) -> dict[TrackKey, Json]:
@@ -182,11 +202,13 @@ def _tracklets(db: sqlite3.Connection, keys: Iterable[TrackKey]) -> dict[TrackKe
     for start in range(0, len(wanted), step):
         part = wanted[start : start + step]
         places = ", ".join(["(?, ?, ?, ?)"] * len(part))
+        # CROSS: SQLite keeps this order, and looks each key up instead of reading all tracklets.
         rows = db.execute(
+            f"WITH wanted (device, boot, camera, track) AS (VALUES {places}) "
             "SELECT t.device, t.boot, t.camera, t.track, t.view, t.first_seen_ns, "
             "t.captured_at_ns, t.revision, t.ended, t.crops, t.quality, t.east_m, t.north_m, "
-            "p.seq IS NOT NULL FROM tracklet t LEFT JOIN picture p USING (device, boot, camera, "
-            f"track) WHERE (t.device, t.boot, t.camera, t.track) IN (VALUES {places})",
+            "p.seq IS NOT NULL FROM wanted CROSS JOIN tracklet t USING (device, boot, camera, "
+            "track) LEFT JOIN picture p USING (device, boot, camera, track)",
             [value for key in part for value in _columns(key)],
         )
         for row in rows:

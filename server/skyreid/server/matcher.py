@@ -68,6 +68,24 @@ class Matcher:
         self._window = Window(overlap_tolerance_s=options.overlap_tolerance_s)
         self._changed = False  # since the window was last looked at as a whole
 
+    @property
+    def undecided(self) -> int:
+        """How many sightings were taken in and not decided."""
+        return len(self._arrived)
+
+    @property
+    def decided_ns(self) -> int:
+        """Capture time up to which everything that was there has been decided."""
+        return self._tick * self._batch_ns
+
+    @property
+    def next_ns(self) -> int | None:
+        """The horizon at which ``advance`` decides something next; None = nothing waits."""
+        if not self._arrived:
+            return None
+        # A latecomer's own moment has passed: it belongs to the latest micro-batch.
+        return max(self.decided_ns, -(-self._arrived[0][0] // self._batch_ns) * self._batch_ns)
+
     def add(self, device: str, boot: str, model_key: str, sighting: Sighting) -> None:
         """Take a sighting in. Any order, repeats and late ones are fine; nothing is decided yet."""
         key = TrackKey(device, boot, sighting.camera, sighting.track)
@@ -84,10 +102,10 @@ class Matcher:
         in this order too.
         """
         made: list[Decision] = []
-        while self._arrived:
-            tick = max(self._tick, -(-self._arrived[0][0] // self._batch_ns))
-            if horizon_ns is not None and tick * self._batch_ns > horizon_ns:
+        while (next_ns := self.next_ns) is not None:
+            if horizon_ns is not None and next_ns > horizon_ns:
                 break
+            tick = next_ns // self._batch_ns
             made += self._through(tick - 1)
             made += self._batch(tick)
         if horizon_ns is not None:

@@ -74,8 +74,6 @@ class Writer:
         self._period_s, self._micro_batch_ns = period_s, round(micro_batch_s * 1e9)
         self._stopping = threading.Event()
         self._decisions = journal.decision_count()
-        self._waiting: list[int] = []  # capture times of sightings beyond the horizon
-        self._decided_ns = 0  # up to this capture time everything that was there is decided
         self._settled = True  # nothing was fed since the last round without a horizon
         self._round_at_s = 0.0
         self._failing = False
@@ -86,13 +84,10 @@ class Writer:
         """Asked by the API; fed here."""
         self.state: State = matcher.state
         """Who is who, as the log has it. Replaced as a whole, never changed."""
+        self.undecided = 0
+        """Stored sightings of which the log does not know yet."""
         self.stored, _ = journal.counts()
         """Sightings in the journal."""
-
-    @property
-    def undecided(self) -> int:
-        """Stored sightings that no round of matching has looked at."""
-        return len(self._waiting)
 
     @property
     def settled(self) -> bool:
@@ -111,8 +106,8 @@ class Writer:
         self.search.take(stored)
         for item in stored:
             self._matcher.add(item.device, item.boot, item.model_key, item.sighting)
-            self._waiting.append(item.sighting.captured_at_ns)
             self._settled = False
+        self.undecided = self._matcher.undecided
 
     def run(self) -> None:
         """Work until ``stop``. An error in here is a defect and ends the server."""
@@ -188,7 +183,7 @@ class Writer:
             self._metrics.stored.labels(Lane(lane).name.lower()).inc(count)
         self._metrics.duplicates.inc(len(batch.sightings) - len(new))
         self._metrics.pictures.inc(len(batch.pictures))
-        late = sum(item.sighting.captured_at_ns <= self._decided_ns for item in new)
+        late = sum(item.sighting.captured_at_ns <= self._matcher.decided_ns for item in new)
         self._metrics.late.inc(late)
         self.stored += len(new)
 
@@ -215,17 +210,15 @@ class Writer:
         horizon_ns = self.devices.horizon_ns(now_s)
         if horizon_ns is not None:
             horizon_ns -= horizon_ns % self._micro_batch_ns  # the matcher takes whole ones
-            if horizon_ns < min(self._waiting, default=horizon_ns):
+            if horizon_ns < (self._matcher.next_ns or 0):
                 return  # nothing that waits has come within it
         state = self._matcher.state
         with self._metrics.match_seconds.time():
             decisions = self._matcher.advance(horizon_ns)
         if decisions:
             self._write_down(decisions, state)
-        latest_ns = max(self._waiting, default=0) if horizon_ns is None else horizon_ns
-        self._decided_ns = max(self._decided_ns, latest_ns)
         # Only now: whoever reads that all is settled finds it in the log.
-        self._waiting = [] if horizon_ns is None else [t for t in self._waiting if t > horizon_ns]
+        self.undecided = self._matcher.undecided
         self._settled = horizon_ns is None
 
     def _write_down(self, decisions: Sequence[Decision], state: State) -> None:

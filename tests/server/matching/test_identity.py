@@ -132,7 +132,7 @@ def test_a_split_never_takes_an_id_that_was_used_before():
     assert fresh not in (a, b)
     state, events = apply(state, Decision("split", 4, fresh, (key(2),), a))
     assert [e.type for e in events] == ["split", "assigned"]
-    assert state.tracks == {key(1): a, key(2): fresh}
+    assert dict(state.tracks) == {key(1): a, key(2): fresh}
     assert state.resolve(b) == a
 
 
@@ -191,3 +191,12 @@ def test_ids_are_eight_crockford_characters_made_of_the_founder_alone():
     assert all(re.fullmatch("[0-9A-HJKMNP-TV-Z]{8}", name) for name in seen)
     # A change of the rule would orphan every id ever shown.
     assert key(1).identity_id() == "WXBJCVJN"
+
+
+def test_a_decision_shares_with_the_state_before_what_it_does_not_change():
+    before = replay(assign(n) for n in range(100))
+    after, _ = apply(before, assign(100))
+    assert (len(before.tracks), len(after.tracks)) == (100, 101)
+    assert after.aliases is before.aliases
+    assert after.erased_tracks is before.erased_tracks
+    assert all(after.identities[name] is known for name, known in before.identities.items())
