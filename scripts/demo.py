@@ -6,7 +6,6 @@ import argparse
 import json
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from chain import ROOT, START_NS, Chain, ChainError, Ended
+
+from skyreid.contract.errors import SkyreidError
+from skyreid.server.evaluate import as_json, as_table, score
 
 
 def main() -> int:
@@ -132,18 +134,13 @@ def show(line: str) -> None:
 
 def evaluate(chain: Chain) -> dict[str, Any]:
     """Score the run against the clip's truth: print the table, return the numbers."""
-    command = [
-        sys.executable, "-m", "skyreid.server", "evaluate", str(chain.clip),
-        "--journal", str(chain.journal),
-        "--run", *[str(chain.run_directory(camera)) for camera in chain.cameras],
-    ]  # fmt: skip
-    code = subprocess.run(command).returncode
-    chain.check()
-    if code:
-        raise ChainError(f"the evaluation ended with exit code {code}")
-    done = subprocess.run([*command, "--json"], check=True, capture_output=True, text=True)
-    report: dict[str, Any] = json.loads(done.stdout)
-    return report
+    runs = [chain.run_directory(camera) for camera in chain.cameras]
+    try:
+        report = score(chain.clip, runs, chain.journal)
+    except SkyreidError as error:
+        raise ChainError(str(error)) from error
+    print(as_table(report), end="")
+    return as_json(report)
 
 
 if __name__ == "__main__":

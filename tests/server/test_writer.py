@@ -150,13 +150,18 @@ def test_a_full_disk_does_not_keep_it_from_stopping(
     assert one.broker.did == []
 
 
-def test_the_same_log_gives_the_same_identities_after_a_restart(life: Any, make: Any) -> None:
-    first = life()
-    for n in range(6):
+def seen_by_two(life: Any, make: Any, count: int) -> None:
+    """Half as many people as sightings, each from either camera, all decided."""
+    for n in range(count):
         camera = ("cam1", "cam6")[n % 2]
         sighting = make.sighting(n + 1, camera=camera, person=n // 2, at_s=n, first_seen_ns=5)
-        first.arrive(make.payload([sighting], device=camera), device=camera)
-    first.step_until(lambda: first.writer.settled and len(first.events()) >= 6)
+        life.arrive(make.payload([sighting], device=camera), device=camera)
+    life.step_until(lambda: life.writer.settled and len(life.events()) >= count)
+
+
+def test_the_same_log_gives_the_same_identities_after_a_restart(life: Any, make: Any) -> None:
+    first = life()
+    seen_by_two(first, make, 6)
     before = first.writer.state
     assert before.identities
 
@@ -253,11 +258,7 @@ def test_what_the_matcher_still_holds_counts_as_undecided(life: Any, make: Any) 
 
 def test_what_is_told_is_a_fresh_fold_over_the_log(life: Any, make: Any) -> None:
     one = life()
-    for n in range(8):
-        camera = ("cam1", "cam6")[n % 2]
-        sighting = make.sighting(n + 1, camera=camera, person=n // 2, at_s=n, first_seen_ns=5)
-        one.arrive(make.payload([sighting], device=camera), device=camera)
-    one.step_until(lambda: one.writer.settled and len(one.events()) >= 8)
+    seen_by_two(one, make, 8)
     state, told = identity.State(), []
     for decision in one.journal.decisions():
         state, events = identity.apply(state, decision)

@@ -196,12 +196,14 @@ def decode_batch(data: bytes, *, site: str, device: str) -> SightingBatch:
             ``envelope``, ``sighting``.
     """
     batch, unusable = decode_usable(data, site=site, device=device)
-    for detail in unusable.values():
-        raise MessageError("sighting", detail)
+    if unusable:
+        raise unusable[min(unusable)]
     return batch
 
 
-def decode_usable(data: bytes, *, site: str, device: str) -> tuple[SightingBatch, dict[int, str]]:
+def decode_usable(
+    data: bytes, *, site: str, device: str
+) -> tuple[SightingBatch, dict[int, MessageError]]:
     """As `decode_batch`, but one bad sighting does not spoil the others.
 
     Returns:
@@ -233,12 +235,13 @@ def decode_usable(data: bytes, *, site: str, device: str) -> tuple[SightingBatch
     model = message.model
     _require(1 <= model.dim <= MAX_DIM, "envelope", f"dim {model.dim}")
     _require(bool(IDENTIFIER.fullmatch(model.key)), "envelope", f"model key {model.key!r}")
-    sightings, unusable = [], {}
+    sightings: list[Sighting] = []
+    unusable: dict[int, MessageError] = {}
     for place, each in enumerate(message.sightings):
         try:
             sightings.append(_from_pb(each, model.dim))
         except MessageError as error:
-            unusable[place] = str(error)
+            unusable[place] = error
     batch = SightingBatch(
         site=message.site,
         device=message.device,

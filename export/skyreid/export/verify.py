@@ -284,17 +284,16 @@ def _by_search(
         "agreement": {},
         "worst": {},
     }
-    failures = [
-        f"{name}: {wrong} of {len(rows)} embeddings are not finite numbers, nobody is found by them"
-        for name, rows in embeddings.items()
-        if (wrong := int((~np.isfinite(rows).all(1)).sum()))
-    ]
-    finite = {name: rows for name, rows in embeddings.items() if np.isfinite(rows).all()}
-    if reference not in finite:
+    failures: list[str] = []
+    for name, rows in list(embeddings.items()):
+        if wrong := int((~np.isfinite(rows).all(1)).sum()):
+            failures.append(f"{name}: {wrong} of {len(rows)} embeddings are not finite numbers")
+            del embeddings[name]  # nobody is found by them
+    if reference not in embeddings:
         return facts, failures
-    exact = finite.pop(reference)
+    exact = embeddings.pop(reference)
     protocols = facts["protocols"] = {reference: retrieval.scores(exact, test)}
-    for name, rows in finite.items():
+    for name, rows in embeddings.items():
         protocols[name] = retrieval.scores(rows, test)
         facts["agreement"][name] = retrieval.agreement(exact, rows, test)
         facts["worst"][name] = retrieval.worst(exact, rows, test)

@@ -127,8 +127,8 @@ def _sort(out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site) 
 
 def _check(batch: SightingBatch, site: Site, received_at_ns: int) -> None:
     """What the contract alone cannot know: the time, and the site's cameras."""
-    newest = max((s.captured_at_ns for s in batch.sightings), default=batch.watermark_ns)
-    ahead_ns = max(newest, batch.watermark_ns) - received_at_ns
+    newest = max([batch.watermark_ns, *(s.captured_at_ns for s in batch.sightings)])
+    ahead_ns = newest - received_at_ns
     if ahead_ns > CLOCK_AHEAD_MAX_NS:
         raise MessageError(
             "clock",
@@ -181,7 +181,7 @@ def _arrived(
 
 def _forgettable(
     batch: SightingBatch,
-    unusable: Mapping[int, str],
+    unusable: Mapping[int, MessageError],
     bodies: Sequence[pb.Sighting],
     message: Message,
 ) -> list[Refused]:
@@ -190,7 +190,7 @@ def _forgettable(
     Everything else that may be wrong (another schema, another site file, a clock) can be put right,
     and the device still has it then.
     """
-    bad = dict(unusable)
+    bad = {place: str(error) for place, error in unusable.items()}
     for place, body in enumerate(bodies):
         if place not in bad and not _fits(body.seq, body.track):
             bad[place] = f"seq {body.seq} or track {body.track} beyond 2^63 - 1"

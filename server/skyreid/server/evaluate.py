@@ -11,7 +11,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence, Set
+from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -301,14 +301,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.set_defaults(run=run)
 
 
+def score(clip: Path, runs: Iterable[Path], journal: Path) -> Report:
+    """Recorded runs and the journal against the truth of their clip.
+
+    Raises:
+        SkyreidError: one of them cannot be read, or they do not belong together.
+    """
+    truth = read_truth(clip)
+    recorded = [read_recording(path) for path in runs]
+    _check(truth, recorded)
+    fps = {r.info.camera: read_fps(clip, r.info.camera) for r in recorded}
+    decided = lineage_of(read_decisions(journal))
+    return evaluate(truth, fps, recorded, read_keys(journal), decided)
+
+
 def run(arguments: argparse.Namespace) -> int:
     """Do what the parsed arguments say; the report goes to stdout."""
-    truth = read_truth(arguments.clip)
-    runs = [read_recording(path) for path in arguments.runs]
-    _check(truth, runs)
-    fps = {r.info.camera: read_fps(arguments.clip, r.info.camera) for r in runs}
-    stored = read_keys(arguments.journal)
-    report = evaluate(truth, fps, runs, stored, lineage_of(read_decisions(arguments.journal)))
+    report = score(arguments.clip, arguments.runs, arguments.journal)
     text = json.dumps(as_json(report)) + "\n" if arguments.json else as_table(report)
     sys.stdout.write(text)
     return 0

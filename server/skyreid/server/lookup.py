@@ -67,7 +67,9 @@ class Lookup:
             found = _newest(db, state, after_ns)
             if view == "cross":
                 views = _views(db)
-                found = (i for i in found if len({views.get(_of(key)) for key in i.members}) == 2)
+                found = (
+                    i for i in found if len({views.get(_of(k)) for k in i.members} - {None}) == 2
+                )
             chosen = list(islice(found, limit))
             total = len(state.identities) if whole else len(chosen) + sum(1 for _ in found)
             rows = _tracklets(db, (key for i in chosen for key in i.members))

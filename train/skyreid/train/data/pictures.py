@@ -131,8 +131,8 @@ def _kept(stored: Path, count: int) -> tuple[UInt8, tuple[int, ...]] | None:
     if not stored.exists():
         return None
     beside = stored.with_suffix(".unread")
-    unread = tuple(map(int, beside.read_text().split())) if beside.exists() else ()
     try:
+        unread = tuple(map(int, beside.read_text().split())) if beside.exists() else ()
         images: UInt8 = np.load(stored)
     except (ValueError, EOFError) as error:  # its end is missing, say
         log.warning("%s is damaged (%s) and made again", stored, error)

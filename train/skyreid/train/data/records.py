@@ -71,12 +71,13 @@ def joined(readings: Sequence[Reading]) -> Reading:
     known: dict[str, Path] = {}
     for reading in readings:
         names = _distinct(reading.records)
-        for person, name in names.items():
-            if name in known:
-                there = next(r.path for r in reading.records if r.person == person)
-                raise InputError(f"{known[name]} and {there}: the same data set twice in --data")
-        records += [replace(r, person=names[r.person]) for r in reading.records]
-        known |= {names[r.person]: r.path for r in reading.records}
+        own = [replace(r, person=names[r.person]) for r in reading.records]
+        for record in own:
+            if record.person in known:
+                first = known[record.person]
+                raise InputError(f"{first} and {record.path}: the same data set twice in --data")
+        records += own
+        known |= {r.person: r.path for r in own}
     return Reading(
         tuple(records),
         merged([reading.refused for reading in readings]),
