@@ -198,3 +198,8 @@ def test_the_bytes_of_release_0_1_stay_decodable(repository: object) -> None:
     assert out.sightings[0].ground == Ground(1.0, -2.0, 0.25, 0.125, 0.5)
     assert out.sightings[1].ground is None
     assert encode_batch(out) == data
+
+
+def test_what_is_wrong_with_a_sighting_is_said_once() -> None:
+    with pytest.raises(MessageError, match=r"^sighting: no crops$"):
+        decode(encode_batch(make_batch(make_sighting(1), make_sighting(2, crops=0))))

@@ -19,7 +19,6 @@ import queue
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +26,7 @@ from typing import Protocol
 from skyreid.contract.errors import MessageError, SkyreidError
 from skyreid.contract.receipt import Range
 from skyreid.contract.sighting import Clock, ModelRef
+from skyreid.edge.drops import Drops
 from skyreid.edge.frame import Frame
 from skyreid.edge.outbox import Outbox
 from skyreid.edge.pictures import read_request
@@ -79,23 +79,6 @@ class Stop:
         if self.asked.is_set():
             self.hurry.set()
         self.asked.set()
-
-
-class Drops:
-    """What was left out, by reason. Any thread."""
-
-    def __init__(self) -> None:
-        self._lock, self._counts = threading.Lock(), Counter[str]()
-
-    def add(self, reason: str, count: int = 1) -> None:
-        """Count something that was left out."""
-        with self._lock:
-            self._counts[reason] += count
-
-    def all(self) -> dict[str, int]:
-        """Counts by reason, reasons that happened only."""
-        with self._lock:
-            return {reason: count for reason, count in sorted(self._counts.items()) if count}
 
 
 @dataclass(frozen=True)
