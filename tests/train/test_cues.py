@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from skyreid.contract.errors import InputError
+from skyreid.synth.wardrobe import person_as_json, population
 from skyreid.train import cues
-from skyreid.train.synth.wardrobe import person_as_json, population
 
 
 def test_people_are_found_by_the_cues_that_ids_json_lists(tmp_path: Path) -> None:

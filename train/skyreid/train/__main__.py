@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    from skyreid.train.synth import command as synth
+    from skyreid.synth import command as synth
 
     parser = argparse.ArgumentParser(prog="skyreid-train", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)

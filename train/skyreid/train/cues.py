@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from skyreid.contract.errors import InputError
-from skyreid.train.synth.wardrobe import AIR_CUES, COMMON_CUES, GROUND_CUES, PRIVATE_CUES
+from skyreid.synth.wardrobe import AIR_CUES, COMMON_CUES, GROUND_CUES, PRIVATE_CUES
 
 KINDS: Mapping[str, tuple[str, ...]] = {
     "air only": AIR_CUES,
