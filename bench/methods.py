@@ -24,9 +24,9 @@ import numpy as np
 from safetensors import safe_open
 
 from skyreid.contract.errors import InputError, SkyreidError, run_command
-from skyreid.train import evaluate
-from skyreid.train.bootstrap import difference, estimate
-from skyreid.train.metrics import Measures
+from skyreid.train.evaluate import protocols
+from skyreid.train.evaluate.bootstrap import difference, estimate
+from skyreid.train.evaluate.metrics import Measures
 
 VISA = "graph_top_k = 10"  # of 32 patches; the published 20 are for 128 and more
 ROWS = {
@@ -105,7 +105,7 @@ def run(row: str, seed: int, options: argparse.Namespace) -> None:
     print(f"{row}, seed {seed}", file=sys.stderr)
     if code := subprocess.run(list(map(str, words))).returncode:
         raise SkyreidError(f"{row}, seed {seed}: training ended with exit code {code}")
-    report = evaluate.report([folder / "best.safetensors"], options.data)
+    report = protocols.report([folder / "best.safetensors"], options.data)
     arrays = {
         f"{outcome.trial.name}/{field.name}": getattr(outcome.measures, field.name)
         for outcome in report.outcomes

@@ -26,8 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from skyreid.train import metrics
-from skyreid.train.metrics import PROTOCOLS, Embedded, Protocol, Score
+from skyreid.train.evaluate import metrics
+from skyreid.train.evaluate.metrics import PROTOCOLS, Embedded, Protocol, Score
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from skyreid.bundle.embedder import Embedder
 from skyreid.contract.input_spec import fit
 from skyreid.contract.sighting import View
 from skyreid.train.data.pictures import read_rgb
-from skyreid.train.metrics import Embedded, Score, protocols, score
+from skyreid.train.evaluate.metrics import Embedded, Score, protocols, score
 
 Embed = Callable[[list[NDArray[np.uint8]], bool], NDArray[np.float32]]
 

@@ -32,8 +32,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from skyreid.contract.errors import SettingsError, run_command
-from skyreid.train import optimise, recipe
-from skyreid.train.loop import network_of
+from skyreid.train import recipe
+from skyreid.train.fit import optimise
+from skyreid.train.fit.setup import network_of
 from skyreid.train.models import variants
 from skyreid.train.models.method import Method
 from skyreid.train.recipe import Recipe

@@ -20,8 +20,8 @@ from skyreid.contract.input_spec import InputSpec
 from skyreid.export import int8, ranges, retrieval, signing
 from skyreid.export.__main__ import main
 from skyreid.export.verify import verify
-from skyreid.train import metrics
-from skyreid.train.embedding import embedded
+from skyreid.train.evaluate import metrics
+from skyreid.train.evaluate.embedding import embedded
 
 
 @pytest.fixture

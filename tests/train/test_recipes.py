@@ -7,7 +7,7 @@ import pytest
 from skyreid.contract.errors import SettingsError
 from skyreid.train import recipe
 from skyreid.train.data.augment import PUBLISHED, Strength
-from skyreid.train.loop import network_of
+from skyreid.train.fit.setup import network_of
 from skyreid.train.models import variants
 from skyreid.train.models.clip_text import PromptOptions
 from skyreid.train.models.losses import LossOptions

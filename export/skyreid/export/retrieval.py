@@ -20,8 +20,8 @@ from skyreid.export.closeness import cosines
 from skyreid.train.data import catalogue, pictures, trials
 from skyreid.train.data.records import Record
 from skyreid.train.data.trials import Trial
-from skyreid.train.embedding import labelled
-from skyreid.train.metrics import score
+from skyreid.train.evaluate.embedding import labelled
+from skyreid.train.evaluate.metrics import score
 
 LARGEST_DROP = 0.5
 """Of R1 and mAP against the exact embeddings, in points (a hundredth of the whole)."""

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from skyreid.contract.errors import InputError
-from skyreid.train.breakdown import places_at_levels
 from skyreid.train.data import agreid, catalogue
 from skyreid.train.data.records import Record
 from skyreid.train.data.trials import TestSet
-from skyreid.train.metrics import Embedded
+from skyreid.train.evaluate.breakdown import places_at_levels
+from skyreid.train.evaluate.metrics import Embedded
 
 Grow = Callable[..., Path]
 Listed = Callable[[Path, list[str]], None]

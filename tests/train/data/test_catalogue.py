@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from skyreid.contract.errors import InputError
-from skyreid.train import loop, metrics
 from skyreid.train.__main__ import main
 from skyreid.train.data import catalogue
 from skyreid.train.data.records import Record
 from skyreid.train.data.trials import TestSet, Trial, only
-from skyreid.train.metrics import Embedded, Score
+from skyreid.train.evaluate import metrics
+from skyreid.train.evaluate.metrics import Embedded, Score
+from skyreid.train.fit import setup
 
 Grow = Callable[..., Path]
 
@@ -151,11 +152,11 @@ def test_fit_trains_on_several_data_sets_whose_people_are_strangers(
 ) -> None:
     asked: dict[str, Any] = {}
 
-    def fit(settings: Any, records: tuple[Record, ...], out: Path, **others: Any) -> loop.Outcome:
+    def fit(settings: Any, records: tuple[Record, ...], out: Path, **others: Any) -> setup.Outcome:
         asked.update(others, records=records)
-        return loop.Outcome(out, out, out, 1, 0.5, 1.0)
+        return setup.Outcome(out, out, out, 1, 0.5, 1.0)
 
-    monkeypatch.setattr(loop, "fit", fit)
+    monkeypatch.setattr(setup, "fit", fit)
     market = grow("Market-1501", tmp_path / "market")
     for number in range(200):
         (market / "bounding_box_train" / f"0002_c1s1_{number:06d}_03.jpg").touch()

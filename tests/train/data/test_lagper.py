@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skyreid.train import metrics
 from skyreid.train.data import catalogue, lagper
 from skyreid.train.data.records import Record
-from skyreid.train.metrics import Embedded
+from skyreid.train.evaluate import metrics
+from skyreid.train.evaluate.metrics import Embedded
 
 Grow = Callable[..., Path]
 

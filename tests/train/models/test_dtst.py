@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from skyreid.contract.errors import InputError, SettingsError
-from skyreid.train import parity
+from skyreid.train.authors import parity
 from skyreid.train.models import variants
 from skyreid.train.models.dtst import (
     Dtst,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skyreid.contract.errors import SettingsError
-from skyreid.train import parity
+from skyreid.train.authors import parity
 from skyreid.train.models import variants
 from skyreid.train.models.gsalign import Gsalign, GsalignOptions, MaskGenerator, deformation
 from skyreid.train.models.vdt import Vdt

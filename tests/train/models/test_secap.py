@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from skyreid.contract.errors import SettingsError
-from skyreid.train import parity
+from skyreid.train.authors import parity
 from skyreid.train.models import variants
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.secap import Secap

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from skyreid.contract.errors import InputError, SettingsError
-from skyreid.train import parity
+from skyreid.train.authors import parity
 from skyreid.train.models import variants
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.visa import Visa

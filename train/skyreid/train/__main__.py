@@ -82,7 +82,10 @@ def _run(argv: Sequence[str] | None) -> int:
         "metrics", help="rank features from a file", description=_metrics.__doc__
     )
     measure.add_argument(
-        "file", type=Path, metavar="FILE.npz", help="see skyreid.train.features for its arrays"
+        "file",
+        type=Path,
+        metavar="FILE.npz",
+        help="see skyreid.train.evaluate.features for its arrays",
     )
     measure.add_argument("--json", action="store_true", help="one JSON object on stdout")
     measure.set_defaults(run=_metrics)
@@ -125,11 +128,12 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from skyreid.train import loop, parallel, recipe
-    from skyreid.train.board import Board
+    from skyreid.train import recipe
     from skyreid.train.data import catalogue
     from skyreid.train.data.records import joined, spelled
     from skyreid.train.detector import command as detector
+    from skyreid.train.fit import parallel, setup
+    from skyreid.train.fit.curves import Board
 
     if detector.is_recipe(arguments.recipe):
         return detector.fit(arguments)
@@ -142,7 +146,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         if files:
             print(f"{what}: {spelled(files)}", file=sys.stderr)
     with parallel.crew(arguments.device) as crew, logging_redirect_tqdm():
-        outcome = loop.fit(
+        outcome = setup.fit(
             settings,
             reading.records,
             arguments.out,
@@ -166,23 +170,23 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     """Every protocol of the test split: CMC, mAP and mINP with 95 % intervals, and parts of it."""
     import json
 
-    from skyreid.train import evaluate, tables
     from skyreid.train.detector import command as detector
-    from skyreid.train.report import folder
+    from skyreid.train.evaluate import protocols, tables
+    from skyreid.train.evaluate.report import folder
 
     if len(arguments.models) == 1 and detector.is_model(arguments.models[0]):
         return detector.evaluate(arguments)
     if arguments.report is not None:
         folder.prepare(arguments.report)
-    report = evaluate.report(
+    report = protocols.report(
         arguments.models, arguments.data, arguments.format, arguments.against or ()
     )
     if arguments.json:
-        for line in evaluate.refusals(report):
+        for line in protocols.refusals(report):
             print(line, file=sys.stderr)
         print(json.dumps(tables.as_json(report.outcomes, report.gained), indent=2))
     else:
-        print(evaluate.table(report))
+        print(protocols.table(report))
     if arguments.report is not None:  # last: pictures may fail to be read or written
         page = folder.write(report, arguments.report, _again(arguments))
         print(f"report: {page}", file=sys.stderr)
@@ -205,8 +209,8 @@ def _metrics(arguments: argparse.Namespace) -> int:
     """CMC, mAP and mINP of features in a file under every protocol, as `evaluate` prints them."""
     import json
 
-    from skyreid.train import features, tables
-    from skyreid.train.breakdown import outcomes_of
+    from skyreid.train.evaluate import features, tables
+    from skyreid.train.evaluate.breakdown import outcomes_of
 
     found = outcomes_of(*features.read(arguments.file))
     print(json.dumps(tables.as_json(found), indent=2) if arguments.json else tables.table(found))
@@ -221,7 +225,7 @@ def _parity(arguments: argparse.Namespace) -> int:
     import json
 
     from skyreid.contract.errors import GateError
-    from skyreid.train import parity
+    from skyreid.train.authors import parity
 
     results = parity.measure(arguments.folder, arguments.seed)
     if arguments.json:
@@ -241,7 +245,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     """
     import json
 
-    from skyreid.train import convert
+    from skyreid.train.authors import convert
 
     report = convert.convert(
         arguments.source,

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from skyreid.train.data import lists
-from skyreid.train.data.layout import Layout
+from skyreid.train.data.format import Layout
 from skyreid.train.data.lists import Protocol
+from skyreid.train.data.reading import holds, read_folder
 from skyreid.train.data.records import Reading, Record, merged
-from skyreid.train.data.sifting import holds, read_folder
 from skyreid.train.data.trials import TestSet, Trial
 
 EXAMPLE = "P0006T02140A0C0F1831.jpg"

@@ -15,9 +15,9 @@ from typing import Literal
 
 from skyreid.contract.errors import InputError
 from skyreid.train.data import trials
-from skyreid.train.data.layout import Layout
+from skyreid.train.data.format import Layout
+from skyreid.train.data.reading import holds, read_folder
 from skyreid.train.data.records import Reading, Record, View, merged
-from skyreid.train.data.sifting import holds, read_folder
 from skyreid.train.data.trials import TestSet
 
 Split = Literal["train", "query", "gallery"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from skyreid.contract.errors import InputError
 from skyreid.train.data import agreid, lagper, street
 from skyreid.train.data.cargo import CARGO
-from skyreid.train.data.layout import Layout
+from skyreid.train.data.format import Layout
 from skyreid.train.data.records import Reading
 from skyreid.train.data.trials import TestSet, Trial
 

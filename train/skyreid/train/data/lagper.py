@@ -12,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 
 from skyreid.train.data import lists
-from skyreid.train.data.layout import Layout
+from skyreid.train.data.format import Layout
 from skyreid.train.data.lists import Protocol
+from skyreid.train.data.reading import holds, read_folder
 from skyreid.train.data.records import Reading, Record, View
-from skyreid.train.data.sifting import holds, read_folder
 from skyreid.train.data.trials import TestSet
 
 TRAIN = "bounding_box_train"

@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from skyreid.contract.errors import InputError
+from skyreid.train.data.reading import Parse, Sift
 from skyreid.train.data.records import ByReason, Record, merged
-from skyreid.train.data.sifting import Parse, Sift
 from skyreid.train.data.trials import Ints, TestSet, Trial
 
 

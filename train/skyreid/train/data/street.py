@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from skyreid.contract.errors import InputError
-from skyreid.train.data.layout import Layout
+from skyreid.train.data.format import Layout
 from skyreid.train.data.lists import lines
+from skyreid.train.data.reading import Sift, holds, read_folder
 from skyreid.train.data.records import Reading, Record, merged
-from skyreid.train.data.sifting import Sift, holds, read_folder
 from skyreid.train.data.trials import TestSet, Trial
 
 MARKET_EXAMPLE = "0002_c1s1_000451_03.jpg"

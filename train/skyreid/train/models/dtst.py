@@ -31,10 +31,10 @@ from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.train.data.records import View
-from skyreid.train.models.chance import Chance
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
+from skyreid.train.models.row_random import Chance
 from skyreid.train.models.two_way import attend
 from skyreid.train.models.vdt import (
     VIEW_WEIGHT,

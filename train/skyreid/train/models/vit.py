@@ -24,10 +24,10 @@ from pydantic import BeforeValidator, Field, Strict, model_validator
 from torch import Tensor, nn
 
 from skyreid.train.data.records import View
-from skyreid.train.models.chance import Chance
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions, batch_hard_triplet, cross_entropy
 from skyreid.train.models.method import Method
+from skyreid.train.models.row_random import Chance
 from skyreid.train.options import Options
 
 LAYER_NORM_EPS = 1e-6

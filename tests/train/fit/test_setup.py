@@ -1,0 +1,239 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.input_spec import InputSpec
+from skyreid.train import checkpoint, recipe, serving
+from skyreid.train.__main__ import main
+from skyreid.train.data import cargo
+from skyreid.train.data.records import Record
+from skyreid.train.fit import setup
+from skyreid.train.fit.steps import look_alikes
+
+RECIPE = """
+[model]
+variant = "vdt-tiny"
+trunk = { depth = 2 }
+[input]
+height = 32
+width = 16
+[loss]
+cross_view_weight = 1.0
+[batch]
+people = 4
+crops = 4
+group = 2
+group_after = 0.0
+[optimiser]
+warmup_steps = 1
+[run]
+steps = 3
+held_out_people = 2
+evaluate_every = 2
+"""
+
+
+@pytest.fixture(scope="session")
+def fitted(tiny_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what three steps leave behind."""
+    folder = tmp_path_factory.mktemp("fit")
+    (folder / "recipe.toml").write_text(RECIPE)
+    out = folder / "out"
+    arguments = ["fit", str(folder / "recipe.toml"), "--data", str(tiny_tree), "--out", str(out)]
+    assert main(arguments) == 0
+    return out
+
+
+def test_fit_leaves_two_checkpoints_and_the_priors(fitted: Path) -> None:
+    best = checkpoint.load(fitted / setup.BEST)
+    assert best.kind == "embedder"
+    assert best.config["people"] == 4
+    assert len(best.config["held_out"]) == 2
+    assert best.input_spec == InputSpec(height=32, width=16)
+    assert checkpoint.load(fitted / setup.LAST).config["step"] == 3
+    priors = json.loads((fitted / setup.SCORE_PRIORS).read_text())
+    # Two held-out people in two aerial and two ground cameras.
+    assert {name: row["pairs"] for name, row in priors.items()} == {
+        "aerial-aerial": 2, "aerial-ground": 8, "ground-ground": 2,
+    }  # fmt: skip
+
+
+def test_a_built_checkpoint_maps_bytes_to_unit_vectors_in_any_batch(fitted: Path) -> None:
+    embedder = serving.build(checkpoint.load(fitted / setup.BEST))
+    images = torch.randint(0, 256, (5, 32, 16, 3), dtype=torch.uint8)
+    with torch.inference_mode():
+        whole = embedder(images)
+        single = torch.cat([embedder(images[i : i + 1]) for i in range(5)])
+    assert whole.shape == (5, 192)
+    torch.testing.assert_close(whole.norm(dim=1), torch.ones(5))
+    torch.testing.assert_close(whole, single, atol=1e-5, rtol=0)
+
+
+def test_a_saved_checkpoint_loads_as_it_was_and_the_digest_follows_the_content(
+    fitted: Path, tmp_path: Path
+) -> None:
+    read = checkpoint.load(fitted / setup.BEST)
+    for name, config in (("same", read.config), ("other", {**read.config, "step": -1})):
+        checkpoint.save(
+            tmp_path / name,
+            kind=read.kind,
+            config=config,
+            state=read.state,
+            input_spec=read.input_spec,
+        )
+    again = checkpoint.load(tmp_path / "same")
+    assert again == read.__class__(
+        read.kind, read.config, again.state, read.input_spec, read.sha256
+    )
+    assert all(torch.equal(read.state[key], value) for key, value in again.state.items())
+    assert checkpoint.load(tmp_path / "other").sha256 != read.sha256
+
+
+def test_a_file_that_is_no_checkpoint_is_refused_in_one_line(
+    tmp_path: Path, tiny_tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.safetensors").write_bytes(b"nonsense")
+    code = main(["evaluate", str(tmp_path / "x.safetensors"), "--data", str(tiny_tree)])
+    said = capsys.readouterr().err
+    assert code == 2
+    assert said.count("\n") == 1
+    assert "x.safetensors" in said
+
+
+def test_evaluate_prints_one_json_object_with_every_protocol_and_its_queries(
+    fitted: Path, tiny_tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    model = fitted / setup.BEST
+    assert main(["evaluate", str(model), "--data", str(tiny_tree), "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert {name: row["queries"] for name, row in scores.items()} == {
+        "ALL": 24, "A-A": 12, "G-G": 12, "A<->G": 24, "A->G": 12, "G->A": 12,
+    }  # fmt: skip
+    for row in scores.values():
+        assert list(row)[:6] == ["rank1", "rank5", "rank10", "mAP", "mINP", "queries"]
+        assert 0 <= row["mINP"] <= row["mAP"] <= 100
+
+
+def test_evaluate_prints_a_table_with_what_was_ranked(
+    fitted: Path, tiny_tree: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", str(fitted / setup.BEST), "--data", str(tiny_tree)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[4].startswith("A<->G")
+    assert any(line.startswith("6 people, 24 query and 48 gallery pictures") for line in said)
+
+
+def test_two_runs_of_one_recipe_end_with_the_same_weights(tiny_tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    settings = recipe.read(tmp_path / "recipe.toml")
+    records = cargo.read(tiny_tree, "train").records
+    digests = {
+        checkpoint.load(setup.fit(settings, records, tmp_path / name).last).sha256
+        for name in ("one", "two")
+    }
+    assert len(digests) == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "clip", "said"),
+    [
+        ('variant = "vit-tiny"\ntrunk = { heads = 5 }', "", None, "not divisible by 5 heads"),
+        ('variant = "gsalign-tiny"\noptions = { eta = 1 }', "", None, "eta: unknown key"),
+        ('variant = "vit-tiny"', "[distil]\n", None, "give --teacher"),
+        ('variant = "clip-reid-tiny"', "", None, "give --clip"),
+        ('variant = "vit-tiny"', "", Path("clip.pt"), "leave it out"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_before_a_picture_is_read(
+    tmp_path: Path, model: str, more: str, clip: Path | None, said: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(f"[model]\n{model}\n[input]\nheight = 64\nwidth = 32\n[run]\nsteps = 1\n{more}")
+    missing = [Record(tmp_path / "none.jpg", str(i), 1, "ground") for i in range(99)]
+    with pytest.raises(SettingsError, match=said):
+        setup.fit(recipe.read(path), missing, tmp_path / "out", clip=clip)
+
+
+def test_a_finished_run_is_not_written_over_when_its_state_is_gone(
+    fitted: Path, tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = Path(shutil.copytree(fitted, tmp_path / "out"))
+    (out / setup.STATE).unlink()
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    arguments = ["fit", str(fitted.parent / "recipe.toml"), "--data", str(tiny_tree)]
+    assert main([*arguments, "--out", str(out)]) == 2
+    assert "of a run whose state is gone" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_people_of_one_camera_cannot_choose_a_checkpoint(tiny_tree: Path, tmp_path: Path) -> None:
+    records = [r for r in cargo.read(tiny_tree, "train").records if r.camera == 1]
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    with pytest.raises(InputError, match="none of the 2 held-out people is seen by two cameras"):
+        setup.fit(recipe.read(tmp_path / "recipe.toml"), records, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("crops = 4", "crops = 3"), "batch: crops = 3 cannot be half aerial and half ground"),
+        (("group = 2", "group = 5"), "batch: group = 5 is more than the 4 people"),
+        (("steps = 3", "steps = 3\nseed = -1"), "run.seed: .*got -1"),
+        (("depth = 2", "depth = true"), "trunk.*depth"),
+    ],
+)
+def test_a_recipe_that_cannot_run_is_refused_in_one_line(
+    tmp_path: Path, change: tuple[str, str], said: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.replace(*change))
+    with pytest.raises(SettingsError, match=said):
+        recipe.read(path)
+
+
+def test_a_recipe_with_wrong_keys_names_them_all(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.replace("people = 4", "peple = 4").replace("steps = 3", "steps = 0"))
+    with pytest.raises(SettingsError) as caught:
+        recipe.read(path)
+    assert "batch.peple" in str(caught.value)
+    assert "run.steps" in str(caught.value)
+
+
+def test_a_recipe_that_draws_in_passes_cannot_balance_views(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.toml"
+    freely = RECIPE.replace("group = 2", "passes = true\nbalance_views = false")
+    path.write_text(freely)
+    assert recipe.read(path).batch.passes
+    path.write_text(freely.replace("balance_views = false", "balance_views = true"))
+    with pytest.raises(SettingsError, match="balance_views = false"):
+        recipe.read(path)
+
+
+def test_committed_recipes_are_valid(repository: Path) -> None:
+    found = [path for path in (repository / "recipes").glob("*.toml") if path.stem != "detector"]
+    assert found
+    for path in found:
+        recipe.read(path)
+
+
+def test_look_alikes_are_the_nearest_other_rows() -> None:
+    rows = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 2.0], [0.1, 1.0]])
+    assert look_alikes(rows, 1)[:, 0].tolist() == [1, 0, 3, 2]
+    assert look_alikes(rows, 1).dtype == np.int64
+
+
+def test_a_run_stops_in_the_middle_of_its_schedule_when_told_to(
+    tiny_tree: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "recipe.toml").write_text(RECIPE.replace("steps = 3", "steps = 9\nstop_after = 1"))
+    records = cargo.read(tiny_tree, "train").records
+    outcome = setup.fit(recipe.read(tmp_path / "recipe.toml"), records, tmp_path / "out")
+    assert checkpoint.load(outcome.last).config["step"] == 1

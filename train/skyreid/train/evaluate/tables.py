@@ -1,0 +1,129 @@
+"""Outcomes as one JSON object and as tables for a terminal, in percent as the papers print them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from skyreid.train.evaluate.bootstrap import Difference, Estimate
+from skyreid.train.evaluate.breakdown import Outcome
+from skyreid.train.evaluate.metrics import RANKS
+
+
+def as_json(
+    outcomes: Sequence[Outcome], gained: Mapping[str, Difference] | None = None
+) -> dict[str, dict[str, Any]]:
+    """JSON-ready: protocol to `rank1`, `rank5`, `rank10`, `mAP`, `mINP` (percent) and `queries`.
+
+    Beside these `people`, whom the valid queries show, and `rank1_interval` and `mAP_interval`,
+    [low, high] of the 95 % interval. Where they exist: `without_query_camera`, the same object, and
+    `by_camera` or `by_altitude`, and `by_cue`, such objects by the part's name. With `gained`,
+    `against`: `rank1` and `mAP` minus those of another model, and the intervals of that.
+    """
+    rows = {outcome.trial.name: _row(outcome) for outcome in outcomes}
+    for name, gain in (gained or {}).items():
+        rows[name]["against"] = _gain(gain)
+    return rows
+
+
+def _row(outcome: Outcome) -> dict[str, Any]:
+    row = figures(outcome.whole)
+    if outcome.without_camera is not None:
+        row["without_query_camera"] = figures(outcome.without_camera)
+    for kind, parts in outcome.parts.items():
+        row[f"by_{kind}"] = {name: figures(part) for name, part in parts.items()}
+    return row
+
+
+def figures(estimate: Estimate) -> dict[str, Any]:
+    """The numbers of one estimate, in percent."""
+    score = estimate.score
+    return {
+        **{f"rank{rank}": 100 * float(score.cmc[rank - 1]) for rank in RANKS},
+        "mAP": 100 * score.average_precision,
+        "mINP": 100 * score.inverse_penalty,
+        "queries": score.queries,
+        "people": estimate.people,
+        "rank1_interval": [100 * end for end in estimate.rank1],
+        "mAP_interval": [100 * end for end in estimate.average_precision],
+    }
+
+
+def _gain(gain: Difference) -> dict[str, Any]:
+    """A difference, in points."""
+    return {
+        "rank1": 100 * gain.rank1,
+        "rank1_interval": [100 * end for end in gain.rank1_interval],
+        "mAP": 100 * gain.average_precision,
+        "mAP_interval": [100 * end for end in gain.average_precision_interval],
+    }
+
+
+def difference_table(gained: Mapping[str, Difference]) -> str:
+    """A line a protocol: points above the other model; none where the interval holds 0."""
+    width = max([20, *(len(name) for name in gained)])
+    lines = [f"{'points above other':<{width}} {'R1':>6} {'95 %':>15} {'mAP':>6} {'95 %':>15}"]
+    for name, gain in gained.items():
+        row, cells = _gain(gain), []
+        for key in ("rank1", "mAP"):
+            low, high = row[f"{key}_interval"]
+            cells.append(f"{row[key]:+6.1f} {low:+6.1f} - {high:+6.1f}")
+        lines.append(f"{name:<{width}} {' '.join(cells)}")
+    return "\n".join(lines)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A line a protocol with valid queries and people, then the parts, each with intervals."""
+    width = max([8, *(len(outcome.trial.name) for outcome in outcomes)])
+    lines = [
+        f"{'percent':<{width}} {'R1':>6} {'95 %':>13} {'R5':>6} {'R10':>6} {'mAP':>6} "
+        f"{'95 %':>13} {'mINP':>6} {'people':>7} {'n':>6}"
+    ]
+    for outcome in outcomes:
+        row = figures(outcome.whole)
+        lines.append(
+            f"{outcome.trial.name:<{width}} {row['rank1']:6.1f} {_span(row['rank1_interval'])} "
+            f"{row['rank5']:6.1f} {row['rank10']:6.1f} {row['mAP']:6.1f} "
+            f"{_span(row['mAP_interval'])} {row['mINP']:6.1f} {row['people']:7d} "
+            f"{row['queries']:6d}"
+        )
+    apart = {o.trial.name: o.without_camera for o in outcomes if o.without_camera is not None}
+    if apart:
+        lines += _side_by_side("query camera left out", {"": apart}, intervals=True)
+    for kind in dict.fromkeys(kind for outcome in outcomes for kind in outcome.parts):
+        parts = {o.trial.name: o.parts[kind] for o in outcomes if kind in o.parts}
+        lines += _side_by_side(f"by {kind}", parts, intervals=kind != "cue")
+    return "\n".join(lines)
+
+
+def _side_by_side(
+    title: str, columns: Mapping[str, Mapping[str, Estimate]], *, intervals: bool
+) -> list[str]:
+    """Parts as rows, protocols as groups of columns."""
+    names = list(dict.fromkeys(name for parts in columns.values() for name in parts))
+    width = max(len(title), *(len(name) for name in names))
+    span = f" {'95 %':>13}" if intervals else ""
+    head = f"{'R1':>6}{span} {'mAP':>6}{span} {'n':>6}"
+    lines = [""]
+    if any(columns):
+        over = "   ".join(f"{protocol:<{len(head)}}" for protocol in columns)
+        lines.append(f"{'':<{width}}   {over}".rstrip())
+    lines.append(f"{title:<{width}} {'   '.join([head] * len(columns))}")
+    for name in names:
+        cells = []
+        for parts in columns.values():
+            if name not in parts:
+                cells.append(" " * len(head))
+                continue
+            row = figures(parts[name])
+            r1, ap = (
+                f" {_span(row[f'{k}_interval'])}" if intervals else "" for k in ("rank1", "mAP")
+            )
+            cells.append(f"{row['rank1']:6.1f}{r1} {row['mAP']:6.1f}{ap} {row['queries']:6d}")
+        lines.append(f"{name:<{width}} {'   '.join(cells)}".rstrip())
+    return lines
+
+
+def _span(interval: Sequence[float]) -> str:
+    low, high = interval
+    return f"{low:5.1f} - {high:5.1f}"

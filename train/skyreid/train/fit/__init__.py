@@ -1,0 +1,1 @@
+"""A run of training: set-up, steps, optimisers, EMA, resuming, several processes (DDP)."""

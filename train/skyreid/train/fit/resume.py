@@ -1,0 +1,246 @@
+"""All that decides the rest of a run, in one file, so that a killed run goes on as if it were not.
+
+One safetensors file: tensors, and in its metadata JSON. Neither holds code, so a state that comes
+from elsewhere can do no more than train badly. A state is written before the checkpoint of its
+step: at any moment `best` and `last` are those of the state, or are made anew from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from skyreid.contract.errors import InputError, SettingsError
+from skyreid.train import durable
+from skyreid.train.checkpoint import sha256_of
+from skyreid.train.data.sampler import PkSampler
+from skyreid.train.fit.ema import Average
+from skyreid.train.recipe import Recipe
+
+FORMAT = "skyreid-run-1"
+
+
+@dataclass
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: steps taken.
+        seen: pictures seen.
+        spent_s: seconds of training, over all its processes one after another.
+        best_step: when `best` was taken.
+        best_score: its value, a fraction; -1 before the first evaluation.
+    """
+
+    step: int = 0
+    seen: int = 0
+    spent_s: float = 0.0
+    best_step: int = 0
+    best_score: float = -1.0
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What changes while a run goes on.
+
+    Attributes:
+        trained: what the optimiser works on.
+        average: of its network.
+        optimiser: with its momenta.
+        scaler: of the loss, in fp16.
+        sampler: of the batches.
+        rng: of the augmentation.
+    """
+
+    trained: nn.Module
+    average: Average
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    sampler: PkSampler
+    rng: torch.Generator
+
+
+def fingerprint(
+    recipe: Recipe,
+    images: np.ndarray[Any, np.dtype[np.uint8]],
+    labels: Sequence[np.ndarray[Any, np.dtype[np.int64]]],
+    files: Mapping[str, Sequence[Path]],
+) -> dict[str, Any]:
+    """What a run is of, JSON-able: with another fingerprint it would be another run.
+
+    Args:
+        recipe: of the run.
+        images: of the training split, as they are in memory.
+        labels: of the pictures; nothing but their content counts, nor where pictures lie.
+        files: by the option that names them, whatever else was read.
+
+    Raises:
+        InputError: when one of `files` cannot be read.
+    """
+    digest = hashlib.sha256(np.ascontiguousarray(images).data)
+    for values in labels:
+        digest.update(np.ascontiguousarray(values).data)
+    made = {
+        "recipe": recipe.model_dump(mode="json"),
+        "pictures": f"{len(images)} pictures, {digest.hexdigest()[:16]}",
+        "files": {name: [_sha256(path) for path in paths] for name, paths in files.items()},
+    }
+    read: dict[str, Any] = json.loads(json.dumps(made))
+    return read
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def save(path: Path, mark: Mapping[str, Any], progress: Progress, parts: Parts) -> None:
+    """Write the state of a run.
+
+    Args:
+        path: of the file.
+        mark: the run's `fingerprint`.
+        progress: how far it is.
+        parts: all that changes.
+    """
+    from safetensors.torch import save_file
+
+    tensors = {f"trained.{name}": value for name, value in _values(parts.trained).items()}
+    tensors |= {f"average.{name}": v for name, v in parts.average.network.state_dict().items()}
+    moments = parts.optimiser.state_dict()["state"]
+    for number, values in moments.items():
+        for name, value in values.items():
+            if value is not None:  # a momentum that has not begun
+                tensors[f"optimiser.{number}.{name}"] = torch.as_tensor(value)
+    tensors["rng.augment"] = parts.rng.get_state()
+    tensors["rng.torch"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        tensors["rng.cuda"] = torch.cuda.get_rng_state()
+    metadata = {
+        "format": FORMAT,
+        "mark": json.dumps(mark),
+        "progress": json.dumps(asdict(progress)),
+        "updates": json.dumps(parts.average.updates),
+        "scaler": json.dumps(parts.scaler.state_dict()),
+        "sampler": json.dumps(parts.sampler.state()),
+    }
+    copies = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    with durable.replacing(path) as partial:
+        save_file(copies, partial, metadata)  # `save` would hold it all in memory twice more
+
+
+@dataclass(frozen=True)
+class Found:
+    """A state that was read and is of this run."""
+
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, str]
+
+
+def find(path: Path, mark: Mapping[str, Any]) -> Found | None:
+    """The state at `path`, or None where there is none.
+
+    Raises:
+        InputError: when it cannot be read.
+        SettingsError: when it is of another run.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+    except (OSError, SafetensorError) as error:
+        raise InputError(
+            f"cannot read the run's state {path}: {error}; remove it to begin anew"
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise InputError(f"{path} is not the state of a run; give --out another folder")
+    changed = _changes(json.loads(metadata["mark"]), mark)
+    if changed:
+        raise SettingsError(
+            f"{path} is the state of another run: {', '.join(changed[:4])}"
+            f"{', ...' if len(changed) > 4 else ''}; "
+            "give --out another folder, or remove the file to begin anew"
+        )
+    return Found(tensors, metadata)
+
+
+def restore(found: Found, parts: Parts) -> Progress:
+    """Make of freshly built `parts` what they were when the state was written.
+
+    Raises:
+        InputError: when the state does not fit them.
+    """
+    try:
+        _set_values(parts.trained, _below(found.tensors, "trained."))
+        parts.average.network.load_state_dict(_below(found.tensors, "average."))
+        whole = parts.optimiser.state_dict()
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in _below(found.tensors, "optimiser.").items():
+            number, _, name = key.partition(".")
+            moments.setdefault(int(number), {})[name] = value
+        # Rates and decays follow from the recipe and the step; the momenta are what was learnt.
+        parts.optimiser.load_state_dict({**whole, "state": moments})
+        parts.rng.set_state(found.tensors["rng.augment"])
+        torch.set_rng_state(found.tensors["rng.torch"])
+        if torch.cuda.is_available() and "rng.cuda" in found.tensors:
+            torch.cuda.set_rng_state(found.tensors["rng.cuda"])
+        parts.scaler.load_state_dict(json.loads(found.metadata["scaler"]))
+        parts.sampler.restore(json.loads(found.metadata["sampler"]))
+        parts.average.updates = int(json.loads(found.metadata["updates"]))
+        return Progress(**json.loads(found.metadata["progress"]))
+    except (KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise InputError(f"the run's state does not fit the network it is of: {error}") from error
+
+
+def _values(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers, also those that no checkpoint keeps."""
+    return {**dict(module.named_parameters()), **dict(module.named_buffers())}
+
+
+@torch.no_grad()
+def _set_values(module: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """The reverse of `_values`; a buffer may have been None."""
+    parameters = dict(module.named_parameters())
+    if missing := sorted(parameters.keys() - values.keys()):
+        raise KeyError(f"no value of {missing[0]}")
+    for name, value in values.items():
+        if name in parameters:
+            parameters[name].copy_(value)
+            continue
+        owner_name, _, leaf = name.rpartition(".")
+        owner = module.get_submodule(owner_name)
+        device = next(module.parameters()).device
+        setattr(owner, leaf, value.to(device))
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _changes(old: Any, new: Any, name: str = "") -> list[str]:
+    """What differs between two fingerprints, in words."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        found: list[str] = []
+        for key in sorted(old.keys() | new.keys()):
+            below = key if name in ("", "recipe", "files") else f"{name}.{key}"
+            found += _changes(old.get(key), new.get(key), below)
+        return found
+    if old == new:
+        return []
+    if name.startswith("--"):
+        return [f"{name} names another file"]
+    return [f"{name} was {json.dumps(old)} and is {json.dumps(new)}"]
