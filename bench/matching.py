@@ -22,12 +22,12 @@ from pathlib import Path
 from skyreid.bundle.archive import open_bundle
 from skyreid.contract.recording import read_mot, read_run, read_sightings
 from skyreid.contract.sighting import Sighting, View
-from skyreid.server.identity import Decision
-from skyreid.server.likelihood import Normals
-from skyreid.server.matcher import Matcher, MatchingOptions
-from skyreid.server.measures import majority_person, score_cross_view
-from skyreid.server.tracklets import TrackKey
-from skyreid.server.truth import match, read_truth
+from skyreid.server.matching.identity import Decision
+from skyreid.server.matching.likelihood import Normals
+from skyreid.server.matching.matcher import Matcher, MatchingOptions
+from skyreid.server.matching.tracklets import TrackKey
+from skyreid.server.scoring.metrics import majority_person, score_cross_view
+from skyreid.server.scoring.truth import match, read_truth
 
 Told = tuple[str, str, str, Sighting]
 

@@ -16,7 +16,7 @@ from typing import Any
 from chain import ROOT, START_NS, Chain, ChainError, Ended
 
 from skyreid.contract.errors import SkyreidError
-from skyreid.server.evaluate import as_json, as_table, score
+from skyreid.server.scoring.command import as_json, as_table, score
 
 
 def main() -> int:

@@ -12,7 +12,7 @@ from skyreid.contract.settings import read_table
 from skyreid.server.__main__ import main
 from skyreid.server.app import DroppedAlarm, check, matching_options
 from skyreid.server.config import ServerSettings, read_settings
-from skyreid.server.metrics import Metrics
+from skyreid.server.counters import Metrics
 
 
 def settings_file(tmp_path: Path, text: str = "") -> Path:

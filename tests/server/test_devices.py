@@ -4,7 +4,7 @@ import pytest
 
 from skyreid.contract.sighting import View
 from skyreid.server.devices import Devices
-from skyreid.server.rows import Heard
+from skyreid.server.store.records import Heard
 
 
 def devices(*known: Heard, cameras: tuple[str, ...] = ()) -> Devices:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from skyreid.server.journal import open_to_read, read_decisions, read_keys
+from skyreid.server.store.journal import open_to_read, read_decisions, read_keys
 
 
 def test_sightings_are_stored_receipted_matched_and_told(

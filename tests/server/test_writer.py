@@ -12,16 +12,16 @@ import pytest
 
 from skyreid.contract.receipt import decode_receipt
 from skyreid.contract.site import read_site
-from skyreid.server import identity
 from skyreid.server import writer as writer_module
 from skyreid.server.app import make_writer
-from skyreid.server.arrivals import Message
+from skyreid.server.broker.decoding import Message
+from skyreid.server.broker.ingest import Queue
+from skyreid.server.broker.outbox import Outbox
 from skyreid.server.config import ServerSettings
-from skyreid.server.ingest import Queue
-from skyreid.server.journal import Journal
-from skyreid.server.metrics import Metrics
-from skyreid.server.outbox import Outbox
-from skyreid.server.stream import Hub
+from skyreid.server.counters import Metrics
+from skyreid.server.live import Hub
+from skyreid.server.matching import identity
+from skyreid.server.store.journal import Journal
 
 ARRIVED_NS = 1_700_086_400_000_000_000  # a day after the first sighting: no clock is ahead
 

@@ -15,18 +15,18 @@ from skyreid.bundle.archive import open_bundle
 from skyreid.contract.errors import InputError, PlatformError, SettingsError, SkyreidError
 from skyreid.contract.settings import effective
 from skyreid.contract.site import Site, read_site
-from skyreid.server import identity
-from skyreid.server.api import make_api
+from skyreid.server.broker.ingest import Broker, Queue
+from skyreid.server.broker.outbox import CONTENT_TYPE, Outbox
 from skyreid.server.config import MatchingSection, ServerSettings, broker_address
+from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices
-from skyreid.server.ingest import Broker, Queue
-from skyreid.server.journal import Journal
-from skyreid.server.likelihood import Normals
-from skyreid.server.lookup import Lookup, site_json
-from skyreid.server.matcher import Matcher, MatchingOptions
-from skyreid.server.metrics import Metrics
-from skyreid.server.outbox import CONTENT_TYPE, Outbox
-from skyreid.server.stream import Hub
+from skyreid.server.live import Hub
+from skyreid.server.matching import identity
+from skyreid.server.matching.likelihood import Normals
+from skyreid.server.matching.matcher import Matcher, MatchingOptions
+from skyreid.server.store.journal import Journal
+from skyreid.server.web.answers import Lookup, site_json
+from skyreid.server.web.api import make_api
 from skyreid.server.writer import Writer
 
 _log = logging.getLogger(__name__)

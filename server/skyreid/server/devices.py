@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from skyreid.contract.sighting import View
-from skyreid.server.rows import Heard
+from skyreid.server.store.records import Heard
 
 _log = logging.getLogger(__name__)
 

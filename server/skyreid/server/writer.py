@@ -23,18 +23,18 @@ from skyreid.contract import topics
 from skyreid.contract.receipt import Receipt, encode_receipt, ranges_of
 from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site
-from skyreid.server import identity
-from skyreid.server.arrivals import Message, Refused, Sorted, receipts, sort_messages
+from skyreid.server.broker.decoding import Message, Refused, Sorted, receipts, sort_messages
+from skyreid.server.broker.ingest import Broker, Queue
+from skyreid.server.broker.outbox import Outbox, cloud_event
+from skyreid.server.counters import Metrics
 from skyreid.server.devices import Device, Devices
-from skyreid.server.identity import Decision, Event, State
-from skyreid.server.ingest import Broker, Queue
-from skyreid.server.journal import Journal
-from skyreid.server.matcher import Matcher
-from skyreid.server.metrics import Metrics
-from skyreid.server.outbox import Outbox, cloud_event
-from skyreid.server.rows import Arrived
-from skyreid.server.search import Search
-from skyreid.server.stream import Hub
+from skyreid.server.live import Hub
+from skyreid.server.matching import identity
+from skyreid.server.matching.identity import Decision, Event, State
+from skyreid.server.matching.matcher import Matcher
+from skyreid.server.store.journal import Journal
+from skyreid.server.store.records import Arrived
+from skyreid.server.store.search import Search
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")

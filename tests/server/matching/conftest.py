@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from skyreid.contract.sighting import Box, Clock, Ground, Kind, Sighting, View
-from skyreid.server.matcher import Matcher, MatchingOptions
-from skyreid.server.tracklets import TrackKey
+from skyreid.server.matching.matcher import Matcher, MatchingOptions
+from skyreid.server.matching.tracklets import TrackKey
 
 START_NS = 1_790_000_000_000_000_000
 DIM = 64

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyreid.contract.errors import InputError
-from skyreid.server.identity import Decision, Evidence, Match, State, apply, replay
-from skyreid.server.tracklets import TrackKey
+from skyreid.server.matching.identity import Decision, Evidence, Match, State, apply, replay
+from skyreid.server.matching.tracklets import TrackKey
 
 
 def key(number: int) -> TrackKey:

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyreid.server.association import assign
-from skyreid.server.clustering import cluster, odds
-from skyreid.server.likelihood import (
+from skyreid.server.matching.association import assign
+from skyreid.server.matching.clustering import cluster, odds
+from skyreid.server.matching.likelihood import (
     APPEARANCE_MAX,
     DEFAULT,
     OUTLIERS,
@@ -18,7 +18,7 @@ from skyreid.server.likelihood import (
     prior_of,
     time_llr,
 )
-from skyreid.server.scores import accept_from
+from skyreid.server.matching.odds import accept_from
 
 PRIOR = Normals(0.5, 0.2, 0.0, 0.2)
 NOBODY = np.zeros(0)

@@ -4,9 +4,9 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from skyreid.server.identity import Decision, replay
-from skyreid.server.matcher import Matcher, MatchingOptions
-from skyreid.server.tracklets import TrackKey
+from skyreid.server.matching.identity import Decision, replay
+from skyreid.server.matching.matcher import Matcher, MatchingOptions
+from skyreid.server.matching.tracklets import TrackKey
 
 
 def feed(matcher, world, rows=None):

@@ -1,5 +1,5 @@
-from skyreid.server.pairs import STEP_S, _on_grid
-from skyreid.server.tracklets import PATH_GAP_S, begin, revised
+from skyreid.server.matching.pairs import STEP_S, _on_grid
+from skyreid.server.matching.tracklets import PATH_GAP_S, begin, revised
 
 
 def test_a_path_keeps_its_order_whichever_way_revisions_come(make):

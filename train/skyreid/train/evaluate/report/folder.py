@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from skyreid.train.evaluate.report.page import MARK, PICTURES, page
 from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
@@ -18,6 +17,7 @@ from skyreid.train.data.pictures import read_rgb
 from skyreid.train.evaluate import tables
 from skyreid.train.evaluate.protocols import Report
 from skyreid.train.evaluate.report import ranklists
+from skyreid.train.evaluate.report.page import MARK, PICTURES, page
 
 INDEX = "index.html"
 UNFINISHED = (

@@ -6,13 +6,12 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 
-from skyreid.train.evaluate.report.ranklists import Hit, RankList
-
 from skyreid.train.data.records import Record
 from skyreid.train.evaluate.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from skyreid.train.evaluate.breakdown import Outcome
 from skyreid.train.evaluate.protocols import Report, refusals
 from skyreid.train.evaluate.report import charts, ranklists
+from skyreid.train.evaluate.report.ranklists import Hit, RankList
 
 MARK = '<meta name="generator" content="skyreid-train evaluate">'
 """By which a report is known that may be written over."""

@@ -1,0 +1,1 @@
+"""Messages in and out: the MQTT connection, decoding and checking, the outbox of events."""

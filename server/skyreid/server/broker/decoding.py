@@ -1,0 +1,236 @@
+"""What arrived from the broker, decoded, checked and sorted. No I/O.
+
+One bad message never harms another: what cannot be used is a ``Refused`` with a reason, and its
+original bytes are set aside on ``rejected/{reason}``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from skyreid.contract import sighting_pb2 as pb
+from skyreid.contract import topics
+from skyreid.contract.errors import MessageError
+from skyreid.contract.receipt import Status
+from skyreid.contract.sighting import Lane, SightingBatch, decode_usable
+from skyreid.contract.site import Site
+from skyreid.server.broker.pictures import read_picture
+from skyreid.server.store.records import MAX_INTEGER, Arrived, Heard, Picture
+
+MAX_JSON_BYTES = 64 << 10
+CLOCK_AHEAD_MAX_NS = 60_000_000_000
+"""A capture time further ahead of its arrival is not the time: it would hold up the whole site."""
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Message:
+    """One MQTT message as it came; ``generation`` tells connections apart (see ``ingest``)."""
+
+    topic: str
+    payload: bytes
+    properties: Mapping[str, str]
+    received_at_ns: int
+    mid: int = 0
+    qos: int = 0
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A message that cannot be used. ``keep_payload`` is False where policy forbids passing it on.
+
+    ``seqs`` are the sightings that the device may forget (REJECTED), with their ``boot``.
+    """
+
+    message: Message
+    reason: str
+    detail: str
+    device: str | None = None
+    boot: str | None = None
+    seqs: tuple[int, ...] = ()
+    keep_payload: bool = True
+
+
+@dataclass
+class Sorted:
+    """A batch of messages, by what they are."""
+
+    sightings: list[Arrived] = field(default_factory=list)
+    heard: list[Heard] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    births: list[tuple[str, Json]] = field(default_factory=list)
+    """Device and what it says about itself; empty where it withdrew it."""
+    statuses: list[tuple[str, bool]] = field(default_factory=list)
+    """Device and whether it is online."""
+    healths: list[tuple[str, Json]] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+
+
+def sort_messages(messages: Iterable[Message], site: Site) -> Sorted:
+    """Decode and check messages in order; never raises for what is in them."""
+    out = Sorted()
+    for message in messages:
+        try:
+            topic = topics.parse_device(message.topic)
+            if topic.site != site.id:
+                raise MessageError("topic", f"site {topic.site!r}, this server is {site.id!r}")
+        except MessageError as error:
+            out.refused.append(Refused(message, error.reason, str(error)))
+            continue
+        try:
+            _sort(out, message, topic, site)
+        except MessageError as error:
+            out.refused.append(
+                Refused(
+                    message,
+                    error.reason,
+                    str(error),
+                    topic.device,
+                    # A picture that must not exist is not passed on to yet another topic.
+                    keep_payload=topic.channel != "picture" or site.pictures != "never",
+                )
+            )
+    return out
+
+
+def _sort(out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site) -> None:
+    device, now = topic.device, message.received_at_ns
+    if topic.channel == "sightings":
+        batch, unusable = decode_usable(message.payload, site=site.id, device=device)
+        _check(batch, site, now)
+        # The sub-messages as they came, with any fields that this version does not know.
+        bodies = list(pb.SightingBatch.FromString(message.payload).sightings)
+        out.refused.extend(_forgettable(batch, unusable, bodies, message))
+        good = [body for place, body in enumerate(bodies) if place not in unusable]
+        out.sightings.extend(_arrived(batch, good, message))
+        out.heard.append(_heard(batch, now))
+    elif topic.channel == "picture":
+        out.pictures.append(
+            read_picture(message.payload, message.properties, device, now, site.pictures)
+        )
+    elif topic.channel == "status":
+        words = {b"online": True, b"offline": False, b"": False}
+        if message.payload not in words:
+            raise MessageError("status", f"{message.payload[:40]!r} is not online or offline")
+        out.statuses.append((device, words[message.payload]))
+    elif topic.channel == "birth":
+        out.births.append((device, _json(message.payload) if message.payload else {}))
+    else:
+        out.healths.append((device, _json(message.payload)))
+        out.heard.append(Heard(device, now))
+
+
+def _check(batch: SightingBatch, site: Site, received_at_ns: int) -> None:
+    """What the contract alone cannot know: the time, and the site's cameras."""
+    newest = max([batch.watermark_ns, *(s.captured_at_ns for s in batch.sightings)])
+    ahead_ns = newest - received_at_ns
+    if ahead_ns > CLOCK_AHEAD_MAX_NS:
+        raise MessageError(
+            "clock",
+            f"captured {ahead_ns / 1e9:.0f} s after it arrived: the clock of the device is wrong, "
+            "or that of this server",
+        )
+    views = {camera.id: camera.view for camera in site.camera}
+    for s in batch.sightings:
+        if views.get(s.camera, s.view.word) != s.view.word:
+            raise MessageError(
+                "view",
+                f"camera {s.camera!r} is {views[s.camera]} in the site file of the server and "
+                f"{s.view.word} in that of the device: give both the same file",
+            )
+
+
+def _heard(batch: SightingBatch, received_at_ns: int) -> Heard:
+    last = batch.sightings[-1] if batch.sightings else None
+    live = batch.lane == Lane.LIVE
+    captured = max((s.captured_at_ns for s in batch.sightings), default=0)
+    return Heard(
+        batch.device,
+        received_at_ns,
+        batch.boot if live else None,  # what was saved up says nothing about the present
+        (batch.watermark_ns or captured) if live else 0,
+        last.camera if last else None,
+        int(last.view) if last else None,
+        batch.model.key,
+    )
+
+
+def _arrived(
+    batch: SightingBatch, bodies: Sequence[pb.Sighting], message: Message
+) -> list[Arrived]:
+    return [
+        Arrived(
+            batch.device,
+            batch.boot,
+            int(batch.lane),
+            batch.model.key,
+            batch.model.dim,
+            message.received_at_ns,
+            sighting,
+            body.SerializeToString(),
+        )
+        for sighting, body in zip(batch.sightings, bodies, strict=True)
+        if _fits(sighting.seq, sighting.track)
+    ]
+
+
+def _forgettable(
+    batch: SightingBatch,
+    unusable: Mapping[int, MessageError],
+    bodies: Sequence[pb.Sighting],
+    message: Message,
+) -> list[Refused]:
+    """The bad sightings of a batch, which are for the device to forget; the good ones are kept.
+
+    Everything else that may be wrong (another schema, another site file, a clock) can be put right,
+    and the device still has it then.
+    """
+    bad = {place: str(error) for place, error in unusable.items()}
+    for place, body in enumerate(bodies):
+        if place not in bad and not _fits(body.seq, body.track):
+            bad[place] = f"seq {body.seq} or track {body.track} beyond 2^63 - 1"
+    if not bad:
+        return []
+    seqs = tuple(bodies[place].seq for place in sorted(bad))
+    detail = f"{len(bad)} of {len(bodies)} sightings, the first: {bad[min(bad)]}"
+    return [Refused(message, "sighting", detail, batch.device, batch.boot, seqs)]
+
+
+def _fits(*numbers: int) -> bool:
+    """Whether the journal's integers hold them."""
+    return max(numbers) <= MAX_INTEGER
+
+
+def _json(payload: bytes) -> Json:
+    if len(payload) > MAX_JSON_BYTES:
+        raise MessageError("size", f"JSON of {len(payload)} bytes, at most {MAX_JSON_BYTES}")
+    try:
+        data = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise MessageError("json", f"{payload[:40]!r} is not JSON") from error
+    if not isinstance(data, dict):
+        raise MessageError("json", "not a JSON object")
+    return data
+
+
+def receipts(
+    stored: Sequence[Arrived], refused: Sequence[Refused]
+) -> dict[tuple[str, str], dict[Status, list[int]]]:
+    """Sequence numbers by (device, boot) and what became of them.
+
+    ``stored`` are all sightings that are in the journal now, the repeated ones too.
+    """
+    out: dict[tuple[str, str], dict[Status, list[int]]] = {}
+    for item in stored:
+        by_status = out.setdefault((item.device, item.boot), {})
+        by_status.setdefault(Status.STORED, []).append(item.sighting.seq)
+    for entry in refused:
+        if entry.device is not None and entry.boot is not None and entry.seqs:
+            by_status = out.setdefault((entry.device, entry.boot), {})
+            by_status.setdefault(Status.REJECTED, []).extend(entry.seqs)
+    return out

@@ -1,0 +1,1 @@
+"""Who is who: evidence, clustering, and identities as a fold over decisions. No I/O, no clock."""

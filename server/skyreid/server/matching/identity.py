@@ -1,0 +1,384 @@
+"""Who is who: a pure fold over an ordered log of decisions.
+
+``apply(state, decision)`` is the only way identities change. Matching, operators and erasure
+propose decisions; replaying the log gives the same identities with the same ids.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from immutables import Map
+
+from skyreid.contract.errors import InputError
+from skyreid.server.matching.tracklets import TrackKey
+
+DecisionKind = Literal["assign", "revise", "merge", "move", "split", "erase"]
+LinkState = Literal["accepted", "tentative"]
+EventType = Literal["assigned", "tentative", "merged", "split", "erased"]
+
+_MEASURES = {
+    "appearance": "similarity",
+    "place": "distance_m",
+    "time": "gap_s",
+}
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One reason for or against a link, as a log-likelihood ratio (natural logarithm).
+
+    ``value`` is what was measured: a cosine for ``appearance``, metres for ``place``, seconds for
+    ``time``, nothing for ``prior``.
+    """
+
+    kind: Literal["appearance", "place", "time", "prior"]
+    llr: float
+    value: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"kind", "similarity" | "distance_m" | "gap_s", "llr"}``."""
+        measured = {} if self.value is None else {_MEASURES[self.kind]: self.value}
+        return {"kind": self.kind, **measured, "llr": self.llr}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Evidence:
+        """Inverse of ``to_json``."""
+        kind = data["kind"]
+        return cls(kind, data["llr"], data.get(_MEASURES.get(kind, "")))
+
+
+@dataclass(frozen=True)
+class Match:
+    """Why a tracklet is in an identity: how sure, against which tracklet, on what evidence."""
+
+    state: LinkState
+    probability: float
+    """Posterior, 0 to 1, that the link is right."""
+    other: TrackKey
+    """The member of the identity that speaks most clearly."""
+    evidence: tuple[Evidence, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """``{"state", "probability", "with", "evidence"}``, as the HTTP API shows it."""
+        return {
+            "state": self.state,
+            "probability": self.probability,
+            "with": self.other.to_json(),
+            "evidence": [e.to_json() for e in self.evidence],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Match:
+        """Inverse of ``to_json``."""
+        return cls(
+            data["state"],
+            data["probability"],
+            TrackKey.from_json(data["with"]),
+            tuple(Evidence.from_json(e) for e in data["evidence"]),
+        )
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One entry of the log.
+
+    ==========  ===================================================================================
+    kind        meaning
+    ==========  ===================================================================================
+    ``assign``  ``tracks[0]`` is new; it joins ``identity`` (``match``), or founds it (no ``match``)
+    ``revise``  ``tracks[0]`` stays in ``identity``; ``match`` is what is now known of the link
+    ``merge``   ``identity`` takes in ``other``, whose id resolves to it for ever
+    ``move``    ``tracks[0]`` leaves ``other`` for ``identity``, because of ``match``
+    ``split``   ``tracks`` leave ``other`` and found ``identity``
+    ``erase``   ``identity`` and everything known of its tracklets is forgotten
+    ==========  ===================================================================================
+    """
+
+    kind: DecisionKind
+    at_ns: int
+    """Capture time up to which the decision looked."""
+    identity: str
+    tracks: tuple[TrackKey, ...] = ()
+    other: str | None = None
+    match: Match | None = None
+
+    def to_json(self) -> str:
+        """One canonical line: equal decisions give equal text."""
+        data: dict[str, Any] = {"kind": self.kind, "at_ns": self.at_ns, "identity": self.identity}
+        if self.tracks:
+            data["tracks"] = [t.to_json() for t in self.tracks]
+        if self.other is not None:
+            data["other"] = self.other
+        if self.match is not None:
+            data["match"] = self.match.to_json()
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Decision:
+        """Inverse of ``to_json``.
+
+        Raises:
+            InputError: the text is not a decision.
+        """
+        try:
+            data = json.loads(text)
+            return cls(
+                data["kind"],
+                int(data["at_ns"]),
+                data["identity"],
+                tuple(TrackKey.from_json(t) for t in data.get("tracks", ())),
+                data.get("other"),
+                None if "match" not in data else Match.from_json(data["match"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"decision {text!r:.120}: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Event:
+    """What changed for whoever follows an identity. ``other`` is the second identity, if any."""
+
+    type: EventType
+    identity: str
+    at_ns: int
+    tracks: tuple[TrackKey, ...] = ()
+    other: str | None = None
+    match: Match | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The event's data as a JSON object."""
+        data: dict[str, Any] = {
+            "type": self.type,
+            "identity": self.identity,
+            "at_ns": self.at_ns,
+            "tracks": [t.to_json() for t in self.tracks],
+        }
+        if self.other is not None:
+            data["other"] = self.other
+        if self.match is not None:
+            data["match"] = self.match.to_json()
+        return data
+
+
+@dataclass(frozen=True)
+class Identity:
+    """One person, as far as is known: tracklets, each with the reason why it is here."""
+
+    id: str
+    founded_ns: int
+    """``at_ns`` of the founding decision: of two that merge, the older one keeps its id."""
+    members: Mapping[TrackKey, Match | None]
+    """Tracklets in the order they joined; None for a founder. Treat as frozen."""
+    aliases: tuple[str, ...] = ()
+    """Ids of the identities that were merged into this one."""
+
+    @property
+    def state(self) -> Literal["confirmed", "tentative"]:
+        """``tentative`` while any link waits for better evidence."""
+        waiting = any(m is not None and m.state == "tentative" for m in self.members.values())
+        return "tentative" if waiting else "confirmed"
+
+    @property
+    def confidence(self) -> float | None:
+        """Posterior of the weakest accepted link; None where there is no such link."""
+        links = [m.probability for m in self.members.values() if m and m.state == "accepted"]
+        return min(links, default=None)
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything the log says. It never changes: ``apply`` makes a new one.
+
+    Its maps share with the state before all but the path to the change, so that a decision costs
+    the same however long the log is. They are in no order: sort before you decide by it.
+    """
+
+    identities: Map[str, Identity] = field(default_factory=Map)
+    tracks: Map[TrackKey, str] = field(default_factory=Map)
+    """Which identity each tracklet is in."""
+    aliases: Map[str, str] = field(default_factory=Map)
+    """Absorbed id -> the id that took it in (which may itself have been absorbed since)."""
+    erased: frozenset[str] = frozenset()
+    """Ids that were erased: never given again."""
+    erased_tracks: frozenset[TrackKey] = frozenset()
+    """Tracklets that were erased: later revisions of them are refused."""
+    at_ns: int = 0
+    """The latest ``at_ns`` of the log."""
+
+    def resolve(self, identity: str) -> str | None:
+        """The id under which ``identity`` lives now; None if it is unknown or erased."""
+        while identity in self.aliases:
+            identity = self.aliases[identity]
+        return identity if identity in self.identities else None
+
+    def mint(self, founder: TrackKey) -> str:
+        """A fresh id for an identity founded by ``founder``; the same state gives the same id."""
+        generation = 0
+        while (
+            (fresh := founder.identity_id(generation)) in self.identities
+            or fresh in self.aliases
+            or fresh in self.erased
+        ):
+            generation += 1
+        return fresh
+
+
+def apply(state: State, decision: Decision) -> tuple[State, tuple[Event, ...]]:
+    """The state after one decision, and what to tell the world. Neither argument changes.
+
+    Raises:
+        InputError: the decision does not fit the state (the log was cut or edited).
+    """
+    draft = _Draft(state)
+    events = draft.step(decision)
+    return draft.frozen(), events
+
+
+def replay(decisions: Iterable[Decision], state: State | None = None) -> State:
+    """Apply a whole log. The same as ``apply`` in a loop."""
+    draft = _Draft(state or State())
+    for decision in decisions:
+        draft.step(decision)
+    return draft.frozen()
+
+
+class _Draft:
+    """A state under change: owned by one call of ``apply`` or ``replay``, seen by nobody else."""
+
+    def __init__(self, state: State) -> None:
+        self.identities, self.tracks, self.aliases = state.identities, state.tracks, state.aliases
+        self.erased, self.erased_tracks = state.erased, state.erased_tracks
+        self.at_ns = state.at_ns
+
+    def frozen(self) -> State:
+        kept = (self.identities, self.tracks, self.aliases, self.erased, self.erased_tracks)
+        return State(*kept, self.at_ns)
+
+    def step(self, d: Decision) -> tuple[Event, ...]:
+        self.at_ns = max(self.at_ns, d.at_ns)
+        if d.kind == "assign":
+            return self._assign(d)
+        if d.kind == "revise":
+            return self._revise(d)
+        if d.kind == "merge":
+            return self._merge(d)
+        if d.kind == "move":
+            return self._move(d)
+        if d.kind == "split":
+            return self._split(d)
+        if d.kind == "erase":
+            return self._erase(d)
+        raise InputError(f"decision kind {d.kind!r} is unknown")
+
+    def _assign(self, d: Decision) -> tuple[Event, ...]:
+        track = self._one(d)
+        _fits(track not in self.tracks, d, f"{track} is in an identity already")
+        _fits(track not in self.erased_tracks, d, f"{track} was erased")
+        if d.match is None:
+            self._found(d, (track,))
+        else:
+            self._put(self._identity(d, d.identity), track, d.match)
+        return (_told(d, (track,)),)
+
+    def _revise(self, d: Decision) -> tuple[Event, ...]:
+        track = self._one(d)
+        identity = self._identity(d, d.identity)
+        _fits(track in identity.members, d, f"{track} is not in {d.identity}")
+        before = identity.members[track]
+        self._put(identity, track, d.match)
+        same = before is not None and d.match is not None and before.state == d.match.state
+        return () if same or d.match is None else (_told(d, (track,)),)
+
+    def _merge(self, d: Decision) -> tuple[Event, ...]:
+        keep = self._identity(d, d.identity)
+        gone = self._identity(d, d.other)
+        _fits(keep.id != gone.id, d, "an identity cannot take in itself")
+        moved = dict(gone.members)
+        for track, match in moved.items():
+            if match is None:  # its founder is no founder any more: the merge is why it is here
+                moved[track] = d.match
+            self.tracks = self.tracks.set(track, keep.id)
+        self.identities = self.identities.delete(gone.id)
+        self.aliases = self.aliases.set(gone.id, keep.id)
+        members = {**keep.members, **moved}
+        aliases = (*keep.aliases, gone.id, *gone.aliases)
+        self._keep(replace(keep, members=members, aliases=aliases))
+        return (Event("merged", keep.id, d.at_ns, tuple(moved), gone.id, d.match),)
+
+    def _move(self, d: Decision) -> tuple[Event, ...]:
+        track = self._one(d)
+        source, target = self._identity(d, d.other), self._identity(d, d.identity)
+        _fits(source.id != target.id, d, "source and target are the same")
+        _fits(track in source.members, d, f"{track} is not in {source.id}")
+        _fits(len(source.members) > 1, d, "the last tracklet moves by a merge")
+        self._take(source, (track,))
+        self._put(target, track, d.match)
+        lost = Event("split", source.id, d.at_ns, (track,), target.id)
+        return lost, _told(d, (track,))
+
+    def _split(self, d: Decision) -> tuple[Event, ...]:
+        source = self._identity(d, d.other)
+        _fits(bool(d.tracks), d, "no tracklets")
+        _fits(all(t in source.members for t in d.tracks), d, f"not all of them in {source.id}")
+        _fits(len(d.tracks) < len(source.members), d, "nothing would be left")
+        self._take(source, d.tracks)
+        self._found(d, d.tracks)
+        return (
+            Event("split", source.id, d.at_ns, d.tracks, d.identity),
+            _told(d, d.tracks),
+        )
+
+    def _erase(self, d: Decision) -> tuple[Event, ...]:
+        identity = self._identity(d, d.identity)
+        for track in identity.members:
+            self.tracks = self.tracks.delete(track)
+        self.identities = self.identities.delete(identity.id)
+        self.erased_tracks |= identity.members.keys()  # a copy of both, at an operator's pace
+        self.erased |= {identity.id}
+        return (Event("erased", identity.id, d.at_ns, tuple(identity.members)),)
+
+    def _one(self, d: Decision) -> TrackKey:
+        _fits(len(d.tracks) == 1, d, f"{len(d.tracks)} tracklets, exactly one is meant")
+        return d.tracks[0]
+
+    def _identity(self, d: Decision, name: str | None) -> Identity:
+        _fits(name in self.identities, d, f"identity {name!r} does not exist")
+        return self.identities[str(name)]
+
+    def _found(self, d: Decision, tracks: tuple[TrackKey, ...]) -> None:
+        taken = d.identity in self.identities or d.identity in self.aliases
+        _fits(not taken and d.identity not in self.erased, d, f"id {d.identity!r} is taken")
+        first, *rest = tracks
+        members: dict[TrackKey, Match | None] = {first: None}
+        members.update({track: d.match for track in rest})
+        self._keep(Identity(d.identity, d.at_ns, members))
+        for track in tracks:
+            self.tracks = self.tracks.set(track, d.identity)
+
+    def _put(self, identity: Identity, track: TrackKey, match: Match | None) -> None:
+        self._keep(replace(identity, members={**identity.members, track: match}))
+        self.tracks = self.tracks.set(track, identity.id)
+
+    def _take(self, identity: Identity, tracks: tuple[TrackKey, ...]) -> None:
+        left = {t: m for t, m in identity.members.items() if t not in tracks}
+        if all(m is not None for m in left.values()):  # the founder left: the next is the founder
+            left[next(iter(left))] = None
+        self._keep(replace(identity, members=left))
+
+    def _keep(self, identity: Identity) -> None:
+        self.identities = self.identities.set(identity.id, identity)
+
+
+def _told(d: Decision, tracks: tuple[TrackKey, ...]) -> Event:
+    tentative = d.match is not None and d.match.state == "tentative"
+    kind: EventType = "tentative" if tentative else "assigned"
+    return Event(kind, d.identity, d.at_ns, tracks, match=d.match)
+
+
+def _fits(condition: bool, decision: Decision, why: str) -> None:
+    if not condition:
+        raise InputError(f"decision {decision.kind} of {decision.identity} does not fit: {why}")

@@ -1,0 +1,211 @@
+"""The matcher: sightings in, decisions out. No I/O and no clock; time is capture time.
+
+The core feeds it every stored sighting with ``add`` and says with ``advance`` up to which capture
+time all devices have spoken; everything up to there is decided in micro-batches of capture time,
+so that the order in which devices arrive does not matter.
+
+A micro-batch: take in what was captured, put each camera's new tracklets where they fit best or
+found somebody new, and now and then look at the whole active window again, which may merge, split
+and move. Only ``identity.apply`` changes who is who.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+
+from skyreid.contract.sighting import Sighting
+from skyreid.server.matching import identity, regroup
+from skyreid.server.matching.association import assign
+from skyreid.server.matching.clustering import cluster
+from skyreid.server.matching.identity import Decision, State
+from skyreid.server.matching.likelihood import Normals
+from skyreid.server.matching.odds import Scores, score_window
+from skyreid.server.matching.pairs import Window
+from skyreid.server.matching.tracklets import TrackKey, Tracklet, begin, revised
+
+
+@dataclass(frozen=True)
+class MatchingOptions:
+    """How sure is sure enough. Defaults are measured (docs/LOG.md)."""
+
+    fpir: float = 0.01
+    """Accepted rate of strangers taken for somebody known (false-positive identification)."""
+    batch_s: float = 0.5
+    """Length of a micro-batch in capture time."""
+    recluster_s: float = 2.0
+    """How often the whole window is looked at again, in capture time; a multiple of batch_s."""
+    window_s: float = 600.0
+    """Tracklets last seen longer ago than this take no part in matching any more."""
+    overlap_tolerance_s: float = 0.3
+    """Two tracklets of one camera may overlap by this much and still be one person (the tracker
+    held on to a ghost after it had begun anew)."""
+    hysteresis: float = 0.5
+    """What present company counts for when the window is looked at again, as a log-odds."""
+    priors: Mapping[str, Normals] = field(default_factory=dict)
+    """Where score calibration starts, by view pair as in a manifest: ``aerial-ground`` etc."""
+
+
+class Matcher:
+    """Holds the active window. One writer; rebuildable from stored sightings and the state."""
+
+    def __init__(self, options: MatchingOptions, state: State | None = None) -> None:
+        """Start empty, or where ``state`` (the replayed log) left off.
+
+        In the latter case ``add`` the stored sightings of the active window before ``advance``.
+        """
+        self._options = options
+        self.state: State = state or State()
+        """The fold of every decision so far: read it, never set it."""
+        self._batch_ns = round(options.batch_s * 1e9)
+        self._tick = self.state.at_ns // self._batch_ns
+        self._arrived: list[tuple[int, TrackKey, int, int, str, Sighting]] = []
+        self._arrivals = 0
+        self._window = Window(overlap_tolerance_s=options.overlap_tolerance_s)
+        self._changed = False  # since the window was last looked at as a whole
+
+    @property
+    def undecided(self) -> int:
+        """How many sightings were taken in and not decided."""
+        return len(self._arrived)
+
+    @property
+    def decided_ns(self) -> int:
+        """Capture time up to which everything that was there has been decided."""
+        return self._tick * self._batch_ns
+
+    @property
+    def next_ns(self) -> int | None:
+        """The horizon at which ``advance`` decides something next; None = nothing waits."""
+        if not self._arrived:
+            return None
+        # A latecomer's own moment has passed: it belongs to the latest micro-batch.
+        return max(self.decided_ns, -(-self._arrived[0][0] // self._batch_ns) * self._batch_ns)
+
+    def add(self, device: str, boot: str, model_key: str, sighting: Sighting) -> None:
+        """Take a sighting in. Any order, repeats and late ones are fine; nothing is decided yet."""
+        key = TrackKey(device, boot, sighting.camera, sighting.track)
+        if key in self.state.erased_tracks:
+            return
+        self._arrivals += 1
+        entry = (sighting.captured_at_ns, key, sighting.revision, self._arrivals)
+        heapq.heappush(self._arrived, (*entry, model_key, sighting))
+
+    def advance(self, horizon_ns: int | None) -> list[Decision]:
+        """Decide everything captured up to ``horizon_ns`` (None = everything there is).
+
+        The decisions have been applied to ``state`` already, in this order: write them to the log
+        in this order too.
+        """
+        made: list[Decision] = []
+        while (next_ns := self.next_ns) is not None:
+            if horizon_ns is not None and next_ns > horizon_ns:
+                break
+            tick = next_ns // self._batch_ns
+            made += self._through(tick - 1)
+            made += self._batch(tick)
+        if horizon_ns is not None:
+            made += self._through(horizon_ns // self._batch_ns)
+        elif self._changed:
+            made += self._regroup(self._tick * self._batch_ns)
+        return made
+
+    def apply(self, decision: Decision) -> tuple[identity.Event, ...]:
+        """Take in a decision from elsewhere (an operator, an erasure).
+
+        Raises:
+            InputError: it does not fit the state.
+        """
+        self.state, events = identity.apply(self.state, decision)
+        if decision.kind == "erase":
+            for key in self.state.erased_tracks:
+                self._window.drop(key)
+        self._changed = True
+        return events
+
+    def _through(self, tick: int) -> list[Decision]:
+        """Let time pass without sightings: one look at the window covers any length of it."""
+        every = max(1, round(self._options.recluster_s / self._options.batch_s))
+        due = tick // every * every
+        if due <= self._tick or not self._changed:
+            self._tick = max(self._tick, tick)
+            return []
+        self._tick = tick
+        return self._regroup(due * self._batch_ns)
+
+    def _batch(self, tick: int) -> list[Decision]:
+        """One micro-batch: everything captured up to ``tick``."""
+        at_ns = tick * self._batch_ns
+        touched: dict[TrackKey, None] = {}
+        while self._arrived and self._arrived[0][0] <= at_ns:
+            _, key, _, _, model_key, sighting = heapq.heappop(self._arrived)
+            if key in self.state.erased_tracks:
+                continue
+            if key in self._window:
+                self._window.put(revised(self._window.tracklet(key), model_key, sighting))
+            else:
+                self._window.put(begin(key, model_key, sighting))
+            touched[key] = None
+        self._changed = self._changed or bool(touched)
+        self._forget(at_ns)
+        fresh = [key for key in sorted(touched) if key not in self.state.tracks]
+        made = self._place_new(fresh, at_ns) if fresh else []
+        every = max(1, round(self._options.recluster_s / self._options.batch_s))
+        self._tick = tick
+        if tick % every == 0:
+            made += self._regroup(at_ns)
+        return made
+
+    def _forget(self, at_ns: int) -> None:
+        oldest_ns = at_ns - round(self._options.window_s * 1e9)
+        for tracklet in self._window.tracklets():
+            if tracklet.last_ns < oldest_ns and tracklet.key in self.state.tracks:
+                self._window.drop(tracklet.key)
+
+    def _place_new(self, fresh: Sequence[TrackKey], at_ns: int) -> list[Decision]:
+        """Assign tracklets that are in no identity yet, one camera after the other."""
+        made: list[Decision] = []
+        scores = self._scores()
+        for _, group in groupby(fresh, lambda k: (k.device, k.boot, k.camera)):
+            keys = list(group)
+            known = scores.groups(self.state)
+            odds = np.array([[scores.link(k, known[name]) for name in known] for k in keys])
+            names = list(known)
+            for key, column in zip(keys, assign(odds.reshape(len(keys), len(names))), strict=True):
+                if column is None:
+                    made.append(Decision("assign", at_ns, self.state.mint(key), (key,)))
+                else:
+                    name = names[column]
+                    match = scores.match(key, known[name], self._options.fpir)
+                    made.append(Decision("assign", at_ns, name, (key,), match=match))
+                self.state, _ = identity.apply(self.state, made[-1])
+        return made
+
+    def _regroup(self, at_ns: int) -> list[Decision]:
+        """Look at the whole window: propose what would explain it better."""
+        self._changed = False
+        scores = self._scores()
+        label = cluster(
+            scores.evidence,
+            scores.prior + self._options.hysteresis * scores.company(self.state),
+            scores.weight,
+            scores.forbidden,
+        )
+        made: list[Decision] = []
+        for decision in regroup.proposals(self.state, scores, label, at_ns, self._options.fpir):
+            self.state, _ = identity.apply(self.state, decision)
+            made.append(decision)
+        for decision in regroup.revisions(self.state, scores, at_ns, self._options.fpir):
+            self.state, _ = identity.apply(self.state, decision)
+            made.append(decision)
+        return made
+
+    def _scores(self) -> Scores:
+        tracklets: list[Tracklet] = self._window.tracklets()
+        return score_window(
+            tracklets, self._window.tables([t.key for t in tracklets]), self._options.priors
+        )

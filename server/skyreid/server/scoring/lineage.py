@@ -1,0 +1,62 @@
+"""Which identity each tracklet had, and when: the log of decisions, read as a history.
+
+The state after the last decision is what the server believes in the end. What it told the world
+while things happened is in the steps that led there: a correction that came later does not change
+what was said before it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from skyreid.server.matching.identity import Decision, State, apply
+from skyreid.server.matching.tracklets import TrackKey
+
+Steps = tuple[tuple[int, "str | None"], ...]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a log of decisions says of each tracklet.
+
+    ``steps`` holds, in the order of the log, the capture time up to which the server looked and
+    the identity that the tracklet had from there on (None = erased).
+    """
+
+    steps: Mapping[TrackKey, Steps]
+
+    def final(self, key: TrackKey) -> str | None:
+        """The tracklet's identity after the last decision; None if it has none."""
+        steps = self.steps.get(key)
+        return steps[-1][1] if steps else None
+
+    def at_emission(self, key: TrackKey, captured_at_ns: int) -> str | None:
+        """The identity that the tracklet had when the server's view reached this moment.
+
+        Frames before the first decision about the tracklet are told under that first decision.
+        """
+        steps = self.steps.get(key)
+        if not steps:
+            return None
+        index = bisect_right([at for at, _ in steps], captured_at_ns) - 1
+        return steps[max(index, 0)][1]
+
+
+def lineage_of(decisions: Iterable[Decision]) -> Lineage:
+    """Fold a log of decisions.
+
+    Raises:
+        InputError: a decision does not fit the ones before it.
+    """
+    state = State()
+    steps: dict[TrackKey, list[tuple[int, str | None]]] = {}
+    for decision in decisions:
+        state, events = apply(state, decision)
+        for track in dict.fromkeys(t for event in events for t in event.tracks):
+            history = steps.setdefault(track, [])
+            now = state.tracks.get(track)
+            if not history or history[-1][1] != now:
+                history.append((state.at_ns, now))  # of the log so far: never goes back
+    return Lineage({track: tuple(history) for track, history in steps.items()})

@@ -1,0 +1,395 @@
+"""The journal: every sighting exactly once, and the log of decisions. SQLite, one writer.
+
+A sighting is stored before its message is acknowledged to the broker and before its device gets a
+receipt, so that a kill at any moment costs a redelivery and nothing else. Decisions are stored in
+one transaction with the events that they cause (the outbox), so that what the world is told and
+what a restart replays are the same thing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from skyreid.contract.errors import InputError
+from skyreid.contract.sighting import Kind, decode_sighting
+from skyreid.server.matching.identity import Decision
+from skyreid.server.matching.tracklets import TrackKey
+from skyreid.server.store.records import Arrived, Heard, OutboxRow, Picture
+
+SCHEMA = 1
+
+_TABLES = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE sighting (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  device TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL,
+  lane INTEGER NOT NULL, model_key TEXT NOT NULL, dim INTEGER NOT NULL,
+  camera TEXT NOT NULL, track INTEGER NOT NULL, revision INTEGER NOT NULL,
+  captured_at_ns INTEGER NOT NULL, received_at_ns INTEGER NOT NULL,
+  body BLOB NOT NULL,                       -- the Sighting message as it arrived
+  UNIQUE (device, boot, seq)
+);
+CREATE INDEX sighting_by_capture ON sighting (captured_at_ns);
+CREATE INDEX sighting_by_tracklet ON sighting (device, boot, camera, track);
+CREATE INDEX sighting_by_camera ON sighting (camera, captured_at_ns);
+CREATE TABLE tracklet (                     -- the latest revision of each
+  device TEXT NOT NULL, boot TEXT NOT NULL, camera TEXT NOT NULL, track INTEGER NOT NULL,
+  revision INTEGER NOT NULL, view INTEGER NOT NULL, ended INTEGER NOT NULL,
+  first_seen_ns INTEGER NOT NULL, captured_at_ns INTEGER NOT NULL,
+  crops INTEGER NOT NULL, quality REAL NOT NULL, east_m REAL, north_m REAL,
+  PRIMARY KEY (device, boot, camera, track)
+) WITHOUT ROWID;
+CREATE TABLE device (
+  device TEXT PRIMARY KEY, heard_at_ns INTEGER NOT NULL, boot TEXT, watermark_ns INTEGER NOT NULL,
+  camera TEXT, view INTEGER, model_key TEXT
+) WITHOUT ROWID;
+CREATE TABLE picture (                      -- the latest of each tracklet
+  device TEXT NOT NULL, boot TEXT NOT NULL, camera TEXT NOT NULL, track INTEGER NOT NULL,
+  seq INTEGER NOT NULL, captured_at_ns INTEGER NOT NULL, received_at_ns INTEGER NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (device, boot, camera, track)
+);
+CREATE INDEX picture_by_age ON picture (received_at_ns);
+CREATE TABLE decision (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, decided_at_ns INTEGER NOT NULL, body TEXT NOT NULL
+);
+CREATE TABLE outbox (                       -- events that the broker has not taken yet
+  id INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT NOT NULL, body TEXT NOT NULL
+);
+"""
+
+
+class Journal:
+    """The one writer of a journal file. Use from one thread at a time."""
+
+    def __init__(self, path: Path, site: str, *, pictures_max_bytes: int) -> None:
+        """Open or create the journal of ``site``.
+
+        Raises:
+            InputError: the file is in use, is not a journal of this version, or is another site's.
+        """
+        self._path = path
+        self._pictures_max_bytes = pictures_max_bytes
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock = open(path.with_name(path.name + ".lock"), "w")  # held until close()
+        except OSError as error:
+            raise InputError(f"journal {path}: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock.close()
+            raise InputError(f"journal {path} is in use by another process") from error
+        try:
+            self._db = _open(path)
+            self._prepare(site)
+        except sqlite3.Error as error:
+            self._lock.close()
+            raise InputError(f"journal {path} cannot be opened: {error}") from error
+        except InputError:
+            self._db.close()
+            self._lock.close()
+            raise
+        row = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM picture").fetchone()
+        self._picture_bytes: int = row[0]
+
+    def close(self) -> None:
+        """Close the file; what was committed stays."""
+        self._db.close()
+        self._lock.close()
+
+    def store(
+        self,
+        sightings: Sequence[Arrived],
+        heard: Sequence[Heard] = (),
+        pictures: Sequence[Picture] = (),
+    ) -> list[Arrived]:
+        """Store a batch durably, in one transaction; returns the sightings that were new.
+
+        Raises:
+            sqlite3.Error: nothing of the batch was stored.
+        """
+        new = []
+        with self._transaction() as db:
+            for arrived in sightings:
+                if _insert(db, arrived):
+                    new.append(arrived)
+            for row in heard:
+                _hear(db, row)
+            picture_bytes = self._picture_bytes + sum(_put_picture(db, p) for p in pictures)
+            while picture_bytes > self._pictures_max_bytes:
+                oldest = db.execute(
+                    "SELECT rowid, length(body) FROM picture ORDER BY received_at_ns LIMIT 1"
+                ).fetchone()
+                db.execute("DELETE FROM picture WHERE rowid = ?", oldest[:1])
+                picture_bytes -= oldest[1]
+        self._picture_bytes = picture_bytes
+        return new
+
+    def decide(
+        self, decisions: Sequence[Decision], decided_at_ns: int, events: Sequence[tuple[str, str]]
+    ) -> None:
+        """Append to the log and fill the outbox (identity, body), in one transaction.
+
+        Raises:
+            sqlite3.Error: nothing of it was stored.
+        """
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT INTO decision (decided_at_ns, body) VALUES (?, ?)",
+                [(decided_at_ns, d.to_json()) for d in decisions],
+            )
+            db.executemany("INSERT INTO outbox (identity, body) VALUES (?, ?)", events)
+
+    def decision_count(self) -> int:
+        """How many decisions the log has ever had: the number of the latest."""
+        row = self._db.execute("SELECT coalesce(max(id), 0) FROM decision").fetchone()
+        return int(row[0])
+
+    def decisions(self) -> Iterator[Decision]:
+        """The log in order."""
+        return _decisions(self._db)
+
+    def outbox(self, after: int, limit: int) -> list[OutboxRow]:
+        """Events with a number above ``after`` that wait for the broker, oldest first."""
+        rows = self._db.execute(
+            "SELECT id, identity, body FROM outbox WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+        )
+        return [OutboxRow(*row) for row in rows]
+
+    def outbox_count(self, after: int) -> int:
+        """How many events have a number above ``after``."""
+        row = self._db.execute("SELECT count(*) FROM outbox WHERE id > ?", (after,)).fetchone()
+        return int(row[0])
+
+    def taken(self, events: Iterable[int]) -> None:
+        """Forget events that the broker has taken."""
+        with self._transaction() as db:
+            db.executemany("DELETE FROM outbox WHERE id = ?", [(i,) for i in events])
+
+    def sightings_since(self, captured_at_ns: int) -> Iterator[Arrived]:
+        """Stored sightings captured at or after a moment, in the order they were stored."""
+        return self._sightings("captured_at_ns >= ?", (captured_at_ns,))
+
+    def sightings_of(self, key: TrackKey) -> Iterator[Arrived]:
+        """Stored sightings of one tracklet, in the order they were stored."""
+        values = (key.device, key.boot, key.camera, key.track)
+        return self._sightings("(device, boot, camera, track) = (?, ?, ?, ?)", values)
+
+    def tracklets_before(self, captured_at_ns: int) -> set[TrackKey]:
+        """Tracklets whose latest revision was captured before a moment."""
+        rows = self._db.execute(
+            "SELECT device, boot, camera, track FROM tracklet WHERE captured_at_ns < ?",
+            (captured_at_ns,),
+        )
+        return {TrackKey(*row) for row in rows}
+
+    def _sightings(self, where: str, values: tuple[object, ...]) -> Iterator[Arrived]:
+        rows = self._db.execute(
+            "SELECT device, boot, lane, model_key, dim, received_at_ns, body FROM sighting "
+            f"WHERE {where} ORDER BY id",
+            values,
+        )
+        for device, boot, lane, model_key, dim, received_at_ns, body in rows:
+            sighting = decode_sighting(body, dim)
+            yield Arrived(device, boot, lane, model_key, dim, received_at_ns, sighting, body)
+
+    def devices(self) -> list[Heard]:
+        """Every device that was ever heard."""
+        rows = self._db.execute(
+            "SELECT device, heard_at_ns, boot, watermark_ns, camera, view, model_key "
+            "FROM device ORDER BY device"
+        )
+        return [Heard(*row) for row in rows]
+
+    def counts(self) -> tuple[int, int]:
+        """How many sightings are stored, and how many events wait for the broker."""
+        row = self._db.execute(
+            "SELECT (SELECT count(*) FROM sighting), (SELECT count(*) FROM outbox)"
+        ).fetchone()
+        return int(row[0]), int(row[1])
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _prepare(self, site: str) -> None:
+        if not _has_tables(self._db):
+            with self._transaction() as db:
+                for statement in _TABLES.split(";\n"):
+                    db.execute(statement)
+                db.execute("INSERT INTO meta VALUES ('schema', ?), ('site', ?)", (SCHEMA, site))
+        _check_schema(self._db, self._path)
+        # Not among the tables: a journal may be older than it.
+        self._db.execute(
+            "CREATE INDEX IF NOT EXISTS tracklet_by_capture ON tracklet (captured_at_ns)"
+        )
+        (owner,) = self._db.execute("SELECT value FROM meta WHERE key = 'site'").fetchone()
+        if owner != site:
+            raise InputError(
+                f"journal {self._path} belongs to site {owner!r}, the site file says {site!r}: "
+                "give another journal.path"
+            )
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """The log of a journal, in order; the server may be running.
+
+    Raises:
+        InputError: the file is missing or is not a journal of this version.
+    """
+    with open_to_read(path) as db:
+        return list(_decisions(db))
+
+
+def read_keys(path: Path) -> set[tuple[str, str, int]]:
+    """The keys (device, boot, seq) of all stored sightings; the server may be running.
+
+    Raises:
+        InputError: the file is missing or is not a journal of this version.
+    """
+    with open_to_read(path) as db:
+        return {tuple(row) for row in db.execute("SELECT device, boot, seq FROM sighting")}
+
+
+@contextmanager
+def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
+    """A connection that cannot write; close to free when used for one answer.
+
+    Raises:
+        InputError: the file is missing or is not a journal of this version.
+    """
+    if not path.is_file():
+        raise InputError(f"journal {str(path)!r} does not exist")
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            db.execute("PRAGMA busy_timeout = 5000")
+            if not _has_tables(db):
+                raise InputError(f"{path} is not a journal")
+            _check_schema(db, path)
+            yield db
+    except sqlite3.Error as error:
+        raise InputError(f"journal {path}: {error}") from error
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    # isolation_level None: transactions are begun here, by name, and nowhere behind our back.
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA busy_timeout = 5000")
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    return db
+
+
+def _has_tables(db: sqlite3.Connection) -> bool:
+    return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchall())
+
+
+def _check_schema(db: sqlite3.Connection, path: Path) -> None:
+    (schema,) = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
+    if schema != str(SCHEMA):
+        raise InputError(f"journal {path} has schema {schema}, this version reads {SCHEMA}")
+
+
+def _decisions(db: sqlite3.Connection) -> Iterator[Decision]:
+    for (body,) in db.execute("SELECT body FROM decision ORDER BY id"):
+        yield Decision.from_json(body)
+
+
+def _insert(db: sqlite3.Connection, arrived: Arrived) -> bool:
+    s = arrived.sighting
+    done = db.execute(
+        "INSERT OR IGNORE INTO sighting (device, boot, seq, lane, model_key, dim, camera, track, "
+        "revision, captured_at_ns, received_at_ns, body) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            arrived.device,
+            arrived.boot,
+            s.seq,
+            arrived.lane,
+            arrived.model_key,
+            arrived.dim,
+            s.camera,
+            s.track,
+            s.revision,
+            s.captured_at_ns,
+            arrived.received_at_ns,
+            arrived.body,
+        ),
+    )
+    if done.rowcount == 0:
+        return False
+    db.execute(
+        "INSERT INTO tracklet VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (device, boot, camera, track) DO UPDATE SET revision = excluded.revision, "
+        "ended = excluded.ended, first_seen_ns = excluded.first_seen_ns, "
+        "captured_at_ns = excluded.captured_at_ns, crops = excluded.crops, "
+        "quality = excluded.quality, east_m = excluded.east_m, north_m = excluded.north_m "
+        "WHERE excluded.revision > revision",
+        (
+            arrived.device,
+            arrived.boot,
+            s.camera,
+            s.track,
+            s.revision,
+            int(s.view),
+            s.kind == Kind.END,
+            s.first_seen_ns,
+            s.captured_at_ns,
+            s.crops,
+            s.quality,
+            s.ground.east_m if s.ground else None,
+            s.ground.north_m if s.ground else None,
+        ),
+    )
+    return True
+
+
+def _hear(db: sqlite3.Connection, row: Heard) -> None:
+    db.execute(
+        "INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (device) DO UPDATE SET "
+        "heard_at_ns = max(heard_at_ns, excluded.heard_at_ns), "
+        "watermark_ns = CASE WHEN excluded.boot IS NULL THEN watermark_ns "
+        "WHEN excluded.boot IS boot THEN max(watermark_ns, excluded.watermark_ns) "
+        "ELSE excluded.watermark_ns END, "
+        "boot = coalesce(excluded.boot, boot), "
+        "camera = coalesce(excluded.camera, camera), "
+        "view = coalesce(excluded.view, view), "
+        "model_key = coalesce(excluded.model_key, model_key)",
+        (
+            row.device,
+            row.heard_at_ns,
+            row.boot,
+            row.watermark_ns,
+            row.camera,
+            row.view,
+            row.model_key,
+        ),
+    )
+
+
+def _put_picture(db: sqlite3.Connection, p: Picture) -> int:
+    """Keep a picture if it is the tracklet's latest; returns by how many bytes the table grew."""
+    key = (p.device, p.boot, p.camera, p.track)
+    old = db.execute(
+        "SELECT seq, length(body) FROM picture WHERE (device, boot, camera, track) = (?, ?, ?, ?)",
+        key,
+    ).fetchone()
+    if old is not None and old[0] >= p.seq:
+        return 0
+    db.execute(
+        "INSERT OR REPLACE INTO picture VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (*key, p.seq, p.captured_at_ns, p.received_at_ns, p.body),
+    )
+    return len(p.body) - (old[1] if old else 0)

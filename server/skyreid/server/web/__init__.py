@@ -1,0 +1,1 @@
+"""The HTTP API and its answers, read from the journal file."""

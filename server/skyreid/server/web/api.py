@@ -1,0 +1,181 @@
+"""The HTTP API and the page, on one writer's snapshots. Nothing here changes anything.
+
+No ``from __future__ import annotations`` in this file: FastAPI reads the annotations of functions
+that are defined inside ``make_api``, where fastapi is imported so that this module loads without.
+"""
+
+import mimetypes
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from skyreid.contract.sighting import View
+from skyreid.contract.site import Site
+from skyreid.server.broker.pictures import why_none
+from skyreid.server.counters import Metrics
+from skyreid.server.live import Hub
+from skyreid.server.matching.tracklets import TrackKey
+from skyreid.server.web.answers import Lookup, site_json
+from skyreid.server.writer import Writer
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+PAGE = Path(__file__).parent / "page"
+
+_HEADERS = [
+    # The page needs nothing from elsewhere and may not be framed by anybody.
+    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cache-control", b"no-store"),
+]
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
+
+
+def make_api(
+    writer: Writer, lookup: Lookup, hub: Hub, metrics: Metrics, site: Site, *, page: Path = PAGE
+) -> "FastAPI":
+    """The ASGI application; needs fastapi.
+
+    Raises:
+        InputError: a camera's pose file cannot be used.
+    """
+    from fastapi import FastAPI, HTTPException, Query, Response
+    from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+    from fastapi.staticfiles import StaticFiles
+
+    for suffix, kind in _TYPES.items():  # the system's table may say otherwise, or nothing
+        mimetypes.add_type(kind, suffix)
+    api = FastAPI(
+        title="skyreid server",
+        version="1",
+        description="Who was seen where, and how sure the server is. There is no log-in yet.",
+        docs_url=None,  # the stock viewers load scripts from elsewhere
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+    )
+    drawn_site = site_json(site, 0)
+
+    api.add_middleware(_Hardened)
+
+    @api.get("/v1/site", summary="The site: cameras, their views and places, picture policy")
+    def get_site() -> dict[str, Any]:
+        return {**drawn_site, "generated_at_ns": time.time_ns()}
+
+    @api.get("/v1/identities", summary="Identities, newest activity first")
+    def get_identities(
+        limit: Annotated[int, Query(ge=1, le=500, description="at most so many")] = 50,
+        view: Annotated[
+            Literal["all", "cross"],
+            Query(description="cross: only those seen from the air and from the ground"),
+        ] = "all",
+        after_ns: Annotated[
+            int, Query(description="only those last seen after this capture time")
+        ] = -1,
+    ) -> dict[str, Any]:
+        return lookup.identities(writer.state, limit=limit, view=view, after_ns=after_ns)
+
+    @api.get("/v1/identities/{identity}", summary="One identity; ids of merged ones resolve")
+    def get_identity(identity: str) -> dict[str, Any]:
+        found = lookup.identity(writer.state, identity)
+        if found is None:
+            raise HTTPException(404, f"no identity {identity!r}")
+        return found
+
+    @api.get("/v1/sightings", summary="Sightings as devices sent them, newest first")
+    def get_sightings(
+        identity: Annotated[str | None, Query(description="only of this identity")] = None,
+        camera: Annotated[str | None, Query(description="only by this camera")] = None,
+        limit: Annotated[int, Query(ge=1, le=1000, description="at most so many")] = 100,
+    ) -> dict[str, Any]:
+        found = lookup.sightings(writer.state, identity=identity, camera=camera, limit=limit)
+        if found is None:
+            raise HTTPException(404, f"no identity {identity!r}")
+        return found
+
+    @api.get(
+        "/v1/similar/{device}/{boot}/{camera}/{track}",
+        summary="Tracklets that look most like one, exact search within its model",
+        response_model=None,
+        responses={404: {"description": "reason in JSON"}},
+    )
+    def get_similar(
+        device: str,
+        boot: str,
+        camera: str,
+        track: int,
+        k: Annotated[int, Query(ge=1, le=100, description="at most so many")] = 10,
+        view: Annotated[
+            Literal["all", "aerial", "ground"], Query(description="only seen from there")
+        ] = "all",
+        since_ns: Annotated[int, Query(ge=0, description="last seen at or after")] = 0,
+        until_ns: Annotated[int | None, Query(description="last seen at or before")] = None,
+    ) -> dict[str, Any] | JSONResponse:
+        key = TrackKey(device, boot, camera, track)
+        views = tuple(View) if view == "all" else (View.of(view),)
+        hits = writer.search.similar(key, k, views=views, since_ns=since_ns, until_ns=until_ns)
+        if hits is None:
+            reason = f"no tracklet {track} of camera {camera!r}, device {device!r}, boot {boot!r}"
+            return JSONResponse({"reason": reason}, 404)
+        return lookup.similar(writer.state, key, hits)
+
+    @api.get(
+        "/v1/pictures/{device}/{boot}/{camera}/{track}",
+        summary="The picture of a tracklet, as JPEG",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": {}}}, 404: {"description": "reason in JSON"}},
+    )
+    def get_picture(device: str, boot: str, camera: str, track: int) -> Response:
+        picture = None
+        if site.pictures != "never":
+            picture = lookup.picture(TrackKey(device, boot, camera, track))
+        if picture is None:
+            return JSONResponse({"reason": why_none(site.pictures)}, 404)
+        return Response(picture, media_type="image/jpeg")
+
+    @api.get("/v1/devices", summary="Devices and how they are")
+    def get_devices() -> dict[str, Any]:
+        devices = sorted(list(writer.devices.by_id.values()), key=lambda d: d.id)
+        return {"devices": [device.to_json() for device in devices]}
+
+    @api.get("/v1/events", summary="Live events (Server-Sent Events): identity, device")
+    async def get_events() -> StreamingResponse:
+        return StreamingResponse(hub.stream(hub.join()), media_type="text/event-stream")
+
+    @api.get("/healthz", summary="The process is alive")
+    def get_health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @api.get("/readyz", summary="Connected to the broker and able to store; else 503")
+    def get_ready() -> JSONResponse:
+        said = writer.summary()
+        return JSONResponse(said, 200 if said["ready"] else 503)
+
+    @api.get("/metrics", summary="Counters for Prometheus", response_class=Response)
+    def get_metrics() -> Response:
+        text, kind = metrics.text()
+        return Response(text, headers={"Content-Type": kind})
+
+    @api.get("/", include_in_schema=False)
+    def get_page() -> FileResponse:
+        return FileResponse(page / "index.html")
+
+    api.mount("/page", StaticFiles(directory=page, check_dir=False))
+    return api
+
+
+class _Hardened:
+    """ASGI middleware that adds the security headers; streams pass through unbuffered."""
+
+    def __init__(self, app: "ASGIApp") -> None:
+        self._app = app
+
+    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        async def add_headers(message: "Message") -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *_HEADERS]
+            await send(message)
+
+        await self._app(scope, receive, add_headers)

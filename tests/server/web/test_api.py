@@ -1,0 +1,394 @@
+"""The API: the agreed shapes, the errors, the headers; no socket, no broker."""
+
+import asyncio
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from skyreid.contract.site import Site, SiteCamera
+from skyreid.server.counters import Metrics
+from skyreid.server.devices import Devices
+from skyreid.server.live import Hub
+from skyreid.server.matching import identity
+from skyreid.server.matching.identity import Decision, Evidence, Match
+from skyreid.server.matching.tracklets import TrackKey
+from skyreid.server.store.journal import Journal
+from skyreid.server.store.records import Arrived, Heard, Picture
+from skyreid.server.store.search import Search
+from skyreid.server.web.answers import Lookup
+from skyreid.server.web.api import make_api
+
+JPEG = b"\xff\xd8\xff\xe0picture\xff\xd9"
+AIR = TrackKey("uav1", "1-a", "cam1", 7)
+STREET = TrackKey("street1", "1-b", "cam6", 3)
+OTHER = TrackKey("uav1", "1-a", "cam1", 8)
+SITE = Site(
+    id="plaza",
+    pictures="always",
+    camera=(SiteCamera(id="cam1", view="aerial"), SiteCamera(id="cam6", view="ground")),
+)
+MATCH = Match(
+    "accepted",
+    0.93,
+    AIR,
+    (
+        Evidence("appearance", 2.1, 0.63),
+        Evidence("place", 3.0, 0.4),
+        Evidence("time", 0.0, 0.0),
+        Evidence("prior", -3.0),
+    ),
+)
+
+
+class StandingWriter:
+    """What the API sees of a writer."""
+
+    def __init__(self) -> None:
+        self.state = identity.replay(
+            [
+                Decision("assign", 1, AIR.identity_id(), (AIR,)),
+                Decision("assign", 2, OTHER.identity_id(), (OTHER,)),
+                Decision("assign", 3, AIR.identity_id(), (STREET,), match=MATCH),
+            ]
+        )
+        self.devices = Devices([], [], stall_s=5, window_s=600, now_s=0)
+        self.devices.hear(Heard("uav1", 9, "1-a", 50, "cam1", 1, "key"), 1)
+        self.ready = True
+        self.search = Search()
+
+    def summary(self) -> dict[str, Any]:
+        return {"ready": self.ready, "undecided": 0}
+
+
+Get = Callable[..., httpx.Response]
+
+
+class Served:
+    def __init__(self, path: Path, page: Path, site: Site) -> None:
+        self.writer, self.hub, self.metrics = StandingWriter(), Hub(4), Metrics()
+        lookup = Lookup(path, site.pictures)
+        self.api = make_api(
+            self.writer,  # type: ignore[arg-type]
+            lookup,
+            self.hub,
+            self.metrics,
+            site,
+            page=page,
+        )
+
+    def get(self, path: str, **query: Any) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            transport = httpx.ASGITransport(self.api)
+            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+                return await client.get(path, params=query or None)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def serve(tmp_path: Path, make: Any) -> Iterator[Callable[..., Served]]:
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path, "plaza", pictures_max_bytes=10**6)
+
+    def stored(key: TrackKey, seq: int, **changes: Any) -> Arrived:
+        sighting = make.sighting(seq, camera=key.camera, track=key.track, **changes)
+        body = make.batch([sighting])
+        from skyreid.contract.sighting import encode_sighting
+
+        assert body.sightings[0] is sighting
+        return Arrived(key.device, key.boot, 1, "key", 16, 99, sighting, encode_sighting(sighting))
+
+    journal.store(
+        [
+            stored(AIR, 1, at_s=1, kind=1),
+            stored(AIR, 2, at_s=2, revision=1, kind=3, crops=6),
+            stored(STREET, 1, at_s=5, kind=1, ground=None),
+            stored(OTHER, 3, at_s=3, kind=1),
+        ],
+        [],
+        [Picture("uav1", "1-a", "cam1", 7, 2, 5, 5, JPEG)],
+    )
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "index.html").write_text("<!doctype html><title>skyreid</title>")
+    (page / "main.js").write_text("export const x = 1;")
+    (page / "page.css").write_text("body { color: black }")
+    yield lambda site=SITE: Served(path, page, site)
+    journal.close()
+
+
+def test_identities_have_the_agreed_shape(serve: Callable[..., Served], make: Any) -> None:
+    got = serve().get("/v1/identities").json()
+    assert got["total"] == 2
+    first, second = got["identities"]
+    assert second["id"] == OTHER.identity_id()
+    assert second["confidence"] is None
+    assert second["tracklets"][0]["picture_reason"] == "not sent yet, or no longer kept"
+    air, street = first.pop("tracklets")
+    assert first == {
+        "id": AIR.identity_id(),
+        "state": "confirmed",
+        "confidence": 0.93,
+        "first_seen_ns": make.start_ns,
+        "last_seen_ns": make.start_ns + 5 * 10**9,
+        "views": ["aerial", "ground"],
+        "aliases": [],
+    }
+    assert air == {
+        "device": "uav1",
+        "boot": "1-a",
+        "camera": "cam1",
+        "view": "aerial",
+        "track": 7,
+        "first_seen_ns": make.start_ns,
+        "last_seen_ns": make.start_ns + 2 * 10**9,
+        "revision": 1,
+        "ended": True,
+        "crops": 6,
+        "quality": pytest.approx(0.8),
+        "ground": {"east_m": 1.0, "north_m": 2.0},
+        "picture": "/v1/pictures/uav1/1-a/cam1/7",
+        "picture_reason": None,
+        "match": None,
+    }
+    assert street["ended"] is False
+    assert street["ground"] is None
+    assert street["picture"] is None
+    assert street["match"] == {
+        "state": "accepted",
+        "probability": 0.93,
+        "with": {"device": "uav1", "boot": "1-a", "camera": "cam1", "track": 7},
+        "evidence": [
+            {"kind": "appearance", "similarity": 0.63, "llr": 2.1},
+            {"kind": "place", "distance_m": 0.4, "llr": 3.0},
+            {"kind": "time", "gap_s": 0.0, "llr": 0.0},
+            {"kind": "prior", "llr": -3.0},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("query", "ids", "total"),
+    [
+        ({}, [AIR, OTHER], 2),
+        ({"view": "cross"}, [AIR], 1),
+        ({"limit": 1}, [AIR], 2),
+        ({"after_s": 3}, [AIR], 1),
+        ({"after_s": 5}, [], 0),
+    ],
+)
+def test_identities_can_be_chosen(
+    serve: Callable[..., Served],
+    make: Any,
+    query: dict[str, Any],
+    ids: list[TrackKey],
+    total: int,
+) -> None:
+    if "after_s" in query:
+        query = {"after_ns": make.start_ns + query["after_s"] * 10**9}
+    got = serve().get("/v1/identities", **query).json()
+    assert [i["id"] for i in got["identities"]] == [key.identity_id() for key in ids]
+    assert got["total"] == total
+
+
+def test_a_merged_identity_is_found_by_its_old_id(serve: Callable[..., Served]) -> None:
+    served = serve()
+    old, kept = OTHER.identity_id(), AIR.identity_id()
+    merge = Decision("merge", 4, kept, other=old, match=MATCH)
+    served.writer.state, _ = identity.apply(served.writer.state, merge)
+    got = served.get(f"/v1/identities/{old}").json()
+    assert (got["id"], got["merged_into"], got["aliases"]) == (kept, kept, [old])
+    assert "merged_into" not in served.get(f"/v1/identities/{kept}").json()
+    assert served.get("/v1/identities/NOBODY00").status_code == 404
+
+
+def test_sightings_are_newest_first_and_carry_no_embedding(
+    serve: Callable[..., Served], make: Any
+) -> None:
+    served = serve()
+    got = served.get("/v1/sightings").json()["sightings"]
+    assert [s["captured_at_ns"] - make.start_ns for s in got] == [n * 10**9 for n in (5, 3, 2, 1)]
+    assert got[0]["identity"] == AIR.identity_id()
+    assert (got[0]["kind"], got[0]["lane"], got[0]["clock"]) == ("new", "live", "file")
+    assert not any("embedding" in s for s in got)
+    of_one = served.get("/v1/sightings", identity=AIR.identity_id(), limit=2).json()["sightings"]
+    assert [(s["device"], s["seq"]) for s in of_one] == [("street1", 1), ("uav1", 2)]
+    both = {"identity": AIR.identity_id(), "camera": "cam1"}
+    of_both = served.get("/v1/sightings", **both).json()["sightings"]
+    assert [s["seq"] for s in of_both] == [2, 1]
+    assert served.get("/v1/sightings", identity="NOBODY00").status_code == 404
+    assert served.get("/v1/sightings", limit=0).status_code == 422
+
+
+def test_who_looks_alike_is_listed_with_identities(serve: Callable[..., Served], make: Any) -> None:
+    served = serve()
+    for key, person in ((AIR, 0), (STREET, 0), (OTHER, 1)):
+        sighting = make.sighting(1, camera=key.camera, track=key.track, person=person)
+        served.writer.search.take([Arrived(key.device, key.boot, 1, "key", 16, 9, sighting, b"")])
+    got = served.get("/v1/similar/uav1/1-a/cam1/7").json()
+    assert got["tracklet"]["track"] == AIR.track
+    assert [(t["camera"], t["track"]) for t in got["similar"]] == [("cam6", 3), ("cam1", 8)]
+    assert got["similar"][0]["similarity"] == pytest.approx(1.0, abs=1e-3)
+    assert got["similar"][0]["identity"] == AIR.identity_id()
+    assert got["similar"][0]["picture_reason"] is not None
+    assert "embedding" not in str(got)
+    only = served.get("/v1/similar/uav1/1-a/cam1/7", view="aerial").json()["similar"]
+    assert [t["track"] for t in only] == [OTHER.track]
+    missing = served.get("/v1/similar/uav1/1-a/cam1/99")
+    assert missing.status_code == 404
+    assert "no tracklet 99 of camera 'cam1'" in missing.json()["reason"]
+
+
+def test_a_picture_is_a_jpeg_or_a_reason(serve: Callable[..., Served]) -> None:
+    got = serve().get("/v1/pictures/uav1/1-a/cam1/7")
+    assert (got.status_code, got.content) == (200, JPEG)
+    assert got.headers["content-type"] == "image/jpeg"
+    none = serve().get("/v1/pictures/uav1/1-a/cam1/8")
+    assert (none.status_code, none.json()) == (404, {"reason": "not sent yet, or no longer kept"})
+    site = SITE.model_copy(update={"pictures": "never"})
+    never = serve(site).get("/v1/pictures/uav1/1-a/cam1/7")
+    assert (never.status_code, never.json()) == (404, {"reason": "policy: never"})
+
+
+def test_where_the_policy_is_never_no_card_points_at_a_picture(
+    serve: Callable[..., Served],
+) -> None:
+    served = serve(SITE.model_copy(update={"pictures": "never"}))
+    for card in served.get("/v1/identities").json()["identities"]:
+        for tracklet in card["tracklets"]:
+            assert (tracklet["picture"], tracklet["picture_reason"]) == (None, "policy: never")
+
+
+def test_the_site_and_its_devices_are_listed(serve: Callable[..., Served], shared: Path) -> None:
+    served = serve()
+    site = served.get("/v1/site").json()
+    assert site.pop("generated_at_ns") > 0
+    assert site == {
+        "site": "plaza",
+        "pictures": "always",
+        "time_zone": "UTC",
+        "cameras": [
+            {"id": "cam1", "view": "aerial", "position": None},
+            {"id": "cam6", "view": "ground", "position": None},
+        ],
+    }
+    (device,) = served.get("/v1/devices").json()["devices"]
+    assert (device["device"], device["camera"], device["view"]) == ("uav1", "cam1", "aerial")
+    poses = shared / "data" / "plaza" / "calib.json"
+    placed = SITE.camera[0].model_copy(update={"poses": poses})
+    site = serve(SITE.model_copy(update={"camera": (placed,)})).get("/v1/site").json()
+    assert set(site["cameras"][0]["position"]) == {"east_m", "north_m"}
+
+
+def test_health_and_readiness_are_two_things(serve: Callable[..., Served]) -> None:
+    served = serve()
+    assert served.get("/healthz").status_code == 200
+    assert served.get("/readyz").status_code == 200
+    served.writer.ready = False
+    assert served.get("/readyz").status_code == 503
+    assert served.get("/healthz").status_code == 200
+
+
+def test_metrics_have_their_promised_names(serve: Callable[..., Served]) -> None:
+    served = serve()
+    served.metrics.rejected.labels("parse").inc()
+    got = served.get("/metrics")
+    assert got.headers["content-type"].startswith("text/plain")
+    for name in (
+        "skyreid_sightings_duplicate_total",
+        'skyreid_rejected_total{reason="parse"}',
+        "skyreid_ingest_queue",
+        "skyreid_commit_seconds_count",
+        "skyreid_identities",
+        "skyreid_broker_connected",
+        "skyreid_broker_dropped_messages",
+    ):
+        assert f"\n{name} " in got.text
+
+
+def test_the_page_is_served_with_its_types_and_needs_nothing_from_elsewhere(
+    serve: Callable[..., Served],
+) -> None:
+    served = serve()
+    for path, kind in (
+        ("/", "text/html"),
+        ("/page/main.js", "text/javascript"),
+        ("/page/page.css", "text/css"),
+    ):
+        got = served.get(path)
+        assert got.status_code == 200
+        assert got.headers["content-type"].startswith(kind)
+        assert got.headers["cache-control"] == "no-store"
+        assert got.headers["content-security-policy"].startswith("default-src 'self'")
+        assert got.headers["x-content-type-options"] == "nosniff"
+    assert served.get("/page/../journal.sqlite").status_code == 404
+    assert served.get("/docs").status_code == 404
+
+
+def test_the_readme_names_every_endpoint_metric_and_reason(
+    serve: Callable[..., Served], repository: Path
+) -> None:
+    readme = (repository / "server" / "README.md").read_text()
+    served = serve()
+    for path in served.get("/v1/openapi.json").json()["paths"]:
+        assert f"`{path}" in readme, path
+    for family in served.metrics.registry.collect():
+        assert family.name in readme, family.name
+    folder = repository / "server" / "skyreid" / "server"
+    for source in ("arrivals.py", "pictures.py"):
+        for reason in re.findall(r'MessageError\(\s*"(\w+)"', (folder / source).read_text()):
+            assert f"`{reason}`" in readme, reason
+
+
+def test_every_endpoint_is_described(serve: Callable[..., Served]) -> None:
+    paths = serve().get("/v1/openapi.json").json()["paths"]
+    assert {
+        *("/v1/site", "/v1/identities", "/v1/identities/{identity}", "/v1/sightings"),
+        *("/v1/pictures/{device}/{boot}/{camera}/{track}", "/v1/devices", "/v1/events"),
+        "/v1/similar/{device}/{boot}/{camera}/{track}",
+        *("/healthz", "/readyz", "/metrics"),
+    } == set(paths)
+    assert all(entry["get"]["summary"] for entry in paths.values())
+
+
+def test_events_reach_a_listener_and_a_slow_one_is_cut_off() -> None:
+    async def listen() -> None:
+        hub = Hub(3)
+        listener, slow = hub.join(), hub.join()
+        stream = hub.stream(listener, ping_s=30)
+        assert await anext(stream) == ": skyreid\n\n"
+        for number in range(5):
+            hub.send("identity", {"type": "assigned", "identity": str(number)})
+            if number == 0:
+                text = await anext(stream)
+                assert text == 'event: identity\ndata: {"type":"assigned","identity":"0"}\n\n'
+            await asyncio.sleep(0)
+            if number:
+                assert f'"{number}"' in await anext(stream)
+        assert hub.dropped == 1
+        got = [text async for text in hub.stream(slow)]
+        assert len(got) == 4  # the greeting and what was held; then the end
+        hub.close()
+        with pytest.raises(StopAsyncIteration):
+            await anext(stream)
+        assert len(hub) == 0
+
+    asyncio.run(listen())
+
+
+def test_a_silent_stream_says_that_it_is_alive() -> None:
+    async def listen() -> None:
+        hub = Hub(3)
+        stream = hub.stream(hub.join(), ping_s=0.001)
+        await anext(stream)
+        assert await anext(stream) == ": still here\n\n"
+        await stream.aclose()
+        assert len(hub) == 0
+        hub.close()
+        assert [text async for text in hub.stream(hub.join())] == [": skyreid\n\n"]
+
+    asyncio.run(listen())
