@@ -21,7 +21,7 @@ from skyreid.bundle.archive import open_bundle
 from skyreid.bundle.runner import Execution, Runner, self_test, start
 from skyreid.bundle.trt_runner import TensorRtRunner
 from skyreid.contract.errors import run_command
-from skyreid.edge import board
+from skyreid.edge import jetson
 from skyreid.edge.app import temperature_c
 
 
@@ -78,11 +78,11 @@ def measured(options: argparse.Namespace) -> dict[str, object]:
                 row["without_graphs"] = times_ms(runner, pictures, options.rounds)
     report["temperature_c"] = temperature_c()
     for name, read in (
-        ("jetpack", board.jetpack),
-        ("tensorrt", board.tensorrt),
-        ("gpu", board.gpu),
-        ("memory", board.memory),
-        ("power_mode", board.power_mode),
+        ("jetpack", jetson.jetpack),
+        ("tensorrt", jetson.tensorrt),
+        ("gpu", jetson.gpu),
+        ("memory", jetson.memory),
+        ("power_mode", jetson.power_mode),
     ):
         report[name] = read()[1]
     return report

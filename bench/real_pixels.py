@@ -30,8 +30,8 @@ from skyreid.bundle.embedder import Embedder
 from skyreid.contract.errors import InputError, run_command
 from skyreid.contract.input_spec import crop_box, fit
 from skyreid.contract.sighting import View
-from skyreid.edge.detector import Detector, open_detector
-from skyreid.edge.tracker import Tracker
+from skyreid.edge.people.detector import Detector, open_detector
+from skyreid.edge.people.tracker import Tracker
 
 Floats = NDArray[np.float32]
 

@@ -34,7 +34,7 @@ from skyreid.contract.sighting import (
     decode_batch,
     encode_sighting,
 )
-from skyreid.edge.spool import Row
+from skyreid.edge.delivery.spool import Row
 
 SITE, DEVICE = "square", "dev1"
 MODEL = ModelRef("0123456789abcdef", 4, "b" * 64, "test")
@@ -92,7 +92,7 @@ def _wait_until() -> Callable[..., None]:
 
 def gst_run(description: str) -> None:
     """Run a pipeline to its end."""
-    from skyreid.edge.platform import load_gst
+    from skyreid.edge.video.platform import load_gst
 
     gst, _, _ = load_gst()
     pipeline = gst.parse_launch(description)
@@ -116,7 +116,7 @@ def _gst_run(needs_gst: None) -> Callable[[str], None]:
 def needs_gst() -> None:
     """GStreamer with an H.264 encoder, or the test is skipped; in CI its absence is a failure."""
     from skyreid.contract.errors import PlatformError
-    from skyreid.edge.platform import load_gst
+    from skyreid.edge.video.platform import load_gst
 
     try:
         gst, _, _ = load_gst()

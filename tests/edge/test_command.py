@@ -85,7 +85,7 @@ def test_doctor_says_what_there_is(desk: Desk, capsys: pytest.CaptureFixture[str
 
 def test_spool_says_what_waits(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     from skyreid.contract.sighting import ModelRef
-    from skyreid.edge.spool import Row, Spool
+    from skyreid.edge.delivery.spool import Row, Spool
 
     with Spool(desk.spool()) as spool:
         spool.append([Row(1, 1, b"x" * 10)], ModelRef("k" * 16, 4, "b" * 64, "m"))
@@ -135,7 +135,7 @@ def test_a_missing_plugin_is_exit_4(
     desk: Desk, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from skyreid.edge import app
-    from skyreid.edge.platform import Platform
+    from skyreid.edge.video.platform import Platform
 
     monkeypatch.setattr(app, "probe", lambda: Platform((1, 22, 0), frozenset(["appsink"])))
     assert main(["run", desk.settings]) == 4

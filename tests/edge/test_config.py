@@ -12,9 +12,9 @@ from skyreid.edge.config import (
     broker_address,
     read_settings,
 )
-from skyreid.edge.outbox import OutboxOptions
-from skyreid.edge.tracker import TrackerOptions
-from skyreid.edge.tracklet import CollectorOptions
+from skyreid.edge.delivery.outbox import OutboxOptions
+from skyreid.edge.people.collector import CollectorOptions
+from skyreid.edge.people.tracker import TrackerOptions
 
 LEAST = """
 site = "site.toml"

@@ -11,12 +11,12 @@ import pytest
 from skyreid.contract.errors import InputError, SkyreidError
 from skyreid.contract.receipt import Range, Receipt, Status
 from skyreid.contract.sighting import ModelRef
+from skyreid.edge.delivery.outbox import Outbox
+from skyreid.edge.delivery.publisher import PictureWanted, Received, Up
+from skyreid.edge.delivery.spool import Picture, Row, Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
-from skyreid.edge.frame import Frame
-from skyreid.edge.outbox import Outbox
-from skyreid.edge.publisher import PictureWanted, Received, Up
 from skyreid.edge.sighter import Said
-from skyreid.edge.spool import Picture, Row, Spool
+from skyreid.edge.video.frame import Frame
 
 PIXELS = np.zeros((4, 4, 3), np.uint8)
 

@@ -7,11 +7,11 @@ import pytest
 from skyreid.contract.errors import InputError
 from skyreid.contract.recording import Recorder, RunInfo, read_mot, read_sightings
 from skyreid.contract.sighting import Box, Clock, Kind, ModelRef, View, decode_sighting
-from skyreid.edge.detections import Detections
-from skyreid.edge.frame import Frame
+from skyreid.edge.people.collector import Statement
+from skyreid.edge.people.detections import Detections
+from skyreid.edge.people.tracker import Track
 from skyreid.edge.sighter import Identity, Sighter
-from skyreid.edge.tracker import Track
-from skyreid.edge.tracklet import Statement
+from skyreid.edge.video.frame import Frame
 
 MODEL = ModelRef("0123456789abcdef", 4, "b" * 64, "test")
 WHO = Identity("square", "dev1", "1-aa", "cam1", View.GROUND, MODEL)

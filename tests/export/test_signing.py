@@ -7,7 +7,7 @@ import pytest
 
 from skyreid.bundle.signature import trusted
 from skyreid.contract.errors import BundleError
-from skyreid.edge.detector import open_detector
+from skyreid.edge.people.detector import open_detector
 from skyreid.export.__main__ import main
 
 

@@ -21,17 +21,17 @@ from skyreid.contract.recording import Recorder, RunInfo
 from skyreid.contract.settings import effective
 from skyreid.contract.sighting import ModelRef, View
 from skyreid.contract.site import Site, SiteCamera, poses_of, read_site
-from skyreid.edge.clock import FileClock, LiveClock
 from skyreid.edge.config import EdgeSettings, broker_address
+from skyreid.edge.delivery.outbox import Outbox, OutboxOptions
+from skyreid.edge.delivery.pictures import encode_picture
+from skyreid.edge.delivery.publisher import Publisher, Tls
+from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
-from skyreid.edge.outbox import Outbox, OutboxOptions
-from skyreid.edge.pictures import encode_picture
-from skyreid.edge.pipeline import Source, build, parse_source, without_login
-from skyreid.edge.platform import probe
-from skyreid.edge.publisher import Publisher, Tls
 from skyreid.edge.sighter import Collector, Detector, Identity, Sighter, Tracker
-from skyreid.edge.source import GstSource, State, check_file
-from skyreid.edge.spool import Spool
+from skyreid.edge.video.clock import FileClock, LiveClock
+from skyreid.edge.video.pipeline import Source, build, parse_source, without_login
+from skyreid.edge.video.platform import probe
+from skyreid.edge.video.source import GstSource, State, check_file
 
 if TYPE_CHECKING:
     from skyreid.bundle.embedder import Embedder
@@ -68,7 +68,7 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
     from skyreid.bundle.embedder import Embedder
     from skyreid.bundle.runner import Execution
     from skyreid.bundle.signature import Trust
-    from skyreid.edge.detector import open_detector
+    from skyreid.edge.people.detector import open_detector
 
     site, camera, source, pipeline = find_source(settings, settings_directory=settings_directory)
     if source.kind == "file":
@@ -272,10 +272,10 @@ def _flow(
 
 
 def _follow(plan: Plan, start_ns: int) -> tuple[Tracker, Collector]:
-    from skyreid.edge.tracker import Tracker as BoxTracker
-    from skyreid.edge.tracker import TrackerOptions
-    from skyreid.edge.tracklet import Collector as CropCollector
-    from skyreid.edge.tracklet import CollectorOptions
+    from skyreid.edge.people.collector import Collector as CropCollector
+    from skyreid.edge.people.collector import CollectorOptions
+    from skyreid.edge.people.tracker import Tracker as BoxTracker
+    from skyreid.edge.people.tracker import TrackerOptions
 
     t, c = plan.settings.tracker, plan.settings.crops
     tracker = BoxTracker(

@@ -12,7 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from skyreid.contract.settings import Section, Settings, load
 from skyreid.contract.site import Identifier
-from skyreid.edge.pipeline import without_login
+from skyreid.edge.video.pipeline import without_login
 
 PROGRAM = "skyreid-edge"
 _PORTS = {"mqtt": 1883, "mqtts": 8883}

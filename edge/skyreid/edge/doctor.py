@@ -7,8 +7,8 @@ import socket
 from dataclasses import dataclass
 
 from skyreid.contract.errors import PlatformError
-from skyreid.edge import board
-from skyreid.edge.platform import PACKAGES, explain_missing, probe
+from skyreid.edge import jetson
+from skyreid.edge.video.platform import PACKAGES, explain_missing, probe
 
 _OPTIONAL_ELEMENTS = ("matroskademux", "uridecodebin3", "openh264dec")
 
@@ -39,11 +39,11 @@ def examine(broker_url: str | None = None, *, engines_needed: bool = False) -> l
     ):
         findings.append(_library(module, package))
     for name, (good, detail), needed in (
-        ("jetpack", board.jetpack(), False),
-        ("tensorrt", board.tensorrt(), engines_needed),
-        ("gpu", board.gpu(), engines_needed),
-        ("memory", board.memory(), False),
-        ("power mode", board.power_mode(), False),
+        ("jetpack", jetson.jetpack(), False),
+        ("tensorrt", jetson.tensorrt(), engines_needed),
+        ("gpu", jetson.gpu(), engines_needed),
+        ("memory", jetson.memory(), False),
+        ("power mode", jetson.power_mode(), False),
     ):
         findings.append(Finding(name, good, detail, needed))
     if broker_url is not None:

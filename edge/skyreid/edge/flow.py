@@ -26,14 +26,14 @@ from typing import Protocol
 from skyreid.contract.errors import MessageError, SkyreidError
 from skyreid.contract.receipt import Range
 from skyreid.contract.sighting import Clock, ModelRef
+from skyreid.edge.delivery.outbox import Outbox
+from skyreid.edge.delivery.pictures import read_request
+from skyreid.edge.delivery.publisher import Down, Event, PictureWanted, Received, Taken, Up
+from skyreid.edge.delivery.spool import Picture, Row, Spool
 from skyreid.edge.drops import Drops
-from skyreid.edge.frame import Frame
-from skyreid.edge.outbox import Outbox
-from skyreid.edge.pictures import read_request
-from skyreid.edge.publisher import Down, Event, PictureWanted, Received, Taken, Up
 from skyreid.edge.sighter import Said
-from skyreid.edge.slot import Slot
-from skyreid.edge.spool import Picture, Row, Spool
+from skyreid.edge.video.frame import Frame
+from skyreid.edge.video.newest import Slot
 
 log = logging.getLogger(__name__)
 

@@ -20,13 +20,13 @@ from skyreid.contract.sighting import (
     View,
     encode_sighting,
 )
-from skyreid.edge.frame import Frame
-from skyreid.edge.spool import Picture, Row
+from skyreid.edge.delivery.spool import Picture, Row
+from skyreid.edge.video.frame import Frame
 
 if TYPE_CHECKING:
-    from skyreid.edge.detections import Detections
-    from skyreid.edge.tracker import Track
-    from skyreid.edge.tracklet import Statement
+    from skyreid.edge.people.collector import Statement
+    from skyreid.edge.people.detections import Detections
+    from skyreid.edge.people.tracker import Track
 
 
 class Detector(Protocol):

@@ -1,0 +1,1 @@
+"""From sightings to the server: the spool, the outbox, MQTT, pictures."""

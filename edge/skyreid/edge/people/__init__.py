@@ -1,0 +1,1 @@
+"""From frames to people: detection, tracking, the choice of crops, the place on the ground."""

@@ -1,0 +1,264 @@
+"""From tracks to statements: a tracklet's best crops, their aggregate, and when to say it.
+
+A statement replaces the one before it of the same track; it never adds evidence. It carries the box
+and the ground position of the last frame in which the person was really detected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.contract.camera import CameraPoses
+from skyreid.contract.input_spec import InputSpec, crop_box, fit
+from skyreid.contract.sighting import Box, Clock, Ground, Kind, View
+from skyreid.edge.people import ground
+from skyreid.edge.people.quality import QualityOptions, measure, sharpness
+from skyreid.edge.people.tracker import Track
+from skyreid.edge.video.frame import Frame
+
+UInt8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+
+Embed = Callable[[UInt8], Float32]
+"""uint8 [N, H, W, 3] RGB of the input's size -> float32 [N, D], L2-normalised."""
+
+
+@dataclass(frozen=True)
+class CollectorOptions:
+    """Which crops are kept, and when a tracklet is spoken of."""
+
+    crops_max: int = 8
+    """Crops in the aggregate at most."""
+    crops_min: int = 2
+    """Crops before the first statement, unless the tracklet ends before."""
+    crop_every_s: float = 0.4
+    """At most one crop in this time: two crops of successive frames say the same."""
+    quality_min: float = 0.15
+    """Crops below it are not kept."""
+    update_every_s: float = 1.0
+    """At most one update in this time of capture, but for a much better crop."""
+    better_factor: float = 1.5
+    """A crop this many times as good as the best one so far is worth an update at once."""
+    quality: QualityOptions = field(default_factory=QualityOptions)
+
+
+@dataclass(frozen=True, eq=False)
+class Statement:
+    """A sighting without what only the spool knows (its sequence number)."""
+
+    track: int
+    revision: int
+    """From 1."""
+    kind: Kind
+    first_seen_ns: int
+    captured_at_ns: int
+    clock: Clock
+    clock_error_ms: int
+    box: Box
+    quality: float
+    """0 to 1: mean of the crops in the aggregate."""
+    crops: int
+    embedding: Float32
+    """float32 [D], L2-normalised."""
+    spread: float
+    """Mean cosine of the crops to the aggregate."""
+    ground: Ground | None
+    picture: UInt8 | None
+    """Best crop so far, uint8 [h, w, 3] RGB as cut from the frame."""
+
+
+@dataclass(eq=False)
+class _Crop:
+    captured_at_ns: int
+    quality: float
+    fitted: UInt8
+    picture: UInt8
+    embedding: Float32 | None = None
+
+
+@dataclass(eq=False)
+class _Tracklet:
+    number: int
+    first_seen_ns: int
+    captured_at_ns: int = 0
+    clock: Clock = Clock.ARRIVAL
+    clock_error_ms: int = 0
+    box: Box | None = None
+    ground: Ground | None = None
+    confirmed: bool = False
+    crops: list[_Crop] = field(default_factory=list)
+    revision: int = 0
+    stated_ns: int = 0
+    stated_best: float = 0.0
+
+
+class Collector:
+    """Keeps the best crops of every tracklet of one camera and says when there is news."""
+
+    def __init__(
+        self,
+        embed: Embed,
+        spec: InputSpec,
+        *,
+        view: View,
+        poses: CameraPoses | None = None,
+        start_ns: int | None = None,
+        options: CollectorOptions | None = None,
+        foot_options: ground.FootOptions | None = None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            embed: crops to embeddings.
+            spec: how ``embed`` wants its crops.
+            view: where the camera looks from.
+            poses: the camera's models; None = no ground positions.
+            start_ns: capture time of the first frame of ``poses``; None = the first frame seen.
+            options: which crops are kept, and when a tracklet is spoken of.
+            foot_options: what is assumed for the ground position.
+        """
+        self._embed, self._spec = embed, spec
+        self._view, self._poses, self._start_ns = view, poses, start_ns
+        self._options = options or CollectorOptions()
+        self._foot = foot_options or ground.FootOptions()
+        self._open: dict[int, _Tracklet] = {}
+        self._now_ns = 0
+
+    @property
+    def watermark_ns(self) -> int:
+        """No later statement has ``captured_at_ns`` below this; 0 before the first frame.
+
+        It lags behind the frames while a person is lost but not yet given up: the last word about
+        them will carry the time at which they were last detected.
+        """
+        return min((t.captured_at_ns for t in self._open.values()), default=self._now_ns)
+
+    def update(self, frame: Frame, tracks: Sequence[Track]) -> list[Statement]:
+        """Take in one frame and every track that is alive in it; returns what there is to say."""
+        if self._start_ns is None:
+            self._start_ns = frame.captured_at_ns
+        self._now_ns = frame.captured_at_ns
+        alive = {track.number for track in tracks}
+        ended = [t for number, t in self._open.items() if number not in alive]
+        for tracklet in ended:
+            del self._open[tracklet.number]
+        seen = [track for track in tracks if track.detected]
+        self._take(frame, seen)
+        due = [t for track in seen if self._is_due(t := self._open[track.number])]
+        return self._state([(t, Kind.END) for t in ended] + [(t, self._kind(t)) for t in due])
+
+    def finish(self) -> list[Statement]:
+        """The video is over: the last word about everybody."""
+        ended = list(self._open.values())
+        self._open.clear()
+        return self._state([(t, Kind.END) for t in ended])
+
+    def _take(self, frame: Frame, tracks: Sequence[Track]) -> None:
+        """Note where everybody is, and keep the crops that are worth it."""
+        if not tracks:
+            return
+        o = self._options
+        limit = np.array([frame.width, frame.height] * 2, np.float32)
+        boxes = np.clip(np.stack([t.box_xyxy for t in tracks]), 0, limit)
+        scores = np.array([t.score for t in tracks])
+        worth = measure(boxes, scores, frame.width, frame.height, o.quality).product
+        for track, box, geometry in zip(tracks, boxes, worth, strict=True):
+            tracklet = self._open.get(track.number)
+            if tracklet is None:
+                tracklet = _Tracklet(track.number, frame.captured_at_ns)
+                self._open[track.number] = tracklet
+            self._note(tracklet, frame, track, box)
+            last = tracklet.crops[-1] if tracklet.crops else None
+            early = (
+                last is not None
+                and frame.captured_at_ns - last.captured_at_ns < o.crop_every_s * 1e9
+            )
+            least = last.quality * 1.1 if early and last is not None else o.quality_min
+            if geometry < max(least, o.quality_min):
+                continue
+            x0, y0, x1, y1 = (float(v) for v in box)
+            area = crop_box((x0, y0, x1, y1), frame.width, frame.height, self._spec.crop_margin)
+            picture = frame.crop(*area)
+            quality = float(geometry) * sharpness(picture, o.quality)
+            if quality < max(least, o.quality_min):
+                continue
+            if early:
+                tracklet.crops.pop()
+            crop = _Crop(frame.captured_at_ns, quality, fit(picture, self._spec), picture)
+            tracklet.crops.append(crop)
+            if len(tracklet.crops) > o.crops_max:
+                tracklet.crops.remove(min(tracklet.crops, key=lambda c: c.quality))
+
+    def _note(self, tracklet: _Tracklet, frame: Frame, track: Track, box: Float32) -> None:
+        tracklet.captured_at_ns = frame.captured_at_ns
+        tracklet.clock, tracklet.clock_error_ms = frame.clock, frame.clock_error_ms
+        tracklet.confirmed = track.confirmed
+        x0, y0, x1, y1 = (float(v) for v in box)
+        tracklet.box = Box(x0, y0, x1, y1, frame.width, frame.height)
+        if self._poses is not None and self._start_ns is not None:
+            model = self._poses.at((frame.captured_at_ns - self._start_ns) / 1e9)
+            tracklet.ground = ground.locate(model, (x0, y0, x1, y1), self._view, self._foot)
+
+    def _is_due(self, tracklet: _Tracklet) -> bool:
+        o = self._options
+        if not tracklet.confirmed or not tracklet.crops:
+            return False
+        if tracklet.revision == 0:
+            return len(tracklet.crops) >= o.crops_min
+        if tracklet.captured_at_ns - tracklet.stated_ns >= o.update_every_s * 1e9:
+            return True
+        return max(c.quality for c in tracklet.crops) >= o.better_factor * tracklet.stated_best
+
+    def _kind(self, tracklet: _Tracklet) -> Kind:
+        return Kind.NEW if tracklet.revision == 0 else Kind.UPDATE
+
+    def _state(self, due: Sequence[tuple[_Tracklet, Kind]]) -> list[Statement]:
+        """Embed what is not embedded yet, all in one batch, and make the statements."""
+        due = [(t, kind) for t, kind in due if t.crops and (t.confirmed or t.revision)]
+        waiting = [c for t, _ in due for c in t.crops if c.embedding is None]
+        if waiting:
+            for crop, vector in zip(
+                waiting, self._embed(np.stack([c.fitted for c in waiting])), strict=True
+            ):
+                crop.embedding = vector
+        return [self._statement(tracklet, kind) for tracklet, kind in due]
+
+    def _statement(self, tracklet: _Tracklet, kind: Kind) -> Statement:
+        best = max(tracklet.crops, key=lambda c: c.quality)
+        tracklet.revision += 1
+        tracklet.stated_ns = tracklet.captured_at_ns
+        tracklet.stated_best = best.quality
+        weights = np.array([c.quality for c in tracklet.crops])
+        vectors = np.stack([c.embedding for c in tracklet.crops if c.embedding is not None])
+        embedding, spread = aggregate(vectors, weights)
+        assert tracklet.box is not None  # a tracklet is made together with its first box
+        return Statement(
+            track=tracklet.number,
+            revision=tracklet.revision,
+            kind=kind,
+            first_seen_ns=tracklet.first_seen_ns,
+            captured_at_ns=tracklet.captured_at_ns,
+            clock=tracklet.clock,
+            clock_error_ms=tracklet.clock_error_ms,
+            box=tracklet.box,
+            quality=float(weights.mean()),
+            crops=len(tracklet.crops),
+            embedding=embedding,
+            spread=spread,
+            ground=tracklet.ground,
+            picture=best.picture,
+        )
+
+
+def aggregate(embeddings: Float32, weights: NDArray[np.float64]) -> tuple[Float32, float]:
+    """Weighted mean of embeddings float32 [K, D], L2-normalised [D], and its spread.
+
+    The spread is the mean cosine of the embeddings to the aggregate.
+    """
+    mean = (embeddings * weights[:, None]).sum(0)
+    unit = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+    return unit, float((embeddings @ unit).mean())

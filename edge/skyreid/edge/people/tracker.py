@@ -1,0 +1,228 @@
+"""Which boxes of successive frames are one person: a tracker in numpy, in seconds, not in frames.
+
+Follows ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864): strong detections are matched first,
+weak ones only continue tracks that found no strong one. It differs in the cost, and in what it
+does when two people cross: position and size count by the filter's own uncertainty (Mahalanobis,
+since overlap alone says little when a walker moves a third of their width between frames), and so
+do the looks, because a detector often sees only one of two people who overlap.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.edge.people import kalman
+from skyreid.edge.people.assignment import assign
+from skyreid.edge.people.detections import Detections, Float32, Float64, area, intersection, iou
+from skyreid.edge.people.kalman import Noise
+
+
+@dataclass(frozen=True)
+class TrackerOptions:
+    """How people are followed."""
+
+    score_high: float = 0.4
+    """Detections from here on are matched first and may start a track."""
+    score_low: float = 0.1
+    """Detections below this are not looked at."""
+    hits_min: int = 3
+    """Detections after which a track is confirmed."""
+    lost_max_s: float = 1.0
+    """A track that was not detected for this long ends."""
+    distance_max: float = 20.0
+    """Gate on the squared Mahalanobis distance of a strong detection (4 dimensions)."""
+    weak_distance_max: float = 10.0
+    """The same for a weak detection."""
+    iou_weight: float = 8.0
+    """What an overlap of 1 instead of 0 is worth, in units of squared Mahalanobis distance."""
+    cost_max: float = 24.0
+    """A pair whose distance, overlap and looks together cost more is no pair."""
+    new_iou_max: float = 0.7
+    """A detection that overlaps a followed person more than this starts no track."""
+    look_weight: float = 6.0
+    """What a difference in looks of ``look_sigma`` is worth, in the same units."""
+    look_sigma: float = 7.0
+    """Root mean square difference of one person's looks between frames, L*a*b* units."""
+    look_rate: float = 0.3
+    """How fast a track's looks follow those of its detections; less where others cover it."""
+    noise: Noise = field(default_factory=Noise)
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One followed person in one frame."""
+
+    number: int
+    """From 1, never used again."""
+    box_xyxy: Float32
+    """float32 [4], filtered, pixels of the frame; may reach out of it."""
+    score: float
+    """Of the latest detection."""
+    hits: int
+    """Detections so far."""
+    age_s: float
+    """Seconds since the first detection."""
+    confirmed: bool
+    detected: bool
+    """False: no detection in this frame, ``box_xyxy`` is a prediction."""
+
+
+@dataclass(eq=False)
+class _Live:
+    number: int
+    score: float
+    born_s: float
+    seen_s: float
+    hits: int = 1
+    confirmed: bool = False
+    look: Float32 | None = None
+    """Running mean of the detections' looks."""
+
+
+class Tracker:
+    """Follows the people of one camera."""
+
+    def __init__(self, options: TrackerOptions | None = None) -> None:
+        self._options = options or TrackerOptions()
+        self._live: list[_Live] = []
+        self._state = kalman.nothing()  # one row per entry of _live
+        self._time_s: float | None = None
+        self._usual_s = 0.0  # between two frames
+        self._next = 1
+
+    def update(
+        self, detections: Detections, time_s: float, motion: Float64 | None = None
+    ) -> list[Track]:
+        """Take in one frame.
+
+        Args:
+            detections: of the frame.
+            time_s: capture time of the frame in seconds; later than the one before.
+            motion: [2, 3] affine that takes pixels of the frame before to pixels of this one.
+
+        Returns:
+            Every track that is alive, those without a detection in this frame included. One that
+            is missing from the list has ended.
+        """
+        o = self._options
+        step_s = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
+        self._time_s = time_s
+        if step_s > max(o.lost_max_s, 3 * self._usual_s):  # the camera was away: so are they
+            self._live, self._state = [], kalman.nothing()
+        self._usual_s = step_s
+        if motion is not None:
+            self._state = kalman.move(self._state, motion)
+        self._state = kalman.predict(self._state, step_s, o.noise)
+        high = detections.scores >= o.score_high
+        strong = np.flatnonzero(high)
+        weak = np.flatnonzero(~high & (detections.scores >= o.score_low))
+
+        settled = [i for i, t in enumerate(self._live) if t.confirmed]
+        fresh = [i for i, t in enumerate(self._live) if not t.confirmed]
+        pairs, settled, strong = self._match(settled, detections, strong, o.distance_max)
+        recent = [i for i in settled if time_s - self._live[i].seen_s <= 1.5 * step_s]
+        more, _, _ = self._match(recent, detections, weak, o.weak_distance_max)
+        last, _, strong = self._match(fresh, detections, strong, o.distance_max)
+        self._continue(pairs + more + last, detections, time_s)
+        self._start(strong, detections, time_s)
+        self._end(time_s)
+        boxes = self._state.boxes.astype(np.float32)
+        return [self._public(t, box, time_s) for t, box in zip(self._live, boxes, strict=True)]
+
+    def _match(
+        self,
+        tracks: list[int],
+        detections: Detections,
+        candidates: NDArray[np.int64],
+        distance_max: float,
+    ) -> tuple[list[tuple[int, int]], list[int], NDArray[np.int64]]:
+        """Pair tracks with candidates, both given as indices.
+
+        Returns:
+            Pairs (track, detection), and the tracks and candidates that are left.
+        """
+        o = self._options
+        state, boxes = self._state[tracks], detections.boxes[candidates]
+        away = kalman.distance(state, boxes, o.noise)
+        total = away + o.iou_weight * (1 - iou(state.boxes, boxes))
+        if detections.looks is not None and tracks:
+            total += o.look_weight * self._unlike(tracks, detections.looks[candidates])
+        cost = np.where(away <= distance_max, total, np.inf)
+        pairs = assign(cost, o.cost_max)
+        rows, columns = {r for r, _ in pairs}, {c for _, c in pairs}
+        left = [c for c in range(len(candidates)) if c not in columns]
+        return (
+            [(tracks[r], int(candidates[c])) for r, c in pairs],
+            [t for r, t in enumerate(tracks) if r not in rows],
+            candidates[left],
+        )
+
+    def _continue(
+        self, pairs: list[tuple[int, int]], detections: Detections, time_s: float
+    ) -> None:
+        if not pairs:
+            return
+        rows, columns = np.array(pairs).T
+        free = np.clip(1 - 2 * hidden(self._state.boxes)[rows], 0, 1)
+        after = kalman.update(self._state[rows], detections.boxes[columns], self._options.noise)
+        self._state.mean[rows], self._state.cov[rows] = after.mean, after.cov
+        for (row, column), share in zip(pairs, free, strict=True):
+            track = self._live[row]
+            track.score = float(detections.scores[column])
+            track.seen_s = time_s
+            if detections.looks is not None and track.look is not None:
+                rate = np.float32(self._options.look_rate * share)
+                track.look = track.look + rate * (detections.looks[column] - track.look)
+            track.hits += 1
+            track.confirmed = track.confirmed or track.hits >= self._options.hits_min
+
+    def _start(self, candidates: NDArray[np.int64], detections: Detections, time_s: float) -> None:
+        seen = [i for i, t in enumerate(self._live) if t.seen_s == time_s]
+        overlap = iou(detections.boxes[candidates], self._state[seen].boxes)
+        chosen = candidates[overlap.max(1, initial=0.0) <= self._options.new_iou_max]
+        boxes = detections.boxes[chosen]
+        self._state = kalman.join(self._state, kalman.start(boxes, self._options.noise))
+        for index in chosen:
+            look = None if detections.looks is None else detections.looks[index]
+            score = float(detections.scores[index])
+            self._live.append(_Live(self._next, score, time_s, time_s, look=look))
+            self._next += 1
+
+    def _unlike(self, tracks: list[int], looks: Float32) -> Float64:
+        """Squared difference in looks [tracks, candidates], in units of ``look_sigma``."""
+        absent = np.full(looks.shape[1], np.nan, np.float32)
+        known = [self._live[t].look for t in tracks]
+        mine = np.stack([absent if look is None else look for look in known])
+        away = ((mine[:, None] - looks[None]) ** 2).mean(2) / self._options.look_sigma**2
+        result: Float64 = np.nan_to_num(away.astype(np.float64), nan=1.0)
+        return result
+
+    def _end(self, time_s: float) -> None:
+        o = self._options
+        unseen_s = np.array([time_s - t.seen_s for t in self._live])
+        confirmed = np.array([t.confirmed for t in self._live], bool)
+        alive = unseen_s <= np.where(confirmed, o.lost_max_s, 0.0)
+        self._state = self._state[alive]
+        self._live = [t for t, stays in zip(self._live, alive, strict=True) if stays]
+
+    def _public(self, track: _Live, box: Float32, time_s: float) -> Track:
+        return Track(
+            number=track.number,
+            box_xyxy=box,
+            score=track.score,
+            hits=track.hits,
+            age_s=time_s - track.born_s,
+            confirmed=track.confirmed,
+            detected=track.seen_s == time_s,
+        )
+
+
+def hidden(boxes: Float64) -> Float64:
+    """Fraction [N], 0 to 1, of each box [N, 4] that nearer ones cover: those that end lower."""
+    covered = intersection(boxes, boxes) / np.maximum(area(boxes), 1e-9)[:, None]
+    nearer = boxes[None, :, 3] > boxes[:, None, 3]
+    result: Float64 = np.clip((covered * nearer).sum(1), 0, 1)
+    return result

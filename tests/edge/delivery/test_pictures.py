@@ -1,0 +1,50 @@
+import cv2
+import numpy as np
+import pytest
+
+from skyreid.contract.errors import MessageError
+from skyreid.edge.delivery.pictures import MAX_BYTES, encode_picture, read_request
+
+
+def test_a_small_picture_keeps_its_size_and_its_colours() -> None:
+    picture = np.zeros((96, 48, 3), np.uint8)
+    picture[:48] = (200, 30, 30)
+    picture[48:] = (20, 60, 180)
+    data = encode_picture(picture)
+    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert back.shape == picture.shape
+    assert np.abs(back.astype(int) - picture)[[10, 80]].mean() < 4
+
+
+@pytest.mark.parametrize("shape", [(2000, 900, 3), (300, 300, 3), (1, 1, 3), (3, 4000, 3)])
+def test_even_noise_fits_into_20_kilobytes(shape: tuple[int, int, int]) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    data = encode_picture(picture)
+    assert len(data) <= MAX_BYTES
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
+
+
+def test_a_request_names_a_tracklet() -> None:
+    assert read_request(b'{"boot": "1-aa", "camera": "cam1", "track": 7}') == ("1-aa", "cam1", 7)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"[]",
+        b'{"boot": "1-aa"}',
+        b"\xff",
+        b'{"track": "x"}',
+        b"[" * 100_000,
+        *(
+            b'{"boot": "1-aa", "camera": "cam1", "track": %s}' % track
+            for track in (b"9223372036854775808", b"1e999", b"-1", b"true", b'"7"')
+        ),
+        b'{"boot": "\\ud800", "camera": "cam1", "track": 7}',
+        b'{"boot": "1-aa", "camera": "../etc", "track": 7}',
+    ],
+)
+def test_a_request_that_is_none_is_refused(payload: bytes) -> None:
+    with pytest.raises(MessageError, match="picture-request"):
+        read_request(payload)

@@ -1,0 +1,117 @@
+import pytest
+
+from skyreid.contract.errors import PlatformError, SettingsError
+from skyreid.edge.video.pipeline import Source, build, parse_source
+from skyreid.edge.video.platform import Platform
+
+_BASE = (
+    "appsink decodebin3 filesrc rtph264depay rtspsrc videoconvert videotestsrc qtdemux h264parse"
+).split()
+CPU = Platform(
+    (1, 22, 0),
+    frozenset([*_BASE, "avdec_h264"]),
+    frozenset(["rtspsrc.add-reference-timestamp-meta"]),
+)
+JP6 = Platform((1, 20, 3), frozenset([*_BASE, "nvv4l2decoder", "nvvidconv"]), l4t="36.4")
+TAIL = "video/x-raw,format=(string){NV12,I420} ! appsink name=sink sync=false"
+
+GOLDEN = {
+    ("cpu", "file"): (
+        'filesrc location="/clips/a b.mp4" ! decodebin3 ! videoconvert ! '
+        f"{TAIL} max-buffers=4 drop=false"
+    ),
+    ("cpu", "rtsp"): (
+        'rtspsrc name=source location="rtsp://cam/1" protocols=tcp latency=100 '
+        "tcp-timeout=5000000 add-reference-timestamp-meta=true ! "
+        "application/x-rtp,media=(string)video ! decodebin3 ! videoconvert ! "
+        f"{TAIL} max-buffers=2 drop=true"
+    ),
+    ("jp6", "file"): (
+        'filesrc location="/clips/a b.mp4" ! decodebin3 ! nvvidconv ! '
+        f"{TAIL} max-buffers=4 drop=false"
+    ),
+    ("jp6", "rtsp"): (
+        'rtspsrc name=source location="rtsp://cam/1" protocols=tcp latency=100 '
+        "tcp-timeout=5000000 ! application/x-rtp,media=(string)video ! decodebin3 ! nvvidconv ! "
+        f"{TAIL} max-buffers=2 drop=true"
+    ),
+    ("cpu", "test"): (
+        "videotestsrc num-buffers=50 pattern=ball ! "
+        "video/x-raw,format=I420,width=64,height=48,framerate=5/1 ! videoconvert ! "
+        f"{TAIL} max-buffers=4 drop=false"
+    ),
+}
+SOURCES = {
+    "file": Source("file", "/clips/a b.mp4"),
+    "rtsp": Source("rtsp", "rtsp://cam/1"),
+    "test": Source("test", "64x48@5"),
+}
+
+
+@pytest.mark.parametrize(("machine", "kind"), GOLDEN)
+def test_the_pipeline_of_a_source_on_a_machine_is_known_text(machine: str, kind: str) -> None:
+    platform = {"cpu": CPU, "jp6": JP6}[machine]
+    assert build(SOURCES[kind], platform) == GOLDEN[machine, kind]
+
+
+def test_latency_and_transport_reach_the_source() -> None:
+    text = build(SOURCES["rtsp"], CPU, latency_ms=250, transport="udp")
+    assert "protocols=udp latency=250 " in text
+
+
+def test_a_file_name_cannot_add_elements() -> None:
+    text = build(Source("file", '/x" ! fakesink name="y'), CPU)
+    assert r'location="/x\" ! fakesink name=\"y" !' in text
+
+
+def test_a_url_cannot_add_elements() -> None:
+    text = build(Source("rtsp", 'rtsp://cam/1" ! fakesink name="y'), CPU)
+    assert text.count('"') == 2
+
+
+def test_a_missing_element_names_its_package() -> None:
+    without = Platform((1, 22, 0), CPU.elements - {"rtspsrc"})
+    with pytest.raises(PlatformError, match=r"rtspsrc: apt-get install gstreamer1.0-plugins-good"):
+        build(SOURCES["rtsp"], without)
+
+
+def test_a_machine_without_any_decoder_is_told_which_package_has_one() -> None:
+    without = Platform((1, 22, 0), CPU.elements - {"avdec_h264"})
+    with pytest.raises(PlatformError, match=r"gstreamer1.0-libav"):
+        build(SOURCES["file"], without)
+    build(SOURCES["test"], without)  # nothing to decode
+
+
+@pytest.mark.parametrize(
+    ("text", "source"),
+    [
+        ("/a/b.mp4", Source("file", "/a/b.mp4")),
+        ("file:///a/b%20c.mp4", Source("file", "/a/b c.mp4")),
+        ("rtsp://u:p@cam:8554/s", Source("rtsp", "rtsp://u:p@cam:8554/s")),
+        ("test://", Source("test", "640x480@10")),
+        ("test://64x48@5", Source("test", "64x48@5")),
+    ],
+)
+def test_a_source_is_read(text: str, source: Source) -> None:
+    assert parse_source(text) == source
+
+
+@pytest.mark.parametrize("text", ["http://x/y.mp4", "rtsp://", "test://big"])
+def test_a_source_of_another_kind_is_refused_by_name(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"camera\.source '"):
+        parse_source(text)
+
+
+def test_the_name_of_a_source_has_no_password() -> None:
+    assert parse_source("rtsp://user:secret@cam:8554/s").name == "rtsp://cam:8554/s"
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_every_pipeline_for_this_machine_is_accepted_by_gstreamer(
+    kind: str, needs_gst: None
+) -> None:
+    from skyreid.edge.video.platform import load_gst, probe
+
+    gst, _, _ = load_gst()
+    pipeline = gst.parse_launch(build(SOURCES[kind], probe()))
+    assert pipeline.get_by_name("sink") is not None
