@@ -22,7 +22,7 @@ MAX_BYTES = 12_000_000
 
 @pytest.fixture(scope="module")
 def clip() -> Path:
-    return Path(__file__).resolve().parents[3] / "examples" / "clip"
+    return Path(__file__).resolve().parents[2] / "examples" / "clip"
 
 
 def cameras(clip: Path) -> list[str]:

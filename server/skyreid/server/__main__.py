@@ -40,9 +40,9 @@ def _main(arguments: list[str]) -> int:
         if verb == "check":
             command.add_argument("--json", action="store_true", help="print the settings in force")
     if arguments[:1] == ["evaluate"]:  # brings scipy and more: not for the daemon
-        from skyreid.server.scoring import command
+        from skyreid.server.scoring import command as scoring
 
-        command.add_parser(verbs)
+        scoring.add_parser(verbs)
     else:
         verbs.add_parser("evaluate", help="score recorded runs and the journal against the truth")
     given, rest = parser.parse_known_args(arguments)

@@ -56,7 +56,6 @@ from skyreid.synth.shading import Bytes, render
 from skyreid.synth.surfaces import TURN, Floats, Mesh, gathered, placed
 from skyreid.synth.unfinished import unfinished
 from skyreid.synth.wardrobe import Person, person_as_json, population
-from skyreid.train.data.pictures import read_rgb
 
 FULL_SIZE_PX = (1920, 1080)
 MAX_HEIGHT_PX = 256
@@ -173,8 +172,9 @@ def _preview(options: CropsOptions, studio: Studio, test: set[int]) -> Bytes:
         crops = {}
         for camera in options.cameras:
             path = _crop_path(options, person.pid, camera, 0, test)
-            if path.is_file():  # else no clear enough place was found
-                crops[camera] = read_rgb(path)
+            picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+            if picture is not None:  # else no clear enough place was found
+                crops[camera] = np.asarray(picture[..., ::-1], np.uint8)
         people[person.pid] = crops
     return crops_sheet(people)
 
