@@ -52,15 +52,16 @@ def read(clip: Path, runs: Iterable[Path]) -> tuple[list[Told], dict[TrackKey, i
 
 def decide(told: list[Told], options: MatchingOptions) -> tuple[Matcher, list[Decision]]:
     """All decisions, made as the sightings come in."""
-    matcher, log = Matcher(options), []
+    matcher, made = Matcher(options), []
     batch_ns = round(options.batch_s * 1e9)
     horizon_ns = told[0][3].captured_at_ns
     for device, boot, model, sighting in told:
         if sighting.captured_at_ns > horizon_ns + batch_ns:
             horizon_ns = sighting.captured_at_ns - 1
-            log += matcher.advance(horizon_ns)
+            made += matcher.advance(horizon_ns)
         matcher.add(device, boot, model, sighting)
-    return matcher, log + matcher.advance(None)
+    made += matcher.advance(None)
+    return matcher, [applied.decision for applied in made]
 
 
 def measure(

@@ -267,6 +267,23 @@ def test_what_is_told_is_a_fresh_fold_over_the_log(life: Any, make: Any) -> None
     assert [e["data"] for e in one.events()] == told
 
 
+def test_in_live_running_each_decision_is_folded_once(
+    life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folded: list[identity.Decision] = []
+    step = identity._Draft.step
+
+    def counted(draft: Any, decision: identity.Decision) -> Any:
+        folded.append(decision)
+        return step(draft, decision)
+
+    monkeypatch.setattr(identity._Draft, "step", counted)
+    one = life()
+    seen_by_two(one, make, 8)
+    assert folded == list(one.journal.decisions())
+    assert len(folded) >= 8
+
+
 def test_nothing_is_settled_while_a_message_is_in_hand(
     life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

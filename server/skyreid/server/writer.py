@@ -29,8 +29,7 @@ from skyreid.server.broker.outbox import Outbox, cloud_event
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Device, Devices
 from skyreid.server.live import Hub
-from skyreid.server.matching import identity
-from skyreid.server.matching.identity import Decision, Event, State
+from skyreid.server.matching.identity import Applied, State
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.records import Arrived
@@ -212,24 +211,20 @@ class Writer:
             horizon_ns -= horizon_ns % self._micro_batch_ns  # the matcher takes whole ones
             if horizon_ns < (self._matcher.next_ns or 0):
                 return  # nothing that waits has come within it
-        state = self._matcher.state
         with self._metrics.match_seconds.time():
-            decisions = self._matcher.advance(horizon_ns)
-        if decisions:
-            self._write_down(decisions, state)
+            made = self._matcher.advance(horizon_ns)
+        if made:
+            self._write_down(made)
         # Only now: whoever reads that all is settled finds it in the log.
         self.undecided = self._matcher.undecided
         self._settled = horizon_ns is None
 
-    def _write_down(self, decisions: Sequence[Decision], state: State) -> None:
+    def _write_down(self, made: Sequence[Applied]) -> None:
         """Put decisions into the log, their events into the outbox; then tell the listeners."""
         decided_at_ns = time.time_ns()
-        told: list[Event] = []
         rows: list[tuple[str, str]] = []
-        for number, decision in enumerate(decisions, self._decisions + 1):
-            state, events = identity.apply(state, decision)
-            told.extend(events)
-            for position, event in enumerate(events):
+        for number, applied in enumerate(made, self._decisions + 1):
+            for position, event in enumerate(applied.events):
                 body = cloud_event(
                     event,
                     site=self._site.id,
@@ -238,12 +233,14 @@ class Writer:
                     decided_at_ns=decided_at_ns,
                 )
                 rows.append((event.identity, body))
-            self._metrics.decisions.labels(decision.kind).inc()
+            self._metrics.decisions.labels(applied.decision.kind).inc()
+        decisions = [applied.decision for applied in made]
         self._persist(lambda: self._journal.decide(decisions, decided_at_ns, rows))
-        self._decisions += len(decisions)
-        self.state = state
-        for event in told:
-            self._hub.send("identity", event.to_json())
+        self._decisions += len(made)
+        self.state = self._matcher.state
+        for applied in made:
+            for event in applied.events:
+                self._hub.send("identity", event.to_json())
 
     def _persist(self, write: Callable[[], _T]) -> _T:
         """Try until the disk takes it; nothing is acknowledged meanwhile, so nothing is lost."""

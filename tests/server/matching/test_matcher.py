@@ -4,7 +4,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from skyreid.server.matching.identity import Decision, replay
+from skyreid.server.matching import identity as identity_module
+from skyreid.server.matching.identity import Decision, State, apply, replay
 from skyreid.server.matching.matcher import Matcher, MatchingOptions
 from skyreid.server.matching.tracklets import TrackKey
 
@@ -90,7 +91,33 @@ def test_the_log_alone_gives_the_matchers_state(world, plaza):
     matcher = Matcher(MatchingOptions())
     feed(matcher, made)
     log = [*matcher.advance(made.told[40][3].captured_at_ns), *matcher.advance(None)]
-    assert replay([Decision.from_json(d.to_json()) for d in log]) == matcher.state
+    told = [Decision.from_json(a.decision.to_json()) for a in log]
+    assert replay(told) == matcher.state
+    state = State()
+    for decision, applied in zip(told, log, strict=True):
+        state, events = apply(state, decision)
+        assert events == applied.events
+
+
+def test_every_decision_is_folded_once(world, plaza, monkeypatch):
+    """Also those that a look at the whole window makes, each of which builds on the last."""
+    folded = []
+    step = identity_module._Draft.step
+    monkeypatch.setattr(
+        identity_module._Draft, "step", lambda d, s: (folded.append(s), step(d, s))[1]
+    )
+    wrong = [
+        dataclasses.replace(camera, shift_m=(2.0 * n, -1.5 * n)) for n, camera in enumerate(plaza)
+    ]
+    made = world(1, wrong, people=5, seconds=15, noise=1.5, breaks=0.15)
+    matcher, log = Matcher(MatchingOptions(fpir=0.2)), []
+    for place, row in enumerate(made.told):
+        matcher.add(*row)
+        if place % 10 == 0:
+            log += matcher.advance(row[3].captured_at_ns)
+    log += matcher.advance(None)
+    assert folded == [a.decision for a in log]
+    assert {d.kind for d in folded} == {"assign", "merge", "move", "split", "revise"}
 
 
 def test_a_rebuilt_matcher_goes_on_as_the_old_one(world, plaza):
@@ -142,7 +169,7 @@ def test_nothing_is_decided_beyond_the_horizon(world, plaza):
     horizon = made.told[len(made.told) // 3][3].captured_at_ns
     log = matcher.advance(horizon)
     assert log
-    assert all(d.at_ns <= horizon for d in log)
+    assert all(a.decision.at_ns <= horizon for a in log)
     first = {TrackKey(d, b, s.camera, s.track): s.captured_at_ns for d, b, _, s in made.told[::-1]}
     assert all(first[key] <= horizon for key in matcher.state.tracks)
 

@@ -165,6 +165,14 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Applied:
+    """A decision that was folded into a state, with what that gave rise to."""
+
+    decision: Decision
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True)
 class Identity:
     """One person, as far as is known: tracklets, each with the reason why it is here."""
 

@@ -22,7 +22,7 @@ from skyreid.contract.sighting import Sighting
 from skyreid.server.matching import identity, regroup
 from skyreid.server.matching.association import assign
 from skyreid.server.matching.clustering import cluster
-from skyreid.server.matching.identity import Decision, State
+from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.odds import Scores, score_window
 from skyreid.server.matching.pairs import Window
@@ -66,6 +66,7 @@ class Matcher:
         self._arrived: list[tuple[int, TrackKey, int, int, str, Sighting]] = []
         self._arrivals = 0
         self._window = Window(overlap_tolerance_s=options.overlap_tolerance_s)
+        self._made: list[Applied] = []  # by the call of `advance` that is going on
         self._changed = False  # since the window was last looked at as a whole
 
     @property
@@ -95,23 +96,23 @@ class Matcher:
         entry = (sighting.captured_at_ns, key, sighting.revision, self._arrivals)
         heapq.heappush(self._arrived, (*entry, model_key, sighting))
 
-    def advance(self, horizon_ns: int | None) -> list[Decision]:
+    def advance(self, horizon_ns: int | None) -> list[Applied]:
         """Decide everything captured up to ``horizon_ns`` (None = everything there is).
 
-        The decisions have been applied to ``state`` already, in this order: write them to the log
-        in this order too.
+        The decisions have been folded into ``state``, in this order and once each: write them to
+        the log in this order too, and tell their events.
         """
-        made: list[Decision] = []
         while (next_ns := self.next_ns) is not None:
             if horizon_ns is not None and next_ns > horizon_ns:
                 break
             tick = next_ns // self._batch_ns
-            made += self._through(tick - 1)
-            made += self._batch(tick)
+            self._through(tick - 1)
+            self._batch(tick)
         if horizon_ns is not None:
-            made += self._through(horizon_ns // self._batch_ns)
+            self._through(horizon_ns // self._batch_ns)
         elif self._changed:
-            made += self._regroup(self._tick * self._batch_ns)
+            self._regroup(self._tick * self._batch_ns)
+        made, self._made = self._made, []
         return made
 
     def apply(self, decision: Decision) -> tuple[identity.Event, ...]:
@@ -127,17 +128,22 @@ class Matcher:
         self._changed = True
         return events
 
-    def _through(self, tick: int) -> list[Decision]:
+    def _decide(self, decision: Decision) -> State:
+        self.state, events = identity.apply(self.state, decision)
+        self._made.append(Applied(decision, events))
+        return self.state
+
+    def _through(self, tick: int) -> None:
         """Let time pass without sightings: one look at the window covers any length of it."""
         every = max(1, round(self._options.recluster_s / self._options.batch_s))
         due = tick // every * every
         if due <= self._tick or not self._changed:
             self._tick = max(self._tick, tick)
-            return []
+            return
         self._tick = tick
-        return self._regroup(due * self._batch_ns)
+        self._regroup(due * self._batch_ns)
 
-    def _batch(self, tick: int) -> list[Decision]:
+    def _batch(self, tick: int) -> None:
         """One micro-batch: everything captured up to ``tick``."""
         at_ns = tick * self._batch_ns
         touched: dict[TrackKey, None] = {}
@@ -153,12 +159,12 @@ class Matcher:
         self._changed = self._changed or bool(touched)
         self._forget(at_ns)
         fresh = [key for key in sorted(touched) if key not in self.state.tracks]
-        made = self._place_new(fresh, at_ns) if fresh else []
+        if fresh:
+            self._place_new(fresh, at_ns)
         every = max(1, round(self._options.recluster_s / self._options.batch_s))
         self._tick = tick
         if tick % every == 0:
-            made += self._regroup(at_ns)
-        return made
+            self._regroup(at_ns)
 
     def _forget(self, at_ns: int) -> None:
         oldest_ns = at_ns - round(self._options.window_s * 1e9)
@@ -166,9 +172,8 @@ class Matcher:
             if tracklet.last_ns < oldest_ns and tracklet.key in self.state.tracks:
                 self._window.drop(tracklet.key)
 
-    def _place_new(self, fresh: Sequence[TrackKey], at_ns: int) -> list[Decision]:
+    def _place_new(self, fresh: Sequence[TrackKey], at_ns: int) -> None:
         """Assign tracklets that are in no identity yet, one camera after the other."""
-        made: list[Decision] = []
         scores = self._scores()
         for _, group in groupby(fresh, lambda k: (k.device, k.boot, k.camera)):
             keys = list(group)
@@ -177,16 +182,14 @@ class Matcher:
             names = list(known)
             for key, column in zip(keys, assign(odds.reshape(len(keys), len(names))), strict=True):
                 if column is None:
-                    made.append(Decision("assign", at_ns, self.state.mint(key), (key,)))
+                    self._decide(Decision("assign", at_ns, self.state.mint(key), (key,)))
                 else:
                     name = names[column]
                     match = scores.match(key, known[name], self._options.fpir)
-                    made.append(Decision("assign", at_ns, name, (key,), match=match))
-                self.state, _ = identity.apply(self.state, made[-1])
-        return made
+                    self._decide(Decision("assign", at_ns, name, (key,), match=match))
 
-    def _regroup(self, at_ns: int) -> list[Decision]:
-        """Look at the whole window: propose what would explain it better."""
+    def _regroup(self, at_ns: int) -> None:
+        """Look at the whole window: decide what would explain it better."""
         self._changed = False
         scores = self._scores()
         label = cluster(
@@ -195,14 +198,9 @@ class Matcher:
             scores.weight,
             scores.forbidden,
         )
-        made: list[Decision] = []
-        for decision in regroup.proposals(self.state, scores, label, at_ns, self._options.fpir):
-            self.state, _ = identity.apply(self.state, decision)
-            made.append(decision)
-        for decision in regroup.revisions(self.state, scores, at_ns, self._options.fpir):
-            self.state, _ = identity.apply(self.state, decision)
-            made.append(decision)
-        return made
+        fpir = self._options.fpir
+        regroup.agree(self.state, scores, label, at_ns, fpir, self._decide)
+        regroup.revise(self.state, scores, at_ns, fpir, self._decide)
 
     def _scores(self) -> Scores:
         tracklets: list[Tracklet] = self._window.tracklets()

@@ -1,13 +1,17 @@
-"""From a clustering of the window to decisions that lead there from the present identities."""
+"""From a clustering of the window to decisions that lead there from the present identities.
+
+Each decision is handed to ``decide``, which folds it and returns the state after it: what comes
+next may depend on it (a fresh id, who holds what).
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import numpy as np
 
-from skyreid.server.matching.identity import Decision, State, apply
+from skyreid.server.matching.identity import Decision, State
 from skyreid.server.matching.likelihood import Int64
 from skyreid.server.matching.odds import Scores
 from skyreid.server.matching.tracklets import TrackKey
@@ -15,21 +19,24 @@ from skyreid.server.matching.tracklets import TrackKey
 REVISE_FROM = 0.1
 """A link's posterior must change by this much to be worth an entry in the log."""
 
+Decide = Callable[[Decision], State]
 
-def proposals(
-    state: State, scores: Scores, label: Int64, at_ns: int, fpir: float
-) -> Iterator[Decision]:
+
+def agree(
+    state: State, scores: Scores, label: Int64, at_ns: int, fpir: float, decide: Decide
+) -> None:
     """Splits, moves and merges that make the identities agree with a clustering.
 
     Every identity follows most of its tracklets; where several follow into one group, the oldest
     keeps it. What is left of the others moves, founds new identities, or merges.
 
     Args:
-        state: before; each decision fits the state after those before it.
+        state: before.
         scores: the window.
         label: [N] group of each of the window's tracklets.
         at_ns: capture time.
         fpir: as configured.
+        decide: takes each decision; it fits the state after those before it.
     """
     keys = [t.key for t in scores.tracklets]
     cluster_of = {k: int(c) for k, c in zip(keys, label, strict=True) if k in state.tracks}
@@ -56,14 +63,12 @@ def proposals(
                 match = scores.match(tracks[-1], rows_of[group], fpir) if len(tracks) > 1 else None
                 decision = Decision("split", at_ns, fresh, tuple(tracks), name, match)
                 owner[group] = fresh
-                state, _ = apply(state, decision)
-                yield decision
+                state = decide(decision)
             else:
                 for key in tracks:
                     match = scores.match(key, rows_of[group], fpir)
                     decision = Decision("move", at_ns, owner[group], (key,), name, match)
-                    state, _ = apply(state, decision)
-                    yield decision
+                    state = decide(decision)
     for name in by_age:
         keep = owner[home[name]]
         if keep == name:
@@ -74,11 +79,10 @@ def proposals(
         )
         match = scores.match(founder, others, fpir) if len(others) else None
         decision = Decision("merge", at_ns, keep, (), name, match)
-        state, _ = apply(state, decision)
-        yield decision
+        state = decide(decision)
 
 
-def revisions(state: State, scores: Scores, at_ns: int, fpir: float) -> Iterator[Decision]:
+def revise(state: State, scores: Scores, at_ns: int, fpir: float, decide: Decide) -> None:
     """New posteriors of links whose evidence has changed enough to tell."""
     for name, rows in scores.groups(state).items():
         if len(rows) < 2:
@@ -91,4 +95,4 @@ def revisions(state: State, scores: Scores, at_ns: int, fpir: float) -> Iterator
             match = scores.match(key, rows, fpir)
             changed = abs(match.probability - before.probability) >= REVISE_FROM
             if changed or match.state != before.state:
-                yield Decision("revise", at_ns, name, (key,), match=match)
+                decide(Decision("revise", at_ns, name, (key,), match=match))
