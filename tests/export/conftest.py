@@ -12,7 +12,7 @@ from skyreid.contract.input_spec import InputSpec
 from skyreid.export import golden, graph, trace
 from skyreid.export.bundle import RangePictures, export_bundle
 from skyreid.train import checkpoint
-from skyreid.train.detector.model import INPUT_SPEC, DetectorConfig, PersonDetector
+from skyreid.train.models.heatmap import INPUT_SPEC, DetectorConfig, PersonDetector
 from skyreid.train.models.method import Method
 from skyreid.train.models.variants import construct, variant
 from skyreid.train.serving import Embedder

@@ -75,7 +75,7 @@ def load(path: Path, view: View, *, grid_sample: bool = False) -> Traced:
     kind: Kind = "detector" if read.kind == "detector" else "embedder"
     align = stride = 0
     if kind == "detector":
-        from skyreid.train.detector.model import MULTIPLE, STRIDE
+        from skyreid.train.models.heatmap import MULTIPLE, STRIDE
 
         align, stride = MULTIPLE, STRIDE
     elif not (read.input_spec.height and read.input_spec.width):
@@ -112,7 +112,7 @@ def ask(traced: Traced, pictures: NDArray[np.uint8]) -> Outputs:
 
 def surface(traced: Traced, pictures: NDArray[np.uint8]) -> NDArray[np.float32] | None:
     """A detector's heat before its peaks are picked, float32 [N, h, w]; None for an embedder."""
-    from skyreid.train.detector.model import PersonDetector
+    from skyreid.train.models.heatmap import PersonDetector
 
     if not isinstance(traced.module, PersonDetector):
         return None

@@ -66,12 +66,13 @@ RECIPES["clip-reid"] = (
 SCRIPT = """
 import json, sys
 from pathlib import Path
-from skyreid.train import guard, loop, parallel, recipe
+from skyreid.train import recipe
 from skyreid.train.data import cargo
+from skyreid.train.fit import finite, parallel, setup
 
 recipes, tree, out = map(Path, sys.argv[1:])
 records = cargo.read(tree, "train").records
-check = guard.check
+check = finite.check
 with parallel.crew("cpu") as crew:
     curves = {}
     for path in sorted(recipes.glob("*.toml")):
@@ -80,8 +81,8 @@ with parallel.crew("cpu") as crew:
             found = {**terms, "norm": norm}
             curve.append({name: value.item() for name, value in found.items()})
             check(where, step, terms, norm, batch)
-        guard.check = kept
-        loop.fit(recipe.read(path), records, out / path.stem, crew=crew)
+        finite.check = kept
+        setup.fit(recipe.read(path), records, out / path.stem, crew=crew)
     (out / f"curves-{crew.rank}-of-{crew.size}.json").write_text(json.dumps(curves))
 """
 

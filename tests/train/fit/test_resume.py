@@ -45,7 +45,8 @@ save_every = 4
 KILLED = """
 import os, signal, sys
 from contextlib import contextmanager
-from skyreid.train import checkpoint, durable, loop, resume
+from skyreid.train import checkpoint, durable
+from skyreid.train.fit.steps import STATE
 from skyreid.train.__main__ import main
 
 where, arguments = sys.argv[1], sys.argv[2:]
@@ -61,7 +62,7 @@ elif where == "in the middle of a state":
     replacing, states = durable.replacing, []
     @contextmanager
     def half(path):
-        if path.name == loop.STATE:
+        if path.name == STATE:
             states.append(path)
         with replacing(path) as partial:
             yield partial

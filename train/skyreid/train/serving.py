@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train.checkpoint import Checkpoint, fill
 from skyreid.train.data.records import View
-from skyreid.train.detector import model as detector
+from skyreid.train.models import heatmap
 from skyreid.train.models.variants import construct
 
 
@@ -42,7 +42,7 @@ def build(checkpoint: Checkpoint, view: View | None = None) -> nn.Module:
     """The network as it is served.
 
     An embedder maps uint8 [N, H, W, 3] RGB to L2-normalised float32 [N, D]; for a detector see
-    skyreid.train.detector.
+    `skyreid.train.models.heatmap.PersonDetector`.
 
     Args:
         checkpoint: what to build.
@@ -53,7 +53,7 @@ def build(checkpoint: Checkpoint, view: View | None = None) -> nn.Module:
             views with one network.
     """
     if checkpoint.kind == "detector":
-        return detector.build(checkpoint.config, checkpoint.state)
+        return heatmap.build(checkpoint.config, checkpoint.state)
     spec = checkpoint.input_spec
     network = construct(checkpoint.config)
     fill(network, checkpoint.state)

@@ -116,7 +116,7 @@ def _open(model: Path) -> tuple[Any, float]:
             raise InputError(f"{model} is no detector bundle")
         return inference.with_bundle(bundle), bundle.manifest.detector.score_min
     from skyreid.train import checkpoint
-    from skyreid.train.detector.model import build
+    from skyreid.train.models.heatmap import build
 
     read = checkpoint.load(model)
     return inference.with_torch(build(read.config, read.state)), float(read.config["score_min"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.train.detector.model import STRIDE
+from skyreid.train.models.heatmap import STRIDE
 
 Float32 = NDArray[np.float32]
 

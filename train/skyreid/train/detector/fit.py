@@ -28,9 +28,9 @@ from skyreid.train.detector.evaluate import (
 )
 from skyreid.train.detector.inference import with_torch
 from skyreid.train.detector.losses import box_loss, heat_loss
-from skyreid.train.detector.model import INPUT_SPEC, PersonDetector
 from skyreid.train.detector.recipe import DetectorRecipe, read_recipe
 from skyreid.train.detector.targets import draw_targets
+from skyreid.train.models.heatmap import INPUT_SPEC, PersonDetector
 
 
 @dataclass(frozen=True)

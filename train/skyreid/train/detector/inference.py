@@ -12,7 +12,7 @@ from skyreid.bundle.archive import Bundle
 from skyreid.bundle.runner import start
 from skyreid.train.detector.clips import UInt8
 from skyreid.train.detector.decode import Float32, decode
-from skyreid.train.detector.model import MULTIPLE
+from skyreid.train.models.heatmap import MULTIPLE
 
 Detect = Callable[[UInt8], tuple[Float32, Float32]]
 """A frame uint8 [H, W, 3] RGB to boxes [K, 4] and scores [K], best first."""

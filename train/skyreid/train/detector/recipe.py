@@ -9,7 +9,7 @@ from pydantic import Field
 
 from skyreid.contract.settings import check, read_table
 from skyreid.train.detector.crops import CropRules
-from skyreid.train.detector.model import DetectorConfig
+from skyreid.train.models.heatmap import DetectorConfig
 from skyreid.train.options import Options
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.train.detector.model import STRIDE
+from skyreid.train.models.heatmap import STRIDE
 
 SPREAD = 0.54
 """Sigma of a person's Gaussian as a fraction of a sixth of the box side (TTFNet's alpha)."""

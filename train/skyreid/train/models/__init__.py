@@ -1,1 +1,1 @@
-"""One file per published method, on one vision transformer trunk."""
+"""One file per published embedding method on one vision transformer trunk, and the detector."""

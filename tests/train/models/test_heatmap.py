@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from skyreid.contract.errors import InputError, SettingsError
-from skyreid.train.detector.model import INPUT_SPEC, DetectorConfig, PersonDetector, build
+from skyreid.train.models.heatmap import INPUT_SPEC, DetectorConfig, PersonDetector, build
 
 TINY = DetectorConfig(stem=4, quarter=4, eighth=8, sixteenth=8, dilations=(2,))
 
