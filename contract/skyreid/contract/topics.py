@@ -11,7 +11,7 @@ from skyreid.contract.errors import MessageError
 ROOT = "skyreid/v1"
 
 DeviceChannel = Literal["sightings", "birth", "status", "health", "picture"]
-CommandChannel = Literal["receipt", "picture", "desired"]
+CommandChannel = Literal["receipt", "picture"]
 IDENTIFIER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 """Names that appear in a topic: no '/', '+', '#', no leading dash or dot, at most 64 characters."""
 
