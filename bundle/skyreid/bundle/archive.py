@@ -1,4 +1,4 @@
-"""A bundle on disk: written whole or not at all, verified before a byte of it is used.
+"""A bundle on disk: an atomic write, all or nothing; verified before a byte of it is used.
 
 ::
 

@@ -1,4 +1,4 @@
-"""``manifest.json``: what a bundle says about itself, and the key that says what compares."""
+"""``manifest.json``: what a bundle says of itself, and the model key: what compares with what."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runners: what executes a bundle's model.
+"""Runners: what executes a bundle's model, ONNX Runtime here and TensorRT by `trt_runner`.
 
 ``OnnxRunner`` is ONNX Runtime on the CPU: it works on any machine and is the reference that other
 runners are held against. `start` chooses between it and a compiled engine (trt_runner.py).

@@ -1,4 +1,4 @@
-"""The server's word that sightings are stored or refused: only then does a device forget them."""
+"""The receipt, the server's acknowledgement by sequence number: only then a device forgets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The message a device sends about one person in one camera, and its bytes on the wire.
+"""The message a device sends about one person in one camera, and its protobuf on the wire.
 
 ``sighting.proto`` is the schema; this module is what both ends use: frozen dataclasses that are
 checked when they are decoded, because a parser is not a validator (44 % of randomly corrupted

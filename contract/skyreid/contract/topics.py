@@ -1,4 +1,4 @@
-"""MQTT topics: the only place that joins or splits one. ``docs/messages.md`` lists them."""
+"""MQTT topics: the only place that builds or parses one. ``docs/messages.md`` lists them."""
 
 from __future__ import annotations
 

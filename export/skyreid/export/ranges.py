@@ -1,4 +1,4 @@
-"""The ranges of activations on real pictures, and where they come from."""
+"""The ranges of activations on real pictures, which others call calibration; whence they come."""
 
 from __future__ import annotations
 

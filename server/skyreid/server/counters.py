@@ -1,4 +1,4 @@
-"""What the server counts, for ``/metrics``. Names are part of what users build on."""
+"""What the server counts: Prometheus metrics. Their names are part of what users build on."""
 
 from __future__ import annotations
 

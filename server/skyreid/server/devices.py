@@ -1,4 +1,4 @@
-"""Which devices speak, and up to which capture time all of them have spoken."""
+"""Presence and watermarks: which devices speak, up to which capture time all of them have."""
 
 from __future__ import annotations
 

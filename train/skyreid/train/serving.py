@@ -1,4 +1,4 @@
-"""Networks in the form in which they are served: bytes of pictures in, what a device needs out."""
+"""Networks as they are served: uint8 pictures in, L2-normalised embeddings (or heatmaps) out."""
 
 from __future__ import annotations
 

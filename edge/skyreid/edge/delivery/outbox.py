@@ -1,4 +1,4 @@
-"""Which stored sighting goes out next, on which lane, and which must go out again. No threads.
+"""Which stored sighting goes out next, on which lane, and which again (go-back-N). No threads.
 
 The spool knows what has no receipt; this module knows what is on its way. After a new connection,
 or when a receipt does not come, everything without a receipt is sent again from the oldest on

@@ -1,4 +1,4 @@
-"""A person's picture small enough to send: at most 20 kB of JPEG."""
+"""A person's picture, encoded small enough to send: JPEG of at most 20 kB."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The device's end of the MQTT connection: paho, kept to one file.
+"""The device's MQTT client: paho, kept to one file.
 
 Callbacks run on paho's thread; they only put an event into the inbox of whoever owns the outbox.
 A broker that cannot be reached is not an error: it is said once, and tried again for ever.

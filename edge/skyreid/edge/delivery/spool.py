@@ -1,4 +1,4 @@
-"""What the device has said and nobody has confirmed yet: a SQLite file that survives kill -9.
+"""Store and forward: what no receipt has confirmed yet, in SQLite; it survives kill -9.
 
 A sighting is written before it is sent and deleted by the server's receipt, or by the cap on bytes
 or age, oldest first and counted. Writes come in groups, one fsync a group. One thread owns a spool.

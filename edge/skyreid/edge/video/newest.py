@@ -1,4 +1,4 @@
-"""Between the thread that reads a live source and the one that looks: the newest frame wins."""
+"""A queue of one frame between the thread that reads and the one that looks: newest wins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Frames out of GStreamer: a file once, a live source again and again.
+"""Frames out of GStreamer: a file once, a live source again and again (reconnect, back-off).
 
 PyGObject's plain API only, without its GStreamer overrides, because a virtual environment does not
 see the distribution's. Measured on RTSP: a server that dies arrives as end of stream, one that

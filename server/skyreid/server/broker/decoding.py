@@ -1,4 +1,4 @@
-"""What arrived from the broker, decoded, checked and sorted. No I/O.
+"""What arrived from the broker, decoded and checked; the rest is dead letters. No I/O.
 
 One bad message never harms another: what cannot be used is a ``Refused`` with a reason, and its
 original bytes are set aside on ``rejected/{reason}``.

@@ -1,4 +1,4 @@
-"""The connection to the broker: messages in, acknowledged only when told to; messages out.
+"""The server's MQTT client: messages in, acknowledged only when told to; messages out.
 
 The only file that knows paho-mqtt. A persistent MQTT 5 session with a fixed client id: while the
 server is away the broker keeps what devices send, and what was not acknowledged comes again.

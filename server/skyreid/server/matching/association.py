@@ -1,4 +1,4 @@
-"""One-to-one assignment of new tracklets to known identities."""
+"""One-to-one assignment (Hungarian) of new tracklets to known identities."""
 
 from __future__ import annotations
 

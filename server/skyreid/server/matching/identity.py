@@ -1,4 +1,4 @@
-"""Who is who: a pure fold over an ordered log of decisions.
+"""Who is who: event sourcing, a pure fold over an ordered log of decisions.
 
 ``apply(state, decision)`` is the only way identities change. Matching, operators and erasure
 propose decisions; replaying the log gives the same identities with the same ids.

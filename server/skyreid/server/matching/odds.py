@@ -1,4 +1,4 @@
-"""From pair tables and embeddings to the odds of any grouping, calibrated on the spot."""
+"""From pair tables and embeddings to the posterior odds of any grouping, calibrated in place."""
 
 from __future__ import annotations
 

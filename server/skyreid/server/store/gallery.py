@@ -1,4 +1,4 @@
-"""Embeddings of everybody ever seen, searched exactly, by model, view and time.
+"""Exact nearest-neighbour search among all embeddings ever seen, by model, view and time.
 
 Vectors lie as float16 in segments of one model and one view in the order they came in. Exact
 search covers some hundred thousand vectors a core; approximate indices lose the tail of a person's

@@ -1,4 +1,4 @@
-"""The journal: every sighting exactly once, and the log of decisions. SQLite, one writer.
+"""The journal, idempotent: every sighting once, and the log of decisions. SQLite, one writer.
 
 A sighting is stored before its message is acknowledged to the broker and before its device gets a
 receipt, so that a kill at any moment costs a redelivery and nothing else. Decisions are stored in
