@@ -1,10 +1,11 @@
 """kill -9 in the middle of a run: every sighting is in the journal in the end, exactly once."""
 
-import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import paho.mqtt.publish
 import pytest
 from bookkeeping import produced, stored, wait_until
 from chain import SITE, Chain
@@ -85,13 +86,13 @@ def test_garbage_is_set_aside_and_the_daemon_lives(make_chain: Make, clip: Path)
     chain.start_broker()
     chain.start_server()
     topic = f"skyreid/v1/{SITE}/dev/stranger/sightings"
-    for payload in ("", "garbage", "\x08\x01" * 40):
-        publish = ["mosquitto_pub", "-p", str(chain.broker_port), "-q", "1", "-t", topic]
-        subprocess.run([*publish, "-m", payload] if payload else [*publish, "-n"], check=True)
+    paho.mqtt.publish.multiple(
+        [(topic, payload, 1, False) for payload in (b"", b"garbage", b"\x08\x01" * 40)],
+        "127.0.0.1",
+        chain.broker_port,
+    )
 
     def counted() -> bool:
-        import urllib.request
-
         with urllib.request.urlopen(chain.address + "/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()
         values = [float(x.split()[-1]) for x in lines if x.startswith("skyreid_rejected_total{")]
