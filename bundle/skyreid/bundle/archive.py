@@ -267,7 +267,7 @@ def _manifest(path: Path, data: bytes | None) -> Manifest:
             f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']}" for e in error.errors()
         )
         raise BundleError(f"bundle {path}: manifest.json: {wrong}") from error
-    except (ValueError, AttributeError) as error:
+    except (ValueError, AttributeError, RecursionError) as error:
         raise BundleError(f"bundle {path}: manifest.json is not a JSON object") from error
 
 

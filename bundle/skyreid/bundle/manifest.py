@@ -56,7 +56,7 @@ class Manifest(_Part):
     input: InputSpec
     embedding_dim: int = 0
     """0 for a detector."""
-    formats: tuple[NumericFormat, ...]
+    formats: tuple[NumericFormat, ...] = Field(min_length=1)
     """Numeric formats present, as ``model.{format}.onnx``."""
     opset: int
     batch_max: int = Field(default=32, ge=1)

@@ -129,9 +129,11 @@ def read_poses(path: Path, camera: str) -> CameraPoses:
         InputError: the file or the entry cannot be used.
     """
     try:
-        table: Mapping[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        table = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"camera poses {path}: {error}") from error
+    if not isinstance(table, dict):
+        raise InputError(f"camera poses {path}: not a JSON object by camera")
     name = camera.removeprefix("cam")
     if name not in table:
         raise InputError(f"camera poses {path}: no camera {camera!r}, it has {sorted(table)}")
@@ -152,7 +154,7 @@ def read_poses(path: Path, camera: str) -> CameraPoses:
             raise ValueError("no frames")
         frames = tuple(int(row["frame"]) for row in rows)
         return CameraPoses(View.of(entry["kind"]), float(entry["fps"]), frames, models)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"camera poses {path}, camera {camera}: {error!r}") from error
 
 

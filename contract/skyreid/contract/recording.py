@@ -12,6 +12,7 @@ Boxes are pixels of the decoded frame, as MOTChallenge has them (x, y, width, he
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -82,6 +83,8 @@ def read_mot(path: Path, *, truth: bool = False) -> MotRows:
         text = path.read_text()
     except OSError as error:
         raise InputError(f"MOT rows {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"MOT rows {path}: {error}") from error
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -89,6 +92,8 @@ def read_mot(path: Path, *, truth: bool = False) -> MotRows:
             values = [float(v) for v in line.split(",")]
         except ValueError as error:
             raise InputError(f"MOT rows {path}, line {number}: {line!r} is not numbers") from error
+        if not all(map(math.isfinite, values)):
+            raise InputError(f"MOT rows {path}, line {number}: {line!r} is not finite")
         if len(values) < 7:
             raise InputError(f"MOT rows {path}, line {number}: {len(values)} columns, at least 7")
         rows.append([*values, 1.0, 1.0][:9])

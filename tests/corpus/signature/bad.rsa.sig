@@ -1,0 +1,1 @@
+rsa 0123456789abcdef AAAA
