@@ -36,6 +36,7 @@ from skyreid.contract.sighting import (
     SightingBatch,
     View,
 )
+from skyreid.contract.sighting_wire import encode_batch
 
 START_NS = 1_790_000_000_000_000_000
 CROPS = 8  # in one aggregate
@@ -250,7 +251,7 @@ def make(clip: Path, out: Path, *, bundle: Path | None, seed: int, pose: bool) -
                     (Sighting(**fields),),
                     sighting.captured_at_ns,
                 )
-                recorder.sighting(batch)
+                recorder.sighting(encode_batch(batch))
             recorder.close(frames=max(max(t.frames) for t in tracks), sightings=len(said))
         print(f"{camera}: {len(tracks)} tracks, {len(said)} sightings")
 

@@ -250,6 +250,7 @@ class Chain:
                 f"[camera]\nid = {q(camera)}\n"
                 f"source = {q((self.clip / f'{camera}.mp4').resolve())}\n"
                 f"file_start_ns = {START_NS}\n"
+                'modality = "colour"\n'
                 f"[detector]\nmodel = {q(self.detector)}\n"
                 f"[embedder]\nbundles = [{q(self.embedder)}]\n"
                 f"[mqtt]\nurl = {broker}\n[spool]\npath = {q(self.spool(camera))}\n"

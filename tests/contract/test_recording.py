@@ -8,6 +8,7 @@ import pytest
 from skyreid.contract.errors import InputError
 from skyreid.contract.recording import Recorder, RunInfo, read_mot, read_run, read_sightings
 from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
+from skyreid.contract.sighting_wire import encode_batch
 
 INFO = RunInfo(
     site="plaza", device="uav-1", boot="1-a", camera="cam1", view="aerial", source="file:///x.mp4",
@@ -15,9 +16,11 @@ INFO = RunInfo(
 )  # fmt: skip
 
 
-def heartbeat(watermark_ns: int) -> SightingBatch:
+def heartbeat(watermark_ns: int) -> bytes:
     model = ModelRef("0123456789abcdef", 4, "", "m")
-    return SightingBatch("plaza", "uav-1", "1-a", Lane.LIVE, 1, model, (), watermark_ns)
+    return encode_batch(
+        SightingBatch("plaza", "uav-1", "1-a", Lane.LIVE, 1, model, (), watermark_ns)
+    )
 
 
 def test_a_recording_reads_back(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """The wire: what goes in comes out, and nothing malformed gets through."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,12 +20,16 @@ from skyreid.contract.sighting import (
     Ground,
     Kind,
     Lane,
+    Modality,
     ModelRef,
     Sighting,
     SightingBatch,
     View,
+)
+from skyreid.contract.sighting_wire import (
     decode_batch,
     decode_sighting,
+    decode_usable,
     encode_batch,
     encode_raw_batch,
     encode_sighting,
@@ -52,6 +58,7 @@ def make_sighting(seq: int = 1, **changes: object) -> Sighting:
         embedding=direction / np.linalg.norm(direction),
         spread=0.875,
         ground=Ground(1.0, -2.0, 0.25, 0.125, 0.5),
+        modality=Modality.INFRARED,
     )
     return dataclasses.replace(whole, **changes)  # type: ignore[arg-type]
 
@@ -92,14 +99,82 @@ def test_a_heartbeat_has_no_sightings() -> None:
     assert decode(encode_batch(make_batch())).sightings == ()
 
 
-def test_raw_concatenation_equals_encoding_the_batch() -> None:
+def test_sightings_already_encoded_make_the_same_batch() -> None:
     batch = make_batch(make_sighting(1), make_sighting(300))
     raw = encode_raw_batch(make_batch(), [encode_sighting(s) for s in batch.sightings])
-    parsed, expected = pb.SightingBatch(), pb.SightingBatch()
-    parsed.ParseFromString(raw)
-    expected.ParseFromString(encode_batch(batch))
-    assert parsed == expected
+    assert pb.SightingBatch.FromString(raw) == pb.SightingBatch.FromString(encode_batch(batch))
     assert [s.seq for s in decode(raw).sightings] == [1, 300]
+
+
+def test_a_batch_and_its_raw_form_differ_in_the_sightings_alone() -> None:
+    """Whoever adds a field to one adds it to the other."""
+    whole, raw = (
+        {
+            f.name: (f.number, f.type, f.is_repeated, f.message_type or f.enum_type)
+            for f in message.DESCRIPTOR.fields
+        }
+        for message in (pb.SightingBatch, pb.RawSightingBatch)
+    )
+    assert whole.pop("sightings")[0] == raw.pop("sightings")[0] == 8
+    assert whole == raw
+
+
+def test_the_generated_code_is_of_the_schema(repository: Path, tmp_path: Path) -> None:
+    from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
+    from grpc_tools import protoc
+
+    out = tmp_path / "set"
+    name = "skyreid/contract/sighting.proto"
+    assert protoc.main(["", f"-I{repository}/contract", f"--descriptor_set_out={out}", name]) == 0
+    (described,) = FileDescriptorSet.FromString(out.read_bytes()).file
+    for message in described.message_type:
+        for field in message.field:
+            field.ClearField("json_name")
+    assert described == FileDescriptorProto.FromString(pb.DESCRIPTOR.serialized_pb)
+
+
+def test_only_the_modules_of_the_wire_touch_the_generated_code(repository: Path) -> None:
+    rooms = ("contract", "bundle", "train", "export", "edge", "server", "scripts", "bench")
+    inside = {
+        path.relative_to(repository).as_posix()
+        for room in rooms
+        for path in (repository / room).rglob("*.py")
+        if re.search(r"import sighting_pb2|sighting_pb2 import", path.read_text())
+    }
+    folder = "contract/skyreid/contract"
+    assert inside == {f"{folder}/sighting_wire.py", f"{folder}/receipt.py"}
+
+
+def test_each_sighting_comes_with_its_bytes_as_they_came() -> None:
+    later = encode_sighting(make_sighting(2)) + b"\xa0\x3e\x07"  # field 996, of a later release
+    sent = [encode_sighting(make_sighting(1)), later]
+    decoded = decode_usable(encode_raw_batch(make_batch(), sent), site="plaza", device="uav-1")
+    assert list(decoded.raw) == sent
+    assert [s.seq for s in decoded.batch.sightings] == [1, 2]
+    assert decoded.unusable == ()
+
+
+def test_what_cannot_be_used_spoils_nothing_else() -> None:
+    sent = [
+        encode_sighting(make_sighting(1)),
+        b"\x0a",  # a length without its bytes
+        encode_sighting(make_sighting(3, crops=0)),
+        encode_sighting(make_sighting(2**63)),
+        encode_sighting(make_sighting(5, track=2**63)),
+        encode_sighting(make_sighting(6)),
+    ]
+    decoded = decode_usable(encode_raw_batch(make_batch(), sent), site="plaza", device="uav-1")
+    assert list(decoded.raw) == [sent[0], sent[5]]
+    assert [u.seq for u in decoded.unusable] == [None, 3, 2**63, 5]
+    assert {u.error.reason for u in decoded.unusable} == {"sighting"}
+    with pytest.raises(MessageError, match="1 bytes are not a Sighting"):
+        decode(encode_raw_batch(make_batch(), sent))
+
+
+def test_a_modality_of_a_later_release_is_unknown_and_no_reason_to_refuse() -> None:
+    assert decode_sighting(encode_sighting(make_sighting()), DIM).modality is Modality.INFRARED
+    later = encode_sighting(make_sighting(modality=Modality.UNKNOWN)) + bytes([0x88, 0x01, 9])
+    assert decode_sighting(later, DIM).modality is Modality.UNKNOWN
 
 
 def test_unknown_fields_of_a_later_schema_are_tolerated() -> None:
@@ -188,15 +263,21 @@ def test_a_corrupted_batch_never_yields_an_invalid_sighting(data: st.DataObject)
         assert np.linalg.norm(sighting.embedding) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_the_bytes_of_release_0_1_stay_decodable(repository: object) -> None:
+def test_the_bytes_of_release_0_1_stay_decodable(repository: Path) -> None:
     """The recorded message of every release must decode for ever."""
-    from pathlib import Path
-
-    data = (Path(str(repository)) / "tests/golden/sighting-batch.v0.1.bin").read_bytes()
+    data = (repository / "tests/golden/sighting-batch.v0.1.bin").read_bytes()
     out = decode(data)
     assert [s.seq for s in out.sightings] == [1, 2]
     assert out.sightings[0].ground == Ground(1.0, -2.0, 0.25, 0.125, 0.5)
     assert out.sightings[1].ground is None
+    assert {s.modality for s in out.sightings} == {Modality.UNKNOWN}
+    assert encode_batch(out) == data
+
+
+def test_the_bytes_of_a_batch_with_modalities_stay_as_they_are(repository: Path) -> None:
+    data = (repository / "tests/golden/sighting-batch.modality.bin").read_bytes()
+    out = decode(data)
+    assert [s.modality for s in out.sightings] == [Modality.INFRARED, Modality.COLOUR]
     assert encode_batch(out) == data
 
 

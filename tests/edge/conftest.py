@@ -31,9 +31,8 @@ from skyreid.contract.sighting import (
     Sighting,
     SightingBatch,
     View,
-    decode_batch,
-    encode_sighting,
 )
+from skyreid.contract.sighting_wire import decode_batch, encode_sighting
 from skyreid.edge.delivery.spool import Row
 
 SITE, DEVICE = "square", "dev1"

@@ -54,7 +54,7 @@ def test_a_run_of_a_file_without_a_broker_ends_well_and_is_recorded(
     info = read_run(tmp_path / "rec")
     assert (info.ended, info.frames, info.camera, info.dropped) == (True, 12, "cam1", {})
     assert info.start_ns == 1_700_000_000_000_000_000
-    assert "settings {" in caplog.text
+    assert '"modality":"unknown"' in caplog.text
     assert "end frames=12 sightings=0" in caplog.text
 
 

@@ -6,7 +6,8 @@ import pytest
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.recording import Recorder, RunInfo, read_mot, read_sightings
-from skyreid.contract.sighting import Box, Clock, Kind, ModelRef, View, decode_sighting
+from skyreid.contract.sighting import Box, Clock, Kind, Modality, ModelRef, View
+from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.edge.people.collector import Statement
 from skyreid.edge.people.detections import Detections
 from skyreid.edge.people.tracker import Track
@@ -14,7 +15,7 @@ from skyreid.edge.sighter import Identity, Sighter
 from skyreid.edge.video.frame import Frame
 
 MODEL = ModelRef("0123456789abcdef", 4, "b" * 64, "test")
-WHO = Identity("square", "dev1", "1-aa", "cam1", View.GROUND, MODEL)
+WHO = Identity("square", "dev1", "1-aa", "cam1", View.GROUND, MODEL, Modality.GREY)
 PICTURE = np.zeros((8, 4, 3), np.uint8)
 
 
@@ -142,6 +143,7 @@ def test_everything_is_recorded_before_it_is_sent(tmp_path: Path) -> None:
         sighter = Sighter(WHO, OneBox(), lambda: (OneTrack(), SayEach()), recorder=recorder)
         rows = [row for n in (1, 2, 3) for row in sighter.look(frame(n)).rows]
         recorded = list(read_sightings(tmp_path / "run"))
+        assert {b.sightings[0].modality for b in recorded} == {Modality.GREY}
         assert [b.sightings[0].seq for b in recorded] == [row.seq for row in rows] == [1, 2]
     assert read_mot(tmp_path / "run/detections/cam1.txt").frame.tolist() == [1, 2, 3]
     tracks = read_mot(tmp_path / "run/tracks/cam1.txt")

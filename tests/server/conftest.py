@@ -27,8 +27,8 @@ from skyreid.contract.sighting import (
     Sighting,
     SightingBatch,
     View,
-    encode_batch,
 )
+from skyreid.contract.sighting_wire import encode_batch
 
 START_NS = 1_700_000_000_000_000_000
 DIM = 16

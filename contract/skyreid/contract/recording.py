@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.sighting import SightingBatch, decode_batch, encode_batch
+from skyreid.contract.sighting import SightingBatch
+from skyreid.contract.sighting_wire import decode_batch
 
 _LENGTH = struct.Struct("<I")
 
@@ -140,10 +141,9 @@ class Recorder:
         for track, box, score in rows:
             self._tracks.write(mot_row(frame, track, box, score) + "\n")
 
-    def sighting(self, batch: SightingBatch) -> None:
-        """Add a batch, before it is sent; flushed, so that it survives a kill of the process."""
-        data = encode_batch(batch)
-        self._sightings.write(_LENGTH.pack(len(data)) + data)
+    def sighting(self, batch: bytes) -> None:
+        """Add an encoded batch, before it is sent; flushed, so that it survives a kill."""
+        self._sightings.write(_LENGTH.pack(len(batch)) + batch)
         self._sightings.flush()
 
     def close(self, **outcome: Any) -> None:

@@ -35,6 +35,13 @@ class Clock(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FILE: _ClassVar[Clock]
     ARRIVAL: _ClassVar[Clock]
 
+class Modality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    MODALITY_UNSPECIFIED: _ClassVar[Modality]
+    COLOUR: _ClassVar[Modality]
+    GREY: _ClassVar[Modality]
+    INFRARED: _ClassVar[Modality]
+
 class Status(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     STATUS_UNSPECIFIED: _ClassVar[Status]
@@ -56,6 +63,10 @@ RTCP: Clock
 KLV: Clock
 FILE: Clock
 ARRIVAL: Clock
+MODALITY_UNSPECIFIED: Modality
+COLOUR: Modality
+GREY: Modality
+INFRARED: Modality
 STATUS_UNSPECIFIED: Status
 STORED: Status
 REJECTED: Status
@@ -82,6 +93,28 @@ class SightingBatch(_message.Message):
     watermark_ns: int
     def __init__(self, schema: _Optional[int] = ..., site: _Optional[str] = ..., device: _Optional[str] = ..., boot: _Optional[str] = ..., lane: _Optional[_Union[Lane, str]] = ..., sent_at_ns: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., sightings: _Optional[_Iterable[_Union[Sighting, _Mapping]]] = ..., watermark_ns: _Optional[int] = ...) -> None: ...
 
+class RawSightingBatch(_message.Message):
+    __slots__ = ("schema", "site", "device", "boot", "lane", "sent_at_ns", "model", "sightings", "watermark_ns")
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    BOOT_FIELD_NUMBER: _ClassVar[int]
+    LANE_FIELD_NUMBER: _ClassVar[int]
+    SENT_AT_NS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SIGHTINGS_FIELD_NUMBER: _ClassVar[int]
+    WATERMARK_NS_FIELD_NUMBER: _ClassVar[int]
+    schema: int
+    site: str
+    device: str
+    boot: str
+    lane: Lane
+    sent_at_ns: int
+    model: Model
+    sightings: _containers.RepeatedScalarFieldContainer[bytes]
+    watermark_ns: int
+    def __init__(self, schema: _Optional[int] = ..., site: _Optional[str] = ..., device: _Optional[str] = ..., boot: _Optional[str] = ..., lane: _Optional[_Union[Lane, str]] = ..., sent_at_ns: _Optional[int] = ..., model: _Optional[_Union[Model, _Mapping]] = ..., sightings: _Optional[_Iterable[bytes]] = ..., watermark_ns: _Optional[int] = ...) -> None: ...
+
 class Model(_message.Message):
     __slots__ = ("key", "dim", "bundle_sha256", "name")
     KEY_FIELD_NUMBER: _ClassVar[int]
@@ -95,7 +128,7 @@ class Model(_message.Message):
     def __init__(self, key: _Optional[str] = ..., dim: _Optional[int] = ..., bundle_sha256: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class Sighting(_message.Message):
-    __slots__ = ("seq", "camera", "view", "track", "revision", "kind", "first_seen_ns", "captured_at_ns", "clock", "clock_error_ms", "box", "quality", "crops", "embedding", "spread", "ground")
+    __slots__ = ("seq", "camera", "view", "track", "revision", "kind", "first_seen_ns", "captured_at_ns", "clock", "clock_error_ms", "box", "quality", "crops", "embedding", "spread", "ground", "modality")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     CAMERA_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +145,7 @@ class Sighting(_message.Message):
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     SPREAD_FIELD_NUMBER: _ClassVar[int]
     GROUND_FIELD_NUMBER: _ClassVar[int]
+    MODALITY_FIELD_NUMBER: _ClassVar[int]
     seq: int
     camera: str
     view: View
@@ -128,7 +162,8 @@ class Sighting(_message.Message):
     embedding: bytes
     spread: float
     ground: Ground
-    def __init__(self, seq: _Optional[int] = ..., camera: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., track: _Optional[int] = ..., revision: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., first_seen_ns: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., clock: _Optional[_Union[Clock, str]] = ..., clock_error_ms: _Optional[int] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., quality: _Optional[float] = ..., crops: _Optional[int] = ..., embedding: _Optional[bytes] = ..., spread: _Optional[float] = ..., ground: _Optional[_Union[Ground, _Mapping]] = ...) -> None: ...
+    modality: Modality
+    def __init__(self, seq: _Optional[int] = ..., camera: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., track: _Optional[int] = ..., revision: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., first_seen_ns: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., clock: _Optional[_Union[Clock, str]] = ..., clock_error_ms: _Optional[int] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., quality: _Optional[float] = ..., crops: _Optional[int] = ..., embedding: _Optional[bytes] = ..., spread: _Optional[float] = ..., ground: _Optional[_Union[Ground, _Mapping]] = ..., modality: _Optional[_Union[Modality, str]] = ...) -> None: ...
 
 class Box(_message.Message):
     __slots__ = ("x0", "y0", "x1", "y1", "frame_width", "frame_height")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from skyreid.contract.camera import CameraPoses
 from skyreid.contract.recording import Recorder, RunInfo
 from skyreid.contract.settings import effective
-from skyreid.contract.sighting import ModelRef, View
+from skyreid.contract.sighting import Modality, ModelRef, View
 from skyreid.contract.site import Site, SiteCamera, poses_of, read_site
 from skyreid.edge.config import EdgeSettings, broker_address
 from skyreid.edge.delivery.outbox import Outbox, OutboxOptions
@@ -126,7 +126,7 @@ def describe(plan: Plan) -> dict[str, str]:
     return {
         "site": f"{plan.site.id}, pictures {plan.site.pictures}",
         "device": settings.device.id,
-        "camera": f"{plan.camera.id} ({plan.view.word}), "
+        "camera": f"{plan.camera.id} ({plan.view.word}), modality {settings.camera.modality}, "
         + ("poses known" if plan.poses else "position on the ground unknown"),
         "source": plan.source.name,
         "pipeline": without_login(plan.pipeline),
@@ -161,6 +161,7 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
             plan.camera.id,
             plan.view,
             plan.embedder.model,
+            Modality.of(settings.camera.modality),
         )
         recorder = None
         if record is not None:

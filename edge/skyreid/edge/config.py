@@ -33,6 +33,9 @@ class CameraSection(Section):
     source: str
     """A path, ``file:///path``, ``rtsp://HOST/STREAM`` or ``test://640x480@10`` (10 s of a
     pattern). A relative path starts from the settings file."""
+    modality: Literal["unknown", "colour", "grey", "infrared"] = "unknown"
+    """What its pixels are, said of every sighting. ``unknown`` until somebody who knows the camera
+    says it: nothing on the device can tell, and a camera for day and night changes by itself."""
     file_start_ns: int | None = Field(None, gt=0)
     """UTC capture time of a file's first frame, nanoseconds; the same for all cameras of a
     recording. Without it the file is taken to start now."""

@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.recording import Recorder
-from skyreid.contract.sighting import (
-    Kind,
-    Lane,
-    ModelRef,
-    Sighting,
-    SightingBatch,
-    View,
-    encode_sighting,
-)
+from skyreid.contract.sighting import Kind, Lane, Modality, ModelRef, Sighting, SightingBatch, View
+from skyreid.contract.sighting_wire import encode_raw_batch, encode_sighting
 from skyreid.edge.delivery.spool import Picture, Row
 from skyreid.edge.video.frame import Frame
 
@@ -72,6 +65,7 @@ class Identity:
     camera: str
     view: View
     model: ModelRef
+    modality: Modality = Modality.UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -179,9 +173,10 @@ class Sighter:
         for statement in statements:
             self.seq += 1
             sighting = self._sighting(statement)
+            data = encode_sighting(sighting)
             if self._recorder is not None:
-                self._recorder.sighting(self._batch(sighting))
-            rows.append(Row(self.seq, self._watermark_ns, encode_sighting(sighting)))
+                self._recorder.sighting(encode_raw_batch(self._envelope(), [data]))
+            rows.append(Row(self.seq, self._watermark_ns, data))
             pictures.extend(self._picture(statement, sighting))
         self._watermark_ns = max(watermark_ns, self._watermark_ns)
         return Said(tuple(rows), tuple(pictures), self._watermark_ns, people)
@@ -204,9 +199,10 @@ class Sighter:
             embedding=s.embedding,
             spread=s.spread,
             ground=s.ground,
+            modality=self._identity.modality,
         )
 
-    def _batch(self, sighting: Sighting) -> SightingBatch:
+    def _envelope(self) -> SightingBatch:
         who = self._identity
         return SightingBatch(
             site=who.site,
@@ -215,7 +211,6 @@ class Sighter:
             lane=Lane.LIVE,
             sent_at_ns=0,
             model=who.model,
-            sightings=(sighting,),
         )
 
     def _picture(self, statement: Statement, sighting: Sighting) -> list[Picture]:

@@ -12,15 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from skyreid.contract.sighting import (
-    Box,
-    Clock,
-    Kind,
-    ModelRef,
-    Sighting,
-    View,
-    encode_sighting,
-)
+from skyreid.contract.sighting import Box, Clock, Kind, ModelRef, Sighting, View
+from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.edge.delivery.outbox import Outbox, OutboxOptions
 from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.spool import Row, Spool

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from skyreid.contract.receipt import Range, Receipt, Status
-from skyreid.contract.sighting import Lane, ModelRef, SightingBatch, decode_batch
+from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
+from skyreid.contract.sighting_wire import decode_batch
 from skyreid.edge.delivery.outbox import Outbox, OutboxOptions
 from skyreid.edge.delivery.spool import Picture, Row, Spool
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skyreid.contract import sighting_pb2 as pb
 from skyreid.contract.receipt import Status
 from skyreid.contract.sighting import Lane
+from skyreid.contract.sighting_wire import encode_raw_batch, encode_sighting
 from skyreid.contract.site import Site, SiteCamera
 from skyreid.server.broker.decoding import Message, receipts, sort_messages
 
@@ -23,20 +23,21 @@ def message(channel: str, payload: bytes, device: str = "uav1", **user: str) -> 
 
 
 def test_a_batch_becomes_its_sightings_with_their_bytes_as_they_came(make: Any) -> None:
-    batch = pb.SightingBatch.FromString(make.payload([make.sighting(1), make.sighting(2)]))
-    extended = batch.SerializeToString()
-    body = batch.sightings[1].SerializeToString() + b"\xa0\x3e\x07"  # field 996, of the future
-    extended = pb.SightingBatch(
-        **{"schema": 1, "site": "plaza", "device": "uav1", "boot": "1-abcd", "lane": 1}
-    ).SerializeToString()
-    extended += b"\x3a" + bytes([len(batch.model.SerializeToString())])
-    extended += batch.model.SerializeToString()
-    extended += b"\x42" + bytes([len(body) & 0x7F | 0x80, len(body) >> 7]) + body
-    out = sort_messages([message("sightings", extended)], SITE)
+    body = encode_sighting(make.sighting(2)) + b"\xa0\x3e\x07"  # field 996, of the future
+    out = sort_messages([message("sightings", encode_raw_batch(make.batch([]), [body]))], SITE)
     (got,) = out.sightings
     assert got.body == body
     assert (got.device, got.boot, got.lane, got.sighting.seq) == ("uav1", "1-abcd", 1, 2)
     assert (got.received_at_ns, got.model_key, got.dim) == (NOW_NS, "0123456789abcdef", 16)
+
+
+def test_a_sighting_that_does_not_parse_is_set_aside_and_stays_with_its_device(make: Any) -> None:
+    bodies = [encode_sighting(make.sighting(4)), b"\x0a", encode_sighting(make.sighting(5))]
+    out = sort_messages([message("sightings", encode_raw_batch(make.batch([]), bodies))], SITE)
+    assert [a.sighting.seq for a in out.sightings] == [4, 5]
+    (refused,) = out.refused
+    assert (refused.reason, refused.seqs) == ("sighting", ())
+    assert receipts(out.sightings, out.refused) == {("uav1", "1-abcd"): {Status.STORED: [4, 5]}}
 
 
 def test_a_heartbeat_carries_a_watermark_and_backfill_does_not(make: Any) -> None:

@@ -21,8 +21,8 @@ from skyreid.contract.sighting import (
     Sighting,
     SightingBatch,
     View,
-    encode_sighting,
 )
+from skyreid.contract.sighting_wire import encode_batch, encode_sighting
 from skyreid.server.matching.identity import Decision, Match
 from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.scoring.command import Report, Run, add_parser, as_json, as_table, evaluate
@@ -287,7 +287,9 @@ def record(directory: Path, camera: str) -> list[Sighting]:
         for one in sightings:
             model = ModelRef("k", 8, "00", "m")
             recorder.sighting(
-                SightingBatch("s", info.device, info.boot, Lane.LIVE, START_NS, model, (one,))
+                encode_batch(
+                    SightingBatch("s", info.device, info.boot, Lane.LIVE, START_NS, model, (one,))
+                )
             )
         recorder.close(frames=FRAMES, sightings=2, dropped={"quality": 1})
     return sightings

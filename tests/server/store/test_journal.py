@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.sighting import encode_sighting
+from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.tracklets import TrackKey
@@ -154,7 +154,7 @@ def test_what_is_not_a_journal_is_said_so(tmp_path: Path) -> None:
 _CHILD = """
 import sys
 from pathlib import Path
-from skyreid.contract.sighting import decode_sighting, encode_sighting
+from skyreid.contract.sighting_wire import (decode_sighting, encode_sighting)
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.records import Arrived
 import dataclasses

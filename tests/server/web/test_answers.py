@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from skyreid.contract.sighting import encode_sighting
+from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.tracklets import TrackKey

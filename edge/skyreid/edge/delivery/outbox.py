@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from skyreid.contract.receipt import Receipt
-from skyreid.contract.sighting import MAX_SIGHTINGS, Lane, ModelRef, SightingBatch, encode_raw_batch
+from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
+from skyreid.contract.sighting_wire import MAX_SIGHTINGS, encode_raw_batch
 from skyreid.contract.topics import DeviceChannel
 from skyreid.edge.delivery.spool import Picture, Spool, Stored
 

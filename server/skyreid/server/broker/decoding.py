@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from skyreid.contract import sighting_pb2 as pb
 from skyreid.contract import topics
 from skyreid.contract.errors import MessageError
 from skyreid.contract.receipt import Status
-from skyreid.contract.sighting import Lane, SightingBatch, decode_usable
+from skyreid.contract.sighting import Lane, SightingBatch
+from skyreid.contract.sighting_wire import Decoded, decode_usable
 from skyreid.contract.site import Site
 from skyreid.server.broker.pictures import read_picture
-from skyreid.server.store.records import MAX_INTEGER, Arrived, Heard, Picture
+from skyreid.server.store.records import Arrived, Heard, Picture
 
 MAX_JSON_BYTES = 64 << 10
 CLOCK_AHEAD_MAX_NS = 60_000_000_000
@@ -101,14 +101,11 @@ def sort_messages(messages: Iterable[Message], site: Site) -> Sorted:
 def _sort(out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site) -> None:
     device, now = topic.device, message.received_at_ns
     if topic.channel == "sightings":
-        batch, unusable = decode_usable(message.payload, site=site.id, device=device)
-        _check(batch, site, now)
-        # The sub-messages as they came, with any fields that this version does not know.
-        bodies = list(pb.SightingBatch.FromString(message.payload).sightings)
-        out.refused.extend(_forgettable(batch, unusable, bodies, message))
-        good = [body for place, body in enumerate(bodies) if place not in unusable]
-        out.sightings.extend(_arrived(batch, good, message))
-        out.heard.append(_heard(batch, now))
+        decoded = decode_usable(message.payload, site=site.id, device=device)
+        _check(decoded.batch, site, now)
+        out.refused.extend(_forgettable(decoded, message))
+        out.sightings.extend(_arrived(decoded, now))
+        out.heard.append(_heard(decoded.batch, now))
     elif topic.channel == "picture":
         out.pictures.append(
             read_picture(message.payload, message.properties, device, now, site.pictures)
@@ -160,9 +157,8 @@ def _heard(batch: SightingBatch, received_at_ns: int) -> Heard:
     )
 
 
-def _arrived(
-    batch: SightingBatch, bodies: Sequence[pb.Sighting], message: Message
-) -> list[Arrived]:
+def _arrived(decoded: Decoded, received_at_ns: int) -> list[Arrived]:
+    batch = decoded.batch
     return [
         Arrived(
             batch.device,
@@ -170,40 +166,27 @@ def _arrived(
             int(batch.lane),
             batch.model.key,
             batch.model.dim,
-            message.received_at_ns,
+            received_at_ns,
             sighting,
-            body.SerializeToString(),
+            raw,
         )
-        for sighting, body in zip(batch.sightings, bodies, strict=True)
-        if _fits(sighting.seq, sighting.track)
+        for sighting, raw in zip(batch.sightings, decoded.raw, strict=True)
     ]
 
 
-def _forgettable(
-    batch: SightingBatch,
-    unusable: Mapping[int, MessageError],
-    bodies: Sequence[pb.Sighting],
-    message: Message,
-) -> list[Refused]:
+def _forgettable(decoded: Decoded, message: Message) -> list[Refused]:
     """The bad sightings of a batch, which are for the device to forget; the good ones are kept.
 
     Everything else that may be wrong (another schema, another site file, a clock) can be put right,
-    and the device still has it then.
+    and the device still has it then. So it has one whose bytes do not even say which it is.
     """
-    bad = {place: str(error) for place, error in unusable.items()}
-    for place, body in enumerate(bodies):
-        if place not in bad and not _fits(body.seq, body.track):
-            bad[place] = f"seq {body.seq} or track {body.track} beyond 2^63 - 1"
+    bad, batch = decoded.unusable, decoded.batch
     if not bad:
         return []
-    seqs = tuple(bodies[place].seq for place in sorted(bad))
-    detail = f"{len(bad)} of {len(bodies)} sightings, the first: {bad[min(bad)]}"
+    seqs = tuple(each.seq for each in bad if each.seq is not None)
+    whole = len(bad) + len(batch.sightings)
+    detail = f"{len(bad)} of {whole} sightings, the first: {bad[0].error}"
     return [Refused(message, "sighting", detail, batch.device, batch.boot, seqs)]
-
-
-def _fits(*numbers: int) -> bool:
-    """Whether the journal's integers hold them."""
-    return max(numbers) <= MAX_INTEGER
 
 
 def _json(payload: bytes) -> Json:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from skyreid.contract.errors import MessageError
+from skyreid.contract.sighting import MAX_INTEGER
 from skyreid.contract.site import PicturePolicy
 from skyreid.contract.topics import IDENTIFIER
-from skyreid.server.store.records import MAX_INTEGER, Picture
+from skyreid.server.store.records import Picture
 
 MAX_PICTURE_BYTES = 20 << 10
 

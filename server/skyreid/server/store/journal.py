@@ -15,7 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.sighting import Kind, decode_sighting
+from skyreid.contract.sighting import Kind
+from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.records import Arrived, Heard, OutboxRow, Picture

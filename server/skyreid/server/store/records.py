@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from skyreid.contract.sighting import Sighting
 
-MAX_INTEGER = (1 << 63) - 1
-"""SQLite's integers are signed; a message with a larger number in it is refused on arrival."""
-
 
 @dataclass(frozen=True, eq=False)
 class Arrived:

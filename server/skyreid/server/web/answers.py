@@ -11,7 +11,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from skyreid.contract.sighting import Clock, Kind, Lane, View, decode_sighting
+from skyreid.contract.sighting import Clock, Kind, Lane, View
+from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.contract.site import PicturePolicy, Site, poses_of
 from skyreid.server.broker.pictures import why_none
 from skyreid.server.matching.identity import Identity, State
@@ -238,6 +239,7 @@ def _sighting(row: tuple[Any, ...], state: State) -> Json:
         **key.to_json(),
         "seq": s.seq,
         "view": s.view.word,
+        "modality": s.modality.word,
         "revision": s.revision,
         "kind": Kind(s.kind).name.lower(),
         "lane": Lane(lane).name.lower(),
