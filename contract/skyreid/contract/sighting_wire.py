@@ -38,6 +38,8 @@ from skyreid.contract.topics import IDENTIFIER
 
 SCHEMA = 1
 MAX_SIGHTINGS = 32
+MAX_OFFSET_M = 1e6
+"""Of a position from the site's origin: no site is as large, and squares of it are numbers."""
 MAX_DIM = 4096
 MAX_BATCH_BYTES = 1 << 18
 
@@ -257,6 +259,11 @@ def _from_pb(m: pb.Sighting, dim: int) -> Sighting:
         g = m.ground
         values = (g.east_m, g.north_m, g.cov_ee_m2, g.cov_en_m2, g.cov_nn_m2)
         _require(_finite(*values), "sighting", "ground is not finite")
+        _require(
+            max(abs(g.east_m), abs(g.north_m)) <= MAX_OFFSET_M,
+            "sighting",
+            f"ground {g.east_m:g}, {g.north_m:g} is more than {MAX_OFFSET_M:g} m from the origin",
+        )
         _require(
             g.cov_ee_m2 > 0 and g.cov_nn_m2 > 0 and g.cov_en_m2**2 <= g.cov_ee_m2 * g.cov_nn_m2,
             "sighting",
