@@ -1,4 +1,5 @@
-# The device, for JetPack 6 (L4T r36). Training code is physically absent from the image.
+# The device, for JetPack 6 (L4T r36). It installs the wheels of three rooms: no file of training,
+# export or server is in the image.
 #   docker build -f docker/edge.Dockerfile -t skyreid-edge .
 #   docker run --runtime nvidia --network host -v /etc/skyreid:/etc/skyreid -v /var/lib/skyreid:/var/lib/skyreid skyreid-edge
 # TensorRT, CUDA and GStreamer's NVIDIA elements come with the base image.
@@ -9,14 +10,12 @@ RUN apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-ins
       gstreamer1.0-plugins-bad gstreamer1.0-libav libgl1 \
     && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/skyreid
-COPY pyproject.toml README.md LICENSE ./
+COPY LICENSE ./
 COPY contract contract
 COPY bundle bundle
 COPY edge edge
-# The rooms that are not copied must exist for the build to find its list of packages.
-RUN mkdir -p train/skyreid export/skyreid server/skyreid \
-    && python3 -m venv --system-site-packages .venv \
-    && .venv/bin/pip install --no-cache-dir '.[edge]'
+RUN python3 -m venv --system-site-packages .venv \
+    && .venv/bin/pip install --no-cache-dir ./contract ./bundle ./edge
 RUN useradd --system --create-home --home-dir /var/lib/skyreid skyreid
 USER skyreid
 ENTRYPOINT ["/opt/skyreid/.venv/bin/skyreid-edge"]

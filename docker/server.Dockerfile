@@ -1,16 +1,12 @@
-# The matcher.
+# The matcher: the wheels of three rooms, and no file of training, export or edge.
 #   docker build -f docker/server.Dockerfile -t skyreid-server .
 FROM python:3.12-slim
-RUN apt-get update && apt-get install -y --no-install-recommends libgl1 libglib2.0-0 \
-    && rm -rf /var/lib/apt/lists/*
 WORKDIR /opt/skyreid
-COPY pyproject.toml README.md LICENSE ./
+COPY LICENSE ./
 COPY contract contract
 COPY bundle bundle
 COPY server server
-# The rooms that are not copied must exist for the build to find its list of packages.
-RUN mkdir -p train/skyreid export/skyreid edge/skyreid \
-    && pip install --no-cache-dir '.[server]'
+RUN pip install --no-cache-dir ./contract ./bundle ./server
 RUN useradd --system --create-home --home-dir /var/lib/skyreid skyreid
 USER skyreid
 VOLUME /var/lib/skyreid

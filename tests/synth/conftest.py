@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("numba", reason="the synthetic world needs numba: pip install 'skyreid[train]'")
-pytest.importorskip("av", reason="the synthetic world needs PyAV: pip install 'skyreid[train]'")
+pytest.importorskip("numba", reason="the synthetic world needs numba: pip install 'skyreid[synth]'")
+pytest.importorskip("av", reason="the synthetic world needs PyAV: pip install 'skyreid[synth]'")
 
 from skyreid.synth.options import ClipOptions
 from skyreid.synth.stage import Stage, build_stage

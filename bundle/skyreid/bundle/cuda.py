@@ -135,9 +135,7 @@ def _first_device() -> Any:
     try:
         import pycuda.driver as cuda
     except (ImportError, OSError) as error:
-        raise PlatformError(
-            f"pycuda cannot be imported ({error}): pip install 'skyreid[jetson]'"
-        ) from error
+        raise PlatformError(f"pycuda cannot be imported ({error}): pip install pycuda") from error
     try:
         cuda.init()
         return cuda.Device(0)

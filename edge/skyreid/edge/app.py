@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -339,11 +340,11 @@ def _birth(plan: Plan, identity: Identity) -> dict[str, Any]:
 
 
 def software_version() -> str:
-    """``skyreid`` and its version, as installed."""
-    try:
-        return f"skyreid {version('skyreid')}"
-    except PackageNotFoundError:
-        return "skyreid (not installed)"
+    """``skyreid`` and its version, as installed: this room's wheel, or the whole house."""
+    for distribution in ("skyreid-edge", "skyreid"):
+        with contextlib.suppress(PackageNotFoundError):
+            return f"skyreid {version(distribution)}"
+    return "skyreid (not installed)"
 
 
 def _send_health(

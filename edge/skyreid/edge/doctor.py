@@ -82,7 +82,7 @@ def _library(module: str, package: str) -> Finding:
     try:
         found = importlib.import_module(module)
     except ImportError as error:
-        return Finding(package, False, f"{error}: pip install 'skyreid[edge]'")
+        return Finding(package, False, f"{error}: pip install {package}")
     version = getattr(found, "__version__", None)
     if version is None:
         from importlib.metadata import version as installed

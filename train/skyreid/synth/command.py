@@ -190,6 +190,6 @@ def _need_renderer() -> None:
         import tqdm
     except ImportError as error:
         raise PlatformError(
-            f"the synthetic world needs {error.name}: pip install 'skyreid[train]'"
+            f"the synthetic world needs {error.name}: pip install 'skyreid[synth]'"
         ) from error
     del av, cv2, numba, tqdm

@@ -35,7 +35,7 @@ _PROBED = (*PACKAGES, *DECODERS, "nvvidconv", "vapostproc", "rtspclientsink")
 INSTALL = (
     "apt-get install gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad "
     "gstreamer1.0-libav gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0; then "
-    "pip install 'skyreid[gst]' (on a Jetson: apt-get install python3-gi and a virtual "
+    "pip install 'PyGObject<3.51' (on a Jetson: apt-get install python3-gi and a virtual "
     "environment with --system-site-packages)"
 )
 

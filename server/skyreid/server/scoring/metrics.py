@@ -143,9 +143,7 @@ def score_tracking(cameras: Sequence[TrackedBoxes], frames: int) -> TrackingScor
             warnings.simplefilter("ignore")
             from trackeval.metrics import HOTA, Identity
     except ImportError as error:
-        raise PlatformError(
-            f"TrackEval is missing ({error}): pip install 'skyreid[server,evaluate]'"
-        ) from error
+        raise PlatformError(f"TrackEval is missing ({error}): pip install trackeval") from error
     data = _sequence(cameras, frames)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
