@@ -9,7 +9,6 @@ from skyreid.edge.config import (
     EdgeSettings,
     MqttSection,
     TrackerSection,
-    broker_address,
     read_settings,
 )
 from skyreid.edge.delivery.outbox import OutboxOptions
@@ -96,26 +95,6 @@ def test_a_password_is_not_shown(tmp_path: Path) -> None:
 def test_more_crops_than_are_kept_cannot_be_waited_for(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="crops: crops_min 2 is more than crops_max 1"):
         read(tmp_path, "[crops]\ncrops_max = 1\n")
-
-
-@pytest.mark.parametrize(
-    ("url", "address"),
-    [
-        ("mqtt://broker", ("broker", 1883, False)),
-        ("mqtt://127.0.0.1:1999", ("127.0.0.1", 1999, False)),
-        ("mqtts://broker/", ("broker", 8883, True)),
-    ],
-)
-def test_a_broker_address_is_read(url: str, address: tuple[str, int, bool]) -> None:
-    assert broker_address(url) == address
-
-
-@pytest.mark.parametrize(
-    "url", ["broker:1883", "mqtt://", "mqtt://u:p@h", "mqtt://h/x", "", "mqtt://broker..lan"]
-)
-def test_a_broker_address_that_is_none_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match="is no broker address"):
-        broker_address(url)
 
 
 @pytest.mark.parametrize(

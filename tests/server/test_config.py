@@ -22,8 +22,9 @@ def settings_file(tmp_path: Path, text: str = "") -> Path:
 
 
 def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    tls = '[mqtt]\nurl = "mqtts://h"\nca = "ca.pem"\ncertificate = "/c.pem"\nkey = "k.pem"'
     got = read_settings(
-        settings_file(tmp_path),
+        settings_file(tmp_path, tls),
         ["--http.address_file", "address", "--matching.bundle", "/bundle"],
         verb="run",
     )
@@ -31,12 +32,14 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     assert got.journal.path == tmp_path / "data" / "journal.sqlite"
     assert got.http.address_file == tmp_path / "address"
     assert got.matching.bundle == Path("/bundle")
+    assert (got.mqtt.ca, got.mqtt.key) == (tmp_path / "ca.pem", tmp_path / "k.pem")
+    assert got.mqtt.certificate == Path("/c.pem")
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ('[mqtt]\nurl = "http://broker"', "mqtt.url: .*is not mqtt://HOST"),
+        ('[mqtt]\nurl = "http://broker"', "mqtt.url: .*is no broker address"),
         ("[mqtt]\nurI = 1", "mqtt.urI: unknown key, did you mean mqtt.url"),
         (
             "[mqtt]\nsession_expiry_s = 60",

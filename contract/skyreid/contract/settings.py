@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -131,6 +132,11 @@ def check(cls: type[M], values: Mapping[str, Any], where: str) -> M:
         raise SettingsError(f"{where}: {explain(cls, error)}") from error
 
 
+def without_login(text: str) -> str:
+    """A text without the user and password of the URLs in it."""
+    return re.sub(r'://[^/\s"]*@', "://", text)
+
+
 def explain(cls: type[BaseModel], error: ValidationError) -> str:
     """Every key that is wrong, by its path as a user writes it, in one line.
 
@@ -148,8 +154,9 @@ def explain(cls: type[BaseModel], error: ValidationError) -> str:
             parts.append(f"{path}: missing, this key has no default")
         else:
             said = item["msg"].removeprefix("Value error, ")
-            if not isinstance(item["input"], (dict, BaseModel)):  # else it is about several keys
-                said += f" (got {item['input']!r})"
+            several = isinstance(item["input"], (dict, BaseModel))  # it is about several keys
+            if not several and not _is_secret(cls, item["loc"]):
+                said += f" (got {without_login(repr(item['input']))})"
             parts.append(f"{path}: {said}" if item["loc"] else said)
     return "; ".join(parts)
 
@@ -165,6 +172,17 @@ def _written(cls: type[BaseModel], location: tuple[int | str, ...]) -> list[str]
         out.append(str(part))
         kinds = tuple(model for info in fields for model in _models(info.annotation))
     return out
+
+
+def _is_secret(cls: type[BaseModel], location: tuple[int | str, ...]) -> bool:
+    """Whether what stands there may not be shown: a ``SecretStr``."""
+    kinds: tuple[type[BaseModel], ...] = (cls,)
+    secret = False
+    for part in location:
+        fields = [kind.model_fields[part] for kind in kinds if part in kind.model_fields]
+        secret = any(SecretStr in (f.annotation, *get_args(f.annotation)) for f in fields)
+        kinds = tuple(model for info in fields for model in _models(info.annotation)) or kinds
+    return secret
 
 
 def _models(annotation: object) -> tuple[type[BaseModel], ...]:

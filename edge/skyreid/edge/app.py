@@ -19,18 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 from skyreid.contract.camera import CameraPoses
 from skyreid.contract.recording import Recorder, RunInfo
-from skyreid.contract.settings import effective
+from skyreid.contract.settings import effective, without_login
 from skyreid.contract.sighting import Modality, ModelRef, View
 from skyreid.contract.site import Site, SiteCamera, poses_of, read_site
-from skyreid.edge.config import EdgeSettings, broker_address
+from skyreid.edge.config import EdgeSettings
 from skyreid.edge.delivery.outbox import Outbox, OutboxOptions
 from skyreid.edge.delivery.pictures import encode_picture
-from skyreid.edge.delivery.publisher import Publisher, Tls
+from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.sighter import Collector, Detector, Identity, Sighter, Tracker
 from skyreid.edge.video.clock import FileClock, LiveClock
-from skyreid.edge.video.pipeline import Source, build, parse_source, without_login
+from skyreid.edge.video.pipeline import Source, build, parse_source
 from skyreid.edge.video.platform import probe
 from skyreid.edge.video.source import GstSource, State, check_file
 
@@ -76,6 +76,7 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
         check_file(source.target)
     view = View.of(camera.view)
     trust = Trust(settings.trust.keys, settings.trust.require_signature)
+    settings.mqtt.tls()  # its files are read, nothing is connected
     r = settings.runner
     execution = Execution(r.kind, r.engines, frame_max=r.frame_max)
     return Plan(
@@ -204,16 +205,12 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
 
 def _publisher(plan: Plan) -> Publisher:
     mqtt = plan.settings.mqtt
-    host, port, secure = broker_address(mqtt.url)
-    login = None
-    if mqtt.username is not None:
-        login = mqtt.username, mqtt.password.get_secret_value() if mqtt.password else ""
     return Publisher(
-        (host, port),
+        mqtt.address[:2],
         site=plan.site.id,
         device=plan.settings.device.id,
-        tls=Tls(mqtt.ca, mqtt.certificate, mqtt.key) if secure else None,
-        login=login,
+        tls=mqtt.tls(),
+        login=mqtt.login,
         keepalive_s=mqtt.keepalive_s,
         inflight_max=mqtt.inflight_max,
     )

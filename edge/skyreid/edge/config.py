@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
-from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from skyreid.contract.settings import Section, Settings, load
+from skyreid.contract.broker import BrokerSection
+from skyreid.contract.settings import Section, Settings, load, without_login
 from skyreid.contract.site import Identifier
-from skyreid.edge.video.pipeline import without_login
 
 PROGRAM = "skyreid-edge"
-_PORTS = {"mqtt": 1883, "mqtts": 8883}
 
 
 class DeviceSection(Section):
@@ -153,21 +151,9 @@ class TrustSection(Section):
     Without keys signatures are not looked at. Relative to the settings file."""
 
 
-class MqttSection(Section):
-    """The broker."""
+class MqttSection(BrokerSection):
+    """The broker, and how eagerly is sent."""
 
-    url: str = "mqtt://127.0.0.1:1883"
-    """``mqtt://HOST[:PORT]``, or ``mqtts://`` with TLS."""
-    ca: Path | None = None
-    """PEM file of the authority that signed the broker's certificate (``mqtts``)."""
-    certificate: Path | None = None
-    """PEM file of the device's certificate (``mqtts``)."""
-    key: Path | None = None
-    """PEM file of the device's key (``mqtts``)."""
-    username: str | None = None
-    """For brokers that ask for a name and a password."""
-    password: SecretStr | None = None
-    """Better given as ``SKYREID_EDGE_MQTT__PASSWORD``."""
     keepalive_s: int = Field(20, ge=5, le=3600)
     """Seconds of silence after which a ping is sent."""
     inflight_max: int = Field(64, ge=1, le=1000)
@@ -183,12 +169,6 @@ class MqttSection(Section):
     and is delivered by the next run."""
     stop_timeout_s: float = Field(5.0, ge=0)
     """The same after SIGINT or SIGTERM."""
-
-    @field_validator("url")
-    @classmethod
-    def _is_an_address(cls, value: str) -> str:
-        broker_address(value)
-        return value
 
 
 class SpoolSection(Section):
@@ -237,7 +217,6 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> EdgeSetti
     """
     settings = load(EdgeSettings, path, options, program=f"{PROGRAM} {verb}")
     base = path.absolute().parent
-    mqtt = settings.mqtt
     return settings.model_copy(
         update={
             "site": base / settings.site,
@@ -248,33 +227,9 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> EdgeSetti
             "runner": _with(settings.runner, engines=base / settings.runner.engines),
             "trust": _with(settings.trust, keys=tuple(base / p for p in settings.trust.keys)),
             "spool": _with(settings.spool, path=base / settings.spool.path),
-            "mqtt": _with(
-                mqtt,
-                ca=mqtt.ca and base / mqtt.ca,
-                certificate=mqtt.certificate and base / mqtt.certificate,
-                key=mqtt.key and base / mqtt.key,
-            ),
+            "mqtt": settings.mqtt.below(base),
         }
     )
-
-
-def broker_address(url: str) -> tuple[str, int, bool]:
-    """Host, port and whether TLS is used.
-
-    Raises:
-        ValueError: not ``mqtt://HOST[:PORT]`` or ``mqtts://HOST[:PORT]`` (pydantic-friendly).
-    """
-    parts = urlsplit(url)
-    extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
-    if parts.scheme not in _PORTS or not parts.hostname or extra:
-        raise ValueError(f"{url!r} is no broker address: write mqtt://HOST[:PORT] or mqtts://...")
-    try:
-        parts.hostname.encode("idna")  # as a resolver will, long after anybody looks
-    except UnicodeError:
-        raise ValueError(
-            f"{url!r} is no broker address: {parts.hostname!r} is no host name"
-        ) from None
-    return parts.hostname, parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts"
 
 
 def _with(section: Section, **values: object) -> Section:

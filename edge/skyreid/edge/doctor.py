@@ -6,6 +6,7 @@ import importlib
 import socket
 from dataclasses import dataclass
 
+from skyreid.contract.broker import broker_address
 from skyreid.contract.errors import PlatformError
 from skyreid.edge import jetson
 from skyreid.edge.video.platform import PACKAGES, explain_missing, probe
@@ -92,8 +93,6 @@ def _library(module: str, package: str) -> Finding:
 
 
 def _broker(url: str) -> Finding:
-    from skyreid.edge.config import broker_address
-
     host, port, _ = broker_address(url)
     try:
         with socket.create_connection((host, port), timeout=3):

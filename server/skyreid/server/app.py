@@ -17,7 +17,7 @@ from skyreid.contract.settings import effective
 from skyreid.contract.site import Site, read_site
 from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.outbox import CONTENT_TYPE, Outbox
-from skyreid.server.config import MatchingSection, ServerSettings, broker_address
+from skyreid.server.config import MatchingSection, ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices
 from skyreid.server.live import Hub
@@ -42,6 +42,7 @@ def check(settings: ServerSettings) -> Site:
     site = read_site(settings.site)
     site_json(site, 0)  # reads the poses
     matching_options(settings.matching)
+    settings.mqtt.tls()
     if settings.http.port:
         _listen(settings.http.host, settings.http.port).close()
     return site
@@ -69,8 +70,10 @@ def run(settings: ServerSettings) -> int:
     queue = Queue(settings.mqtt.queue_messages, settings.mqtt.queue_mb << 20)
     broker = Broker(
         site.id,
-        broker_address(settings.mqtt.url),
+        settings.mqtt.address[:2],
         queue,
+        tls=settings.mqtt.tls(),
+        login=settings.mqtt.login,
         keepalive_s=settings.mqtt.keepalive_s,
         session_expiry_s=settings.mqtt.session_expiry_s,
         on_taken=lambda mid: outbox.confirm(mid),

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from skyreid.contract.broker import BrokerSection
 from skyreid.contract.settings import Section, Settings, load
 
 PROGRAM = "skyreid-server"
 
 
-class MqttSection(Section):
-    """The broker."""
+class MqttSection(BrokerSection):
+    """The broker, and what is read ahead of the journal."""
 
-    url: str = "mqtt://127.0.0.1:1883"
-    """``mqtt://HOST[:PORT]``."""
     keepalive_s: int = Field(30, ge=5)
     """Seconds of silence after which a ping is sent."""
     session_expiry_s: int = Field(7 * 86_400, ge=86_400)
@@ -28,12 +26,6 @@ class MqttSection(Section):
     """Messages read ahead of the journal; beyond it the socket is left alone (back-pressure)."""
     queue_mb: int = Field(64, ge=1)
     """The same, in megabytes."""
-
-    @field_validator("url")
-    @classmethod
-    def _is_an_address(cls, value: str) -> str:
-        broker_address(value)
-        return value
 
 
 class JournalSection(Section):
@@ -125,19 +117,12 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> ServerSet
     return given.model_copy(
         update={
             "site": home / given.site,
+            "mqtt": given.mqtt.below(home),
             "journal": given.journal.model_copy(update={"path": home / given.journal.path}),
             "http": http,
             "matching": matching,
         }
     )
-
-
-def broker_address(url: str) -> tuple[str, int]:
-    """Host and port of ``mqtt://HOST[:PORT]``; raises ValueError (pydantic-friendly)."""
-    parts = urlsplit(url)
-    if parts.scheme != "mqtt" or not parts.hostname or parts.path.strip("/") or parts.username:
-        raise ValueError(f"{url!r} is not mqtt://HOST[:PORT]")
-    return parts.hostname, parts.port or 1883
 
 
 def _is_loopback(host: str) -> bool:

@@ -7,13 +7,15 @@ A broker that cannot be reached is not an error: it is said once, and tried agai
 from __future__ import annotations
 
 import logging
+import ssl
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skyreid.contract import topics
-from skyreid.contract.errors import MessageError, PlatformError, SettingsError
+from skyreid.contract.broker import explain_lost, explain_refused, explain_unreachable
+from skyreid.contract.errors import MessageError, PlatformError
 from skyreid.contract.receipt import Receipt, decode_receipt
 from skyreid.contract.topics import DeviceChannel
 
@@ -57,15 +59,6 @@ class Taken:
 Event = Up | Down | Received | PictureWanted | Taken
 
 
-@dataclass(frozen=True)
-class Tls:
-    """PEM files of a TLS connection; None = the system's authorities, no client certificate."""
-
-    ca: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-
 class Publisher:
     """Keeps one MQTT 5 connection; implements ``outbox.Link``."""
 
@@ -75,7 +68,7 @@ class Publisher:
         *,
         site: str,
         device: str,
-        tls: Tls | None = None,
+        tls: ssl.SSLContext | None = None,
         login: tuple[str, str] | None = None,
         keepalive_s: int = 20,
         inflight_max: int = 64,
@@ -86,14 +79,13 @@ class Publisher:
             address: host and port of the broker.
             site: of the topics.
             device: of the topics and the client's name.
-            tls: files of a TLS connection; None = without.
+            tls: what a TLS connection is made with; None = without.
             login: name and password.
             keepalive_s: seconds of silence after which a ping is sent.
             inflight_max: QoS 1 messages on their way at once.
 
         Raises:
             PlatformError: paho-mqtt 2 is not installed.
-            SettingsError: a TLS file cannot be used.
         """
         try:
             from paho.mqtt.client import Client, MQTTv5
@@ -106,7 +98,7 @@ class Publisher:
         self._keepalive_s = keepalive_s
         self._birth = b"{}"
         self._notify: Callable[[Event], None] = lambda event: None
-        self._told_away = False
+        self._told_away = self._answered = False
         self._receipt_topic = topics.command(site, device, "receipt")
         client = Client(
             CallbackAPIVersion.VERSION2, client_id=f"skyreid-edge-{device}", protocol=MQTTv5
@@ -119,14 +111,7 @@ class Publisher:
         if login is not None:
             client.username_pw_set(*login)
         if tls is not None:
-            try:
-                client.tls_set(
-                    ca_certs=None if tls.ca is None else str(tls.ca),
-                    certfile=None if tls.certificate is None else str(tls.certificate),
-                    keyfile=None if tls.key is None else str(tls.key),
-                )
-            except (OSError, ValueError) as error:
-                raise SettingsError(f"mqtt.ca, mqtt.certificate or mqtt.key: {error}") from error
+            client.tls_set_context(tls)
         client.on_connect = self._connected
         client.on_subscribe = self._subscribed
         client.on_connect_fail = self._unreachable
@@ -187,8 +172,9 @@ class Publisher:
     def _connected(
         self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any
     ) -> None:
+        self._answered = True
         if reason.is_failure:
-            self._away(f"refused: {reason}")
+            self._away(explain_refused(str(reason)))
             return
         own = (self._receipt_topic, topics.command(self._site, self._device, "picture"))
         client.subscribe([(topic, 1) for topic in own])
@@ -207,14 +193,16 @@ class Publisher:
         self._notify(Up())
 
     def _unreachable(self, _client: Client, _data: Any) -> None:
-        self._away("cannot be reached")
+        # paho calls this from where it caught what went wrong.
+        self._away(explain_unreachable(sys.exc_info()[1]))
 
     def _disconnected(
         self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any
     ) -> None:
+        answered, self._answered = self._answered, False
         self._notify(Down())
         if reason.is_failure:
-            self._away(f"connection lost: {reason}")
+            self._away(explain_lost(str(reason), answered=answered))
 
     def _away(self, why: str) -> None:
         if not self._told_away:

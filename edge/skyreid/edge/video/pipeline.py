@@ -9,6 +9,7 @@ from typing import Literal
 from urllib.parse import quote, unquote, urlsplit
 
 from skyreid.contract.errors import PlatformError, SettingsError
+from skyreid.contract.settings import without_login
 from skyreid.edge.video.platform import Platform, explain_missing
 
 RAW = "video/x-raw,format=(string){NV12,I420}"
@@ -40,11 +41,6 @@ class Source:
         if self.kind != "rtsp":
             return self.target if self.kind == "file" else f"test://{self.target}"
         return without_login(self.target)
-
-
-def without_login(text: str) -> str:
-    """A text without the user and password of the URLs in it."""
-    return re.sub(r'://[^/\s"]*@', "://", text)
 
 
 def parse_source(text: str, *, relative_to: Path | None = None) -> Source:

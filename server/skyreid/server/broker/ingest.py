@@ -7,6 +7,8 @@ server is away the broker keeps what devices send, and what was not acknowledged
 from __future__ import annotations
 
 import logging
+import ssl
+import sys
 import threading
 import time
 from collections import deque
@@ -14,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from skyreid.contract import topics
+from skyreid.contract.broker import explain_lost, explain_refused, explain_unreachable
 from skyreid.contract.topics import DeviceChannel
 from skyreid.server.broker.decoding import Message
 
@@ -94,6 +97,8 @@ class Broker:
         address: tuple[str, int],
         queue: Queue,
         *,
+        tls: ssl.SSLContext | None,
+        login: tuple[str, str] | None,
         keepalive_s: int,
         session_expiry_s: int,
         on_taken: Callable[[int], None],
@@ -105,6 +110,8 @@ class Broker:
             site: whose devices to listen to.
             address: host and port.
             queue: where messages go.
+            tls: what a TLS connection is made with; None = without.
+            login: name and password.
             keepalive_s: seconds of silence before a ping.
             session_expiry_s: seconds for which the broker keeps the session.
             on_taken: called with a message id of ``publish`` when the broker has taken it.
@@ -114,10 +121,14 @@ class Broker:
         self._keepalive_s, self._session_expiry_s = keepalive_s, session_expiry_s
         self._on_taken, self._on_dropped = on_taken, on_dropped
         self._generation = 0
-        self._told_away = False
+        self._told_away = self._answered = False
         self.connected = False
         """Whether the broker has answered and granted the subscriptions."""
         self._client = self._make_client()
+        if login is not None:
+            self._client.username_pw_set(*login)
+        if tls is not None:
+            self._client.tls_set_context(tls)
 
     def start(self) -> None:
         """Connect in the background, and again whenever the connection is lost."""
@@ -184,8 +195,9 @@ class Broker:
         self, client: Client, _data: Any, flags: Any, reason: Any, _properties: Any
     ) -> None:
         self._generation += 1
+        self._answered = True
         if reason.is_failure:
-            self._away(f"refused: {reason}")
+            self._away(explain_refused(str(reason)))
             return
         filters = [(topics.every_device(self._site, channel), 1) for channel in _CHANNELS]
         client.subscribe([*filters, (BROKER_DROPPED, 0)])
@@ -202,19 +214,21 @@ class Broker:
         if refused:
             _log.error("broker refused a subscription: %s; check its access list", refused[0])
             return
-        self._told_away = False
+        self._told_away = self._answered = False
         self.connected = True
 
     def _unreachable(self, _client: Client, _data: Any) -> None:
-        self._away("cannot be reached")
+        # paho calls this from where it caught what went wrong.
+        self._away(explain_unreachable(sys.exc_info()[1]))
 
     def _disconnected(
         self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any
     ) -> None:
         self._generation += 1
         self.connected = False
+        answered, self._answered = self._answered, False
         if reason.is_failure:
-            self._away(f"connection lost: {reason}")
+            self._away(explain_lost(str(reason), answered=answered))
 
     def _away(self, why: str) -> None:
         self.connected = False

@@ -1,0 +1,167 @@
+"""The MQTT broker's section of settings, once for device and server: address, TLS, login.
+
+Also what is said of a connection that does not come about, so that both ends say the same: one
+line, with the setting that mends it, and never a password.
+"""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr, field_validator, model_validator
+
+from skyreid.contract.errors import SettingsError
+from skyreid.contract.settings import Section, without_login
+
+_PORTS = {"mqtt": 1883, "mqtts": 8883}
+B = TypeVar("B", bound="BrokerSection")
+
+
+class Address(NamedTuple):
+    """Where a broker listens."""
+
+    host: str
+    port: int
+    secure: bool
+    """Whether it is spoken to over TLS."""
+
+
+class BrokerSection(Section):
+    """How the broker is reached; a role's ``[mqtt]`` adds what is its own."""
+
+    url: str = "mqtt://127.0.0.1:1883"
+    """``mqtt://HOST[:PORT]``, or ``mqtts://`` with TLS."""
+    ca: Path | None = None
+    """PEM file of the authority that signed the broker's certificate (``mqtts``); none = those
+    that the system trusts. Relative to the settings file, as the next two."""
+    certificate: Path | None = None
+    """PEM file of our certificate (``mqtts``), for brokers that ask for one."""
+    key: Path | None = None
+    """PEM file of its key, without a passphrase (``mqtts``)."""
+    username: str | None = None
+    """For brokers that ask for a name and a password."""
+    password: SecretStr | None = None
+    """Better given in the environment, ``SKYREID_EDGE_MQTT__PASSWORD`` and
+    ``SKYREID_SERVER_MQTT__PASSWORD``."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_an_address(cls, value: str) -> str:
+        broker_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self: B) -> B:
+        files = [name for name in ("ca", "certificate", "key") if getattr(self, name) is not None]
+        if files and not self.address.secure:
+            raise ValueError(
+                f"{', '.join(files)} given, and {self.url} is not encrypted: write mqtts://"
+            )
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together: give both, or neither")
+        if self.password is not None and self.username is None:
+            raise ValueError("a password without a username: give both, or neither")
+        return self
+
+    @property
+    def address(self) -> Address:
+        """What ``url`` says."""
+        return broker_address(self.url)
+
+    @property
+    def login(self) -> tuple[str, str] | None:
+        """User name and password; None where there is none."""
+        if self.username is None:
+            return None
+        return self.username, "" if self.password is None else self.password.get_secret_value()
+
+    def below(self: B, directory: Path) -> B:
+        """The same with relative paths starting from ``directory``."""
+        names = ("ca", "certificate", "key")
+        given = {name: getattr(self, name) for name in names}
+        return self.model_copy(
+            update={name: directory / path for name, path in given.items() if path is not None}
+        )
+
+    def tls(self) -> ssl.SSLContext | None:
+        """What a TLS connection is made with; None where the address is not ``mqtts``.
+
+        Raises:
+            SettingsError: a file is missing, or is not what it should be.
+        """
+        if not self.address.secure:
+            return None
+        for name in ("ca", "certificate", "key"):
+            path = getattr(self, name)
+            try:
+                if path is not None:
+                    path.read_bytes()
+            except OSError as error:
+                raise SettingsError(f"mqtt.{name} {path}: {error.strerror}") from error
+        try:
+            context = ssl.create_default_context(cafile=self.ca)
+        except (ssl.SSLError, ValueError) as error:
+            raise SettingsError(f"mqtt.ca {self.ca} is no certificate in PEM: {error}") from error
+        if self.certificate is not None:
+            try:
+                # An empty passphrase, or OpenSSL would ask on the terminal for that of the key.
+                context.load_cert_chain(self.certificate, self.key, password="")
+            except (ssl.SSLError, ValueError) as error:
+                raise SettingsError(
+                    f"mqtt.certificate {self.certificate} and mqtt.key {self.key} are no pair of "
+                    f"PEM files without a passphrase: {error}"
+                ) from error
+        return context
+
+
+def broker_address(url: str) -> Address:
+    """Host, port and whether TLS is used.
+
+    Raises:
+        ValueError: not ``mqtt://HOST[:PORT]`` or ``mqtts://HOST[:PORT]`` (pydantic-friendly).
+    """
+    parts = urlsplit(url)
+    extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
+    shown = without_login(url)
+    if parts.scheme not in _PORTS or not parts.hostname or extra:
+        raise ValueError(
+            f"{shown!r} is no broker address: write mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
+            + ("; name and password go into username and password" if parts.username else "")
+        )
+    try:
+        parts.hostname.encode("idna")  # as a resolver will, long after anybody looks
+    except UnicodeError:
+        raise ValueError(
+            f"{shown!r} is no broker address: {parts.hostname!r} is no host name"
+        ) from None
+    return Address(parts.hostname, parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts")
+
+
+def explain_unreachable(error: BaseException | None) -> str:
+    """Why no connection came about, for one line of a log."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        why = error.verify_message.rstrip(".")
+        return f"has a certificate that is not accepted: {why}; mqtt.ca says who may sign it"
+    if isinstance(error, ssl.SSLError):
+        return f"does not agree on TLS: {error.strerror}; mqtts:// needs a port that speaks it"
+    if isinstance(error, OSError):
+        return f"cannot be reached: {error.strerror or error}"
+    return "cannot be reached"
+
+
+def explain_refused(reason: str) -> str:
+    """What is said of a broker that answered with a refusal."""
+    return f"refused: {reason}; mqtt.username, mqtt.password and its access list decide"
+
+
+def explain_lost(reason: str, *, answered: bool) -> str:
+    """What is said of a connection that ended, ``answered`` once the broker had accepted it."""
+    if answered:
+        return f"connection lost: {reason}"
+    return (
+        f"ended the connection before it answered: {reason}; it may ask for a certificate "
+        "(mqtt.certificate, mqtt.key), or for TLS (mqtts://)"
+    )

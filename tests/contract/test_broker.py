@@ -1,0 +1,118 @@
+"""The broker's section: what may be written, and that a password is shown to nobody."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from skyreid.contract.broker import (
+    BrokerSection,
+    broker_address,
+    explain_lost,
+    explain_refused,
+    explain_unreachable,
+)
+from skyreid.contract.errors import SettingsError
+from skyreid.contract.settings import Settings, effective, load
+
+SECRET = "hidden-word"
+
+
+class Role(Settings):
+    mqtt: BrokerSection = BrokerSection()
+
+
+def read(tmp_path: Path, text: str, *options: str) -> Role:
+    (tmp_path / "role.toml").write_text(text)
+    return load(Role, tmp_path / "role.toml", options, program="role")
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("mqtt://broker", ("broker", 1883, False)),
+        ("mqtt://127.0.0.1:1999", ("127.0.0.1", 1999, False)),
+        ("mqtts://broker/", ("broker", 8883, True)),
+        ("mqtts://[::1]:1", ("::1", 1, True)),
+    ],
+)
+def test_a_broker_address_is_read(url: str, address: tuple[str, int, bool]) -> None:
+    assert broker_address(url) == address
+    assert BrokerSection(url=url).address == address
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["broker:1883", "mqtt://", "mqtt://u:p@h", "mqtt://h/x", "", "mqtt://broker..lan", "ws://h"],
+)
+def test_a_broker_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match="is no broker address"):
+        broker_address(url)
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("ca = 'ca.pem'", "mqtt: ca given, and mqtt://127.0.0.1:1883 is not encrypted"),
+        ("url = 'mqtts://h'\nkey = 'k'", "mqtt: certificate and key go together"),
+        ("password = 'x'", "mqtt: a password without a username"),
+    ],
+)
+def test_what_does_not_fit_together_is_said(tmp_path: Path, text: str, complaint: str) -> None:
+    with pytest.raises(SettingsError, match=complaint):
+        read(tmp_path, f"[mqtt]\n{text}\n")
+
+
+def test_without_tls_there_is_no_context_and_with_it_names_are_checked() -> None:
+    assert BrokerSection().tls() is None
+    context = BrokerSection(url="mqtts://h").tls()
+    assert context is not None
+    assert context.check_hostname
+    assert context.verify_mode is ssl.CERT_REQUIRED
+
+
+def test_a_login_is_read_and_shown_to_nobody(tmp_path: Path) -> None:
+    got = read(tmp_path, f"[mqtt]\nusername = 'u'\npassword = '{SECRET}'\n")
+    assert got.mqtt.login == ("u", SECRET)
+    assert SECRET not in effective(got) + repr(got)
+    assert BrokerSection().login is None
+    assert BrokerSection(username="u").login == ("u", "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"password = '{SECRET}'",
+        f"username = 'u'\npassword = ['{SECRET}']",
+        f"url = 'mqtt://u:{SECRET}@h'",
+        f"url = 'http://u:{SECRET}@h'",
+        f"username = 'u'\npassword = '{SECRET}'\nca = 'x'",
+        f"pasword = '{SECRET}'",
+    ],
+)
+def test_nor_is_a_login_that_was_written_wrong(tmp_path: Path, text: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, f"[mqtt]\n{text}\n")
+    assert SECRET not in str(caught.value)
+
+
+def test_it_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        BrokerSection().url = "mqtt://x"  # type: ignore[misc]
+
+
+def test_what_is_said_names_the_setting_that_mends_it() -> None:
+    untrusted = ssl.SSLCertVerificationError(1, "x")
+    untrusted.verify_message = "self-signed certificate."
+    assert explain_unreachable(untrusted) == (
+        "has a certificate that is not accepted: self-signed certificate; "
+        "mqtt.ca says who may sign it"
+    )
+    assert "mqtts:// needs a port" in explain_unreachable(ssl.SSLError(1, "x"))
+    refused = ConnectionRefusedError(111, "Connection refused")
+    assert explain_unreachable(refused) == "cannot be reached: Connection refused"
+    assert explain_unreachable(None) == "cannot be reached"
+    assert "mqtt.username" in explain_refused("Not authorized")
+    assert explain_lost("x", answered=True) == "connection lost: x"
+    assert "mqtt.certificate" in explain_lost("x", answered=False)
