@@ -1,4 +1,4 @@
-"""The command line of the synthetic world: `synth clip` and `synth crops`."""
+"""The command line of the synthetic world: `synth clip`, `synth crops`, `synth cutouts`."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from skyreid.synth.options import (
     SEVERAL_PLACES,
     ClipOptions,
     CropsOptions,
+    StockOptions,
 )
 from skyreid.synth.telemetry import LEVELS
 
@@ -35,7 +36,7 @@ def add_parser(subparsers: Subparsers) -> None:
 
 
 def add_verbs(verbs: Subparsers) -> None:
-    """Register `clip` and `crops`."""
+    """Register `clip`, `crops` and `cutouts`."""
     clip = verbs.add_parser("clip", help="a clip of several cameras with tracks and calibration")
     clip.add_argument("out", type=Path, metavar="OUT", help="folder to make")
     clip.add_argument("--seed", type=int, default=0, help="of the place, people, light and looks")
@@ -100,6 +101,20 @@ def add_verbs(verbs: Subparsers) -> None:
     crops.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
     crops.add_argument("--preview", action="store_true", help="write a contact sheet, preview.png")
     crops.set_defaults(run=_run_crops)
+
+    cutouts = verbs.add_parser("cutouts", help="people and things alone, to train a detector with")
+    cutouts.add_argument("out", type=Path, metavar="OUT", help="folder to make")
+    cutouts.add_argument("--people", type=int, default=1600, metavar="N")
+    cutouts.add_argument("--things", type=int, default=300, metavar="N")
+    cutouts.add_argument("--seed", type=int, default=0)
+    cutouts.add_argument(
+        "--empty", type=Path, nargs="+", default=[], metavar="VIDEO", help="real, showing nobody"
+    )
+    cutouts.add_argument("--frames-each", type=int, default=80, metavar="N", help="of such a video")
+    cutouts.add_argument(
+        "--preview", action="store_true", help="write a contact sheet, preview.png"
+    )
+    cutouts.set_defaults(run=_run_cutouts)
 
 
 def _add_altitude(verb: argparse.ArgumentParser) -> None:
@@ -178,6 +193,24 @@ def _run_crops(args: argparse.Namespace) -> int:
         f"{options.out}: {count.written} crops, {rate:.1f} a second, "
         f"{count.missing} found no place with a clear enough view\n"
     )
+    return 0
+
+
+def _run_cutouts(args: argparse.Namespace) -> int:
+    options = StockOptions(
+        out=args.out,
+        people=args.people,
+        things=args.things,
+        seed=args.seed,
+        empty=tuple(args.empty),
+        frames_each=args.frames_each,
+        preview=args.preview,
+    )
+    _need_renderer()
+    from skyreid.synth.pasted.stock import make_stock
+
+    make_stock(options)
+    sys.stderr.write(f"{options.out}: {options.people} people, {options.things} things\n")
     return 0
 
 

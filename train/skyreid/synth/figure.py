@@ -33,7 +33,11 @@ def figure(person: Person, phase: float, swing: float = 1.0) -> Mesh:
         phase: of the step, radians.
         swing: 1 walks, 0 stands.
     """
-    posed = pose(person, phase, swing)
+    return clothed(person, pose(person, phase, swing))
+
+
+def clothed(person: Person, posed: Pose) -> Mesh:
+    """The person in any pose, as `figure` makes one who walks."""
     scale = person.height / BODY_HEIGHT_M
     parts = _parts(person)
     # A rolling suitcase is the last part and does not belong into the person's box.

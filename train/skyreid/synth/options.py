@@ -138,6 +138,31 @@ class CropsOptions:
         _known_cameras(self.cameras)
 
 
+@dataclass(frozen=True)
+class StockOptions:
+    """Cut-outs to paste into the training pictures of a detector.
+
+    `empty` are videos in which nobody can be seen; `frames_each` frames of the first two thirds of
+    each become grounds and negatives. `preview` asks for a contact sheet.
+    """
+
+    out: Path
+    people: int = 1600
+    things: int = 300
+    seed: int = 0
+    empty: tuple[Path, ...] = ()
+    frames_each: int = 80
+    preview: bool = False
+
+    def __post_init__(self) -> None:
+        _between("--people", self.people, 10, 99_000)  # five digits in a name; a tenth is held out
+        _between("--things", self.things, 10, 99_000 - self.people)
+        _between("--frames-each", self.frames_each, 1, 10_000)
+        names = [video.name for video in self.empty]
+        if len(set(names)) != len(names):
+            raise SettingsError(f"--empty {' '.join(names)}: two videos have the same name")
+
+
 def _between(option: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
         raise SettingsError(f"{option} {value:g}: must lie between {low:g} and {high:g}")

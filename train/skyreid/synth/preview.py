@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -30,6 +30,32 @@ def crops_sheet(people: Mapping[int, Mapping[int, Bytes]]) -> Bytes:
         rows.append([_word(f"{pid:04d}", _CELL_PX[1]), *cells])
     head = [_word("", 18), *(_word(f"cam{camera}", 18, _CELL_PX[0]) for camera in cameras)]
     return _sheet([head, *rows])
+
+
+def cutouts_sheet(cutouts: Sequence[Bytes], columns: int = 12) -> Bytes:
+    """RGBA uint8 pictures of things alone, on grey."""
+    cells = []
+    for rgba in cutouts:
+        alpha = rgba[..., 3:] / np.float32(255)
+        solid = np.asarray(rgba[..., :3] * alpha + 128 * (1 - alpha), np.uint8)
+        cells.append(_fitted(solid))
+    cells += [_blank(*_CELL_PX)] * (-len(cells) % columns)
+    return _sheet([cells[k : k + columns] for k in range(0, len(cells), columns)])
+
+
+def pictures_sheet(
+    pictures: Sequence[tuple[Bytes, Sequence[Sequence[float]], Sequence[bool]]], columns: int = 6
+) -> Bytes:
+    """Training pictures of one size with their boxes: green to be found, red to be ignored."""
+    cells = []
+    for picture, boxes, ignored in pictures:
+        cell = picture.copy()
+        for box, out in zip(boxes, ignored, strict=True):
+            corners = [round(float(edge)) for edge in box]
+            cv2.rectangle(cell, corners[:2], corners[2:], (255, 0, 0) if out else (0, 255, 0), 1)
+        cells.append(cell)
+    cells += [np.full_like(cells[0], _PAPER)] * (-len(cells) % columns)
+    return _sheet([cells[k : k + columns] for k in range(0, len(cells), columns)])
 
 
 def clip_sheet(shown: Mapping[int, Mapping[int, Shot]]) -> Bytes:

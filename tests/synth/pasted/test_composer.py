@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from skyreid.synth.pasted.canvas import Canvas, Pasted
+from skyreid.synth.pasted.clutter import SIZE_PX, clutter
+from skyreid.synth.pasted.composer import LEAST_PX, Composer
+from skyreid.synth.pasted.stock import read_stock
+
+SIDE = 160
+
+
+@pytest.fixture(scope="module")
+def composer(stock_folder: Path) -> Composer:
+    return Composer(read_stock(stock_folder), side_px=SIDE, seed=3, grounds=4)
+
+
+def drawn(composer: Composer, count: int = 40):
+    rng = np.random.default_rng(9)
+    return [composer.on_clutter(rng) for _ in range(count)]
+
+
+def test_the_same_seeds_give_the_same_pictures(stock_folder: Path, composer: Composer):
+    again = Composer(read_stock(stock_folder), side_px=SIDE, seed=3, grounds=4)
+    for one, other in zip(drawn(composer, 12), drawn(again, 12), strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_boxes_lie_in_the_picture_and_reach_from_small_to_the_whole_height(composer: Composer):
+    heights = []
+    for picture, boxes, ignored in drawn(composer, 80):
+        assert picture.shape == (SIDE, SIDE, 3)
+        assert picture.dtype == np.uint8
+        assert len(boxes) == len(ignored)
+        assert (boxes >= 0).all()
+        assert (boxes <= SIDE).all()
+        assert (boxes[:, 2:] > boxes[:, :2]).all()
+        heights += (boxes[~ignored, 3] - boxes[~ignored, 1]).tolist()
+    assert min(heights) < 1.5 * LEAST_PX
+    assert max(heights) > 0.95 * SIDE
+    assert sum(24 <= h <= 64 for h in heights) > 0.25 * len(heights)
+
+
+def test_a_box_is_where_the_person_is(composer: Composer):
+    rng = np.random.default_rng(2)
+    ground = np.full((SIDE, SIDE, 3), 0, np.uint8)
+    for _ in range(20):
+        canvas = Canvas(ground)
+        people = composer._people(rng, canvas, 1)
+        for person in people:
+            rows, _ = np.nonzero(canvas.owner == person.number)
+            x0, y0, _, y1 = person.body
+            if len(rows) and x0 > 1 and y0 > 1 and y1 < SIDE - 1:
+                assert rows.min() == pytest.approx(y0, abs=4)
+                assert rows.max() >= y1 - 4  # a suitcase or a wheel may be lower
+
+
+def test_nobody_is_asked_for_where_nobody_is(composer: Composer):
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        _, boxes, ignored = composer.empty(rng)
+        assert boxes.shape == (0, 4)
+        assert ignored.shape == (0,)
+
+
+def test_who_is_hidden_by_more_than_seven_tenths_is_ignored():
+    canvas = Canvas(np.zeros((100, 100, 3), np.uint8))
+    colours, alpha = np.full((40, 20, 3), 200, np.float32), np.ones((40, 20), np.float32)
+    person = Pasted(1, (10, 10, 30, 50), canvas.paste(colours, alpha, 10, 10, 1))
+    assert canvas.visibility(person) == 1
+    canvas.paste(colours, alpha, 10, 20)  # three quarters hidden
+    assert canvas.visibility(person) == pytest.approx(0.25)
+
+
+def test_people_that_were_there_before_are_kept_unless_pasted_over(composer: Composer):
+    rng = np.random.default_rng(4)
+    boxes = np.array([[10, 10, 60, 150], [100, 20, 140, 120]], np.float32)
+    picture = np.full((SIDE, SIDE, 3), 90, np.uint8)
+    ignored = np.array([False, True])
+    hidden = 0
+    for _ in range(30):
+        _, found, out = composer.among(rng, (picture, boxes, ignored))
+        assert np.array_equal(found[:2], boxes)
+        assert out[1]
+        hidden += int(out[0])
+    assert hidden < 15
+
+
+def test_a_pasted_edge_is_mixed_and_a_picture_outside_costs_nothing():
+    canvas = Canvas(np.full((50, 50, 3), 100, np.uint8))
+    colours = np.full((10, 10, 3), 200, np.float32)
+    assert canvas.paste(colours, np.full((10, 10), 0.4, np.float32), 0, 0, 1) == 0
+    assert canvas.finished()[5, 5].tolist() == [140] * 3
+    assert canvas.paste(colours, np.ones((10, 10), np.float32), 60, 0, 1) == 0
+    assert canvas.paste(colours, np.ones((10, 10), np.float32), -5, -5, 1) == 25
+
+
+def test_clutter_is_a_function_of_its_seed_and_not_plain():
+    for seed in range(12):
+        picture = clutter(np.random.default_rng(seed))
+        assert picture.shape == (*SIZE_PX, 3)
+        assert np.array_equal(picture, clutter(np.random.default_rng(seed)))
+        assert picture.std() > 3

@@ -1,0 +1,264 @@
+"""Training pictures with their boxes, as many as are asked for, out of a stock.
+
+A picture is a function of the stock, the composer's seed and the generator it is given, of nothing
+else: who trains again from the same seeds sees the same pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from skyreid.synth.pasted.canvas import Canvas, Pasted, cast_shadow, contact_shadow
+from skyreid.synth.pasted.clutter import clutter
+from skyreid.synth.pasted.cutouts import Cutout
+from skyreid.synth.pasted.rendition import degraded, muted
+from skyreid.synth.pasted.stock import Stock
+from skyreid.synth.shading import Bytes, Picture
+
+Boxes = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+Labelled = tuple[Bytes, Boxes, Flags]
+"""Picture uint8 [S, S, 3] RGB; boxes [K, 4] x0, y0, x1, y1 clipped to it; ignored [K]."""
+
+LEAST_PX = 16
+"""Lower people are neither positive nor negative."""
+HIDDEN_BELOW = 0.3
+CUT_BELOW = 0.3
+_HEIGHTS_PX = (20.0, 330.0)
+_DECOY_HEIGHTS_PX = (14.0, 300.0)
+_GROUP_SIZES = (0, 1, 1, 2, 2, 3, 4, 6, 9)
+_CROWD = 0.12  # of the pictures: many small people
+_CLOSE_UP = 0.12  # of the people alone: half bodies and faces that fill the picture
+
+
+class Composer:
+    """Pastes the people of a stock onto clutter and onto real frames that show nobody."""
+
+    def __init__(self, stock: Stock, *, side_px: int, seed: int, grounds: int = 300) -> None:
+        """Set up.
+
+        Args:
+            stock: what is pasted.
+            side_px: sides of the pictures.
+            seed: of the clutter.
+            grounds: how many pictures of clutter are drawn; they are drawn when first used.
+        """
+        self._stock, self._side, self._seed = stock, side_px, seed
+        self._clutter: list[Bytes | None] = [None] * grounds
+
+    def on_clutter(self, rng: np.random.Generator) -> Labelled:
+        """People on procedural clutter."""
+        ground = self._window(rng, self._some_clutter(rng), 0.5, 1.4)
+        return _degraded(rng, self._peopled(rng, ground))
+
+    def on_empty(self, rng: np.random.Generator) -> Labelled:
+        """People on a real frame; on clutter if the stock has no frames."""
+        if not self._stock.empty:
+            return self.on_clutter(rng)
+        ground = self._window(rng, self._some_empty(rng), 0.35, 1.6)
+        return _degraded(rng, self._peopled(rng, ground))
+
+    def empty(self, rng: np.random.Generator) -> Labelled:
+        """Nobody: a real frame as it is, or clutter with things on it."""
+        if self._stock.empty and rng.random() < 0.7:
+            picture = self._window(rng, self._some_empty(rng), 0.35, 1.6)
+            return _degraded(rng, (picture, *_nobody()))
+        canvas = Canvas(self._window(rng, self._some_clutter(rng), 0.5, 1.4))
+        self._decoys(rng, canvas, int(rng.integers(0, 9)))
+        return _degraded(rng, (canvas.finished(), *_nobody()))
+
+    def among(self, rng: np.random.Generator, labelled: Labelled) -> Labelled:
+        """A few pasted people and things more in a picture that has people already."""
+        picture, boxes, ignored = labelled
+        canvas = Canvas(picture)
+        self._decoys(rng, canvas, int(rng.integers(0, 3)))
+        people = self._people(rng, canvas, int(rng.integers(0, 4)))
+        more, out = _labels(canvas, people)
+        hidden = [_covered(canvas, box) > 0.6 for box in boxes]
+        return (
+            canvas.finished(),
+            np.concatenate([boxes, more]),
+            np.concatenate([ignored | np.array(hidden, bool), out]),
+        )
+
+    def _peopled(self, rng: np.random.Generator, ground: Bytes) -> Labelled:
+        canvas = Canvas(ground)
+        self._decoys(rng, canvas, int(rng.integers(0, 6)))
+        crowd = rng.random() < _CROWD
+        count = int(rng.integers(8, 26)) if crowd else int(rng.choice(_GROUP_SIZES))
+        people = self._people(rng, canvas, count, crowd=crowd)
+        self._decoys(rng, canvas, int(rng.choice([0, 0, 1, 2])))  # these may hide people
+        return canvas.finished(), *_labels(canvas, people)
+
+    def _people(
+        self, rng: np.random.Generator, canvas: Canvas, count: int, *, crowd: bool = False
+    ) -> list[Pasted]:
+        """Groups of like size, the larger lower and in front; some anywhere in any size."""
+        side = self._side
+        low, high = (18.0, 90.0) if crowd else _HEIGHTS_PX
+        base = _log_uniform(rng, low, high)
+        alike = [base * float(np.exp(rng.normal(0, 0.18))) for _ in range(count)]
+        heights = [h if rng.random() < 0.8 else _log_uniform(rng, low, high) for h in alike]
+        if count and not crowd and rng.random() < _CLOSE_UP:
+            heights[0] = rng.uniform(0.9, 1.8) * side
+        foot_line, gather_x = rng.uniform(0.25, 1.1) * side, rng.uniform(0, side)
+        fall = rng.uniform(0.1, 0.9)
+        pasted = []
+        for number, height in enumerate(sorted(heights), 1):
+            cutout = self._stock.people[int(rng.integers(len(self._stock.people)))]
+            middle = (
+                gather_x + rng.normal(0, 0.25) * height
+                if rng.random() < 0.4
+                else rng.uniform(-0.05, 1.05) * side
+            )
+            if height > 0.9 * side:  # the head stays in the picture
+                foot = height * rng.uniform(0.9, 1.0) + rng.uniform(0, 0.5) * side
+            elif rng.random() < 0.75:
+                foot = foot_line + (height - base) * fall + rng.normal(0, 6)
+            else:
+                foot = rng.uniform(0.1, 1.15) * side
+            person = _paste_person(rng, canvas, cutout, height, (middle, foot), number)
+            if person is not None:
+                pasted.append(person)
+        return pasted
+
+    def _decoys(self, rng: np.random.Generator, canvas: Canvas, count: int) -> None:
+        """What is no person, pasted exactly as people are."""
+        side = self._side
+        for _ in range(count):
+            height = _log_uniform(rng, *_DECOY_HEIGHTS_PX)
+            kind = rng.random()
+            if kind < 0.4 and self._stock.things:
+                rgba = self._stock.things[int(rng.integers(len(self._stock.things)))].rgba
+            elif kind < 0.6:  # a person upside down or lying is none that could be standing there
+                rgba = self._stock.people[int(rng.integers(len(self._stock.people)))].rgba
+                rgba = np.ascontiguousarray(rgba[::-1] if rng.random() < 0.5 else np.rot90(rgba))
+            else:
+                rgba = self._patch(rng, height)
+            colours, alpha = _scaled(rng, rgba, height / max(rgba.shape[:2]))
+            x, y = (int(rng.uniform(-0.3, 1) * side) for _ in range(2))
+            canvas.paste(muted(rng, colours), alpha, x, y)
+
+    def _patch(self, rng: np.random.Generator, height: float) -> Bytes:
+        """A piece of another ground, cut to a bar, an ellipse or a polygon; RGBA."""
+        tall = int(max(6, height))
+        wide = int(np.clip(tall * _log_uniform(rng, 0.12, 2), 4, 400))
+        source = self._some_empty(rng) if rng.random() < 0.4 else self._some_clutter(rng)
+        colours = cv2.resize(self._window(rng, source, 0.35, 1.6), (wide, tall))
+        alpha = np.zeros((tall, wide), np.uint8)
+        shape = rng.random()
+        if shape < 0.4:
+            alpha[:] = 255
+        elif shape < 0.7:
+            axes = (max(1, wide // 2 - 1), max(1, tall // 2 - 1))
+            cv2.ellipse(alpha, (wide // 2, tall // 2), axes, 0, 0, 360, (255,), -1, cv2.LINE_AA)
+        else:
+            corners = (rng.random((6, 2)) * [wide, tall]).astype(np.int32)
+            cv2.fillPoly(alpha, [cv2.convexHull(corners)], (255,), cv2.LINE_AA)
+        return np.dstack([colours, alpha])
+
+    def _some_clutter(self, rng: np.random.Generator) -> Bytes:
+        index = int(rng.integers(len(self._clutter)))
+        drawn = self._clutter[index]
+        if drawn is None:
+            drawn = clutter(np.random.default_rng([self._seed, index, 33]))
+            self._clutter[index] = drawn
+        return drawn
+
+    def _some_empty(self, rng: np.random.Generator) -> Bytes:
+        if not self._stock.empty:
+            return self._some_clutter(rng)
+        return self._stock.empty[int(rng.integers(len(self._stock.empty)))]
+
+    def _window(self, rng: np.random.Generator, picture: Bytes, low: float, high: float) -> Bytes:
+        """A square window of a picture, resized by a factor from a range and perhaps mirrored."""
+        height, width = picture.shape[:2]
+        cut = int(min(height, width, self._side / _log_uniform(rng, low, high)))
+        y, x = (int(rng.integers(0, size - cut + 1)) for size in (height, width))
+        how = cv2.INTER_AREA if cut > self._side else cv2.INTER_LINEAR
+        window = picture[y : y + cut, x : x + cut]
+        out = cv2.resize(window, (self._side, self._side), interpolation=how)
+        turned = out[:, ::-1] if rng.random() < 0.5 else out
+        return np.asarray(np.ascontiguousarray(turned), np.uint8)
+
+
+def _paste_person(
+    rng: np.random.Generator,
+    canvas: Canvas,
+    cutout: Cutout,
+    height: float,
+    at: tuple[float, float],
+    number: int,
+) -> Pasted | None:
+    """Paste with the middle of the feet `at` column and row; None if it fell beside the picture."""
+    assert cutout.body is not None
+    left, top, right, bottom = cutout.body
+    rgba = cutout.rgba
+    if rng.random() < 0.5:
+        rgba = np.ascontiguousarray(rgba[:, ::-1])
+        left, right = rgba.shape[1] - right, rgba.shape[1] - left
+    scale = height / (bottom - top)
+    colours, alpha = _scaled(rng, rgba, scale)
+    sx, sy = alpha.shape[1] / rgba.shape[1], alpha.shape[0] / rgba.shape[0]
+    x = int(at[0] - sx * (left + right) / 2)
+    y = int(at[1] - sy * bottom)
+    sun = rng.random()
+    if sun < 0.2:
+        shadow, column = cast_shadow(rng, alpha)
+        canvas.darken(shadow, x - column, y + alpha.shape[0] - 1 - int(0.01 * height))
+    if sun < 0.45:
+        shadow = contact_shadow(rng, int(sx * (right - left)))
+        canvas.darken(shadow, int(at[0]) - shadow.shape[1] // 2, int(at[1]) - shadow.shape[0] // 2)
+    pixels = canvas.paste(muted(rng, colours), alpha, x, y, number)
+    if pixels == 0:
+        return None
+    return Pasted(number, (x + sx * left, y + sy * top, x + sx * right, y + sy * bottom), pixels)
+
+
+def _scaled(rng: np.random.Generator, rgba: Bytes, scale: float) -> tuple[Picture, Picture]:
+    """A cut-out at another size, a little wider or slimmer: colours [h, w, 3], alpha [h, w]."""
+    height, width = rgba.shape[:2]
+    wide = scale * float(np.exp(rng.normal(0, 0.06)))
+    size = (max(3, round(width * wide)), max(3, round(height * scale)))
+    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    out = cv2.resize(rgba, size, interpolation=how).astype(np.float32)
+    return out[..., :3], out[..., 3] / np.float32(255)
+
+
+def _labels(canvas: Canvas, people: Sequence[Pasted]) -> tuple[Boxes, Flags]:
+    """Boxes clipped to the picture, and who is too hidden, too cut or too small to ask for."""
+    height, width = canvas.owner.shape
+    boxes, ignored = [], []
+    for person in people:
+        x0, y0, x1, y1 = person.body
+        box = [max(0.0, x0), max(0.0, y0), min(float(width), x1), min(float(height), y1)]
+        kept = max(0.0, box[2] - box[0]) * max(0.0, box[3] - box[1]) / ((x1 - x0) * (y1 - y0))
+        if kept < 0.02:
+            continue
+        hidden = canvas.visibility(person) < HIDDEN_BELOW
+        boxes.append(box)
+        ignored.append(hidden or kept < CUT_BELOW or y1 - y0 < LEAST_PX)
+    return np.array(boxes, np.float32).reshape(-1, 4), np.array(ignored, bool)
+
+
+def _covered(canvas: Canvas, box: Boxes) -> float:
+    """The part of a box that was pasted over with people."""
+    x0, y0, x1, y1 = box.astype(int)
+    return float((canvas.owner[y0 : y1 + 1, x0 : x1 + 1] > 0).mean())
+
+
+def _nobody() -> tuple[Boxes, Flags]:
+    return np.zeros((0, 4), np.float32), np.zeros(0, bool)
+
+
+def _degraded(rng: np.random.Generator, labelled: Labelled) -> Labelled:
+    picture, boxes, ignored = labelled
+    return degraded(rng, picture), boxes, ignored
+
+
+def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
