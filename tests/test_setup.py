@@ -97,3 +97,11 @@ def test_a_package_goes_by_the_name_that_the_release_knows(machine: Machine) -> 
     machine.setup("demo", MISSING=both, RENAMED="libgirepository1.0-dev")
     installed = [call for call in machine.calls if "-2.0-dev" in call]
     assert len(installed) == 1
+
+
+def test_a_new_system_is_not_tried_without_saying_where(repository: Path) -> None:
+    done = subprocess.run(
+        [repository / "scripts/try-fresh"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "sudo scripts/try-fresh DIR " in done.stderr
