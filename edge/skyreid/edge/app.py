@@ -227,13 +227,14 @@ def _flow(
 ) -> Flow:
     settings, model, policy = plan.settings, identity.model, plan.site.pictures
     mqtt = settings.mqtt
+    shot = None if plan.poses is None else plan.poses.models[0]
     sighter = Sighter(
         identity,
         plan.detector,
         functools.partial(_follow, plan, start_ns),
         recorder=recorder,
         encode_picture=None if policy == "never" else encode_picture,
-        frame_size=_frame_size(plan.poses),
+        frame_size=None if shot is None else (shot.width_px, shot.height_px),
     )
     source = GstSource(
         plan.pipeline,
@@ -300,10 +301,6 @@ def _follow(plan: Plan, start_ns: int) -> tuple[Tracker, Collector]:
         ),
     )
     return tracker, collector
-
-
-def _frame_size(poses: CameraPoses | None) -> tuple[int, int] | None:
-    return None if poses is None else (poses.models[0].width_px, poses.models[0].height_px)
 
 
 def _run_info(identity: Identity, source: Source, start_ns: int) -> RunInfo:

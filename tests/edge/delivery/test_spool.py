@@ -1,6 +1,5 @@
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,16 +177,6 @@ def test_two_processes_cannot_have_one_spool(tmp_path: Path) -> None:
 def test_a_damaged_spool_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "s.db").write_bytes(b"this is not a database, " * 100)
     with pytest.raises(InputError, match=r"s\.db cannot be used .* move it away"):
-        Spool(tmp_path / "s.db")
-
-
-def test_a_spool_of_another_version_is_left_alone(tmp_path: Path) -> None:
-    Spool(tmp_path / "s.db").close()
-    database = sqlite3.connect(tmp_path / "s.db")
-    with database:
-        database.execute("UPDATE spool SET value = '9' WHERE name = 'schema'")
-    database.close()
-    with pytest.raises(InputError, match="made by another version"):
         Spool(tmp_path / "s.db")
 
 

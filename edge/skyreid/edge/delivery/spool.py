@@ -21,26 +21,11 @@ from pathlib import Path
 from types import TracebackType
 
 from skyreid.contract.errors import InputError, SkyreidError
+from skyreid.contract.migration import migrate, require_newest
 from skyreid.contract.receipt import Range, Status
 from skyreid.contract.sighting import ModelRef
+from skyreid.edge.delivery.migrations import STEPS
 
-_SCHEMA = 1
-_TABLES = """
-CREATE TABLE IF NOT EXISTS spool (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS model (id INTEGER PRIMARY KEY, reference TEXT NOT NULL UNIQUE);
-CREATE TABLE IF NOT EXISTS sighting (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,   -- the order in which the device said it
-  boot TEXT NOT NULL, seq INTEGER NOT NULL,
-  model INTEGER NOT NULL REFERENCES model, stored_at_ns INTEGER NOT NULL,
-  watermark_ns INTEGER NOT NULL, bytes BLOB NOT NULL,
-  UNIQUE (boot, seq));
-CREATE INDEX IF NOT EXISTS sighting_age ON sighting (stored_at_ns);
-CREATE TABLE IF NOT EXISTS picture (
-  boot TEXT NOT NULL, camera TEXT NOT NULL, track INTEGER NOT NULL,
-  seq INTEGER NOT NULL, captured_at_ns INTEGER NOT NULL, stored_at_ns INTEGER NOT NULL,
-  wanted INTEGER NOT NULL, jpeg BLOB NOT NULL,
-  PRIMARY KEY (boot, camera, track));
-"""
 _SEQ_MAX = 2**62  # what SQLite can compare; the wire allows 64 bits
 _NS_PER_HOUR = 3_600_000_000_000
 
@@ -118,10 +103,10 @@ class Spool:
             os.close(self._lock)
             raise InputError(f"spool {path} cannot be opened: {error}") from error
         try:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            migrate(self._db, STEPS, what=f"spool {path}")
             with self._db:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = FULL")
-                self._db.executescript(_TABLES)
                 self.boot = self._begin()
             self._bytes = self._measure()
         except sqlite3.Error as error:
@@ -256,16 +241,11 @@ class Spool:
 
     def _begin(self) -> str:
         known = dict(self._db.execute("SELECT name, value FROM spool"))
-        if known.get("schema", str(_SCHEMA)) != str(_SCHEMA):
-            raise InputError(
-                f"spool {self.path} was made by another version (schema {known['schema']}): "
-                "let that version deliver it, then move it away"
-            )
         counter = int(known.get("counter", "0")) + 1
         word = known.get("word") or secrets.token_hex(4)
         self._db.executemany(
             "INSERT OR REPLACE INTO spool VALUES (?, ?)",
-            [("schema", str(_SCHEMA)), ("counter", str(counter)), ("word", word)],
+            [("counter", str(counter)), ("word", word)],
         )
         return f"{counter}-{word}"
 
@@ -352,6 +332,8 @@ def read_stats(path: Path) -> Stats:
     try:
         database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
         try:
+            by = "run skyreid-edge run with it"
+            require_newest(database, STEPS, what=f"spool {path}", by=by)
             return _stats(database)
         finally:
             database.close()

@@ -15,53 +15,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
+from skyreid.contract.migration import migrate, require_newest, tables
 from skyreid.contract.sighting import Kind
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.tracklets import TrackKey
+from skyreid.server.store.migrations import STEPS
 from skyreid.server.store.records import Arrived, Heard, OutboxRow, Picture
-
-SCHEMA = 1
-
-_TABLES = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE sighting (
-  id INTEGER PRIMARY KEY AUTOINCREMENT,
-  device TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL,
-  lane INTEGER NOT NULL, model_key TEXT NOT NULL, dim INTEGER NOT NULL,
-  camera TEXT NOT NULL, track INTEGER NOT NULL, revision INTEGER NOT NULL,
-  captured_at_ns INTEGER NOT NULL, received_at_ns INTEGER NOT NULL,
-  body BLOB NOT NULL,                       -- the Sighting message as it arrived
-  UNIQUE (device, boot, seq)
-);
-CREATE INDEX sighting_by_capture ON sighting (captured_at_ns);
-CREATE INDEX sighting_by_tracklet ON sighting (device, boot, camera, track);
-CREATE INDEX sighting_by_camera ON sighting (camera, captured_at_ns);
-CREATE TABLE tracklet (                     -- the latest revision of each
-  device TEXT NOT NULL, boot TEXT NOT NULL, camera TEXT NOT NULL, track INTEGER NOT NULL,
-  revision INTEGER NOT NULL, view INTEGER NOT NULL, ended INTEGER NOT NULL,
-  first_seen_ns INTEGER NOT NULL, captured_at_ns INTEGER NOT NULL,
-  crops INTEGER NOT NULL, quality REAL NOT NULL, east_m REAL, north_m REAL,
-  PRIMARY KEY (device, boot, camera, track)
-) WITHOUT ROWID;
-CREATE TABLE device (
-  device TEXT PRIMARY KEY, heard_at_ns INTEGER NOT NULL, boot TEXT, watermark_ns INTEGER NOT NULL,
-  camera TEXT, view INTEGER, model_key TEXT
-) WITHOUT ROWID;
-CREATE TABLE picture (                      -- the latest of each tracklet
-  device TEXT NOT NULL, boot TEXT NOT NULL, camera TEXT NOT NULL, track INTEGER NOT NULL,
-  seq INTEGER NOT NULL, captured_at_ns INTEGER NOT NULL, received_at_ns INTEGER NOT NULL,
-  body BLOB NOT NULL,
-  PRIMARY KEY (device, boot, camera, track)
-);
-CREATE INDEX picture_by_age ON picture (received_at_ns);
-CREATE TABLE decision (
-  id INTEGER PRIMARY KEY AUTOINCREMENT, decided_at_ns INTEGER NOT NULL, body TEXT NOT NULL
-);
-CREATE TABLE outbox (                       -- events that the broker has not taken yet
-  id INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT NOT NULL, body TEXT NOT NULL
-);
-"""
 
 
 class Journal:
@@ -226,16 +186,8 @@ class Journal:
             raise
 
     def _prepare(self, site: str) -> None:
-        if not _has_tables(self._db):
-            with self._transaction() as db:
-                for statement in _TABLES.split(";\n"):
-                    db.execute(statement)
-                db.execute("INSERT INTO meta VALUES ('schema', ?), ('site', ?)", (SCHEMA, site))
-        _check_schema(self._db, self._path)
-        # Not among the tables: a journal may be older than it.
-        self._db.execute(
-            "CREATE INDEX IF NOT EXISTS tracklet_by_capture ON tracklet (captured_at_ns)"
-        )
+        migrate(self._db, STEPS, what=f"journal {self._path}")
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES ('site', ?)", (site,))
         (owner,) = self._db.execute("SELECT value FROM meta WHERE key = 'site'").fetchone()
         if owner != site:
             raise InputError(
@@ -276,9 +228,10 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             db.execute("PRAGMA busy_timeout = 5000")
-            if not _has_tables(db):
+            if "meta" not in tables(db):
                 raise InputError(f"{path} is not a journal")
-            _check_schema(db, path)
+            by = "run skyreid-server run on it"
+            require_newest(db, STEPS, what=f"journal {path}", by=by)
             yield db
     except sqlite3.Error as error:
         raise InputError(f"journal {path}: {error}") from error
@@ -291,16 +244,6 @@ def _open(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     return db
-
-
-def _has_tables(db: sqlite3.Connection) -> bool:
-    return bool(db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchall())
-
-
-def _check_schema(db: sqlite3.Connection, path: Path) -> None:
-    (schema,) = db.execute("SELECT value FROM meta WHERE key = 'schema'").fetchone()
-    if schema != str(SCHEMA):
-        raise InputError(f"journal {path} has schema {schema}, this version reads {SCHEMA}")
 
 
 def _decisions(db: sqlite3.Connection) -> Iterator[Decision]:

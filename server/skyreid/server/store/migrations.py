@@ -1,0 +1,64 @@
+"""The journal's tables, as a list of migrations; see ``contract.migration``."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from skyreid.contract.errors import InputError
+from skyreid.contract.migration import Step, execute_all, tables
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS sighting (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  device TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL,
+  lane INTEGER NOT NULL, model_key TEXT NOT NULL, dim INTEGER NOT NULL,
+  camera TEXT NOT NULL, track INTEGER NOT NULL, revision INTEGER NOT NULL,
+  captured_at_ns INTEGER NOT NULL, received_at_ns INTEGER NOT NULL,
+  body BLOB NOT NULL,                       -- the Sighting message as it arrived
+  UNIQUE (device, boot, seq)
+);
+CREATE INDEX IF NOT EXISTS sighting_by_capture ON sighting (captured_at_ns);
+CREATE INDEX IF NOT EXISTS sighting_by_tracklet ON sighting (device, boot, camera, track);
+CREATE INDEX IF NOT EXISTS sighting_by_camera ON sighting (camera, captured_at_ns);
+CREATE TABLE IF NOT EXISTS tracklet (  -- the latest revision of each
+  device TEXT NOT NULL, boot TEXT NOT NULL, camera TEXT NOT NULL, track INTEGER NOT NULL,
+  revision INTEGER NOT NULL, view INTEGER NOT NULL, ended INTEGER NOT NULL,
+  first_seen_ns INTEGER NOT NULL, captured_at_ns INTEGER NOT NULL,
+  crops INTEGER NOT NULL, quality REAL NOT NULL, east_m REAL, north_m REAL,
+  PRIMARY KEY (device, boot, camera, track)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS tracklet_by_capture ON tracklet (captured_at_ns);
+CREATE TABLE IF NOT EXISTS device (
+  device TEXT PRIMARY KEY, heard_at_ns INTEGER NOT NULL, boot TEXT, watermark_ns INTEGER NOT NULL,
+  camera TEXT, view INTEGER, model_key TEXT
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS picture (  -- the latest of each tracklet
+  device TEXT NOT NULL, boot TEXT NOT NULL, camera TEXT NOT NULL, track INTEGER NOT NULL,
+  seq INTEGER NOT NULL, captured_at_ns INTEGER NOT NULL, received_at_ns INTEGER NOT NULL,
+  body BLOB NOT NULL,
+  PRIMARY KEY (device, boot, camera, track)
+);
+CREATE INDEX IF NOT EXISTS picture_by_age ON picture (received_at_ns);
+CREATE TABLE IF NOT EXISTS decision (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, decided_at_ns INTEGER NOT NULL, body TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS outbox (  -- events that the broker has not taken yet
+  id INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT NOT NULL, body TEXT NOT NULL
+);
+"""
+
+
+def _first(db: sqlite3.Connection) -> None:
+    """The tables of release 0.1.0: made, or taken over where they had no version yet."""
+    found = tables(db)
+    if found and not {"meta", "sighting", "decision"} <= found:
+        raise InputError(
+            f"the file has tables {', '.join(sorted(found))} and is no journal: "
+            "give another journal.path"
+        )
+    execute_all(db, _TABLES)
+    db.execute("DELETE FROM meta WHERE key = 'schema'")  # the version says it now
+
+
+STEPS: tuple[Step, ...] = (_first,)

@@ -1,0 +1,102 @@
+"""Today's code opens what earlier releases wrote, and loses nothing of it."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from skyreid.contract.errors import InputError
+from skyreid.contract.migration import version
+from skyreid.edge.delivery import migrations as spool_migrations
+from skyreid.edge.delivery.spool import Spool, read_stats
+from skyreid.server.matching import identity
+from skyreid.server.store import migrations as journal_migrations
+from skyreid.server.store.journal import Journal, read_decisions, read_keys
+
+HERE = Path(__file__).parent
+RELEASES = sorted(path for path in HERE.iterdir() if (path / "spool.db").is_file())
+YEARS_H = 1e6
+
+
+@pytest.fixture(params=RELEASES, ids=[path.name for path in RELEASES])
+def release(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A copy of one release's folder."""
+    return Path(shutil.copytree(request.param, tmp_path / "release"))
+
+
+def version_of(path: Path) -> int:
+    db = sqlite3.connect(path)
+    try:
+        return version(db)
+    finally:
+        db.close()
+
+
+def test_a_spool_of_it_is_delivered_and_its_boots_go_on(release: Path) -> None:
+    with Spool(release / "spool.db", max_age_h=YEARS_H) as spool:
+        held = spool.after(0, 10)
+        assert [(s.boot.split("-")[0], s.seq, s.model.dim) for s in held] == [
+            ("1", 1, 8),
+            ("1", 2, 8),
+            ("2", 3, 8),
+        ]
+        assert spool.boot == f"3-{held[0].boot.split('-')[1]}"
+        picture = spool.next_picture()
+        assert picture is not None
+        assert picture.jpeg.startswith(b"\xff\xd8")
+    assert version_of(release / "spool.db") == len(spool_migrations.STEPS)
+    assert read_stats(release / "spool.db").sightings == 3
+
+
+def test_a_journal_of_it_is_read_whole(release: Path) -> None:
+    path = release / "journal.sqlite"
+    journal = Journal(path, "plaza", pictures_max_bytes=1 << 20)
+    try:
+        assert [a.sighting.seq for a in journal.sightings_since(0)] == [1, 2, 3]
+        assert journal.counts() == (3, 1)
+        assert [d.device for d in journal.devices()] == ["uav-1"]
+        state = identity.replay(journal.decisions())
+        assert sorted(len(i.members) for i in state.identities.values()) == [1, 1]
+    finally:
+        journal.close()
+    assert version_of(path) == len(journal_migrations.STEPS)
+    assert len(read_decisions(path)) == 2
+    assert read_keys(path) == {("uav-1", "3-ab12cd34", n) for n in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("look", [read_decisions, read_keys])
+def test_an_older_journal_is_not_changed_by_who_only_looks(
+    look: Callable[[Path], object], tmp_path: Path
+) -> None:
+    path = tmp_path / "journal.sqlite"
+    path.write_bytes((HERE / "unversioned" / "journal.sqlite").read_bytes())
+    with pytest.raises(InputError, match=r"has version 0.*run skyreid-server run on it once"):
+        look(path)
+    assert path.read_bytes() == (HERE / "unversioned" / "journal.sqlite").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "opened"),
+    [
+        ("spool.db", Spool),
+        ("spool.db", read_stats),
+        ("journal.sqlite", lambda path: Journal(path, "plaza", pictures_max_bytes=1)),
+        ("journal.sqlite", read_decisions),
+    ],
+    ids=["spool", "spool, looked at", "journal", "journal, looked at"],
+)
+def test_a_file_of_a_later_release_is_left_alone(
+    name: str, opened: Callable[[Path], object], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_bytes((HERE / "unversioned" / name).read_bytes())
+    db = sqlite3.connect(path)
+    db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(InputError, match=r"has version 99, this release knows up to \d+"):
+        opened(path)
+    assert version_of(path) == 99
