@@ -1,4 +1,3 @@
-import shutil
 import signal
 import subprocess
 import sys
@@ -203,7 +202,7 @@ def rtsp(needs_gst: None, environment: dict[str, str], free_port: int) -> Iterat
     from skyreid.edge.video.platform import load_gst
 
     gst, _, _ = load_gst()
-    if not gst.ElementFactory.find("rtspsrc") or shutil.which("gst-launch-1.0") is None:
+    if not gst.ElementFactory.find("rtspsrc"):
         pytest.skip("GStreamer's RTSP elements are not installed")
     server = RtspServer(free_port, environment)
     server.start()
