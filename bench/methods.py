@@ -27,21 +27,20 @@ from skyreid.contract.errors import InputError, SkyreidError, run_command
 from skyreid.train.evaluate import protocols
 from skyreid.train.evaluate.bootstrap import difference, estimate
 from skyreid.train.evaluate.metrics import Measures
+from skyreid.train.models.registry import methods
 
-VISA = "graph_top_k = 10"  # of 32 patches; the published 20 are for 128 and more
+VISA = "graph_top_k = 10"  # of 32 patches; the published 64 are for 128 and more
+SMALL = {"visa": VISA}
+ALIKE = [name for name, method in methods().items() if "clip" not in method.declaration.pretrained]
 ROWS = {
-    "vit": ("vit", ""),
-    "vdt": ("vdt", ""),
-    "secap": ("secap", ""),
-    "dtst": ("dtst", ""),
-    "gsalign": ("gsalign", ""),
-    "visa": ("visa", VISA),
+    **{name: (name, SMALL.get(name, "")) for name in sorted(ALIKE, key=lambda n: (n != "vit", n))},
     "visa, no ETGM": ("visa", f"{VISA}, experts = 0"),
     "visa, no VAB": ("visa", f"{VISA}, view_tokens = false"),
     "visa, VAB alone": ("visa", f"{VISA}, experts = 0, local = false"),
     "visa, DLFM alone": ("visa", f"{VISA}, experts = 0, view_tokens = false"),
 }
-"""Method and options by row: ETGM are the experts, VAB the view tokens, DLFM the local branch."""
+"""Method and options by row: every method on the common trunk, the plain one first, and ViSA's
+ablation, where ETGM are the experts, VAB the view tokens and DLFM the local branch."""
 
 RECIPE = """[model]
 variant = "{method}-tiny"

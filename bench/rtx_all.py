@@ -23,7 +23,8 @@ from skyreid.bundle.engine import Profile, build, load_api
 from skyreid.contract.errors import SkyreidError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.export import fp16, golden, graph, int8, trace
-from skyreid.train.models.variants import METHODS, construct, variant
+from skyreid.train.models.registry import methods
+from skyreid.train.models.variants import construct, variant
 from skyreid.train.serving import Embedder
 
 HEIGHT, WIDTH, BATCH = 256, 128, 32
@@ -37,6 +38,13 @@ FORMATS: dict[str, Callable[[bytes], bytes]] = {
 def quantised(fp32: bytes) -> bytes:
     """With ranges that were not measured: they change what is computed, not what is built."""
     return int8.quantise(fp32, dict.fromkeys(int8.quantised_inputs(onnx.load_from_string(fp32)), 8))
+
+
+def views_of(method: str, size: str) -> tuple[str, ...]:
+    """What a method is exported for: each view by itself where it embeds them differently."""
+    with torch.device("meta"):
+        network = construct(variant(f"{method}-{size}", height=HEIGHT, width=WIDTH, people=2))
+    return ("aerial", "ground") if network.needs_view else ("any",)
 
 
 def exported(method: str, size: str, view: str) -> bytes:
@@ -106,7 +114,7 @@ def table(rows: list[dict[str, object]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, required=True, help="rows, one JSON a line; added to")
-    parser.add_argument("--only", nargs="*", default=[*METHODS, "detector"], metavar="METHOD")
+    parser.add_argument("--only", nargs="*", default=[*methods(), "detector"], metavar="METHOD")
     parser.add_argument("--graphs", type=Path, help="directory that keeps the exported fp32 graphs")
     parser.add_argument("--size", default="base", choices=("base", "small", "tiny"))
     parser.add_argument(
@@ -137,7 +145,7 @@ def main() -> None:
             for name in ("fp32", "fp16"):
                 add(f"detector/{name}", partial(FORMATS[name], model), frames)
             continue
-        for view in ("aerial", "ground") if method == "visa" else ("any",):
+        for view in views_of(method, options.size):
             names = {form: f"{method}-{options.size}/{view}/{form}" for form in FORMATS}
             if done >= set(names.values()):
                 continue

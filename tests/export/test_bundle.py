@@ -130,8 +130,8 @@ def test_int8_of_a_detector_a_warp_where_none_is_and_a_huge_batch_are_refused(
             formats=("int8",),
             range_pictures=crops,
         )
-    with pytest.raises(InputError, match="only gsalign"):
-        export_bundle(embedder_checkpoint, out, view="any", name="x", grid_sample=True)
+    with pytest.raises(InputError, match=r"--form sampling: .* vdt has none"):
+        export_bundle(embedder_checkpoint, out, view="any", name="x", form={"sampling": "grid"})
     with pytest.raises(InputError, match="--batch-max 257"):
         export_bundle(embedder_checkpoint, out, view="any", name="x", batch_max=257)
     assert not out.exists()
@@ -214,7 +214,7 @@ def test_gsalign_samples_by_the_operator_where_it_is_asked_to(
     spec = InputSpec(height=64, width=32)
     state = drawn("gsalign").state_dict()
     checkpoint.save(path, kind="embedder", config=small("gsalign"), state=state, input_spec=spec)
-    ways = [trace.load(path, "any", grid_sample=asked) for asked in (False, True)]
+    ways = [trace.load(path, "any", form=form) for form in ({}, {"sampling": "grid"})]
     found = [
         {part.sampling for part in way.module.modules() if isinstance(part, ServingLtps)}
         for way in ways

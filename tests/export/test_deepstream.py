@@ -126,7 +126,7 @@ def test_a_detector_other_formats_and_a_directory_that_exists_are_refused(
         (embedder_checkpoint, out, ("--formats", "int8"), "--formats int8"),
         (embedder_checkpoint, out, ("--batch-max", "0"), "--batch-max 0"),
         (embedder_checkpoint, out, ("--pictures", "crops"), "--pictures"),
-        (embedder_checkpoint, out, ("--grid-sample",), "--grid-sample"),
+        (embedder_checkpoint, out, ("--form", "sampling=grid"), "--form"),
         (embedder_checkpoint, folder, (), "exists already"),
     ):
         said = ["bundle", str(checkpoint), "-o", str(target), "--view", "any"]

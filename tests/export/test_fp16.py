@@ -14,13 +14,13 @@ from skyreid.bundle.runner import OnnxRunner
 from skyreid.contract.errors import GateError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.export import exact, fp16, golden, int8, ranges
-from skyreid.train.models.variants import METHODS
+from skyreid.train.models.registry import methods
 
 View = Literal["aerial", "ground"]
 Exported = Callable[[str, View | None], bytes]
 
 SERVED: list[tuple[str, View | None]] = [
-    *((method, None) for method in METHODS if method != "visa"),
+    *((method, None) for method in methods() if method != "visa"),
     ("visa", "aerial"),
     ("visa", "ground"),
 ]

@@ -16,7 +16,7 @@ from skyreid.bundle.engine import Built, Profile, build, load_api
 from skyreid.contract.errors import BundleError
 from skyreid.export import fp16, int8
 from skyreid.train.models.method import Method
-from skyreid.train.models.variants import METHODS
+from skyreid.train.models.registry import methods
 
 View = Literal["aerial", "ground"]
 Format = Literal["fp32", "fp16", "int8", "int8-fp16"]
@@ -57,8 +57,8 @@ def built(model: bytes, profile: Profile, name: str) -> Built:
 def test_every_method_is_listed_and_per_view_where_it_must_be(
     drawn: Callable[[str], Method],
 ) -> None:
-    assert {method for method, _ in SERVED} == set(METHODS)
-    for method in METHODS:
+    assert {method for method, _ in SERVED} == set(methods())
+    for method in methods():
         views = {view for listed, view in SERVED if listed == method}
         assert views == (set(get_args(View)) if drawn(method).needs_view else {None}), method
 

@@ -25,6 +25,7 @@ def _bundle(options: argparse.Namespace) -> int:
         return _deepstream(options)
     try:
         from skyreid.export.bundle import RangePictures, export_bundle
+        from skyreid.train.options import fields
     except ImportError as error:
         raise PlatformError(
             f"{error.name} is not installed: pip install 'skyreid[export]'"
@@ -40,7 +41,7 @@ def _bundle(options: argparse.Namespace) -> int:
         range_pictures=None
         if options.pictures is None
         else RangePictures(options.pictures, options.count, options.method, options.percentile),
-        grid_sample=options.grid_sample,
+        form=fields(options.form),
         licence=options.licence,
         notes=options.notes,
         score_priors=_priors(options.score_priors),
@@ -56,7 +57,7 @@ def _deepstream(options: argparse.Namespace) -> int:
             f"--formats {options.formats}: for DeepStream the model is fp32; it builds its own "
             "engine by networkMode"
         )
-    for option in ("pictures", "score_priors", "notes", "grid_sample"):
+    for option in ("pictures", "score_priors", "notes", "form"):
         if getattr(options, option):
             raise InputError(
                 f"--{option.replace('_', '-')}: is for a bundle, and DeepStream takes an ONNX file "
@@ -251,7 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument("--golden", type=Path, help="directory of pictures (default: drawn ones)")
     _add_ranges(bundle, required=False)
     bundle.add_argument(
-        "--grid-sample", action="store_true", help="gsalign: warp by the operator GridSample"
+        "--form", nargs="+", default=[], metavar="KEY=VALUE", help="options of a method's form"
     )
     bundle.add_argument("--licence", default="Apache-2.0", help="of the weights, SPDX")
     bundle.add_argument("--notes", default="", help="for people, into the manifest")

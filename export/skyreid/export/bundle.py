@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +57,7 @@ def export_bundle(
     batch_max: int = 32,
     pictures_from: Path | None = None,
     range_pictures: RangePictures | None = None,
-    grid_sample: bool = False,
+    form: Mapping[str, Any] | None = None,
     licence: str = "Apache-2.0",
     notes: str = "",
     score_priors: dict[str, ScorePrior] | None = None,
@@ -74,7 +75,7 @@ def export_bundle(
         batch_max: the largest batch that is compared.
         pictures_from: directory of golden pictures; drawn ones where it is None.
         range_pictures: needed for int8; where given, fp16 is judged by them too.
-        grid_sample: see `trace.load`.
+        form: see `trace.load`.
         licence: SPDX expression of the weights.
         notes: for people, into the manifest.
         score_priors: measured cosine distributions by view pair.
@@ -91,7 +92,7 @@ def export_bundle(
         raise BundleError(f"{out} exists already: remove it, or write to another directory")
 
     say(f"read {checkpoint}")
-    traced = trace.load(checkpoint, view, grid_sample=grid_sample)
+    traced = trace.load(checkpoint, view, form=form)
     spec = traced.input_spec
     if traced.kind == "detector" and "int8" in wanted_formats:
         raise InputError(

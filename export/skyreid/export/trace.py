@@ -6,7 +6,8 @@ import contextlib
 import io
 import logging
 import warnings
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -52,24 +53,19 @@ class Traced:
         return OUTPUTS[self.kind]
 
 
-def load(path: Path, view: View, *, grid_sample: bool = False) -> Traced:
+def load(path: Path, view: View, *, form: Mapping[str, Any] | None = None) -> Traced:
     """Read a checkpoint and build its network for the cameras of one view, or of any.
 
     Args:
         path: what `skyreid-train fit` wrote.
         view: of the cameras.
-        grid_sample: let GSAlign warp by the operator GridSample instead of by products of matrices.
+        form: options of the method's export form, see `serving.in_form`.
 
     Raises:
         InputError: the checkpoint cannot be read, embeds the views differently and `view` is
-            `any`, or has no warp and `grid_sample` is asked for.
+            `any`, or its form has no such option.
     """
-    read = checkpoint.load(path)
-    if grid_sample:
-        if read.config.get("method") != "gsalign":
-            raise InputError(f"--grid-sample: {path} warps nothing, only gsalign does")
-        options = {**read.config.get("options", {}), "sampling": "grid"}
-        read = replace(read, config={**read.config, "options": options})
+    read = serving.in_form(checkpoint.load(path), form or {})
     served = serving.build(read, None if view == "any" else view)
     module = served.eval().requires_grad_(False)
     kind: Kind = "detector" if read.kind == "detector" else "embedder"

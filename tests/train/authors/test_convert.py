@@ -10,8 +10,9 @@ from weights import DEPTH, DIM, TINY, State, clip, converted, network_state, tim
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint
 from skyreid.train.__main__ import main
-from skyreid.train.fit.start import PER_PERSON, begin_with
+from skyreid.train.fit.start import begin_with
 from skyreid.train.models import variants
+from skyreid.train.models.registry import methods
 
 
 def resized(positions: Tensor, rows: int, columns: int) -> Tensor:
@@ -233,14 +234,7 @@ def test_a_start_from_the_authors_weights_says_what_they_may_have_seen(
     assert "held-out people were seen before" in caplog.text
 
 
-@pytest.mark.parametrize("method", variants.METHODS)
-def test_the_entries_with_a_row_per_person_are_known(method: str) -> None:
-    few, more = (network_state(f"{method}-tiny", people=n, height=128, width=128) for n in (5, 6))
-    differing = {key for key, value in few.items() if value.shape != more[key].shape}
-    assert differing == set(few) & set(PER_PERSON)
-
-
-@pytest.mark.parametrize("method", variants.METHODS)
+@pytest.mark.parametrize("method", methods())
 def test_a_checkpoint_of_every_method_keeps_every_number(tmp_path: Path, method: str) -> None:
     size = {"height": 128, "width": 128}
     source = network_state(f"{method}-tiny", **size)

@@ -7,12 +7,12 @@ import pytest
 
 from skyreid.train.__main__ import main
 from skyreid.train.authors import parity
-from skyreid.train.models import variants
+from skyreid.train.models.registry import methods
 
 SEED = 11
 
 
-@pytest.mark.parametrize("method", parity.FIXTURES)
+@pytest.mark.parametrize("method", parity.fixtures())
 def test_both_forms_give_what_the_authors_code_gives(shared: Path, method: str) -> None:
     result = parity.measure_one(shared / "parity", method, SEED)
     assert result.training.holds, result
@@ -20,7 +20,7 @@ def test_both_forms_give_what_the_authors_code_gives(shared: Path, method: str) 
 
 
 def test_every_method_has_a_fixture() -> None:
-    assert set(parity.FIXTURES) == set(variants.METHODS)
+    assert set(parity.fixtures()) == set(methods())
 
 
 @pytest.fixture

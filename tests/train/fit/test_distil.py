@@ -76,15 +76,15 @@ def test_what_is_compared_is_the_embedding_the_loss_was_made_of(name: str) -> No
     network = method(name).train()
     images, people, views = batch()
     torch.manual_seed(3)
-    with distil.watched(distil.necks(network)) as found:
+    with distil.watched(network.embedding_heads) as found:
         network.losses(images, people, views)
     torch.manual_seed(3)
     torch.testing.assert_close(torch.cat(found, 1), network(images, views), atol=1e-5, rtol=1e-4)
 
 
 def test_a_student_without_such_a_head_is_refused() -> None:
-    with pytest.raises(SettingsError, match="ClipReid cannot learn from a teacher"):
-        distil.necks(method("clip-reid"))
+    with pytest.raises(SettingsError, match="clip-reid cannot learn from a teacher"):
+        distil.Distilled(method("clip-reid"), (), SPEC, DistilSection())
 
 
 @pytest.mark.parametrize("name", ["vdt", "visa"])

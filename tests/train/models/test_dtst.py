@@ -11,16 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.errors import SettingsError
 from skyreid.train.authors import parity
 from skyreid.train.models import variants
-from skyreid.train.models.dtst import (
-    Dtst,
-    DtstOptions,
-    banked_top_k,
-    perturbed_top_k,
-    refuse_superseded,
-)
+from skyreid.train.models.dtst import Dtst, DtstOptions, banked_top_k, perturbed_top_k
 from skyreid.train.models.vdt import Vdt
 
 SEED = 11
@@ -363,10 +357,3 @@ def test_the_middle_is_the_third_block_from_the_last(depth: int, block: int | No
 def test_options_that_make_no_sense_are_refused_by_name(options: dict[str, Any], said: str) -> None:
     with pytest.raises(SettingsError, match=said):
         made(**options)
-
-
-def test_weights_of_the_authors_first_selector_are_refused() -> None:
-    old = ["backbone.cls_token", "backbone.token_selector.score_predictor.out_conv.0.weight"]
-    with pytest.raises(InputError, match=r"old\.pth is of a superseded DTST"):
-        refuse_superseded(old, "old.pth")
-    refuse_superseded(made().state_dict(), "new.pth")

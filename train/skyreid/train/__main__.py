@@ -246,6 +246,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     import json
 
     from skyreid.train.authors import convert
+    from skyreid.train.options import fields
 
     report = convert.convert(
         arguments.source,
@@ -255,8 +256,8 @@ def _convert(arguments: argparse.Namespace) -> int:
         height=arguments.height,
         width=arguments.width,
         people=arguments.people,
-        trunk=convert.fields(arguments.trunk),
-        options=convert.fields(arguments.options),
+        trunk=fields(arguments.trunk),
+        options=fields(arguments.options),
         seed=arguments.seed,
     )
     print(json.dumps(report.as_json(), indent=2) if arguments.json else convert.table(report))

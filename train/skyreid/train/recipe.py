@@ -25,7 +25,7 @@ class ModelSection(Options):
     """Which network."""
 
     variant: str
-    """`{method}-{width}`, see `skyreid.train.models.variants`."""
+    """`{method}-{width}`, see docs/models.md."""
     trunk: dict[str, int | float | str | list[int]] = Field(default_factory=dict)
     """Fields of `skyreid.train.models.vit.TrunkConfig` that differ from the variant's."""
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train.checkpoint import Checkpoint, fill
 from skyreid.train.data.records import View
 from skyreid.train.models import heatmap
+from skyreid.train.models.registry import method_of
 from skyreid.train.models.variants import construct
 
 
@@ -58,3 +64,25 @@ def build(checkpoint: Checkpoint, view: View | None = None) -> nn.Module:
     network = construct(checkpoint.config)
     fill(network, checkpoint.state)
     return Embedder(network.serving(view), spec).eval()
+
+
+def in_form(checkpoint: Checkpoint, form: Mapping[str, Any]) -> Checkpoint:
+    """The same checkpoint, whose export form computes the same by other operators.
+
+    Args:
+        checkpoint: an embedder's.
+        form: fields of the method's options that it declares as those of its export form.
+
+    Raises:
+        InputError: naming those that are none.
+    """
+    if not form:
+        return checkpoint
+    name = str(checkpoint.config.get("method", checkpoint.kind))
+    known = method_of(name).declaration.form if checkpoint.kind == "embedder" else ()
+    for key in form:
+        if key not in known:
+            has = f"that of {name} has {', '.join(known)}" if known else f"that of {name} has none"
+            raise InputError(f"--form {key}: no option of the export form; {has}")
+    options = {**checkpoint.config.get("options", {}), **form}
+    return replace(checkpoint, config={**checkpoint.config, "options": options})

@@ -9,11 +9,10 @@ position of the view token begins as that of the first grid cell (`placed`).
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,23 +28,18 @@ from skyreid.train import checkpoint
 from skyreid.train.authors import published
 from skyreid.train.authors.published import Origin, described, recognised
 from skyreid.train.models import variants
+from skyreid.train.models.registry import Declaration, Pretrained, method_of, methods
 from skyreid.train.models.vit import TrunkConfig
 
 State = dict[str, Tensor]
 
-_TRUNKS = ("backbone.base.", "backbone.")
-"""Where a network keeps a trunk of ImageNet's kind; ViSA and SeCap keep it in the first."""
+_CALLED: dict[Pretrained, str] = {"imagenet": "ImageNet's", "clip": "CLIP's"}
 
 # Of a trunk the entries that ImageNet's ViT has too; what else a method adds begins at random.
 _PLAIN = re.compile(
     r"cls_token|pos_embed|patch_embed\.proj\.(weight|bias)|norm\.(weight|bias)"
     r"|blocks\.\d+\.(norm[12]|attn\.(qkv|proj)|mlp\.fc[12])\.(weight|bias)"
 )
-
-_COMPUTED = (".tps.dst_points", ".tps.grid_gen.")
-"""GSAlign's constants: buffers its code saves and a model computes from the size of its grid."""
-
-_TEXT_SIDE = ("text_encoder.", "prompt_learner.")
 
 
 @dataclass
@@ -124,23 +118,20 @@ def convert(
     state = dict(read.state)
     half = (127.5, 127.5, 127.5)  # what every published recipe trains with, ImageNet's too
     spec = InputSpec(height=height, width=width, mean=half, std=half)
-    given_trunk, given_options = dict(trunk or {}), dict(options or {})
+    given = dict(trunk or {})
+    config = variants.variant(
+        variant, height=height, width=width, people=people or 1, trunk=given, options=options
+    )
+    declared = method_of(config["method"]).declaration
     if origin == "authors":
         spec = _recorded(state, spec, report)
-        if people not in (None, published.classes(state)):
-            raise SettingsError(f"--people {people}: {source} has {published.classes(state)}")
-        people = published.classes(state)
-        if "stride" not in given_trunk and (count := published.patches(state)) is not None:
-            given_trunk |= _stride(variant, count, spec, given_trunk)
-        given_options = published.sizes(variant.rsplit("-", 1)[0], state) | given_options
-    config = variants.variant(
-        variant,
-        height=height,
-        width=width,
-        people=people or 1,
-        trunk=given_trunk,
-        options=given_options,
-    )
+        config["options"] = declared.sizes(state) | config["options"]
+        if "stride" not in given and (count := published.patches(state)) is not None:
+            config["trunk"] |= _stride(config["trunk"], count)
+        theirs = published.people(state, variants.per_person(config))
+        if people not in (None, theirs):
+            raise SettingsError(f"--people {people}: {source} has {theirs}")
+        config["people"] = theirs or 1
     # No person of ours was seen in ImageNet or by CLIP; of the authors' weights nobody knows here.
     config |= {"fitted": [], "held_out": [], "converted_from": origin, "source_sha256": read.sha256}
     report.config = config
@@ -149,11 +140,11 @@ def convert(
         own: State = variants.construct(config).state_dict()
     match origin:
         case "authors":
-            found = from_authors(state, own, report)
+            found = from_authors(state, own, report, declared)
         case "imagenet":
-            found = from_imagenet(state, own, report)
+            found = from_imagenet(state, own, report, declared)
         case "clip":
-            found = from_clip(state, own, report)
+            found = from_clip(state, own, report, declared)
     report.initialised = sorted(set(own) - set(found))
     changed = {*report.resized, *report.copied}
     report.loaded = sorted(set(found) - changed)
@@ -161,41 +152,38 @@ def convert(
     return report
 
 
-def from_authors(state: State, own: State, report: Report) -> State:
+def from_authors(state: State, own: State, report: Report, declared: Declaration) -> State:
     """The network's entries out of a checkpoint of the same method, strictly.
 
-    Batch counters and GSAlign's grid constants may be missing; constants that are there must be
-    those the network computes.
+    Batch counters and what the network computes may be missing; what is there must be what it
+    computes.
 
     Raises:
         InputError: see `fitting`.
     """
-    for key in [k for k in state if k not in own and k.startswith(_TEXT_SIDE)]:
-        report.dropped[key] = "text side, which only training reads"
+    for key in [k for k in state if k not in own and k.startswith(declared.unread)]:
+        report.dropped[key] = "only training reads it"
         del state[key]
-    computed = [k for k in own if any(part in k for part in _COMPUTED)]
+    computed = [k for k in own if any(part in k for part in declared.computed)]
     spare = {*computed, *(k for k in own if k.endswith("num_batches_tracked"))}
     found = fitting(state, own, report, spare=spare)
     for key in computed:
         if key in found and not torch.allclose(found[key], own[key], atol=1e-5, rtol=1e-5):
             raise InputError(
                 f"{report.source}: {key} is not the constant that belongs to this grid; an older "
-                "form of GSAlign learned it, which gsalign does not compute"
+                f"form of the method learned it, which {declared.name} does not compute"
             )
     return found
 
 
-def from_imagenet(state: State, own: State, report: Report) -> State:
+def from_imagenet(state: State, own: State, report: Report, declared: Declaration) -> State:
     """The trunk's entries out of a ViT of timm's names.
 
     Raises:
         InputError: see `fitting`; also for a position embedding that is no square grid, and for a
             method whose trunk is another network than ImageNet's.
     """
-    prefix = next((p for p in _TRUNKS if p + "cls_token" in own), None)
-    if prefix is None:
-        method = report.config["method"]
-        raise InputError(f"{report.source}: {method} cannot take ImageNet weights, only CLIP's")
+    prefix = _encoder(declared, "imagenet", report)
     distilled = "dist_token" in state
     for key in [k for k in state if k.startswith(("head", "pre_logits", "dist"))]:
         report.dropped[key] = "ImageNet's classifier"
@@ -213,39 +201,51 @@ def from_imagenet(state: State, own: State, report: Report) -> State:
         source[key] = placed(positions[0], key, own, report)[None]
     wanted = {k: v for k, v in own.items() if k.startswith(prefix) and _plain(k, prefix)}
     found = fitting(source, wanted, report)
-    last = f"{prefix}blocks.{report.config['trunk']['depth'] - 1}."
-    for into, out_of in (("backbone.b1.0.", last), ("backbone.b1.1.", prefix + "norm.")):
+    for into, pattern in declared.copies.items():
+        out_of = pattern.format(last=report.config["trunk"]["depth"] - 1)
         for key in [k for k in own if k.startswith(into)]:
             found[key] = found[key.replace(into, out_of)].clone()
             report.copied[key] = key.replace(into, out_of)
     return found
 
 
+def _encoder(declared: Declaration, origin: Pretrained, report: Report) -> str:
+    """Where a network keeps the encoder that such weights are for.
+
+    Raises:
+        InputError: when it has none.
+    """
+    if origin in declared.pretrained:
+        return declared.pretrained[origin]
+    takers = [n for n, method in methods().items() if origin in method.declaration.pretrained]
+    raise InputError(
+        f"{report.source}: {_CALLED[origin]} weights fit the encoder of {', '.join(takers)}; that "
+        f"of {declared.name} is another network"
+        + "".join(f", for {_CALLED[other]} weights" for other in declared.pretrained)
+    )
+
+
 def _plain(key: str, prefix: str) -> bool:
     return _PLAIN.fullmatch(key.removeprefix(prefix)) is not None
 
 
-def from_clip(state: State, own: State, report: Report) -> State:
-    """CLIP-ReID's image encoder, and its text side where the network has one, out of CLIP.
+def from_clip(state: State, own: State, report: Report, declared: Declaration) -> State:
+    """The image encoder out of CLIP.
 
     Raises:
         InputError: see `fitting`; also for a network that has no CLIP trunk.
     """
-    if "image_encoder.class_embedding" not in own:
-        raise InputError(
-            f"{report.source}: CLIP's weights fit clip-reid alone, not {report.config['method']}: "
-            "its trunk has another first norm, another activation and no bias in its patches"
-        )
+    prefix = _encoder(declared, "clip", report)
     source: State = {}
     for key, tensor in state.items():
         if key.startswith("visual."):
-            source["image_encoder." + key.removeprefix("visual.")] = tensor
+            source[prefix + key.removeprefix("visual.")] = tensor
         else:
             report.dropped[key] = "text side, which only the training of prompts reads"
-    key = "image_encoder.positional_embedding"
+    key = prefix + "positional_embedding"
     if key in source:
         source[key] = placed(source[key], key, own, report)
-    wanted = {k: v for k, v in own.items() if k.startswith("image_encoder.")}
+    wanted = {k: v for k, v in own.items() if k.startswith(prefix)}
     return fitting(source, wanted, report)
 
 
@@ -326,7 +326,7 @@ def _recorded(state: State, spec: InputSpec, report: Report) -> InputSpec:
     return spec.model_copy(update={n: v for n, v in found.items() if v is not None})
 
 
-def _stride(variant: str, count: int, spec: InputSpec, given: Mapping[str, Any]) -> dict[str, int]:
+def _stride(trunk: Mapping[str, Any], count: int) -> dict[str, int]:
     """The stride that gives `count` patch tokens, unless it is the variant's or there is none.
 
     Never two for rows and columns: for a model of another size some pair nearly always fits.
@@ -334,41 +334,20 @@ def _stride(variant: str, count: int, spec: InputSpec, given: Mapping[str, Any])
     Raises:
         SettingsError: when several strides do.
     """
-    usual = variants.variant(variant, height=spec.height, width=spec.width, people=1, trunk=given)[
-        "trunk"
-    ]
-    strides = range(1, int(usual.get("patch", TrunkConfig().patch)) + 1)
+    strides = range(1, int(trunk.get("patch", TrunkConfig().patch)) + 1)
     fitting_ones = [
         stride
         for stride in strides
-        if math.prod(check(TrunkConfig, {**usual, "stride": stride}, "--trunk").grid()) == count
+        if math.prod(check(TrunkConfig, {**trunk, "stride": stride}, "--trunk").grid()) == count
     ]
-    if usual["stride"] in fitting_ones or not fitting_ones:
+    if trunk["stride"] in fitting_ones or not fitting_ones:
         return {}  # none: the position embedding will be named as one of another shape
     if len(fitting_ones) > 1:
         raise SettingsError(
             f"strides {', '.join(map(str, fitting_ones))} all give {count} patches of "
-            f"{spec.height}x{spec.width}; choose with --trunk stride=N"
+            f"{trunk['height']}x{trunk['width']}; choose with --trunk stride=N"
         )
     return {"stride": fitting_ones[0]}
-
-
-def fields(pairs: Sequence[str]) -> dict[str, Any]:
-    """`key=value` words of a command line; a value is JSON where it can be read so, else text.
-
-    Raises:
-        SettingsError: for a word without `=`.
-    """
-    found: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not (key and equals):
-            raise SettingsError(f"{pair!r} is not KEY=VALUE")
-        try:
-            found[key] = json.loads(value)
-        except ValueError:
-            found[key] = value
-    return found
 
 
 def table(report: Report) -> str:

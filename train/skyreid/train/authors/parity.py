@@ -26,6 +26,7 @@ from skyreid.contract.errors import InputError
 from skyreid.train.data.records import View
 from skyreid.train.models import variants
 from skyreid.train.models.method import AERIAL, GROUND, Method
+from skyreid.train.models.registry import method_of, methods
 
 Floats = NDArray[np.float32]
 
@@ -33,21 +34,8 @@ MAX_ABS = 1e-4
 """Largest difference allowed in one component; embeddings reach 10."""
 MIN_COSINE = 0.999999
 
-FIXTURES = {
-    "vit": "vit-base",
-    "vdt": "vdt",
-    "visa": "visa",
-    "secap": "secap",
-    "gsalign": "gsalign",
-    "dtst": "dtst",
-    "clip-reid": "clip-reid",
-}
-"""The fixture of each method; all are of base width."""
-
 PEOPLE = 2500  # classes of CARGO's training split, as recorded
 
-# GSAlign's grid constants: a model computes them from its grid size, so no values are drawn.
-_CONSTRUCTED = (".tps.dst_points", ".tps.grid_gen.")
 _CORNERS = np.array([[-1, -1], [-1, 1], [1, -1], [1, 1]], np.float32)
 
 
@@ -84,16 +72,23 @@ class Result:
         return {**vars(self.worst), "training": vars(self.training), "export": vars(self.export)}
 
 
+def fixtures() -> dict[str, str]:
+    """The fixture of each method that has one; all are of base width."""
+    declared = (method.declaration for method in methods().values())
+    return {one.name: one.fixture for one in declared if one.fixture is not None}
+
+
 def measure(folder: Path, seed: int) -> dict[str, Result]:
     """Run every method whose fixture is in `folder` for `seed`.
 
     Raises:
         InputError: when no fixture is there, or one cannot be read.
     """
-    found = [m for m, name in FIXTURES.items() if (folder / f"{name}.seed{seed}.npz").is_file()]
+    known = fixtures()
+    found = [m for m, name in known.items() if (folder / f"{name}.seed{seed}.npz").is_file()]
     if not found:
         raise InputError(
-            f"no fixture NAME.seed{seed}.npz in {folder}; names: {', '.join(FIXTURES.values())}"
+            f"no fixture NAME.seed{seed}.npz in {folder}; names: {', '.join(known.values())}"
         )
     progress = tqdm(found, unit="model", disable=None)
     results: dict[str, Result] = {}
@@ -109,7 +104,7 @@ def measure_one(folder: Path, method: str, seed: int) -> Result:
     Raises:
         InputError: when the fixture cannot be read or is of another model.
     """
-    name = FIXTURES[method]
+    name = fixtures()[method]
     network = construct(folder, method, seed)
     try:
         with np.load(folder / f"{name}.seed{seed}.npz") as recorded:
@@ -133,10 +128,10 @@ def construct(folder: Path, method: str, seed: int) -> Method:
     Raises:
         InputError: when the fixture's keys are missing or are not the model's.
     """
-    path = folder / f"{FIXTURES[method]}.keys.json"
+    path = folder / f"{fixtures()[method]}.keys.json"
     try:
         keys = json.loads(path.read_text())
-        state = draw(keys, seed)
+        state = draw(keys, seed, method_of(method).declaration.computed)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no list of keys: {error}") from error
     network = variants.construct(
@@ -169,15 +164,17 @@ def agreement(found: Floats, wanted: Floats) -> Agreement:
     )
 
 
-def draw(keys: Sequence[dict[str, Any]], seed: int) -> dict[str, Tensor]:
+def draw(
+    keys: Sequence[dict[str, Any]], seed: int, computed: Sequence[str] = ()
+) -> dict[str, Tensor]:
     """The weights that a list of `{"key", "shape", "dtype"}` stands for.
 
-    Counters are zero; the constants of GSAlign's grid are left out.
+    Counters are zero; what has one of `computed` in its name is left out.
     """
     state: dict[str, Tensor] = {}
     for entry in keys:
         key, shape = entry["key"], tuple(entry["shape"])
-        if any(part in key for part in _CONSTRUCTED):
+        if any(part in key for part in computed):
             continue
         if entry["dtype"].startswith("float"):
             state[key] = torch.from_numpy(np.asarray(_tensor(key, shape, seed), np.float32))

@@ -10,7 +10,7 @@ import hashlib
 import pickle
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,30 +19,14 @@ import torch
 from torch import Tensor
 
 from skyreid.contract.errors import InputError
+from skyreid.train.models.registry import methods
 
 Origin = Literal["authors", "imagenet", "clip"]
 
 WRAPPERS = ("model", "state_dict")
 """Under which training scripts keep the weights beside their optimiser."""
 
-# What tells the methods' state_dicts apart; the later marks are in several, the first match counts.
-_MARKS = (
-    ("backbone.share_router.", "visa"),
-    ("backbone.lfrm.", "secap"),
-    (".tps.", "gsalign"),
-    ("backbone.visual_token_selector.", "dtst"),
-    ("image_encoder.", "clip-reid"),
-    ("backbone.view_token", "vdt"),
-    ("backbone.cls_token", "vit"),
-)
-
-_NOT_OURS = {
-    "backbone.token_selector.": (
-        "a superseded DTST: its selector replaced CLS and VIEW and ran the last block twice, which "
-        "no method here computes; dtst reads backbone.visual_token_selector.*"
-    ),
-    "base.": "TransReID's or of its kind (base.*), which no method here computes",
-}
+_NOT_OURS = {"base.": "TransReID's or of its kind (base.*), which no method here computes"}
 
 
 @dataclass(frozen=True)
@@ -158,37 +142,53 @@ def recognised(state: Mapping[str, Tensor], path: Path) -> Origin:
     Raises:
         InputError: when they are nobody's that is known here.
     """
-    for prefix, what in _NOT_OURS.items():
-        if any(key.startswith(prefix) for key in state):
-            raise InputError(f"{path} is {what}")
+    declared = [method.declaration for method in methods().values()]
+    for refused in (*(one.superseded for one in declared), _NOT_OURS):
+        for prefix, what in refused.items():
+            if any(key.startswith(prefix) for key in state):
+                raise InputError(f"{path} is {what}")
     if any(key.startswith("visual.") for key in state):
         return "clip"
-    if any(key.startswith(("backbone.", "image_encoder.")) for key in state):
+    if any(_has(state, mark) for one in declared for mark in one.marks):
         return "authors"
     if "cls_token" in state and any(key.startswith("blocks.") for key in state):
         return "imagenet"
     raise InputError(
-        f"{path}: the weights are neither the authors' (backbone.*, image_encoder.*) nor timm's "
-        "ViT (cls_token, blocks.*) nor OpenAI's CLIP (visual.*); they begin with "
+        f"{path}: the weights are neither a method's authors' (nothing in them is called like "
+        f"{', '.join(sorted({mark for one in declared for mark in one.marks}))}) nor timm's ViT "
+        "(cls_token, blocks.*) nor OpenAI's CLIP (visual.*); they begin with "
         f"{', '.join(sorted(state)[:5])}"
     )
 
 
+def _has(state: Mapping[str, Tensor], mark: str) -> bool:
+    return any(mark in key for key in state)
+
+
+def _whose(state: Mapping[str, Tensor]) -> str:
+    """The method whose marks a state_dict has, all of them; of several the one with the most."""
+    found = [
+        (len(method.declaration.marks), name)
+        for name, method in methods().items()
+        if method.declaration.marks and all(_has(state, m) for m in method.declaration.marks)
+    ]
+    return max(found)[1] if found else "no method here"
+
+
 def described(state: Mapping[str, Tensor]) -> str:
     """What the names and shapes look like, for a message: method, width, depth, positions."""
-    method = next((m for mark, m in _MARKS if any(mark in key for key in state)), "no method here")
     positions = _positions(state)
     blocks = {int(m[1]) for key in state if (m := re.search(r"blocks\.(\d+)\.", key))}
     size = (
         "" if positions is None else f" {positions.shape[-1]} wide with {len(positions)} positions"
     )
-    return f"its names are those of {method}{size} and {len(blocks)} blocks"
+    return f"its names are those of {_whose(state)}{size} and {len(blocks)} blocks"
 
 
-def classes(state: Mapping[str, Tensor]) -> int | None:
-    """People of the classifier, where there is one."""
-    found = [state[key] for key in ("heads.weight", "classifier.weight") if key in state]
-    return int(found[0].shape[0]) if found and found[0].ndim == 2 else None
+def people(state: Mapping[str, Tensor], per_person: Iterable[str]) -> int | None:
+    """Rows of the first of the entries with one for each person; None where none is there."""
+    found = [state[key] for key in sorted(per_person) if key in state and state[key].ndim]
+    return int(found[0].shape[0]) if found else None
 
 
 def patches(state: Mapping[str, Tensor]) -> int | None:
@@ -197,22 +197,6 @@ def patches(state: Mapping[str, Tensor]) -> int | None:
     if positions is None:
         return None
     return len(positions) - (2 if any(".view_token" in key for key in state) else 1)
-
-
-def sizes(method: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Fields of a method's options that the shapes decide."""
-    match method:
-        case "secap" if "backbone.prompt" in state:
-            return {"prompts": int(state["backbone.prompt"].shape[1])}
-        case "visa" if "backbone.share_experts.0.prompt" in state:
-            found: dict[str, Any] = {
-                "prompt_length": int(state["backbone.share_experts.0.prompt"].shape[1])
-            }
-            if (gate := state.get("backbone.share_router.gate.weight")) is not None:
-                found["experts"] = int(gate.shape[0])
-            return found
-        case _:
-            return {}
 
 
 def statistics(state: dict[str, Tensor], name: str) -> tuple[float, float, float] | None:
@@ -231,13 +215,9 @@ def statistics(state: dict[str, Tensor], name: str) -> tuple[float, float, float
 
 def _positions(state: Mapping[str, Tensor]) -> Tensor | None:
     """The trunk's position embedding [N, D]."""
-    for key in (
-        "backbone.base.pos_embed",
-        "backbone.pos_embed",
-        "image_encoder.positional_embedding",
-        "pos_embed",
-        "visual.positional_embedding",
-    ):
-        if key in state and state[key].ndim >= 2:
-            return state[key].flatten(0, -2)
+    ours = {p for method in methods().values() for p in method.declaration.pretrained.values()}
+    for prefix in (*ours, "", "visual."):
+        for key in (f"{prefix}pos_embed", f"{prefix}positional_embedding"):
+            if key in state and state[key].ndim >= 2:
+                return state[key].flatten(0, -2)
     return None

@@ -150,14 +150,14 @@ class Distilled(nn.Module):
     The state_dict is the student's under `student.` and the map's; teachers are no part of it.
 
     Args:
-        student: of any method but CLIP-ReID, whose embedding is read before its necks.
+        student: of any method that has `embedding_heads`.
         teachers: one or more; of several the unit vectors are put side by side, so that their
             cosine is the mean of the teachers'.
         spec: the student's input.
         section: the terms' weights.
 
     Raises:
-        SettingsError: for a CLIP-ReID.
+        SettingsError: for a method without: its embedding is not read behind its necks.
     """
 
     def __init__(
@@ -173,7 +173,12 @@ class Distilled(nn.Module):
         self.section = section
         self._teachers = tuple(teachers)  # in a tuple torch does not see them: neither trained
         #                                   nor saved, and evaluated whatever `train()` says
-        self._necks = necks(student)
+        self._necks = student.embedding_heads
+        if not self._necks:
+            raise SettingsError(
+                f"{student.declaration.name} cannot learn from a teacher: its embedding is not "
+                "read behind a head; take another method for the student"
+            )
         mine = sum(head.weight.shape[1] for head in self._necks)
         theirs = sum(teacher.dim for teacher in teachers)
         self.map: nn.Linear | None = None
@@ -248,21 +253,6 @@ def relation_loss(mine: Tensor, taught: Tensor, views: Tensor) -> Tensor:
     ]
     filled = (same & pairs).any().float() + (~same).any().float()
     return torch.stack(groups).sum() / filled.clamp(min=1)
-
-
-def necks(student: Method) -> tuple[EmbeddingHead, ...]:
-    """The heads whose necks give the embedding, side by side in this order.
-
-    Raises:
-        SettingsError: for a method that has none of them.
-    """
-    if not isinstance(getattr(student, "heads", None), EmbeddingHead):
-        raise SettingsError(
-            f"{type(student).__name__} cannot learn from a teacher: its embedding is not read "
-            "behind a head; take another method for the student"
-        )
-    local: Any = getattr(student, "local_heads", None)
-    return (student.heads,) if local is None else (student.heads, local)
 
 
 @contextmanager

@@ -11,18 +11,10 @@ from torch import nn
 from skyreid.contract.errors import InputError
 from skyreid.contract.settings import check
 from skyreid.train import checkpoint
+from skyreid.train.models.variants import per_person
 from skyreid.train.models.vit import TrunkConfig
 
 log = logging.getLogger(__name__)
-
-PER_PERSON = (
-    "heads.weight",
-    "local_heads.weight",
-    "classifier.weight",
-    "classifier_proj.weight",
-    "prompt_learner.cls_ctx",
-)
-"""Entries of the methods' state_dicts with a row for each person of the training set."""
 
 
 def begin_with(
@@ -40,9 +32,8 @@ def begin_with(
     check_strangers(source, config["held_out"], "the checkpoint to start from")
     state = source.state
     if source.config["fitted"] != config["fitted"]:
-        own = network.state_dict()
-        body = {key: value for key, value in state.items() if key not in PER_PERSON}
-        state = {**body, **{key: own[key] for key in PER_PERSON if key in own}}
+        own, people = network.state_dict(), per_person(config)
+        state = {**state, **{key: own[key] for key in people}}
     checkpoint.fill(network, state)
 
 

@@ -37,9 +37,10 @@ from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.train.data.records import View
-from skyreid.train.models.heads import FoldedNeck
+from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions, batch_hard_triplet
 from skyreid.train.models.method import Method
+from skyreid.train.models.registry import register
 from skyreid.train.models.vit import TrunkConfig
 from skyreid.train.options import Options
 
@@ -185,6 +186,15 @@ class ImageEncoder(nn.Module):
         return tokens[:, 0], last, last @ self.proj
 
 
+@register(
+    "clip-reid",
+    trunk={"drop_path": 0.0},
+    options=ClipReidOptions,
+    pretrained={"clip": "image_encoder."},
+    marks=("image_encoder.",),
+    unread=("text_encoder.", "prompt_learner."),
+    fixture="clip-reid",
+)
 class ClipReid(Method):
     """CLIP's image encoder with two necks and classifiers, in the second stage of its training.
 
@@ -226,6 +236,11 @@ class ClipReid(Method):
     def classifier_weight(self) -> Tensor:
         """See `Method.classifier_weight`."""
         return self.classifier.weight
+
+    @property
+    def embedding_heads(self) -> tuple[EmbeddingHead, ...]:
+        """See `Method.embedding_heads`."""
+        return ()
 
     def forward(self, images: Tensor, views: Tensor) -> Tensor:
         """Embeddings [B, D + P]: the last feature and its projection, see `Method.forward`."""

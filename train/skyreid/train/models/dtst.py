@@ -20,8 +20,6 @@ evaluation keeps the k best, or uses one noise bank for all pictures (`DtstOptio
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, cast
 
 import torch
@@ -29,24 +27,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.errors import SettingsError
 from skyreid.train.data.records import View
-from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions
-from skyreid.train.models.method import Method
+from skyreid.train.models.registry import register
 from skyreid.train.models.row_random import Chance
 from skyreid.train.models.two_way import attend
-from skyreid.train.models.vdt import (
-    VIEW_WEIGHT,
-    VdtTrunk,
-    view_decoupled_losses,
-    without_view,
-)
+from skyreid.train.models.vdt import ServingVdt, Vdt, VdtTrunk, without_view
 from skyreid.train.models.vit import TrunkConfig
 from skyreid.train.options import Options
 
 BANK_SEED = 0  # of the noise that soft evaluation shares between all pictures and machines
-SUPERSEDED = "backbone.token_selector."
 
 
 class DtstOptions(Options):
@@ -273,8 +264,24 @@ class DtstTrunk(VdtTrunk):
         return normed
 
 
-class Dtst(Method):
-    """DTST with VDT's two heads."""
+@register(
+    "dtst",
+    options=DtstOptions,
+    pretrained={"imagenet": "backbone."},
+    marks=(*Vdt.declaration.marks, "backbone.visual_token_selector."),
+    superseded={
+        "backbone.token_selector.": (
+            "a superseded DTST: its selector mixed ten tokens out of all, CLS and VIEW among them, "
+            "and ran the last block twice, which no method here computes; dtst reads "
+            "backbone.visual_token_selector.*"
+        )
+    },
+    fixture="dtst",
+)
+class Dtst(Vdt):
+    """VDT on a trunk that drops patches; its losses alone teach the selector."""
+
+    backbone: DtstTrunk
 
     def __init__(
         self,
@@ -284,16 +291,8 @@ class Dtst(Method):
         options: DtstOptions | None = None,
         loss: LossOptions | None = None,
     ) -> None:
-        super().__init__()
-        self.loss = loss or LossOptions()
-        self.backbone = DtstTrunk(config, options or DtstOptions())
-        self.heads = EmbeddingHead(config.dim, people)
-        self.view_heads = EmbeddingHead(config.dim, 2)
-
-    def forward(self, images: Tensor, views: Tensor) -> Tensor:
-        """See `Method.forward`."""
-        tokens = self.backbone(images)
-        return self.heads.embed(tokens[:, 0] - tokens[:, 1])
+        backbone = DtstTrunk(config, options or DtstOptions())
+        super().__init__(config, people=people, loss=loss, backbone=backbone)
 
     def selection(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """What the selector thinks of pictures: scores [B, P] and weights [B, k, P].
@@ -308,62 +307,9 @@ class Dtst(Method):
         scores = selector.scores(self.backbone.until_selection(images))
         return scores, selector.weights(scores)
 
-    def see(self, images: Tensor, views: Tensor) -> dict[str, Tensor]:
-        """See `Method.see`."""
-        whole, view = self.backbone(images).unbind(1)
-        return {"whole": whole, "view": view}
-
-    def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
-        """See `Method.losses`; nothing but these teaches the selector."""
-        return view_decoupled_losses(
-            self.heads,
-            self.view_heads,
-            seen["whole"],
-            seen["view"],
-            people,
-            views,
-            view_weight=VIEW_WEIGHT,
-            options=self.loss,
-        )
-
     def serving(self, view: View | None) -> nn.Module:
-        """See `Method.serving`; the same for both views."""
-        return ServingDtst(self)
-
-
-class ServingDtst(nn.Module):
-    """DTST as it is exported; VDT's graph where the selector does nothing."""
-
-    def __init__(self, network: Dtst) -> None:
-        super().__init__()
-        self.backbone = copy.deepcopy(network.backbone)
+        """See `Method.serving`; the same for both views, VDT's where the selector does nothing."""
+        served = ServingVdt(self)
         if self.backbone.after is None:
-            del self.backbone.visual_token_selector
-        self.neck = FoldedNeck(network.heads)
-        self.eval().requires_grad_(False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Float32 [B, 3, H, W] normalised to [B, D]."""
-        tokens = self.backbone(images)
-        embedding: Tensor = self.neck(tokens[:, 0] - tokens[:, 1])
-        return embedding
-
-
-def refuse_superseded(names: Iterable[str], source: str) -> None:
-    """Refuse the weights of the authors' first selector, which computes something else.
-
-    It mixed ten tokens out of all, CLS and VIEW among them, and ran the last block twice.
-
-    Args:
-        names: of the tensors, `module.` taken off.
-        source: what to call their file.
-
-    Raises:
-        InputError: when they are its.
-    """
-    if any(name.startswith(SUPERSEDED) for name in names):
-        raise InputError(
-            f"{source} is of a superseded DTST ({SUPERSEDED}*), whose selector replaced CLS and "
-            "VIEW and ran the last block twice; no method here computes that, dtst reads "
-            "backbone.visual_token_selector.*"
-        )
+            del served.backbone.visual_token_selector
+        return served

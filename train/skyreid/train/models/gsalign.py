@@ -40,14 +40,9 @@ from torch.nn import functional as F
 from skyreid.train.data.records import View
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions
-from skyreid.train.models.method import Method
+from skyreid.train.models.registry import register
 from skyreid.train.models.tps import Ltps, Sampling, ServingLtps
-from skyreid.train.models.vdt import (
-    VIEW_WEIGHT,
-    VdtTrunk,
-    view_decoupled_losses,
-    without_view,
-)
+from skyreid.train.models.vdt import Vdt, VdtTrunk, without_view
 from skyreid.train.models.vit import Block, TrunkConfig
 from skyreid.train.options import Options
 
@@ -169,8 +164,20 @@ class DistillHead(EmbeddingHead):
         ).requires_grad_(False)
 
 
-class Gsalign(Method):
-    """GSAlign with VDT's two heads."""
+@register(
+    "gsalign",
+    options=GsalignOptions,
+    form=("sampling",),
+    pretrained={"imagenet": "backbone."},
+    marks=(*Vdt.declaration.marks, ".tps."),
+    computed=(".tps.dst_points", ".tps.grid_gen."),
+    fixture="gsalign",
+)
+class Gsalign(Vdt):
+    """VDT on a trunk that aligns, with what teaches that."""
+
+    backbone: GsalignTrunk
+    head = DistillHead
 
     def __init__(
         self,
@@ -180,19 +187,12 @@ class Gsalign(Method):
         options: GsalignOptions | None = None,
         loss: LossOptions | None = None,
     ) -> None:
-        super().__init__()
-        self.loss = loss or LossOptions()
-        self.options = options or GsalignOptions()
-        self.backbone = GsalignTrunk(config, self.options)
-        if self.options.mask_weight == 0:
-            self.backbone.mask_generator.requires_grad_(False)
-        self.heads = DistillHead(config.dim, people)
-        self.view_heads = DistillHead(config.dim, 2)
-
-    def forward(self, images: Tensor, views: Tensor) -> Tensor:
-        """See `Method.forward`."""
-        tokens = self.backbone(images)
-        return self.heads.embed(tokens[:, 0] - tokens[:, 1])
+        options = options or GsalignOptions()
+        backbone = GsalignTrunk(config, options)
+        super().__init__(config, people=people, loss=loss, backbone=backbone)
+        self.options = options
+        if options.mask_weight == 0:
+            backbone.mask_generator.requires_grad_(False)
 
     def angles(self, images: Tensor) -> Tensor:
         """By how much each block turns the patches of pictures: float32 [B, blocks], radians."""
@@ -208,19 +208,9 @@ class Gsalign(Method):
     def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
         """See `Method.losses`; VDT's, then `mask` and `deform` where they count."""
         options = self.options
-        whole, view = seen["whole"], seen["view"]
-        terms = view_decoupled_losses(
-            self.heads,
-            self.view_heads,
-            whole,
-            view,
-            people,
-            views,
-            view_weight=VIEW_WEIGHT,
-            options=self.loss,
-        )
+        terms = super().judge(seen, people, views)
         if options.mask_weight > 0:
-            masked = seen["patches"] if options.deform == "code" else whole - view
+            masked = seen["patches"] if options.deform == "code" else seen["whole"] - seen["view"]
             with torch.autocast(masked.device.type, enabled=False):  # of small differences
                 mask = self.backbone.mask_generator(masked.float(), people, options.entropy_weight)
             terms["mask"] = options.mask_weight * mask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from skyreid.contract.errors import InputError
 from skyreid.train.data.records import View
 from skyreid.train.models.heads import EmbeddingHead
+from skyreid.train.models.registry import Declaration
 
 AERIAL, GROUND = 1, 0  # view labels in every tensor called `views`
 
@@ -19,10 +21,12 @@ class Method(nn.Module):
     """A network in the form it is trained in; parameter names are those of the authors' code.
 
     Attributes:
+        declaration: what `register` was told of the method.
         heads: the neck and classifier of the identity feature; CLIP-ReID's have names of their own.
         needs_view: whether the embedding of a picture depends on its view label.
     """
 
+    declaration: ClassVar[Declaration]
     heads: EmbeddingHead
     needs_view: bool = False
 
@@ -30,6 +34,11 @@ class Method(nn.Module):
     def classifier_weight(self) -> Tensor:
         """Rows float32 [people, D] of the classifier of the identity feature."""
         return self.heads.weight
+
+    @property
+    def embedding_heads(self) -> tuple[EmbeddingHead, ...]:
+        """The heads whose necks give the embedding, side by side; none where it is read before."""
+        return (self.heads,)
 
     @abstractmethod
     def forward(self, images: Tensor, views: Tensor) -> Tensor:

@@ -22,17 +22,17 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import cast
+from typing import Any, cast
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skyreid.train.data.records import View
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
-from skyreid.train.models.losses import LossOptions, batch_hard_triplet, cross_entropy
+from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
+from skyreid.train.models.registry import register
 from skyreid.train.models.two_way import (
     CrossAttention,
     ServingDecoder,
@@ -43,6 +43,7 @@ from skyreid.train.models.two_way import (
 from skyreid.train.models.vdt import (
     VIEW_WEIGHT,
     VdtTrunk,
+    person_losses,
     view_decoupled_losses,
     without_view,
 )
@@ -131,6 +132,25 @@ def last(b1: nn.Sequential, tokens: Tensor) -> tuple[Tensor, Tensor]:
     return normed[:, 0], normed[:, 1]
 
 
+def _prompts(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """How many prompts a state_dict has."""
+    prompt = state.get("backbone.prompt")
+    return {} if prompt is None else {"prompts": int(prompt.shape[1])}
+
+
+@register(
+    "secap",
+    trunk={"stride": 12},
+    options=SecapOptions,
+    pretrained={"imagenet": "backbone.base."},
+    copies={
+        "backbone.b1.0.": "backbone.base.blocks.{last}.",
+        "backbone.b1.1.": "backbone.base.norm.",
+    },
+    marks=("backbone.base.cls_token", "backbone.lfrm."),
+    sizes=_prompts,
+    fixture="secap",
+)
 class Secap(Method):
     """SeCap with its three heads: people on the view-free and the local feature, and views."""
 
@@ -150,6 +170,11 @@ class Secap(Method):
         self.view_heads = EmbeddingHead(config.dim, 2)
         self.local_heads = EmbeddingHead(config.dim, people)
 
+    @property
+    def embedding_heads(self) -> tuple[EmbeddingHead, ...]:
+        """See `Method.embedding_heads`."""
+        return self.heads, self.local_heads
+
     def forward(self, images: Tensor, views: Tensor) -> Tensor:
         """See `Method.forward`; the view-free half comes first, the local one second."""
         whole, view, local = self.backbone(images)
@@ -162,7 +187,6 @@ class Secap(Method):
 
     def judge(self, seen: Mapping[str, Tensor], people: Tensor, views: Tensor) -> dict[str, Tensor]:
         """See `Method.losses`; those of VDT, and identity and triplet of the local feature."""
-        local = seen["local"]
         terms = view_decoupled_losses(
             self.heads,
             self.view_heads,
@@ -173,14 +197,8 @@ class Secap(Method):
             view_weight=self.options.view_weight,
             options=self.loss,
         )
-        embedding = self.local_heads.embed(local)
-        compared = local
-        if self.loss.sphere_scale > 0:
-            compared = self.loss.sphere_scale * F.normalize(embedding, dim=1)
-        logits = self.local_heads.classify(embedding)
-        terms["local_identity"] = cross_entropy(logits, people, self.loss.label_smoothing)
-        terms["local_triplet"] = batch_hard_triplet(compared, people)
-        return terms
+        identity, triplet, _ = person_losses(self.local_heads, seen["local"], people, self.loss)
+        return terms | {"local_identity": identity, "local_triplet": triplet}
 
     def serving(self, view: View | None) -> nn.Module:
         """See `Method.serving`; the same for both views."""

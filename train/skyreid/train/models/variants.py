@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from skyreid.contract.errors import InputError, SettingsError
+import torch
+
+from skyreid.contract.errors import SettingsError
 from skyreid.contract.settings import check
-from skyreid.train.models.clip_reid import ClipReid, ClipReidOptions
-from skyreid.train.models.dtst import Dtst, DtstOptions
-from skyreid.train.models.gsalign import Gsalign, GsalignOptions
 from skyreid.train.models.losses import LossOptions
 from skyreid.train.models.method import Method
-from skyreid.train.models.secap import Secap, SecapOptions
-from skyreid.train.models.vdt import Vdt
-from skyreid.train.models.visa import Visa, VisaOptions
-from skyreid.train.models.vit import TrunkConfig, Vit
-from skyreid.train.options import Options
+from skyreid.train.models.registry import method_of, methods
+from skyreid.train.models.vit import TrunkConfig
 
 WIDTHS: dict[str, dict[str, int]] = {
     "base": dict(dim=768, depth=12, heads=12),  # ImageNet's ViT-B/16
@@ -24,21 +20,10 @@ WIDTHS: dict[str, dict[str, int]] = {
     "tiny": dict(dim=192, depth=12, heads=3),
 }
 
-# Of each method what its authors chose for the trunk; a recipe may choose otherwise.
-METHODS: dict[str, dict[str, Any]] = {
-    "vit": dict(stride=16),
-    "vdt": dict(stride=16),
-    "visa": dict(stride=12),
-    "secap": dict(stride=12),
-    "gsalign": dict(stride=16),
-    "dtst": dict(stride=16),
-    "clip-reid": dict(stride=16, drop_path=0.0),
-}
-
 
 def names() -> list[str]:
     """Every variant: `{method}-{width}`."""
-    return [f"{method}-{width}" for method in METHODS for width in WIDTHS]
+    return [f"{method}-{width}" for method in methods() for width in WIDTHS]
 
 
 def variant(
@@ -70,8 +55,9 @@ def variant(
         "variant": name,
         "method": method,
         "trunk": {
+            "stride": 16,  # a patch's own size, where the authors chose none that overlaps
             **WIDTHS[size],
-            **METHODS[method],
+            **method_of(method).declaration.trunk,
             **(trunk or {}),
             "height": height,
             "width": width,
@@ -89,31 +75,18 @@ def construct(config: Mapping[str, Any], loss: LossOptions | None = None) -> Met
         loss: options of the loss, for training.
 
     Raises:
-        SettingsError: naming the fields of trunk and options that are unknown or out of range.
-        InputError: when the method is unknown.
+        SettingsError: when the method is unknown, or naming the fields of trunk and options that
+            are unknown or out of range.
     """
-    people = int(config["people"])
+    method = method_of(config["method"])
     trunk = check(TrunkConfig, config["trunk"], "model.trunk")
     given, where = config.get("options", {}), f"model.options of {config['method']}"
-    match config["method"]:
-        case "vit":
-            check(Options, given, where)  # none
-            return Vit(trunk, people=people, loss=loss)
-        case "vdt":
-            check(Options, given, where)
-            return Vdt(trunk, people=people, loss=loss)
-        case "visa":
-            return Visa(trunk, check(VisaOptions, given, where), people=people, loss=loss)
-        case "secap":
-            return Secap(trunk, people=people, options=check(SecapOptions, given, where), loss=loss)
-        case "gsalign":
-            return Gsalign(
-                trunk, people=people, options=check(GsalignOptions, given, where), loss=loss
-            )
-        case "dtst":
-            return Dtst(trunk, people=people, options=check(DtstOptions, given, where), loss=loss)
-        case "clip-reid":
-            return ClipReid(
-                trunk, people=people, options=check(ClipReidOptions, given, where), loss=loss
-            )
-    raise InputError(f"unknown method {config['method']!r}; known: {', '.join(METHODS)}")
+    options = check(method.declaration.options, given, where)
+    return method(trunk, people=int(config["people"]), options=options, loss=loss)
+
+
+def per_person(config: Mapping[str, Any]) -> frozenset[str]:
+    """The entries of a network's state_dict that grow with the people of the training set."""
+    with torch.device("meta"):  # shapes without numbers: no time, no memory, nothing drawn
+        one, two = (construct({**config, "people": n}).state_dict() for n in (1, 2))
+    return frozenset(key for key in one if one[key].shape != two[key].shape)

@@ -32,7 +32,9 @@ from skyreid.train.models.losses import (
     orthogonality,
 )
 from skyreid.train.models.method import Method
+from skyreid.train.models.registry import register
 from skyreid.train.models.vit import Trunk, TrunkConfig
+from skyreid.train.options import Options
 
 VIEW_WEIGHT = 0.001  # the published VIEW_LAMBDA: view classifier and orthogonality alike
 
@@ -55,6 +57,25 @@ class VdtTrunk(Trunk):
             tokens = without_view(block(tokens))
         normed: Tensor = self.norm(without_view(self.blocks[-1](tokens, self.extra_tokens)))
         return normed
+
+
+def person_losses(
+    head: EmbeddingHead, feature: Tensor, people: Tensor, options: LossOptions
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Identity and triplet loss of a feature, and what its triplets compare.
+
+    Args:
+        head: of the feature.
+        feature: float32 [B, D], before the neck.
+        people: int64 [B], class of each person.
+        options: what departs from the published loss.
+    """
+    embedding = head.embed(feature)
+    compared = feature
+    if options.sphere_scale > 0:
+        compared = options.sphere_scale * F.normalize(embedding, dim=1)
+    identity = cross_entropy(head.classify(embedding), people, options.label_smoothing)
+    return identity, batch_hard_triplet(compared, people), compared
 
 
 def view_decoupled_losses(
@@ -81,17 +102,14 @@ def view_decoupled_losses(
         options: what departs from the published loss.
     """
     free = whole - view
-    embedding = heads.embed(free)
+    identity, triplet, compared = person_losses(heads, free, people, options)
     if options.mixed_statistics:
         # The published code also sends `whole` through the head and drops the result; what
         # stays is its share in the neck's running statistics, and so in every embedding.
         heads.move_statistics(whole)
-    compared = free
-    if options.sphere_scale > 0:
-        compared = options.sphere_scale * F.normalize(embedding, dim=1)
     terms = {
-        "identity": cross_entropy(heads.classify(embedding), people, options.label_smoothing),
-        "triplet": batch_hard_triplet(compared, people),
+        "identity": identity,
+        "triplet": triplet,
         "view": view_weight * cross_entropy(view_heads(view), views),
         "orthogonality": view_weight * orthogonality(free, view),
     }
@@ -101,17 +119,31 @@ def view_decoupled_losses(
     return terms
 
 
+@register(
+    "vdt",
+    pretrained={"imagenet": "backbone."},
+    marks=("backbone.cls_token", "backbone.view_token"),
+    fixture="vdt",
+)
 class Vdt(Method):
     """VDT with its two heads: people on the view-free part, views on the view token."""
 
+    head: type[EmbeddingHead] = EmbeddingHead  # of both
+
     def __init__(
-        self, config: TrunkConfig, *, people: int, loss: LossOptions | None = None
+        self,
+        config: TrunkConfig,
+        *,
+        people: int,
+        options: Options | None = None,  # it has none
+        loss: LossOptions | None = None,
+        backbone: VdtTrunk | None = None,  # of a successor
     ) -> None:
         super().__init__()
         self.loss = loss or LossOptions()
-        self.backbone = VdtTrunk(config)
-        self.heads = EmbeddingHead(config.dim, people)
-        self.view_heads = EmbeddingHead(config.dim, 2)
+        self.backbone = backbone or VdtTrunk(config)
+        self.heads = self.head(config.dim, people)
+        self.view_heads = self.head(config.dim, 2)
 
     def forward(self, images: Tensor, views: Tensor) -> Tensor:
         """See `Method.forward`."""

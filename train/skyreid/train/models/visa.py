@@ -25,26 +25,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skyreid.contract.errors import SettingsError
 from skyreid.train.data.records import View
 from skyreid.train.models.experts import ServingExperts
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
-from skyreid.train.models.losses import (
-    LossOptions,
-    balance,
-    batch_hard_triplet,
-    cross_entropy,
-    cross_view_triplet,
-)
+from skyreid.train.models.losses import LossOptions, balance, cross_view_triplet
 from skyreid.train.models.method import AERIAL, GROUND, Method
 from skyreid.train.models.patch_graph import nearest, query_rows
-from skyreid.train.models.vdt import view_decoupled_losses
+from skyreid.train.models.registry import register
+from skyreid.train.models.vdt import person_losses, view_decoupled_losses
 from skyreid.train.models.visa_backbone import (
     Features,
     VisaBackbone,
@@ -59,6 +53,29 @@ __all__ = ["Visa", "VisaOptions"]
 ROUTING = "routing."  # begins the name of what a group's router gave
 
 
+def _experts(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """How many experts of how many queries a state_dict has."""
+    found: dict[str, Any] = {}
+    if (prompt := state.get("backbone.share_experts.0.prompt")) is not None:
+        found["prompt_length"] = int(prompt.shape[1])
+        if (gate := state.get("backbone.share_router.gate.weight")) is not None:
+            found["experts"] = int(gate.shape[0])
+    return found
+
+
+@register(
+    "visa",
+    trunk={"stride": 12},
+    options=VisaOptions,
+    pretrained={"imagenet": "backbone.base."},
+    copies={
+        "backbone.b1.0.": "backbone.base.blocks.{last}.",
+        "backbone.b1.1.": "backbone.base.norm.",
+    },
+    marks=("backbone.base.cls_token", "backbone.share_router."),
+    sizes=_experts,
+    fixture="visa",
+)
 class Visa(Method):
     """ViSA with its heads: people on the view-free and on the local feature, and views."""
 
@@ -89,6 +106,11 @@ class Visa(Method):
             self.view_heads = EmbeddingHead(config.dim, 2)
         if self.options.local:
             self.local_heads = EmbeddingHead(config.dim, people)
+
+    @property
+    def embedding_heads(self) -> tuple[EmbeddingHead, ...]:
+        """See `Method.embedding_heads`."""
+        return (self.heads,) if self.local_heads is None else (self.heads, self.local_heads)
 
     def forward(self, images: Tensor, views: Tensor) -> Tensor:
         """See `Method.forward`; the view-free half comes first, the local one second."""
@@ -122,7 +144,7 @@ class Visa(Method):
         else:
             terms = self._without_views(whole, people, views)
         if self.local_heads is not None:
-            identity, triplet, _ = self._person(self.local_heads, seen["local"], people)
+            identity, triplet, _ = person_losses(self.local_heads, seen["local"], people, self.loss)
             terms |= {"local_identity": identity, "local_triplet": triplet}
         routing = [rows for name, rows in seen.items() if name.startswith(ROUTING)]
         if routing:
@@ -131,23 +153,12 @@ class Visa(Method):
         return terms
 
     def _without_views(self, whole: Tensor, people: Tensor, views: Tensor) -> dict[str, Tensor]:
-        identity, triplet, compared = self._person(self.heads, whole, people)
+        identity, triplet, compared = person_losses(self.heads, whole, people, self.loss)
         terms = {"identity": identity, "triplet": triplet}
         if self.loss.cross_view_weight > 0:
             across = cross_view_triplet(compared, people, views)
             terms["cross_view"] = self.loss.cross_view_weight * across
         return terms
-
-    def _person(
-        self, head: EmbeddingHead, feature: Tensor, people: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Identity and triplet loss of a feature [B, D], and what the triplets compare."""
-        embedding = head.embed(feature)
-        compared = feature
-        if self.loss.sphere_scale > 0:
-            compared = self.loss.sphere_scale * F.normalize(embedding, dim=1)
-        identity = cross_entropy(head.classify(embedding), people, self.loss.label_smoothing)
-        return identity, batch_hard_triplet(compared, people), compared
 
     def serving(self, view: View | None) -> nn.Module:
         """See `Method.serving`; one form for each view, and None only where no view is read."""

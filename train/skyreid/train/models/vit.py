@@ -27,6 +27,7 @@ from skyreid.train.data.records import View
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions, batch_hard_triplet, cross_entropy
 from skyreid.train.models.method import Method
+from skyreid.train.models.registry import register
 from skyreid.train.models.row_random import Chance
 from skyreid.train.options import Options
 
@@ -256,11 +257,22 @@ class Trunk(nn.Module):
         return normed
 
 
+@register(
+    "vit",
+    pretrained={"imagenet": "backbone."},
+    marks=("backbone.cls_token",),
+    fixture="vit-base",
+)
 class Vit(Method):
     """The baseline: CLS through a BN neck, cross-entropy and batch-hard triplet."""
 
     def __init__(
-        self, config: TrunkConfig, *, people: int, loss: LossOptions | None = None
+        self,
+        config: TrunkConfig,
+        *,
+        people: int,
+        options: Options | None = None,  # it has none
+        loss: LossOptions | None = None,
     ) -> None:
         super().__init__()
         self.loss = loss or LossOptions()
