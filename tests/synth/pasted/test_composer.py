@@ -8,6 +8,8 @@ import pytest
 from skyreid.synth.pasted.canvas import Canvas, Pasted
 from skyreid.synth.pasted.clutter import SIZE_PX, clutter
 from skyreid.synth.pasted.composer import LEAST_PX, Composer
+from skyreid.synth.pasted.rendition import muted
+from skyreid.synth.pasted.scaling import scalable
 from skyreid.synth.pasted.stock import read_stock
 
 SIDE = 160
@@ -68,10 +70,10 @@ def test_nobody_is_asked_for_where_nobody_is(composer: Composer):
 
 def test_who_is_hidden_by_more_than_seven_tenths_is_ignored():
     canvas = Canvas(np.zeros((100, 100, 3), np.uint8))
-    colours, alpha = np.full((40, 20, 3), 200, np.float32), np.ones((40, 20), np.float32)
-    person = Pasted(1, (10, 10, 30, 50), canvas.paste(colours, alpha, 10, 10, 1))
+    cutout = opaque(40, 20)
+    person = Pasted(1, (10, 10, 30, 50), canvas.paste(cutout, 10, 10, 1))
     assert canvas.visibility(person) == 1
-    canvas.paste(colours, alpha, 10, 20)  # three quarters hidden
+    canvas.paste(cutout, 10, 20)  # three quarters hidden
     assert canvas.visibility(person) == pytest.approx(0.25)
 
 
@@ -89,13 +91,41 @@ def test_people_that_were_there_before_are_kept_unless_pasted_over(composer: Com
     assert hidden < 15
 
 
+def opaque(height: int, width: int):
+    return np.dstack([np.full((height, width, 3), 200), np.full((height, width), 255)]).astype(
+        np.float32
+    )
+
+
 def test_a_pasted_edge_is_mixed_and_a_picture_outside_costs_nothing():
     canvas = Canvas(np.full((50, 50, 3), 100, np.uint8))
-    colours = np.full((10, 10, 3), 200, np.float32)
-    assert canvas.paste(colours, np.full((10, 10), 0.4, np.float32), 0, 0, 1) == 0
+    assert canvas.paste(opaque(10, 10) * np.float32(0.4), 0, 0, 1) == 0
     assert canvas.finished()[5, 5].tolist() == [140] * 3
-    assert canvas.paste(colours, np.ones((10, 10), np.float32), 60, 0, 1) == 0
-    assert canvas.paste(colours, np.ones((10, 10), np.float32), -5, -5, 1) == 25
+    assert canvas.paste(opaque(10, 10), 60, 0, 1) == 0
+    assert canvas.paste(opaque(10, 10), -5, -5, 1) == 25
+
+
+def test_scaling_does_not_mix_in_the_colour_of_what_is_not_there():
+    rgba = np.zeros((200, 200, 4), np.uint8)
+    rgba[50:150, 50:150] = 255  # white before a transparent black
+    for side in (20, 90, 400):
+        small = scalable(rgba).at(side, side)
+        assert small.shape == (side, side, 4)
+        solid = small[..., 3] > 20
+        assert np.allclose(small[solid][:, :3] / small[solid][:, 3:], 1, atol=0.08)
+
+
+def test_muting_takes_colour_away_and_keeps_the_shape():
+    rng, colour = np.random.default_rng(0), np.zeros((60, 40, 4), np.float32)
+    colour[10:50, 10:30] = (220, 40, 40, 255)
+    spread = []
+    for _ in range(60):
+        out = muted(rng, colour)
+        assert np.array_equal(out[..., 3], colour[..., 3])
+        assert (out[colour[..., 3] == 0] == 0).all()
+        body = out[10:50, 10:30, :3].mean((0, 1))
+        spread.append((body.max() - body.min()) / max(1, body.max()))
+    assert np.median(spread) < 0.75 * (220 - 40) / 220
 
 
 def test_clutter_is_a_function_of_its_seed_and_not_plain():

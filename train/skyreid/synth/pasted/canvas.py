@@ -30,22 +30,23 @@ class Canvas:
         self.picture: Picture = ground.astype(np.float32)
         self.owner: npt.NDArray[np.int32] = np.full(ground.shape[:2], NOBODY, np.int32)
 
-    def paste(self, colours: Picture, alpha: Picture, x: int, y: int, owner: int = NOBODY) -> int:
-        """Lay colours float32 [h, w, 3] with alpha [h, w] (0 to 1), upper left corner at x, y.
+    def paste(self, cutout: Picture, x: int, y: int, owner: int = NOBODY) -> int:
+        """Lay a cut-out, premultiplied float32 [h, w, 4], with its upper left corner at x, y.
 
         Returns:
-            How many of the picture's pixels they hide.
+            How many of the picture's pixels it hides.
         """
-        cut = self._overlap(alpha, x, y)
+        cut = self._overlap(cutout, x, y)
         if cut is None:
             return 0
         rows, columns, mine = cut
-        weight = alpha[mine][..., None]
+        piece = cutout[mine]
         there = self.picture[rows, columns]
-        there += (colours[mine] - there) * weight
-        hidden = weight[..., 0] > 0.5
+        there *= 1 - piece[..., 3:] * np.float32(1 / 255)
+        there += piece[..., :3]
+        hidden = piece[..., 3] > 127.5
         self.owner[rows, columns][hidden] = owner
-        return int(hidden.sum())
+        return int(np.count_nonzero(hidden))
 
     def darken(self, shadow: Picture, x: int, y: int) -> None:
         """Multiply by 1 - shadow [h, w]; whose pixels they are does not change."""
@@ -56,7 +57,7 @@ class Canvas:
 
     def visibility(self, person: Pasted) -> float:
         """The part of a person's pixels in the picture that nothing was pasted over."""
-        return float((self.owner == person.number).sum()) / max(1, person.pixels)
+        return np.count_nonzero(self.owner == person.number) / max(1, person.pixels)
 
     def finished(self) -> Bytes:
         """The picture as uint8."""

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from skyreid.synth.pasted.canvas import Canvas, Pasted, cast_shadow, contact_shadow
 from skyreid.synth.pasted.clutter import clutter
-from skyreid.synth.pasted.cutouts import Cutout
 from skyreid.synth.pasted.rendition import degraded, muted
+from skyreid.synth.pasted.scaling import Scalable, premultiplied, scalable
 from skyreid.synth.pasted.stock import Stock
 from skyreid.synth.shading import Bytes, Picture
 
@@ -47,8 +47,11 @@ class Composer:
             seed: of the clutter.
             grounds: how many pictures of clutter are drawn; they are drawn when first used.
         """
-        self._stock, self._side, self._seed = stock, side_px, seed
+        self._side, self._seed = side_px, seed
         self._clutter: list[Bytes | None] = [None] * grounds
+        self._cast = [(scalable(c.rgba), c.body) for c in stock.people if c.body is not None]
+        self._things = [scalable(cutout.rgba) for cutout in stock.things]
+        self._frames = stock.empty
 
     def on_clutter(self, rng: np.random.Generator) -> Labelled:
         """People on procedural clutter."""
@@ -57,14 +60,14 @@ class Composer:
 
     def on_empty(self, rng: np.random.Generator) -> Labelled:
         """People on a real frame; on clutter if the stock has no frames."""
-        if not self._stock.empty:
+        if not self._frames:
             return self.on_clutter(rng)
         ground = self._window(rng, self._some_empty(rng), 0.35, 1.6)
         return _degraded(rng, self._peopled(rng, ground))
 
     def empty(self, rng: np.random.Generator) -> Labelled:
         """Nobody: a real frame as it is, or clutter with things on it."""
-        if self._stock.empty and rng.random() < 0.7:
+        if self._frames and rng.random() < 0.7:
             picture = self._window(rng, self._some_empty(rng), 0.35, 1.6)
             return _degraded(rng, (picture, *_nobody()))
         canvas = Canvas(self._window(rng, self._some_clutter(rng), 0.5, 1.4))
@@ -109,7 +112,7 @@ class Composer:
         fall = rng.uniform(0.1, 0.9)
         pasted = []
         for number, height in enumerate(sorted(heights), 1):
-            cutout = self._stock.people[int(rng.integers(len(self._stock.people)))]
+            whom = self._cast[int(rng.integers(len(self._cast)))]
             middle = (
                 gather_x + rng.normal(0, 0.25) * height
                 if rng.random() < 0.4
@@ -121,7 +124,7 @@ class Composer:
                 foot = foot_line + (height - base) * fall + rng.normal(0, 6)
             else:
                 foot = rng.uniform(0.1, 1.15) * side
-            person = _paste_person(rng, canvas, cutout, height, (middle, foot), number)
+            person = _paste_person(rng, canvas, *whom, height, (middle, foot), number)
             if person is not None:
                 pasted.append(person)
         return pasted
@@ -132,23 +135,23 @@ class Composer:
         for _ in range(count):
             height = _log_uniform(rng, *_DECOY_HEIGHTS_PX)
             kind = rng.random()
-            if kind < 0.4 and self._stock.things:
-                rgba = self._stock.things[int(rng.integers(len(self._stock.things)))].rgba
+            if kind < 0.4 and self._things:
+                decoy = _sized(rng, self._things[int(rng.integers(len(self._things)))], height)
             elif kind < 0.6:  # a person upside down or lying is none that could be standing there
-                rgba = self._stock.people[int(rng.integers(len(self._stock.people)))].rgba
-                rgba = np.ascontiguousarray(rgba[::-1] if rng.random() < 0.5 else np.rot90(rgba))
+                person, _ = self._cast[int(rng.integers(len(self._cast)))]
+                turn = cv2.ROTATE_180 if rng.random() < 0.5 else cv2.ROTATE_90_CLOCKWISE
+                decoy = np.asarray(cv2.rotate(_sized(rng, person, height), turn), np.float32)
             else:
-                rgba = self._patch(rng, height)
-            colours, alpha = _scaled(rng, rgba, height / max(rgba.shape[:2]))
+                decoy = self._patch(rng, height)
             x, y = (int(rng.uniform(-0.3, 1) * side) for _ in range(2))
-            canvas.paste(muted(rng, colours), alpha, x, y)
+            canvas.paste(muted(rng, decoy), x, y)
 
-    def _patch(self, rng: np.random.Generator, height: float) -> Bytes:
-        """A piece of another ground, cut to a bar, an ellipse or a polygon; RGBA."""
+    def _patch(self, rng: np.random.Generator, height: float) -> Picture:
+        """A piece of another ground, cut to a bar, an ellipse or a polygon; premultiplied."""
         tall = int(max(6, height))
         wide = int(np.clip(tall * _log_uniform(rng, 0.12, 2), 4, 400))
         source = self._some_empty(rng) if rng.random() < 0.4 else self._some_clutter(rng)
-        colours = cv2.resize(self._window(rng, source, 0.35, 1.6), (wide, tall))
+        colours = self._window(rng, source, 0.35, 1.6, (wide, tall))
         alpha = np.zeros((tall, wide), np.uint8)
         shape = rng.random()
         if shape < 0.4:
@@ -159,7 +162,7 @@ class Composer:
         else:
             corners = (rng.random((6, 2)) * [wide, tall]).astype(np.int32)
             cv2.fillPoly(alpha, [cv2.convexHull(corners)], (255,), cv2.LINE_AA)
-        return np.dstack([colours, alpha])
+        return premultiplied(np.dstack([colours, alpha])).astype(np.float32)
 
     def _some_clutter(self, rng: np.random.Generator) -> Bytes:
         index = int(rng.integers(len(self._clutter)))
@@ -170,63 +173,69 @@ class Composer:
         return drawn
 
     def _some_empty(self, rng: np.random.Generator) -> Bytes:
-        if not self._stock.empty:
+        if not self._frames:
             return self._some_clutter(rng)
-        return self._stock.empty[int(rng.integers(len(self._stock.empty)))]
+        return self._frames[int(rng.integers(len(self._frames)))]
 
-    def _window(self, rng: np.random.Generator, picture: Bytes, low: float, high: float) -> Bytes:
-        """A square window of a picture, resized by a factor from a range and perhaps mirrored."""
+    def _window(
+        self,
+        rng: np.random.Generator,
+        picture: Bytes,
+        low: float,
+        high: float,
+        size: tuple[int, int] | None = None,
+    ) -> Bytes:
+        """A square window of a picture, perhaps mirrored.
+
+        Resized by a factor from a range to the composer's size, or to another width and height.
+        """
         height, width = picture.shape[:2]
         cut = int(min(height, width, self._side / _log_uniform(rng, low, high)))
-        y, x = (int(rng.integers(0, size - cut + 1)) for size in (height, width))
-        how = cv2.INTER_AREA if cut > self._side else cv2.INTER_LINEAR
-        window = picture[y : y + cut, x : x + cut]
-        out = cv2.resize(window, (self._side, self._side), interpolation=how)
-        turned = out[:, ::-1] if rng.random() < 0.5 else out
-        return np.asarray(np.ascontiguousarray(turned), np.uint8)
+        y, x = (int(rng.integers(0, extent - cut + 1)) for extent in (height, width))
+        size = size or (self._side, self._side)
+        how = cv2.INTER_AREA if cut > max(size) else cv2.INTER_LINEAR
+        out = cv2.resize(picture[y : y + cut, x : x + cut], size, interpolation=how)
+        return np.asarray(cv2.flip(out, 1) if rng.random() < 0.5 else out, np.uint8)
 
 
 def _paste_person(
     rng: np.random.Generator,
     canvas: Canvas,
-    cutout: Cutout,
+    person: Scalable,
+    body: tuple[int, int, int, int],
     height: float,
     at: tuple[float, float],
     number: int,
 ) -> Pasted | None:
     """Paste with the middle of the feet `at` column and row; None if it fell beside the picture."""
-    assert cutout.body is not None
-    left, top, right, bottom = cutout.body
-    rgba = cutout.rgba
+    left, top, right, bottom = body
+    own_h, own_w = person.size
+    cutout = _sized(rng, person, height * max(own_h, own_w) / (bottom - top))
     if rng.random() < 0.5:
-        rgba = np.ascontiguousarray(rgba[:, ::-1])
-        left, right = rgba.shape[1] - right, rgba.shape[1] - left
-    scale = height / (bottom - top)
-    colours, alpha = _scaled(rng, rgba, scale)
-    sx, sy = alpha.shape[1] / rgba.shape[1], alpha.shape[0] / rgba.shape[0]
+        cutout = np.asarray(cv2.flip(cutout, 1), np.float32)
+        left, right = own_w - right, own_w - left
+    sx, sy = cutout.shape[1] / own_w, cutout.shape[0] / own_h
     x = int(at[0] - sx * (left + right) / 2)
     y = int(at[1] - sy * bottom)
     sun = rng.random()
     if sun < 0.2:
-        shadow, column = cast_shadow(rng, alpha)
-        canvas.darken(shadow, x - column, y + alpha.shape[0] - 1 - int(0.01 * height))
+        shadow, column = cast_shadow(rng, cutout[..., 3] / np.float32(255))
+        canvas.darken(shadow, x - column, y + cutout.shape[0] - 1 - int(0.01 * height))
     if sun < 0.45:
         shadow = contact_shadow(rng, int(sx * (right - left)))
         canvas.darken(shadow, int(at[0]) - shadow.shape[1] // 2, int(at[1]) - shadow.shape[0] // 2)
-    pixels = canvas.paste(muted(rng, colours), alpha, x, y, number)
+    pixels = canvas.paste(muted(rng, cutout), x, y, number)
     if pixels == 0:
         return None
     return Pasted(number, (x + sx * left, y + sy * top, x + sx * right, y + sy * bottom), pixels)
 
 
-def _scaled(rng: np.random.Generator, rgba: Bytes, scale: float) -> tuple[Picture, Picture]:
-    """A cut-out at another size, a little wider or slimmer: colours [h, w, 3], alpha [h, w]."""
-    height, width = rgba.shape[:2]
+def _sized(rng: np.random.Generator, cutout: Scalable, longest: float) -> Picture:
+    """A cut-out whose longer side has so many pixels, a little wider or slimmer; premultiplied."""
+    height, width = cutout.size
+    scale = longest / max(height, width)
     wide = scale * float(np.exp(rng.normal(0, 0.06)))
-    size = (max(3, round(width * wide)), max(3, round(height * scale)))
-    how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    out = cv2.resize(rgba, size, interpolation=how).astype(np.float32)
-    return out[..., :3], out[..., 3] / np.float32(255)
+    return cutout.at(max(3, round(height * scale)), max(3, round(width * wide)))
 
 
 def _labels(canvas: Canvas, people: Sequence[Pasted]) -> tuple[Boxes, Flags]:

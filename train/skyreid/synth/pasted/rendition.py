@@ -29,23 +29,29 @@ def degraded(rng: np.random.Generator, picture: Bytes) -> Bytes:
     return np.asarray(out, np.uint8)
 
 
-def muted(rng: np.random.Generator, colours: Picture) -> Picture:
-    """One cut-out's colours float32 [H, W, 3], 0 to 255, as streets dress: mostly dark and plain.
+def muted(rng: np.random.Generator, cutout: Picture) -> Picture:
+    """A cut-out, premultiplied float32 [H, W, 4], as streets dress: mostly dark and plain.
 
     Also its own light: contrast, a lit and a shaded side, mottled as under a tree.
     """
-    height, width = colours.shape[:2]
+    height, width = cutout.shape[:2]
     saturation = rng.uniform(0, 0.6) if rng.random() < 0.65 else rng.uniform(0.6, 1.1)
-    grey = colours.mean(2, keepdims=True)
-    out = (grey + (colours - grey) * saturation) * np.exp(rng.normal(-0.25, 0.4))
-    if rng.random() < 0.5:
-        middle = out.mean()
-        out = (out - middle) * np.exp(rng.normal(0, 0.25)) + middle
+    gain = float(np.exp(rng.normal(-0.25, 0.4)))
+    contrast = float(np.exp(rng.normal(0, 0.25))) if rng.random() < 0.5 else 1.0
+    red, green, blue, alpha = cv2.mean(cutout)
+    middle = gain * (red + green + blue) / 3 / max(alpha, 1e-3)  # of what is opaque, 0 to 1
+    # Linear in colour and alpha, so all of it is one matrix.
+    mix = np.zeros((4, 4))
+    mix[:3, :3] = gain * contrast * (saturation * np.eye(3) + (1 - saturation) / 3)
+    mix[:3, 3] = middle * (1 - contrast)
+    mix[3, 3] = 1
+    out: Picture = cv2.transform(cutout, mix)
     if rng.random() < 0.3:
-        out = out + (np.linspace(-1, 1, width) * rng.normal(0, 18))[None, :, None]
+        across = np.linspace(-1, 1, width, dtype=np.float32) * np.float32(rng.normal(0, 18) / 255)
+        out[..., :3] += (out[..., 3] * across)[..., None]
     if rng.random() < 0.4:
         cells = rng.standard_normal((max(2, height // 12), max(2, width // 8))).astype(np.float32)
         mottle = cv2.resize(cells, (width, height), interpolation=cv2.INTER_LINEAR)
-        out = out + mottle[..., None] * rng.uniform(2, 14)
-    within: Picture = np.clip(out, 0, 255).astype(np.float32)
-    return within
+        strength = np.float32(rng.uniform(2, 14) / 255)
+        out[..., :3] += (out[..., 3] * mottle * strength)[..., None]
+    return out
