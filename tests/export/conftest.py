@@ -80,7 +80,7 @@ def detector_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint.save(
         path,
         kind="detector",
-        config={**config.model_dump(mode="json"), "score_min": 0.34},
+        config={"trunk": config.model_dump(mode="json"), "score_min": 0.34},
         state=model.state_dict(),
         input_spec=INPUT_SPEC,
     )

@@ -83,6 +83,18 @@ def _deepstream(options: argparse.Namespace) -> int:
     return 0
 
 
+def _unfold(options: argparse.Namespace) -> int:
+    try:
+        from skyreid.export.unfold import unfold
+    except ImportError as error:
+        raise PlatformError(
+            f"{error.name} is not installed: pip install 'skyreid[export]'"
+        ) from error
+    difference = unfold(options.bundle, options.data, options.out)
+    print(f"{options.out}, within {difference:.1e} of the bundle's answers")
+    return 0
+
+
 def _inspect(options: argparse.Namespace) -> int:
     from skyreid.export.report import as_lines, inspect
 
@@ -264,6 +276,21 @@ def _parser() -> argparse.ArgumentParser:
         choices=("kit", "deepstream"),
         default="kit",
         help="a bundle, or a float model with nvtracker's settings, which is none",
+    )
+
+    unfold = verbs.add_parser(
+        "unfold", help="make a checkpoint of a detector's bundle, to train on"
+    )
+    unfold.set_defaults(verb=_unfold)
+    unfold.add_argument("bundle", type=Path)
+    unfold.add_argument("-o", "--out", type=Path, required=True, help="checkpoint to make")
+    unfold.add_argument(
+        "--data",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="CLIP",
+        help="clips whose frames give the batch norms their statistics",
     )
 
     inspect = verbs.add_parser("inspect", help="verify a bundle and say what it is")

@@ -1,13 +1,11 @@
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from skyreid.contract.errors import PlatformError
 from skyreid.train.__main__ import main
-from skyreid.train.evaluate.metrics import Score
 from skyreid.train.fit.curves import Board
 
 RECIPE = """
@@ -27,10 +25,6 @@ evaluate_every = 15
 """
 
 
-def _score(rank1: float) -> Score:
-    return Score(5, np.full(10, rank1, np.float32), rank1 / 2, 0.0)
-
-
 def test_curves_lie_in_event_files_and_a_second_board_adds_to_them(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the package tensorboard is optional")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -40,7 +34,7 @@ def test_curves_lie_in_event_files_and_a_second_board_adds_to_them(tmp_path: Pat
         board = Board(tmp_path)
         board.begin(begin)
         board.step(step, terms, torch.tensor(3.0), 0.001 * step, 50.0)
-        board.evaluated(step, {"A->G": _score(step / 100)})
+        board.evaluated(step, {"A->G/R1": float(step), "A->G/mAP": step / 2})
         board.close()
     read = EventAccumulator(str(tmp_path))
     read.Reload()

@@ -8,8 +8,8 @@ from skyreid.train import checkpoint, recipe
 from skyreid.train.__main__ import main
 from skyreid.train.data import catalogue
 from skyreid.train.data.records import joined
-from skyreid.train.fit import setup
-from skyreid.train.fit.steps import BROKEN
+from skyreid.train.fit import steps
+from skyreid.train.fit.steps import BEST, BROKEN, LAST, STATE
 from skyreid.train.models.vdt import Vdt
 
 RECIPE = """
@@ -59,7 +59,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch_and_the_chec
     path = tmp_path / "out" / BROKEN
     assert f"step 5: triplet is {wrong}" in said
     assert f"its 16 pictures are in {path}" in said
-    assert kept.keys() == {setup.BEST, setup.LAST, setup.STATE}
+    assert kept.keys() == {BEST, LAST, STATE}
     for name, content in kept.items():
         assert (tmp_path / "out" / name).read_bytes() == content
 
@@ -71,7 +71,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch_and_the_chec
     assert np.isfinite(values["identity"])
     # The paths are those of the indices, whose people are as listed.
     records = joined([catalogue.open(tiny_tree).train()]).records
-    held_out = set(checkpoint.load(tmp_path / "out" / setup.BEST).config["held_out"])
+    held_out = set(checkpoint.load(tmp_path / "out" / BEST).config["held_out"])
     left = [r for r in records if r.person not in held_out]
     assert [str(left[i].path) for i in broken["index"]] == broken["paths"].tolist()
     names = sorted({r.person for r in left})
@@ -79,7 +79,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_batch_and_the_chec
 
     # Given again, it goes on behind the last state and, now that nothing is wrong, to the end.
     assert run(tiny_tree, tmp_path) == 0
-    assert checkpoint.load(tmp_path / "out" / setup.LAST).config["step"] == 9
+    assert checkpoint.load(tmp_path / "out" / LAST).config["step"] == 9
 
 
 def test_a_gradient_that_is_no_number_stops_the_run_by_that_name(
@@ -97,7 +97,7 @@ def test_a_gradient_that_is_no_number_stops_the_run_by_that_name(
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert "step 1: gradient norm is nan" in said
     assert "root is" not in said
-    assert not (tmp_path / "out" / setup.BEST).exists()
+    assert not (tmp_path / "out" / BEST).exists()
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
@@ -128,14 +128,14 @@ def test_in_half_precision_the_trunk_alone_is_halved(
     assert run(tiny_tree, tmp_path, precision) == 0
     assert multiplied == {torch.bfloat16 if precision == "bf16" else torch.float16}
     assert judged == {torch.float32}
-    last = checkpoint.load(tmp_path / "out" / setup.LAST)
+    last = checkpoint.load(tmp_path / "out" / LAST)
     assert all(v.dtype in (torch.float32, torch.int64) for v in last.state.values())
 
 
 def test_in_fp16_an_infinite_gradient_halves_the_scale_and_the_step_is_left_out(
     tiny_tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = setup.precision.scaler
+    build = steps.precision.scaler
     scalers = []
 
     def enormous(device: torch.device, precision: str) -> torch.amp.GradScaler:
@@ -143,15 +143,15 @@ def test_in_fp16_an_infinite_gradient_halves_the_scale_and_the_step_is_left_out(
         assert build(device, precision).is_enabled()
         return scalers[-1]
 
-    monkeypatch.setattr(setup.precision, "scaler", enormous)
+    monkeypatch.setattr(steps.precision, "scaler", enormous)
     weights = []
-    update = setup.Average.update
+    update = steps.Average.update
 
-    def watched(average: setup.Average, network: torch.nn.Module) -> None:
+    def watched(average: steps.Average, network: torch.nn.Module) -> None:
         weights.append(network.backbone.blocks[0].mlp.fc1.weight.detach().clone())
         update(average, network)
 
-    monkeypatch.setattr(setup.Average, "update", watched)
+    monkeypatch.setattr(steps.Average, "update", watched)
     assert run(tiny_tree, tmp_path, "fp16") == 0
     assert scalers[0].get_scale() < 2.0**40
     assert torch.equal(weights[0], weights[1])

@@ -12,8 +12,9 @@ from torch import nn
 
 from skyreid.contract.errors import PlatformError, SettingsError
 from skyreid.train import checkpoint
-from skyreid.train.fit import parallel, setup
+from skyreid.train.fit import parallel
 from skyreid.train.fit.parallel import ALONE, Crew
+from skyreid.train.fit.steps import LAST
 from skyreid.train.models.row_random import Chance, Share
 
 STEPS = 12
@@ -150,7 +151,7 @@ def test_two_processes_have_the_loss_curve_of_one(runs: tuple[Path, Path], name:
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_two_processes_end_with_the_weights_of_one(runs: tuple[Path, Path], name: str) -> None:
-    one, two = (checkpoint.load(folder / name / setup.LAST) for folder in runs)
+    one, two = (checkpoint.load(folder / name / LAST) for folder in runs)
     assert one.config == two.config
     assert one.state.keys() == two.state.keys()
     for key, values in one.state.items():
@@ -186,7 +187,7 @@ def test_a_gpu_that_is_not_there_is_asked_for_in_vain(monkeypatch: pytest.Monkey
 def test_a_batch_that_cannot_be_cut_evenly_is_refused() -> None:
     crew = Crew(1, 3, torch.device("cpu"))
     assert crew.rows(12) == slice(4, 8)
-    with pytest.raises(SettingsError, match="16 crops cannot be cut into 3"):
+    with pytest.raises(SettingsError, match="a batch of 16 cannot be cut into 3"):
         crew.rows(16)
 
 

@@ -7,7 +7,7 @@ from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint, serving
 from skyreid.train.__main__ import main
-from skyreid.train.fit import prompts, setup
+from skyreid.train.fit import prompts, steps
 from skyreid.train.models import clip_text, variants
 from skyreid.train.models.clip_reid import ClipReid
 from skyreid.train.models.clip_text import PromptOptions
@@ -106,7 +106,7 @@ def test_fit_runs_both_stages_and_leaves_a_checkpoint_of_the_image_side(
     assert main([*words, str(out)]) != 0
     assert "--clip FILE" in capsys.readouterr().err
     assert main([*words, str(out), "--clip", str(clip)]) == 0
-    best = checkpoint.load(out / setup.BEST)
+    best = checkpoint.load(out / steps.BEST)
     assert best.config["recipe"]["prompts"]["epochs"] == 2
     assert not [key for key in best.state if key.startswith(("text", "prompt"))]
     with torch.inference_mode():

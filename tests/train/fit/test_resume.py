@@ -15,9 +15,11 @@ from skyreid.train import recipe
 from skyreid.train.__main__ import main
 from skyreid.train.data import cargo
 from skyreid.train.data.sampler import PkSampler
-from skyreid.train.fit import resume, setup
+from skyreid.train.fit import resume, setup, steps
 from skyreid.train.fit.ema import Average
 from skyreid.train.fit.resume import Parts, Progress
+from skyreid.train.fit.steps import BEST, LAST, STATE
+from skyreid.train.fit.task import generator_state, set_generator
 from skyreid.train.models import variants
 
 RECIPE = """
@@ -103,7 +105,7 @@ def test_a_run_killed_at_any_moment_ends_with_the_bytes_of_an_unbroken_one(
         assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()
     assert not (out / setup.SCORE_PRIORS).exists()
     assert main(command) == 0
-    for name in (setup.BEST, setup.LAST, setup.SCORE_PRIORS):
+    for name in (BEST, LAST, setup.SCORE_PRIORS):
         assert (out / name).read_bytes() == (unbroken / name).read_bytes(), name
 
 
@@ -111,9 +113,9 @@ def test_a_finished_run_given_again_ends_as_it_did(
     unbroken: Path, recipe_file: Path, tiny_tree: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = {path.name: path.read_bytes() for path in unbroken.glob("*.safetensors")}
-    monkeypatch.setattr(setup.optimise, "learning_rate", None)  # not one step is taken
+    monkeypatch.setattr(steps.optimise, "learning_rate", None)  # not one step is taken
     assert main(["fit", str(recipe_file), "--data", str(tiny_tree), "--out", str(unbroken)]) == 0
-    for name in (setup.BEST, setup.LAST):
+    for name in (BEST, LAST):
         assert (unbroken / name).read_bytes() == before[name]
 
 
@@ -131,7 +133,7 @@ def test_another_recipe_or_other_data_is_refused_in_one_line_that_names_it(
         link.symlink_to(path)
     for split in ("query", "gallery"):
         (fewer / split).symlink_to(tiny_tree / split)
-    start = unbroken / setup.BEST
+    start = unbroken / BEST
     for arguments, said in (
         ([str(other), "--data", str(tiny_tree)], "run.steps was 25 and is 26"),
         ([str(recipe_file), "--data", str(fewer)], "pictures was"),
@@ -141,10 +143,28 @@ def test_another_recipe_or_other_data_is_refused_in_one_line_that_names_it(
         assert main(["fit", *arguments, "--out", str(unbroken)]) == 2
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert said in line
-        assert setup.STATE in line
+        assert STATE in line
         assert "remove the file to begin anew" in line
     for name, content in before.items():
         assert (unbroken / name).read_bytes() == content, name
+
+
+class Drawn:
+    """What an embedder's batches are drawn from."""
+
+    def __init__(self, seed: int) -> None:
+        self.sampler = PkSampler(
+            np.repeat(np.arange(3), 4), np.zeros(12, np.int64), people_per_batch=2,
+            crops_per_person=2, balance_views=False, seed=seed,
+        )  # fmt: skip
+        self.random = torch.Generator().manual_seed(seed)
+
+    def state(self) -> dict[str, object]:
+        return {"sampler": self.sampler.state(), "random": generator_state(self.random)}
+
+    def restore(self, state: dict[str, object]) -> None:
+        self.sampler.restore(state["sampler"])
+        set_generator(self.random, state["random"])
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd", "adam"])
@@ -167,19 +187,17 @@ def test_every_part_of_a_run_comes_back(kind: str, tmp_path: Path) -> None:
         return Parts(
             network,
             Average(network, 0.9),
-            setup.optimise.build(network, sections[kind]),
+            steps.optimise.build(network, sections[kind]),
             torch.amp.GradScaler("cpu", init_scale=16.0 * (1 + seed)),
-            PkSampler(
-                np.repeat(np.arange(3), 4), np.zeros(12, np.int64), people_per_batch=2,
-                crops_per_person=2, balance_views=False, seed=seed,
-            ),
-            torch.Generator().manual_seed(seed),
-        )  # fmt: skip
+            Drawn(seed),
+        )
 
-    def moved(parts: Parts) -> dict[str, torch.Tensor]:
+    def stepped(parts: Parts) -> dict[str, torch.Tensor]:
         """A step with everything that has a state."""
-        batch = torch.from_numpy(next(iter(parts.sampler)))
-        images = torch.randn(4, 3, 32, 16, generator=parts.rng) + torch.rand(1) + batch.sum()
+        batch = torch.from_numpy(next(iter(parts.drawn.sampler)))
+        images = (
+            torch.randn(4, 3, 32, 16, generator=parts.drawn.random) + torch.rand(1) + batch.sum()
+        )
         terms = parts.trained.losses(images, torch.tensor([0, 0, 1, 1]), torch.zeros(4).long())
         parts.optimiser.zero_grad()
         parts.scaler.scale(torch.stack(list(terms.values())).sum()).backward()
@@ -192,17 +210,19 @@ def test_every_part_of_a_run_comes_back(kind: str, tmp_path: Path) -> None:
 
     first = built(1)
     first.trained.read_texts(torch.randn_like(first.trained.classifier_proj.weight))
-    moved(first)
-    progress = Progress(step=3, seen=12, spent_s=0.1, best_step=2, best_score=1 / 3)
+    stepped(first)
+    progress = Progress(
+        step=3, seen=12, spent_s=0.1, best_step=2, best_score=1 / 3, notes={"score_min": 0.3}
+    )
     mark = {"recipe": {"run": {"steps": 3}}}
     resume.save(tmp_path / "state", mark, progress, first)
-    expected = moved(first)
+    expected = stepped(first)
 
     second = built(2)
     found = resume.find(tmp_path / "state", mark)
     assert found is not None
     assert resume.restore(found, second) == progress
-    for name, value in moved(second).items():
+    for name, value in stepped(second).items():
         assert torch.equal(value, expected[name]), name
     assert resume.find(tmp_path / "none", mark) is None
     with pytest.raises(SettingsError, match=r"run.steps was 3 and is 4"):
@@ -220,14 +240,14 @@ def test_a_damaged_or_foreign_state_is_refused_and_no_code_is_read(
 
     (tmp_path / "pickle").write_bytes(pickle.dumps(Harmful()))
     torch.save({"x": Harmful()}, tmp_path / "torch")
-    whole = (unbroken / setup.STATE).read_bytes()
+    whole = (unbroken / STATE).read_bytes()
     (tmp_path / "half").write_bytes(whole[: len(whole) // 2])
     for name in ("pickle", "torch", "half"):
         with pytest.raises(InputError, match="cannot read the run's state"):
             resume.find(tmp_path / name, {})
     assert not (tmp_path / "harm").exists()
     with pytest.raises(InputError, match="is not the state of a run"):
-        resume.find(unbroken / setup.BEST, {})
+        resume.find(unbroken / BEST, {})
 
 
 def test_a_time_limit_counts_the_time_before_the_interruption(
@@ -239,7 +259,7 @@ def test_a_time_limit_counts_the_time_before_the_interruption(
     settings = recipe.read(tmp_path / "recipe.toml")
     records = cargo.read(tiny_tree, "train").records
     shares: list[float] = []
-    rate = setup.optimise.learning_rate
+    rate = steps.optimise.learning_rate
 
     def watched(section: object, length: object, step: int, share: float) -> float:
         shares.append(share)
@@ -247,10 +267,10 @@ def test_a_time_limit_counts_the_time_before_the_interruption(
             raise KeyboardInterrupt
         return rate(section, length, step, share)
 
-    monkeypatch.setattr(setup.optimise, "learning_rate", watched)
+    monkeypatch.setattr(steps.optimise, "learning_rate", watched)
     for limit in (pytest.raises(KeyboardInterrupt), nullcontext()):
         clock = itertools.count()
-        monkeypatch.setattr(setup.time, "monotonic", lambda clock=clock: float(next(clock)))
+        monkeypatch.setattr(steps.time, "monotonic", lambda clock=clock: float(next(clock)))
         with limit:
             setup.fit(settings, records, tmp_path / "out")
     before, after = shares[:8], shares[9:]  # the last state is that of step 8

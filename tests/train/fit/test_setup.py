@@ -13,7 +13,8 @@ from skyreid.train.__main__ import main
 from skyreid.train.data import cargo
 from skyreid.train.data.records import Record
 from skyreid.train.fit import setup
-from skyreid.train.fit.steps import look_alikes
+from skyreid.train.fit.embedder import look_alikes
+from skyreid.train.fit.steps import BEST, LAST, STATE
 
 RECIPE = """
 [model]
@@ -50,12 +51,12 @@ def fitted(tiny_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_fit_leaves_two_checkpoints_and_the_priors(fitted: Path) -> None:
-    best = checkpoint.load(fitted / setup.BEST)
+    best = checkpoint.load(fitted / BEST)
     assert best.kind == "embedder"
     assert best.config["people"] == 4
     assert len(best.config["held_out"]) == 2
     assert best.input_spec == InputSpec(height=32, width=16)
-    assert checkpoint.load(fitted / setup.LAST).config["step"] == 3
+    assert checkpoint.load(fitted / LAST).config["step"] == 3
     priors = json.loads((fitted / setup.SCORE_PRIORS).read_text())
     # Two held-out people in two aerial and two ground cameras.
     assert {name: row["pairs"] for name, row in priors.items()} == {
@@ -64,7 +65,7 @@ def test_fit_leaves_two_checkpoints_and_the_priors(fitted: Path) -> None:
 
 
 def test_a_built_checkpoint_maps_bytes_to_unit_vectors_in_any_batch(fitted: Path) -> None:
-    embedder = serving.build(checkpoint.load(fitted / setup.BEST))
+    embedder = serving.build(checkpoint.load(fitted / BEST))
     images = torch.randint(0, 256, (5, 32, 16, 3), dtype=torch.uint8)
     with torch.inference_mode():
         whole = embedder(images)
@@ -77,7 +78,7 @@ def test_a_built_checkpoint_maps_bytes_to_unit_vectors_in_any_batch(fitted: Path
 def test_a_saved_checkpoint_loads_as_it_was_and_the_digest_follows_the_content(
     fitted: Path, tmp_path: Path
 ) -> None:
-    read = checkpoint.load(fitted / setup.BEST)
+    read = checkpoint.load(fitted / BEST)
     for name, config in (("same", read.config), ("other", {**read.config, "step": -1})):
         checkpoint.save(
             tmp_path / name,
@@ -109,7 +110,7 @@ def test_evaluate_prints_one_json_object_with_every_protocol_and_its_queries(
     fitted: Path, tiny_tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    model = fitted / setup.BEST
+    model = fitted / BEST
     assert main(["evaluate", str(model), "--data", str(tiny_tree), "--json"]) == 0
     scores = json.loads(capsys.readouterr().out)
     assert {name: row["queries"] for name, row in scores.items()} == {
@@ -124,7 +125,7 @@ def test_evaluate_prints_a_table_with_what_was_ranked(
     fitted: Path, tiny_tree: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    assert main(["evaluate", str(fitted / setup.BEST), "--data", str(tiny_tree)]) == 0
+    assert main(["evaluate", str(fitted / BEST), "--data", str(tiny_tree)]) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[4].startswith("A<->G")
     assert any(line.startswith("6 people, 24 query and 48 gallery pictures") for line in said)
@@ -165,7 +166,7 @@ def test_a_finished_run_is_not_written_over_when_its_state_is_gone(
     fitted: Path, tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = Path(shutil.copytree(fitted, tmp_path / "out"))
-    (out / setup.STATE).unlink()
+    (out / STATE).unlink()
     before = {path.name: path.read_bytes() for path in out.iterdir()}
     arguments = ["fit", str(fitted.parent / "recipe.toml"), "--data", str(tiny_tree)]
     assert main([*arguments, "--out", str(out)]) == 2

@@ -36,7 +36,7 @@ def test_heat_keeps_only_local_maxima() -> None:
 def test_a_config_survives_its_mapping_and_a_state_builds_the_same_network() -> None:
     torch.manual_seed(1)
     model = PersonDetector(TINY).eval()
-    again = build({**TINY.model_dump(mode="json"), "score_min": 0.3}, model.state_dict())
+    again = build({"trunk": TINY.model_dump(mode="json"), "score_min": 0.3}, model.state_dict())
     images = torch.randint(0, 256, (1, 32, 48, 3), dtype=torch.uint8)
     assert again.config == TINY
     assert all(torch.equal(a, b) for a, b in zip(model(images), again(images), strict=True))
@@ -44,10 +44,12 @@ def test_a_config_survives_its_mapping_and_a_state_builds_the_same_network() -> 
 
 def test_weights_of_another_network_are_refused_by_name() -> None:
     state = PersonDetector(TINY).state_dict()
-    with pytest.raises(InputError, match="not one of this detector"):
-        build(DetectorConfig().model_dump(), state)
+    with pytest.raises(InputError, match="do not fit its config"):
+        build({"trunk": DetectorConfig().model_dump()}, state)
     with pytest.raises(SettingsError, match="colour: unknown key"):
-        build({"colour": 1}, state)
+        build({"trunk": {"colour": 1}}, state)
+    with pytest.raises(InputError, match="how its detector is built"):
+        build({}, state)
 
 
 def test_the_default_network_has_about_half_a_million_parameters() -> None:

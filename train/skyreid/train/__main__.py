@@ -123,46 +123,26 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _fit(arguments: argparse.Namespace) -> int:
-    """Train on the train split of one or more data sets; test splits are never opened."""
+    """Train an embedder on the train split of data sets, or a detector on clips.
+
+    Test splits are never opened.
+    """
     import logging
 
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from skyreid.train import recipe
-    from skyreid.train.data import catalogue
-    from skyreid.train.data.records import joined, spelled
     from skyreid.train.detector import command as detector
-    from skyreid.train.fit import parallel, setup
+    from skyreid.train.fit import command as embedder
+    from skyreid.train.fit import parallel
     from skyreid.train.fit.curves import Board
 
-    if detector.is_recipe(arguments.recipe):
-        return detector.fit(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    settings = recipe.read(arguments.recipe)
-    data_sets = [catalogue.open(root) for root in arguments.data]
-    print("; ".join(f"{data.title} in {data.root}" for data in data_sets), file=sys.stderr)
-    reading = joined([data.train() for data in data_sets])
-    for what, files in (("refused", reading.refused), ("left out", reading.left_out)):
-        if files:
-            print(f"{what}: {spelled(files)}", file=sys.stderr)
+    fit = detector.fit if detector.is_recipe(arguments.recipe) else embedder.fit
     with parallel.crew(arguments.device) as crew, logging_redirect_tqdm():
-        outcome = setup.fit(
-            settings,
-            reading.records,
-            arguments.out,
-            cache=arguments.cache,
-            start=arguments.start,
-            clip=arguments.clip,
-            teachers=arguments.teacher,
-            refused=reading.refused,
-            crew=crew,
-            board=Board(arguments.out / "board") if arguments.board and crew.first else None,
-        )
+        board = Board(arguments.out / "board") if arguments.board and crew.first else None
+        said = fit(arguments, crew, board)
     if crew.first:
-        print(
-            f"{outcome.best} step {outcome.best_step}, held-out (R1 + mAP) / 2 "
-            f"{100 * outcome.best_score:.1f} %, {outcome.pictures_per_s:.0f} pictures/s"
-        )
+        print(said)
     return 0
 
 

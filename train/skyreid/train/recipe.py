@@ -177,16 +177,8 @@ class RunSection(Options):
     """Steps after which to stop in the middle of the schedule, for a first stage of training."""
     seed: int = Field(0, ge=0)
     """Of initialisation, sampling and augmentation."""
-    held_out_people: int = Field(20, ge=2)
-    """People of the training split that choose the checkpoint and are never trained on."""
-    people: int | None = Field(None, ge=2)
-    """Train on this many people only, drawn by `seed` from those that are not held out.
-
-    A classifier of thousands of rows hardly starts from random weights (docs/LOG.md): a first stage
-    on a few hundred people teaches the trunk, and a second one starts from it with everybody.
-    """
     evaluate_every: int = Field(500, gt=0)
-    """Steps between two evaluations on the held-out people."""
+    """Steps between two evaluations on what is held out."""
     save_every: int = Field(500, gt=0)
     """Steps between two states a killed run goes on from; every evaluation keeps one too. A state
     is four times the size of the network: 1.4 GB for a ViT-B."""
@@ -207,32 +199,51 @@ class RunSection(Options):
         return self
 
 
-class Recipe(Options):
-    """One training run, apart from where the data lie."""
+class PeopleRunSection(RunSection):
+    """The run of an embedder."""
 
-    model: ModelSection
-    input: InputSpec
-    loss: LossOptions = LossOptions()
-    batch: BatchSection = BatchSection()
-    augment: Strength = Strength()
+    held_out_people: int = Field(20, ge=2)
+    """People of the training split that choose the checkpoint and are never trained on."""
+    people: int | None = Field(None, ge=2)
+    """Train on this many people only, drawn by `seed` from those that are not held out.
+
+    A classifier of thousands of rows hardly starts from random weights (docs/LOG.md): a first stage
+    on a few hundred people teaches the trunk, and a second one starts from it with everybody.
+    """
+
+
+class TrainingRecipe(Options):
+    """What every recipe has, whatever it trains."""
+
     optimiser: Annotated[
         Annotated[AdamwSection, Tag("adamw")]
         | Annotated[SgdSection, Tag("sgd")]
         | Annotated[AdamSection, Tag("adam")],
         Discriminator(_optimiser_kind),
     ] = AdamwSection()
-    prompts: PromptOptions = PromptOptions()
-    distil: DistilSection | None = None
     run: RunSection
 
     @model_validator(mode="after")
-    def _epochs_take_their_time(self) -> Recipe:
+    def _epochs_take_their_time(self) -> TrainingRecipe:
         if self.optimiser.kind != "adamw" and self.run.time_limit_s is not None:
             raise ValueError(
                 f"run.time_limit_s cannot shorten the schedule of {self.optimiser.kind}, which "
                 'counts epochs; leave it out or take optimiser.kind = "adamw"'
             )
         return self
+
+
+class Recipe(TrainingRecipe):
+    """The training run of an embedder, apart from where the data lie."""
+
+    model: ModelSection
+    input: InputSpec
+    loss: LossOptions = LossOptions()
+    batch: BatchSection = BatchSection()
+    augment: Strength = Strength()
+    prompts: PromptOptions = PromptOptions()
+    distil: DistilSection | None = None
+    run: PeopleRunSection
 
 
 def read(path: Path) -> Recipe:

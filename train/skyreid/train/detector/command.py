@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.settings import read_table
+
+if TYPE_CHECKING:
+    from skyreid.train.fit.curves import Board
+    from skyreid.train.fit.parallel import Crew
 
 
 def is_recipe(path: Path) -> bool:
@@ -34,21 +38,26 @@ def is_model(path: Path) -> bool:
     return open_bundle(path).manifest.kind == "detector"
 
 
-def fit(arguments: Namespace) -> int:
-    """Train on clips; the last ones given only validate.
+def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
+    """Train on clips, of which the last ones only validate; returns a line that says how it went.
 
     Raises:
         SkyreidError: an option that a detector lacks, or what the training itself raises.
     """
     from skyreid.train.detector.fit import fit as train
+    from skyreid.train.detector.recipe import read_recipe
 
-    for option in ("start", "cache", "clip", "teacher", "board"):
+    for option in ("cache", "clip", "teacher"):
         if getattr(arguments, option):
             raise InputError(f"--{option}: a detector recipe does not take it, leave it out")
-    if arguments.device == "cuda":
-        raise InputError("--device cuda: a detector is trained on the CPU, leave it out")
-    print(train(arguments.recipe, arguments.data, arguments.out))
-    return 0
+    recipe = read_recipe(arguments.recipe)
+    outcome = train(
+        recipe, arguments.data, arguments.out, start=arguments.start, crew=crew, board=board
+    )
+    return (
+        f"{outcome.best} step {outcome.best_step}, average precision on the validation clips "
+        f"{100 * outcome.best_score:.1f} %, {outcome.pictures_per_s:.0f} pictures/s"
+    )
 
 
 def evaluate(arguments: Namespace) -> int:

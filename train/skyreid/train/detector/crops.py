@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, Strict
+from pydantic import Field, Strict, model_validator
 
 from skyreid.train.detector.clips import People, UInt8
 from skyreid.train.options import Options
+
+Sample = tuple[UInt8, NDArray[np.float32], NDArray[np.bool_]]
+"""A training picture uint8 [h, w, 3] RGB; boxes float32 [K, 4] x0, y0, x1, y1 in its pixels, inside
+it; and bool [K], whom of them the detector is neither taught to find nor to leave out."""
+
+Source = Callable[[np.random.Generator], Sample]
+"""Where training pictures come from: what it returns follows from the generator alone."""
 
 
 class CropRules(Options):
@@ -18,7 +26,9 @@ class CropRules(Options):
 
     height_px: int = Field(320, gt=0, multiple_of=16)
     width_px: int = Field(320, gt=0, multiple_of=16)
-    scale: Annotated[tuple[float, float], Strict(False)] = (0.7, 1.4)
+    scale: Annotated[
+        tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]], Strict(False)
+    ] = (0.7, 1.4)
     """The frame is resized by a factor from this range (log-uniform) before the window is cut."""
     on_person: float = Field(0.7, ge=0, le=1)
     """Chance that the window is laid over a person instead of anywhere."""
@@ -27,15 +37,30 @@ class CropRules(Options):
     cut_below: float = Field(0.3, ge=0, le=1)
     """Likewise people of whom the window keeps less than this part."""
 
+    @model_validator(mode="after")
+    def _scales_are_a_range(self) -> CropRules:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale = {list(self.scale)} names the larger factor first")
+        return self
 
-def cut(
-    frame: UInt8, people: People, rules: CropRules, random: np.random.Generator
-) -> tuple[UInt8, NDArray[np.float32], NDArray[np.bool_]]:
-    """One training picture.
 
-    Returns:
-        uint8 [height_px, width_px, 3] RGB; boxes float32 [K, 4] in its pixels; ignored bool [K].
+def windows(frames: Sequence[tuple[UInt8, People]], rules: CropRules) -> Source:
+    """Windows of frames that lie in memory, every frame as likely as any other.
+
+    Args:
+        frames: uint8 [H, W, 3] RGB with their people; not empty.
+        rules: how a window is cut and changed.
     """
+
+    def draw(random: np.random.Generator) -> Sample:
+        frame, people = frames[int(random.integers(len(frames)))]
+        return cut(frame, people, rules, random)
+
+    return draw
+
+
+def cut(frame: UInt8, people: People, rules: CropRules, random: np.random.Generator) -> Sample:
+    """One training picture."""
     height, width = frame.shape[:2]
     scale = float(np.exp(random.uniform(*np.log(rules.scale))))
     window_h = min(height, round(rules.height_px / scale))

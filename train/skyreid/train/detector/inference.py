@@ -22,12 +22,13 @@ SCORE_FLOOR = 0.05
 
 
 def with_torch(model: nn.Module) -> Detect:
-    """Detect with the network itself."""
+    """Detect with the network itself, on its device."""
+    device = next(model.parameters()).device
 
     def detect(frame: UInt8) -> tuple[Float32, Float32]:
         with torch.inference_mode():
-            heat, box = model(torch.from_numpy(pad(frame))[None])
-        return decode(heat[0].numpy(), box[0].numpy(), score_min=SCORE_FLOOR)
+            heat, box = model(torch.from_numpy(pad(frame))[None].to(device))
+        return decode(heat[0].cpu().numpy(), box[0].cpu().numpy(), score_min=SCORE_FLOOR)
 
     return detect
 

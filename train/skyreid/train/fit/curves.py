@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from skyreid.contract.errors import PlatformError
-from skyreid.train.evaluate.metrics import Score
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -57,16 +56,9 @@ class Board:
         values |= {"learning_rate": rate, "pictures_per_s": speed}
         self._write(step, values)
 
-    def evaluated(self, step: int, results: Mapping[str, Score]) -> None:
-        """R1 and mAP in percent of the held-out people, by protocol."""
-        self._write(
-            step,
-            {
-                f"held_out/{name}/{what}": 100 * value
-                for name, found in results.items()
-                for what, value in (("R1", found.rank1), ("mAP", found.average_precision))
-            },
-        )
+    def evaluated(self, step: int, curves: Mapping[str, float]) -> None:
+        """What the held-out data say, see `Verdict.curves`."""
+        self._write(step, {f"held_out/{name}": value for name, value in curves.items()})
 
     def close(self) -> None:
         """Write what is left."""

@@ -7,8 +7,6 @@ import copy
 import torch
 from torch import nn
 
-from skyreid.train.models.method import Method
-
 
 class Average:
     """Exponential moving average of a network's weights and running statistics.
@@ -22,7 +20,7 @@ class Average:
         updates: how many times it was moved.
     """
 
-    def __init__(self, network: Method, decay: float) -> None:
+    def __init__(self, network: nn.Module, decay: float) -> None:
         self.network = copy.deepcopy(network).eval()
         self.updates = 0
         self._decay = decay

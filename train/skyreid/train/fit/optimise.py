@@ -69,7 +69,7 @@ def length(run: RunSection, pictures: int, batch: int) -> Length:
     if pictures < batch:
         raise InputError(
             f"{pictures} pictures do not fill one batch of {batch}, so an epoch has no steps; "
-            "lower batch.people or say run.steps"
+            "take a smaller batch or say run.steps"
         )
     return Length(run.epochs * (pictures // batch), pictures // batch)
 
@@ -199,6 +199,17 @@ def _milestones(section: AdamSection, epoch: int) -> float:
         grown = epoch / section.warmup_epochs
         factor *= section.warmup_factor * (1 - grown) + grown
     return section.learning_rate * factor
+
+
+def laid_out(values: Tensor, parameter: Tensor) -> Tensor:
+    """A gradient or momentum in its parameter's memory format.
+
+    The fused optimisers walk the memory of a parameter and of what belongs to it side by side,
+    whatever the order of its dimensions there (`torch.channels_last` is another than the usual).
+    """
+    if values.shape != parameter.shape or values.stride() == parameter.stride():
+        return values
+    return torch.empty_like(parameter, device=values.device).copy_(values)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from skyreid.contract.errors import PlatformError, SettingsError
+from skyreid.train.fit.optimise import laid_out
 from skyreid.train.models.row_random import Chance, Share
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -58,8 +59,8 @@ class Crew:
         """
         if count % self.size:
             raise SettingsError(
-                f"a batch of {count} crops cannot be cut into {self.size} equal parts; change "
-                "batch.people, batch.crops or the number of processes"
+                f"a batch of {count} cannot be cut into {self.size} equal parts; change the "
+                "recipe's batch or the number of processes"
             )
         part = count // self.size
         return slice(self.rank * part, (self.rank + 1) * part)
@@ -91,7 +92,7 @@ class Crew:
         flat /= self.size
         pieces: Sequence[Tensor] = torch.split(flat, [grad.numel() for grad in grads])
         for parameter, piece in zip(used, pieces, strict=True):
-            parameter.grad = piece.view_as(parameter)
+            parameter.grad = laid_out(piece.view_as(parameter), parameter)
 
     def agreed(self, value: float) -> float:
         """What process 0 has."""

@@ -7,23 +7,21 @@ step: at any moment `best` and `last` are those of the state, or are made anew f
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.train import durable
 from skyreid.train.checkpoint import sha256_of
-from skyreid.train.data.sampler import PkSampler
 from skyreid.train.fit.ema import Average
-from skyreid.train.recipe import Recipe
+from skyreid.train.fit.optimise import laid_out
+from skyreid.train.options import Options
 
 FORMAT = "skyreid-run-1"
 
@@ -38,6 +36,7 @@ class Progress:
         spent_s: seconds of training, over all its processes one after another.
         best_step: when `best` was taken.
         best_score: its value, a fraction; -1 before the first evaluation.
+        notes: `Verdict.notes` of the latest evaluation.
     """
 
     step: int = 0
@@ -45,6 +44,17 @@ class Progress:
     spent_s: float = 0.0
     best_step: int = 0
     best_score: float = -1.0
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+class Drawn(Protocol):
+    """What batches are drawn from; see `Task`."""
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able: all that decides the batches to come."""
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where another was when it gave `state`."""
 
 
 @dataclass(frozen=True)
@@ -56,41 +66,33 @@ class Parts:
         average: of its network.
         optimiser: with its momenta.
         scaler: of the loss, in fp16.
-        sampler: of the batches.
-        rng: of the augmentation.
+        drawn: of the batches.
     """
 
     trained: nn.Module
     average: Average
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    sampler: PkSampler
-    rng: torch.Generator
+    drawn: Drawn
 
 
 def fingerprint(
-    recipe: Recipe,
-    images: np.ndarray[Any, np.dtype[np.uint8]],
-    labels: Sequence[np.ndarray[Any, np.dtype[np.int64]]],
-    files: Mapping[str, Sequence[Path]],
+    recipe: Options, pictures: str, files: Mapping[str, Sequence[Path]]
 ) -> dict[str, Any]:
     """What a run is of, JSON-able: with another fingerprint it would be another run.
 
     Args:
         recipe: of the run.
-        images: of the training split, as they are in memory.
-        labels: of the pictures; nothing but their content counts, nor where pictures lie.
-        files: by the option that names them, whatever else was read.
+        pictures: that are trained on, in words.
+        files: by the option that names them, whatever else is read; nothing but their content
+            counts, nor where they lie.
 
     Raises:
         InputError: when one of `files` cannot be read.
     """
-    digest = hashlib.sha256(np.ascontiguousarray(images).data)
-    for values in labels:
-        digest.update(np.ascontiguousarray(values).data)
     made = {
         "recipe": recipe.model_dump(mode="json"),
-        "pictures": f"{len(images)} pictures, {digest.hexdigest()[:16]}",
+        "pictures": pictures,
         "files": {name: [_sha256(path) for path in paths] for name, paths in files.items()},
     }
     read: dict[str, Any] = json.loads(json.dumps(made))
@@ -122,7 +124,6 @@ def save(path: Path, mark: Mapping[str, Any], progress: Progress, parts: Parts) 
         for name, value in values.items():
             if value is not None:  # a momentum that has not begun
                 tensors[f"optimiser.{number}.{name}"] = torch.as_tensor(value)
-    tensors["rng.augment"] = parts.rng.get_state()
     tensors["rng.torch"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng.cuda"] = torch.cuda.get_rng_state()
@@ -132,7 +133,7 @@ def save(path: Path, mark: Mapping[str, Any], progress: Progress, parts: Parts) 
         "progress": json.dumps(asdict(progress)),
         "updates": json.dumps(parts.average.updates),
         "scaler": json.dumps(parts.scaler.state_dict()),
-        "sampler": json.dumps(parts.sampler.state()),
+        "drawn": json.dumps(parts.drawn.state()),
     }
     copies = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     with durable.replacing(path) as partial:
@@ -189,17 +190,17 @@ def restore(found: Found, parts: Parts) -> Progress:
         parts.average.network.load_state_dict(_below(found.tensors, "average."))
         whole = parts.optimiser.state_dict()
         moments: dict[int, dict[str, Tensor]] = {}
+        trained = [p for group in parts.optimiser.param_groups for p in group["params"]]
         for key, value in _below(found.tensors, "optimiser.").items():
             number, _, name = key.partition(".")
-            moments.setdefault(int(number), {})[name] = value
+            moments.setdefault(int(number), {})[name] = laid_out(value, trained[int(number)])
         # Rates and decays follow from the recipe and the step; the momenta are what was learnt.
         parts.optimiser.load_state_dict({**whole, "state": moments})
-        parts.rng.set_state(found.tensors["rng.augment"])
         torch.set_rng_state(found.tensors["rng.torch"])
         if torch.cuda.is_available() and "rng.cuda" in found.tensors:
             torch.cuda.set_rng_state(found.tensors["rng.cuda"])
         parts.scaler.load_state_dict(json.loads(found.metadata["scaler"]))
-        parts.sampler.restore(json.loads(found.metadata["sampler"]))
+        parts.drawn.restore(json.loads(found.metadata["drawn"]))
         parts.average.updates = int(json.loads(found.metadata["updates"]))
         return Progress(**json.loads(found.metadata["progress"]))
     except (KeyError, ValueError, TypeError, RuntimeError) as error:

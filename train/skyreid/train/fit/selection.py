@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train.data.records import Record
 from skyreid.train.evaluate.embedding import embedded, served
 from skyreid.train.evaluate.metrics import Score, score
+from skyreid.train.fit.task import Verdict
 from skyreid.train.models.method import Method
 
 
@@ -47,14 +47,20 @@ def cross_view(
     return {"A->G": score(aerial, ground), "G->A": score(ground, aerial)}
 
 
-def selection_value(results: dict[str, Score]) -> float:
+def selection_value(results: Mapping[str, Score]) -> float:
     """Mean of R1 and mAP over the protocols in `results`, as a fraction."""
     return float(np.mean([(s.rank1 + s.average_precision) / 2 for s in results.values()]))
 
 
-def spelled(results: Mapping[str, Score], terms: Mapping[str, Tensor]) -> str:
-    """R1/mAP in percent of every protocol, and the terms of a loss, for a log."""
-    parts = [
-        f"{name}={100 * s.rank1:.1f}/{100 * s.average_precision:.1f}" for name, s in results.items()
-    ]
-    return " ".join([*parts, *(f"{name}={term.item():.3f}" for name, term in terms.items())])
+def verdict(results: Mapping[str, Score]) -> Verdict:
+    """What the ranks of every protocol say: R1/mAP in percent, and `selection_value`."""
+    rates = {name: (100 * s.rank1, 100 * s.average_precision) for name, s in results.items()}
+    return Verdict(
+        selection_value(results),
+        " ".join(f"{name}={r1:.1f}/{mean:.1f}" for name, (r1, mean) in rates.items()),
+        {
+            f"{name}/{what}": value
+            for name, pair in rates.items()
+            for what, value in zip(("R1", "mAP"), pair, strict=True)
+        },
+    )

@@ -1,61 +1,35 @@
-"""How a run of training is set up: from pictures in memory to the checkpoint that was best.
+"""How the training of an embedder is set up: from pictures in memory to the best checkpoint.
 
-What happens in a step is in `run`.
+What happens in a step is in `steps`, and of what in `embedder`.
 """
 
 from __future__ import annotations
 
-import logging
-import time
+import json
 from collections.abc import Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from skyreid.contract.errors import SettingsError
-from skyreid.train import checkpoint, durable
+from skyreid.train import checkpoint
 from skyreid.train.data.records import ByReason, Record
-from skyreid.train.data.sampler import PkSampler
-from skyreid.train.fit import distil, optimise, precision, prompts, resume, selection
+from skyreid.train.evaluate.embedding import embedded, with_torch
+from skyreid.train.fit import distil, prompts, resume, score_priors, selection, steps
 from skyreid.train.fit import split as splitting
 from skyreid.train.fit.curves import Board
-from skyreid.train.fit.ema import Average
+from skyreid.train.fit.embedder import Embedding
 from skyreid.train.fit.parallel import ALONE, Crew
-from skyreid.train.fit.resume import Parts, Progress
 from skyreid.train.fit.split import Split
 from skyreid.train.fit.start import begin_with
-from skyreid.train.fit.steps import BEST, LAST, SCORE_PRIORS, STATE, Run
+from skyreid.train.fit.steps import Outcome
 from skyreid.train.models import variants
 from skyreid.train.models.method import Method
 from skyreid.train.recipe import DistilSection, Recipe
 
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run leaves behind.
-
-    Attributes:
-        best: the checkpoint with the highest (mAP + R1) / 2 over both cross-view directions on the
-            held-out people.
-        last: the checkpoint of the last step.
-        score_priors: JSON for `skyreid-export bundle --score-priors`, of `best` on the held-out
-            people.
-        best_step: when `best` was taken.
-        best_score: its value, a fraction.
-        pictures_per_s: training pictures a second, evaluation included.
-    """
-
-    best: Path
-    last: Path
-    score_priors: Path
-    best_step: int
-    best_score: float
-    pictures_per_s: float
+SCORE_PRIORS = "score-priors.json"
+"""Of `best` on the held-out people, for `skyreid-export bundle --score-priors`."""
 
 
 def fit(
@@ -97,7 +71,7 @@ def fit(
             is kept in `out` then.
     """
     check(recipe, clip, teachers)  # before minutes are spent on pictures
-    with durable.alone(out) if crew.first else nullcontext():
+    with steps.held(out, crew):
         torch.manual_seed(recipe.run.seed)
         if not crew.first:
             crew.wait()  # for the cache
@@ -107,18 +81,11 @@ def fit(
             crew.wait()
         mark = resume.fingerprint(
             recipe,
-            split.images,
-            (split.people, split.views),
+            splitting.digest(split),
             {"--start": [start] if start else [], "--clip": [clip] if clip else [],
              "--teacher": teachers},
         )  # fmt: skip
-        found = resume.find(out / STATE, mark)
-        for kept in (out / BEST, out / LAST) if found is None else ():
-            if kept.exists():  # it may have been trained for hours
-                raise SettingsError(
-                    f"{kept} is of a run whose state is gone and would be written over; remove it "
-                    "or give another --out"
-                )
+        found = steps.find(out, mark)
 
         config = _config(recipe, split)
         network = variants.construct(config, recipe.loss)
@@ -135,48 +102,19 @@ def fit(
                 options=recipe.prompts,
                 seed=recipe.run.seed,
             )
-        average = Average(network, recipe.optimiser.average_decay)
         trained: Method | distil.Distilled = network
         if teachers or recipe.distil:
             section = recipe.distil or DistilSection()
             taught_by = distil.read(teachers, config["held_out"])
             trained = distil.Distilled(network, taught_by, recipe.input, section).to(crew.device)
             config["teachers"] = [teacher.sha256 for teacher in taught_by]
-        crew.join_up(trained)
-        parts = Parts(
-            trained,
-            average,
-            optimise.build(trained, recipe.optimiser),
-            precision.scaler(crew.device, recipe.run.precision),
-            PkSampler(
-                split.people,
-                split.views,
-                people_per_batch=recipe.batch.people,
-                crops_per_person=recipe.batch.crops,
-                balance_views=recipe.batch.balance_views,
-                passes=recipe.batch.passes,
-                seed=recipe.run.seed,
-            ),
-            torch.Generator().manual_seed(recipe.run.seed),
-        )
-        progress = Progress() if found is None else resume.restore(found, parts)
-        run = Run(recipe, out, split, mark, config, network, trained, parts, progress, crew, board)
-        if found is not None:
-            log.info("goes on behind step %d of the state in %s", progress.step, out / STATE)
-            if progress.step == progress.best_step and crew.first:
-                run.keep(BEST)  # it may not have been written yet
-        if board is not None:
-            board.begin(progress.step)
-        run.train()
-        run.finish()
-        return Outcome(
-            out / BEST,
-            out / LAST,
-            out / SCORE_PRIORS,
-            int(crew.agreed(progress.best_step)),
-            crew.agreed(progress.best_score),
-            progress.seen / max(time.monotonic() - run.began, 1e-9),
-        )
+        task = Embedding(recipe, split, config, network, trained)
+        outcome = steps.Run(task, recipe, out, mark, found, crew=crew, board=board).train()
+        if crew.first:
+            embed = with_torch(checkpoint.load(outcome.best))
+            priors = score_priors.measure(embedded(embed, split.held_out, split.held_out_images))
+            (out / SCORE_PRIORS).write_text(json.dumps(priors, indent=2) + "\n")
+        return outcome
 
 
 def check(recipe: Recipe, clip: Path | None, teachers: Sequence[Path]) -> None:

@@ -1,36 +1,28 @@
-"""One run of training: its steps, and what it keeps as it goes."""
+"""One run of training: its steps, and what it keeps as it goes, whatever the task."""
 
 from __future__ import annotations
 
-import json
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
-from skyreid.train import checkpoint
-from skyreid.train.data import augment
-from skyreid.train.evaluate.embedding import embedded, with_torch
-from skyreid.train.evaluate.metrics import Score
-from skyreid.train.fit import finite, optimise, precision, resume, score_priors
+from skyreid.contract.errors import SettingsError
+from skyreid.train import checkpoint, durable
+from skyreid.train.fit import finite, optimise, precision, resume
 from skyreid.train.fit.curves import Board
-from skyreid.train.fit.distil import Distilled
+from skyreid.train.fit.ema import Average
 from skyreid.train.fit.parallel import Crew
 from skyreid.train.fit.prefetch import Ahead
-from skyreid.train.fit.resume import Parts, Progress
-from skyreid.train.fit.selection import cross_view, selection_value, spelled
-from skyreid.train.fit.split import Split
-from skyreid.train.models.method import Method
-from skyreid.train.recipe import Recipe
+from skyreid.train.fit.resume import Found, Parts, Progress
+from skyreid.train.fit.task import B, Task, Terms, Verdict
+from skyreid.train.recipe import TrainingRecipe
 
 log = logging.getLogger(__name__)
 
@@ -38,64 +30,131 @@ BEST = "best.safetensors"
 LAST = "last.safetensors"
 STATE = "state.safetensors"
 BROKEN = "broken-batch.npz"
-SCORE_PRIORS = "score-priors.json"
 
 TOLD_EVERY = 20  # steps between two lines of progress
 
-Terms = dict[str, Tensor]
 
-
-@dataclass
-class Run:
-    """Everything that one process needs from the first step to the last.
+@dataclass(frozen=True)
+class Outcome:
+    """What a run leaves behind.
 
     Attributes:
-        recipe: what is trained.
-        out: folder for the checkpoints.
-        split: the pictures, and the people who are held out.
-        mark: what the state says that this is a run of.
-        config: how to build the network, and notes, for the checkpoints.
-        network: that learns.
-        trained: the network, or it with its teachers.
-        parts: whatever changes.
-        progress: how far it is.
-        crew: the processes that train together.
-        board: takes the curves.
+        best: the checkpoint that the held-out data chose.
+        last: the checkpoint of the last step.
+        best_step: when `best` was taken.
+        best_score: its `Verdict.value`, a fraction.
+        pictures_per_s: training pictures a second, evaluation included.
     """
 
-    recipe: Recipe
-    out: Path
-    split: Split
-    mark: Mapping[str, Any]
-    config: Mapping[str, Any]
-    network: Method
-    trained: Method | Distilled
-    parts: Parts
-    progress: Progress
-    crew: Crew
-    board: Board | None
-    began: float = field(init=False)
-    """When it would have begun, had it never been interrupted; monotonic seconds."""
+    best: Path
+    last: Path
+    best_step: int
+    best_score: float
+    pictures_per_s: float
 
-    def __post_init__(self) -> None:
-        batch, split = self.recipe.batch.people * self.recipe.batch.crops, self.split
-        self._mine = self.crew.rows(batch)
-        self._length = optimise.length(self.recipe.run, len(split.kept), batch)
-        self._strength = self.recipe.augment
-        spec = self.recipe.input
-        self._mean, self._std = torch.tensor(spec.mean), torch.tensor(spec.std)
-        self._images = torch.from_numpy(split.images)
-        self._people, self._views = torch.from_numpy(split.people), torch.from_numpy(split.views)
-        self._batches = iter(self.parts.sampler)
-        self.began = time.monotonic() - self.progress.spent_s
 
-    def train(self) -> None:
-        """Every step that is left.
+@contextmanager
+def held(out: Path, crew: Crew) -> Iterator[None]:
+    """Within it `out` is this run's alone.
+
+    Raises:
+        SettingsError: when another process writes to it.
+    """
+    if not crew.first:
+        yield
+        return
+    with durable.alone(out):
+        yield
+
+
+def find(out: Path, mark: Mapping[str, Any]) -> Found | None:
+    """The state from which the run `mark` goes on in `out`, or None where it begins.
+
+    Raises:
+        SkyreidError: as `resume.find`, or checkpoints lie there that would be written over.
+    """
+    found = resume.find(out / STATE, mark)
+    for kept in (out / BEST, out / LAST) if found is None else ():
+        if kept.exists():  # it may have been trained for hours
+            raise SettingsError(
+                f"{kept} is of a run whose state is gone and would be written over; remove it "
+                "or give another --out"
+            )
+    return found
+
+
+class Run(Generic[B]):
+    """Everything that one process needs from the first step to the last.
+
+    Args:
+        task: what is trained, with the weights it begins with, on the device of `crew`.
+        recipe: how long, with which optimiser, and what is kept when.
+        out: folder for the checkpoints.
+        mark: what the state says that this is a run of, see `resume.fingerprint`.
+        found: a state to go on from, see `find`.
+        crew: the processes that train together.
+        board: takes the curves.
+
+    Raises:
+        SkyreidError: when `found` does not fit, or the batch cannot be cut for `crew`.
+    """
+
+    def __init__(
+        self,
+        task: Task[B],
+        recipe: TrainingRecipe,
+        out: Path,
+        mark: Mapping[str, Any],
+        found: Found | None,
+        *,
+        crew: Crew,
+        board: Board | None,
+    ) -> None:
+        self._task, self._run, self._optimiser = task, recipe.run, recipe.optimiser
+        self._out, self._mark, self._crew, self._board = out, mark, crew, board
+        self._mine = crew.rows(task.batch)
+        self._length = optimise.length(recipe.run, task.pictures, task.batch)
+        average = Average(task.network, recipe.optimiser.average_decay)
+        crew.join_up(task.trained)
+        self._parts = Parts(
+            task.trained,
+            average,
+            optimise.build(task.trained, recipe.optimiser),
+            precision.scaler(crew.device, recipe.run.precision),
+            task,
+        )
+        self._progress = Progress() if found is None else resume.restore(found, self._parts)
+        if found is not None:
+            step = self._progress.step
+            log.info("goes on behind step %d of the state in %s", step, out / STATE)
+            if step == self._progress.best_step and crew.first:
+                self._keep(BEST)  # it may not have been written yet
+        # When it would have begun, had it never been interrupted.
+        self._began = time.monotonic() - self._progress.spent_s
+
+    def train(self) -> Outcome:
+        """Every step that is left, and an evaluation of the last one.
 
         Raises:
             SkyreidError: when the loss is no number any more; the batch is kept in `out`.
         """
-        run, progress, parts, crew = self.recipe.run, self.progress, self.parts, self.crew
+        if self._board is not None:
+            self._board.begin(self._progress.step)
+        self._steps()
+        progress = self._progress
+        if self._crew.first:
+            verdict = self._evaluate(end=True)
+            log.info("end step=%d best=%d %s", progress.step, progress.best_step, verdict.said)
+        return Outcome(
+            self._out / BEST,
+            self._out / LAST,
+            int(self._crew.agreed(progress.best_step)),
+            self._crew.agreed(progress.best_score),
+            progress.seen / max(time.monotonic() - self._began, 1e-9),
+        )
+
+    def _steps(self) -> None:
+        run, progress, parts, crew = self._run, self._progress, self._parts, self._crew
         bar = tqdm(
             total=self._length.steps,
             initial=progress.step,
@@ -104,139 +163,97 @@ class Run:
             dynamic_ncols=True,
             disable=not crew.first,
         )
-        with bar, Ahead(self._draw) as ahead:
+        with bar, Ahead(self._task.draw) as ahead:
             while (share := self._share()) < 1 and progress.step != run.stop_after:
                 step = progress.step = progress.step + 1
                 told = step % TOLD_EVERY == 0
                 evaluated, saved = step % run.evaluate_every == 0, step % run.save_every == 0
-                rate = optimise.learning_rate(self.recipe.optimiser, self._length, step, share)
+                rate = optimise.learning_rate(self._optimiser, self._length, step, share)
                 optimise.set_rate(parts.optimiser, rate)
-                self.trained.train()
-                index, images = ahead.take()
-                progress.seen += len(index)
+                parts.trained.train()
+                batch = ahead.take()
+                progress.seen += self._task.batch
                 if not (told or evaluated or saved or step in (self._length.steps, run.stop_after)):
                     ahead.begin()  # those steps have a say in what is drawn next, or keep it
-                terms, norm = self._step(index, images)
+                terms, norm = self._step(batch)
                 bar.update()
                 if told:
-                    speed = progress.seen / (time.monotonic() - self.began)
-                    values = " ".join(f"{name} {term.item():.3f}" for name, term in terms.items())
-                    bar.set_postfix_str(f"{speed:.0f} pictures/s {values}")
-                    if self.board is not None:
-                        self.board.step(step, terms, norm, rate, speed)
-                    self._regroup(share)
-                progress.spent_s = time.monotonic() - self.began
+                    speed = progress.seen / (time.monotonic() - self._began)
+                    bar.set_postfix_str(f"{speed:.0f} pictures/s {_spelled(terms, ' ')}")
+                    if self._board is not None:
+                        self._board.step(step, terms, norm, rate, speed)
+                    self._task.adapt(share)
+                progress.spent_s = time.monotonic() - self._began
                 if evaluated and crew.first:
-                    results = self._evaluate()
-                    log.info("step=%d lr=%.2e %s", step, rate, spelled(results, terms))
+                    verdict = self._evaluate()
+                    said = f"{verdict.said} {_spelled(terms, '=')}"
+                    log.info("step=%d lr=%.2e %s", step, rate, said)
                 elif saved and crew.first:
-                    resume.save(self.out / STATE, self.mark, progress, parts)
-
-    def finish(self) -> None:
-        """Evaluate the last step; measure the score priors of the best one."""
-        if not self.crew.first:
-            return
-        progress, split = self.progress, self.split
-        results = self._evaluate(end=True)
-        log.info("end step=%d best=%d %s", progress.step, progress.best_step, spelled(results, {}))
-        embed = with_torch(checkpoint.load(self.out / BEST))
-        measured = score_priors.measure(embedded(embed, split.held_out, split.held_out_images))
-        (self.out / SCORE_PRIORS).write_text(json.dumps(measured, indent=2) + "\n")
-
-    def keep(self, name: str) -> None:
-        """Write the averaged network as the checkpoint `name`."""
-        checkpoint.save(
-            self.out / name,
-            kind="embedder",
-            config={**self.config, "step": self.progress.step},
-            state=self.parts.average.network.state_dict(),
-            input_spec=self.recipe.input,
-        )
+                    resume.save(self._out / STATE, self._mark, progress, parts)
 
     def _share(self) -> float:
         """How much of the run is over, 0 to 1: of its steps, or of its time if that is more."""
-        share = self.progress.step / self._length.steps
-        limit_s = self.recipe.run.time_limit_s
+        share = self._progress.step / self._length.steps
+        limit_s = self._run.time_limit_s
         if limit_s is None:
             return share
-        return max(share, self.crew.agreed(time.monotonic() - self.began) / limit_s)
+        return max(share, self._crew.agreed(time.monotonic() - self._began) / limit_s)
 
-    def _draw(self) -> tuple[Tensor, Tensor]:
-        """The next batch: int64 [B], places in the split, and augmented float32 [B, 3, H, W]."""
-        index = torch.from_numpy(next(self._batches))
-        return index, augment.augment(
-            self._images[index], self._mean, self._std, self._strength, self.parts.rng
-        )
-
-    def _step(self, index: Tensor, images: Tensor) -> tuple[Terms, Tensor]:
+    def _step(self, batch: B) -> tuple[Terms, torch.Tensor]:
         """Learn from one batch: the terms of the loss, and the norm of its gradient."""
-        parts, crew, device = self.parts, self.crew, self.crew.device
-        people, views = self._people[index].to(device), self._views[index].to(device)
-        with precision.autocast(device, self.recipe.run.precision):
-            rows = self.trained.see(_moved(images[self._mine], device), views[self._mine])
+        task, parts, crew = self._task, self._parts, self._crew
+        with precision.autocast(crew.device, self._run.precision):
+            rows = task.see(batch, self._mine, crew.device)
         seen = crew.gather({name: values.float() for name, values in rows.items()})
-        terms = self.trained.judge(seen, people, views)
+        terms = task.judge(seen, batch, crew.device)
         loss = torch.stack(list(terms.values())).sum()
         parts.optimiser.zero_grad()
         torch.autograd.backward(parts.scaler.scale(loss))
-        crew.average_gradients(self.trained.parameters())
+        crew.average_gradients(parts.trained.parameters())
         parts.scaler.unscale_(parts.optimiser)
-        norm = optimise.clip(parts.optimiser, self.recipe.optimiser)
+        norm = optimise.clip(parts.optimiser, self._optimiser)
         finite.check(
-            self.out / BROKEN if crew.first else None,
-            self.progress.step,
+            self._out / BROKEN if crew.first else None,
+            self._progress.step,
             terms,
             None if parts.scaler.is_enabled() and parts.scaler.get_scale() > 1 else norm,
-            finite.Batch(
-                index, [self.split.kept[i] for i in index.tolist()], images, people, views
-            ),
+            lambda: task.arrays(batch),
         )
         parts.scaler.step(parts.optimiser)
         parts.scaler.update()
-        parts.average.update(self.network)
+        parts.average.update(task.network)
         return terms, norm
 
-    def _regroup(self, share: float) -> None:
-        """Let batches hold look-alikes, once the classifier knows who looks like whom."""
-        batch = self.recipe.batch
-        if batch.group > 1 and share >= batch.group_after:
-            nearest = look_alikes(self.network.classifier_weight, batch.group - 1)
-            self.parts.sampler.set_neighbours(nearest)
-
-    def _evaluate(self, *, end: bool = False) -> dict[str, Score]:
-        """Rank the held-out people; keep the state, then the checkpoints (`resume` says why).
+    def _evaluate(self, *, end: bool = False) -> Verdict:
+        """Judge the averaged network; keep the state, then the checkpoints (`resume` says why).
 
         At the end a tie goes to the later checkpoint, before to the earlier.
         """
-        progress, split = self.progress, self.split
-        results = cross_view(
-            self.parts.average.network, self.recipe.input, split.held_out, split.held_out_images
-        )
-        value = selection_value(results)
+        progress = self._progress
+        verdict = self._task.evaluate(self._parts.average.network)
+        value = verdict.value
         better = value >= progress.best_score if end else value > progress.best_score
         if better:
             progress.best_step, progress.best_score = progress.step, value
-        resume.save(self.out / STATE, self.mark, progress, self.parts)
+        progress.notes = dict(verdict.notes)
+        resume.save(self._out / STATE, self._mark, progress, self._parts)
         if better:
-            self.keep(BEST)
-        self.keep(LAST)
-        if self.board is not None:
-            self.board.evaluated(progress.step, results)
-        return results
+            self._keep(BEST)
+        self._keep(LAST)
+        if self._board is not None:
+            self._board.evaluated(progress.step, verdict.curves)
+        return verdict
+
+    def _keep(self, name: str) -> None:
+        """Write the averaged network, which was evaluated last, as the checkpoint `name`."""
+        checkpoint.save(
+            self._out / name,
+            kind=self._task.kind,
+            config={**self._task.config, **self._progress.notes, "step": self._progress.step},
+            state=self._parts.average.network.state_dict(),
+            input_spec=self._task.input_spec,
+        )
 
 
-def _moved(images: Tensor, device: torch.device) -> Tensor:
-    """`images` on `device`; the copy to a GPU does not hold up this process."""
-    if device.type == "cpu":
-        return images
-    return images.pin_memory().to(device, non_blocking=True)
-
-
-@torch.no_grad()
-def look_alikes(classifier: Tensor, count: int) -> NDArray[np.int64]:
-    """For each row of a classifier's `weight` [C, D] the `count` most similar other rows."""
-    rows = F.normalize(classifier, dim=1)
-    similarity = rows @ rows.T
-    similarity.fill_diagonal_(-2)
-    nearest: NDArray[np.int64] = similarity.topk(count, dim=1).indices.cpu().numpy()
-    return nearest
+def _spelled(terms: Terms, between: str) -> str:
+    return " ".join(f"{name}{between}{term.item():.3f}" for name, term in terms.items())

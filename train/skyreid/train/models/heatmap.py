@@ -22,6 +22,7 @@ from torch.nn import functional
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.contract.settings import check
+from skyreid.train.checkpoint import fill
 from skyreid.train.options import Options
 
 STRIDE = 4
@@ -43,7 +44,7 @@ class DetectorConfig(Options):
     quarter: int = Field(32, ge=1)
     eighth: int = Field(48, ge=1)
     sixteenth: int = Field(96, ge=1)
-    dilations: Annotated[tuple[int, ...], Strict(False)] = (2, 4)
+    dilations: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Strict(False)] = (2, 4)
     """One residual block each, at stride 16."""
 
 
@@ -107,19 +108,18 @@ def build(config: Mapping[str, Any], state: Mapping[str, Tensor]) -> PersonDetec
     """The detector of a checkpoint, in evaluation mode.
 
     Args:
-        config: of the checkpoint: fields of `DetectorConfig`, and the score it was validated at.
+        config: of the checkpoint: `trunk`, fields of `DetectorConfig`, beside what says how the
+            network came about and at which score it was validated.
         state: its weights.
 
     Raises:
         SettingsError: the configuration is not this network's.
         InputError: the weights are not.
     """
-    trunk = {name: value for name, value in config.items() if name != "score_min"}
-    model = PersonDetector(check(DetectorConfig, trunk, "the checkpoint's config"))
-    try:
-        model.load_state_dict(dict(state))
-    except RuntimeError as error:
-        raise InputError(f"the checkpoint is not one of this detector: {error}") from error
+    if "trunk" not in config:
+        raise InputError("the checkpoint does not say how its detector is built; train it anew")
+    model = PersonDetector(check(DetectorConfig, config["trunk"], "the checkpoint's trunk"))
+    fill(model, state)
     return model.eval()
 
 
