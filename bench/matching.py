@@ -19,12 +19,13 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from skyreid.bundle.archive import open_bundle
 from skyreid.contract.recording import read_mot, read_run, read_sightings
 from skyreid.contract.sighting import Sighting, View
+from skyreid.server.app import score_priors
 from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.likelihood import Normals
-from skyreid.server.matching.matcher import Matcher, MatchingOptions
+from skyreid.server.matching.matcher import Matcher
+from skyreid.server.matching.options import MatchingOptions
 from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.scoring.metrics import majority_person, score_cross_view
 from skyreid.server.scoring.truth import match, read_truth
@@ -50,9 +51,11 @@ def read(clip: Path, runs: Iterable[Path]) -> tuple[list[Told], dict[TrackKey, i
     return told, person
 
 
-def decide(told: list[Told], options: MatchingOptions) -> tuple[Matcher, list[Decision]]:
+def decide(
+    told: list[Told], options: MatchingOptions, priors: Mapping[str, Normals]
+) -> tuple[Matcher, list[Decision]]:
     """All decisions, made as the sightings come in."""
-    matcher, made = Matcher(options), []
+    matcher, made = Matcher(options, priors=priors), []
     batch_ns = round(options.batch_s * 1e9)
     horizon_ns = told[0][3].captured_at_ns
     for device, boot, model, sighting in told:
@@ -79,11 +82,14 @@ def measure(
 
 
 def report(
-    told: list[Told], person: dict[TrackKey, int | None], options: MatchingOptions
+    told: list[Told],
+    person: dict[TrackKey, int | None],
+    options: MatchingOptions,
+    priors: Mapping[str, Normals],
 ) -> dict[str, object]:
     """Everything measured of one run of the matcher."""
     begin = time.process_time()
-    matcher, log = decide(told, options)
+    matcher, log = decide(told, options, priors)
     seconds = time.process_time() - begin
     state = matcher.state
     view = {TrackKey(d, b, s.camera, s.track): s.view for d, b, _, s in told}
@@ -112,7 +118,7 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--no-pose", action="store_true", help="forget positions on the ground")
-    parser.add_argument("--fpir", type=float, default=MatchingOptions.fpir)
+    parser.add_argument("--fpir", type=float, default=MatchingOptions().fpir)
     parser.add_argument("--bundle", type=Path, help="its score priors start the calibration")
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
@@ -123,12 +129,7 @@ def main() -> None:
     told, person = read(args.clip, folders)
     if args.no_pose:
         told = [(d, b, m, replace(s, ground=None)) for d, b, m, s in told]
-    priors = {}
-    if args.bundle is not None:
-        manifest = open_bundle(args.bundle).manifest
-        for pair, p in manifest.score_priors.items():
-            priors[pair] = Normals(p.same_mean, p.same_std, p.different_mean, p.different_std)
-    found = report(told, person, MatchingOptions(fpir=args.fpir, priors=priors))
+    found = report(told, person, MatchingOptions(fpir=args.fpir), score_priors(args.bundle))
     if args.json:
         print(json.dumps(found))
     else:

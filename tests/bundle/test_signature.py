@@ -48,7 +48,7 @@ def test_a_key_is_never_overwritten(keys: tuple[Path, Path], tmp_path: Path) -> 
 def test_an_unsigned_bundle_is_refused_only_where_a_signature_is_required(
     bundle: Bundle, keys: tuple[Path, Path]
 ) -> None:
-    assert open_bundle(bundle.path, Trust((keys[1],))).signed_by is None
+    assert open_bundle(bundle.path, Trust(keys=(keys[1],))).signed_by is None
     with pytest.raises(BundleError, match="not signed"):
         open_bundle(bundle.path, trusted([keys[1]]))
 
@@ -60,7 +60,7 @@ def test_another_key_is_named_and_refused_even_where_none_is_required(
     sign(bundle.path, tmp_path / "theirs.key")
     for required in (True, False):
         with pytest.raises(BundleError, match=f"signed by key {theirs}, trusted are"):
-            open_bundle(bundle.path, Trust((keys[1],), required))
+            open_bundle(bundle.path, Trust(keys=(keys[1],), require_signature=required))
     both = trusted([keys[1], tmp_path / "theirs.pub"])
     assert open_bundle(bundle.path, both).signed_by == theirs
 

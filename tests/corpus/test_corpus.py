@@ -25,7 +25,8 @@ from skyreid.edge.delivery.pictures import read_request
 from skyreid.edge.delivery.spool import Spool, read_stats
 from skyreid.server.broker.decoding import Message, Sorted, sort_messages
 from skyreid.server.devices import Devices
-from skyreid.server.matching.matcher import Matcher, MatchingOptions
+from skyreid.server.matching.matcher import Matcher
+from skyreid.server.matching.options import MatchingOptions
 from skyreid.server.store.journal import Journal, read_decisions
 
 HERE = Path(__file__).parent
@@ -116,7 +117,7 @@ def in_a_bundle(name: str) -> Callable[[bytes, Path], None]:
             from skyreid.export.signing import make_keys
 
             make_keys(folder / "private.pem", key)
-            open_bundle(bundle, Trust((key,)))
+            open_bundle(bundle, Trust(keys=(key,)))
             return
         sums = (bundle / "SHA256SUMS").read_text().splitlines()
         others = [line for line in sums if not line.endswith(f"  {name}")]

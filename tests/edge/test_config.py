@@ -1,19 +1,12 @@
-import dataclasses
 from pathlib import Path
 
 import pytest
 
 from skyreid.contract.errors import SettingsError
 from skyreid.edge.config import (
-    CropsSection,
     EdgeSettings,
-    MqttSection,
-    TrackerSection,
     read_settings,
 )
-from skyreid.edge.delivery.outbox import OutboxOptions
-from skyreid.edge.people.collector import CollectorOptions
-from skyreid.edge.people.tracker import TrackerOptions
 
 LEAST = """
 site = "site.toml"
@@ -95,27 +88,6 @@ def test_a_password_is_not_shown(tmp_path: Path) -> None:
 def test_more_crops_than_are_kept_cannot_be_waited_for(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="crops: crops_min 2 is more than crops_max 1"):
         read(tmp_path, "[crops]\ncrops_max = 1\n")
-
-
-@pytest.mark.parametrize(
-    ("section", "options"),
-    [
-        (TrackerSection(), TrackerOptions()),
-        (CropsSection(), CollectorOptions()),
-        (MqttSection(), OutboxOptions()),
-    ],
-    ids=["tracker", "crops", "outbox"],
-)
-def test_a_default_of_the_settings_is_the_default_of_the_part(
-    section: object, options: object
-) -> None:
-    shared = [
-        f.name
-        for f in dataclasses.fields(options)  # type: ignore[arg-type]
-        if hasattr(section, f.name)
-    ]
-    assert len(shared) >= 3
-    assert {n: getattr(section, n) for n in shared} == {n: getattr(options, n) for n in shared}
 
 
 def test_the_example_has_every_key_and_its_default(repository: Path) -> None:

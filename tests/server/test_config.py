@@ -10,7 +10,7 @@ import pytest
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.settings import read_table
 from skyreid.server.__main__ import main
-from skyreid.server.app import DroppedAlarm, check, matching_options
+from skyreid.server.app import DroppedAlarm, check, score_priors
 from skyreid.server.config import ServerSettings, read_settings
 from skyreid.server.counters import Metrics
 
@@ -151,8 +151,8 @@ def test_the_matcher_gets_what_the_settings_say(tmp_path: Path) -> None:
     settings = read_settings(
         settings_file(tmp_path), ["--matching.fpir", "0.05", "--matching.window_s", "7"], verb="run"
     )
-    options = matching_options(settings.matching)
-    assert (options.fpir, options.window_s, dict(options.priors)) == (0.05, 7.0, {})
+    assert (settings.matching.fpir, settings.matching.window_s) == (0.05, 7.0)
+    assert score_priors(settings.matching.bundle) == {}
 
 
 def test_a_missing_library_is_one_line_and_exit_4(tmp_path: Path, site_file: Path) -> None:

@@ -12,11 +12,11 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skyreid.contract.errors import BundleError, InputError, PlatformError
+from skyreid.contract.settings import Section
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -26,17 +26,14 @@ PURPOSE = b"skyreid bundle 1\n"
 """Is signed ahead of the sums: a signature made for something else is none for a bundle."""
 
 
-@dataclass(frozen=True)
-class Trust:
-    """Whose bundles are accepted.
+class Trust(Section):
+    """Whose bundles are accepted; also a section of a device's settings."""
 
-    Attributes:
-        keys: files of public keys, PEM; a signature by any of them will do.
-        require_signature: whether an unsigned bundle is refused.
-    """
-
-    keys: tuple[Path, ...] = ()
     require_signature: bool = False
+    """Whether an unsigned bundle is refused; needs ``keys``."""
+    keys: tuple[Path, ...] = ()
+    """Public keys (PEM, ``skyreid-export keys``); a signed bundle must be signed by one of them.
+    Without keys signatures are not looked at. Relative to the settings file."""
 
 
 ANYONE = Trust()
@@ -92,7 +89,7 @@ def check(path: Path, sums: bytes, signature: bytes | None, trust: Trust) -> str
 
 def trusted(keys: Sequence[Path]) -> Trust:
     """Accept only bundles signed by one of `keys`."""
-    return Trust(tuple(keys), require_signature=True)
+    return Trust(keys=tuple(keys), require_signature=True)
 
 
 def line(identity: str, value: bytes) -> bytes:

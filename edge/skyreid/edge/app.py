@@ -23,7 +23,7 @@ from skyreid.contract.settings import effective, without_login
 from skyreid.contract.sighting import Modality, ModelRef, View
 from skyreid.contract.site import Site, SiteCamera, poses_of, read_site
 from skyreid.edge.config import EdgeSettings
-from skyreid.edge.delivery.outbox import Outbox, OutboxOptions
+from skyreid.edge.delivery.outbox import Outbox
 from skyreid.edge.delivery.pictures import encode_picture
 from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.spool import Spool
@@ -68,14 +68,12 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
     """
     from skyreid.bundle.embedder import Embedder
     from skyreid.bundle.runner import Execution
-    from skyreid.bundle.signature import Trust
     from skyreid.edge.people.detector import open_detector
 
     site, camera, source, pipeline = find_source(settings, settings_directory=settings_directory)
     if source.kind == "file":
         check_file(source.target)
     view = View.of(camera.view)
-    trust = Trust(settings.trust.keys, settings.trust.require_signature)
     settings.mqtt.tls()  # its files are read, nothing is connected
     r = settings.runner
     execution = Execution(r.kind, r.engines, frame_max=r.frame_max)
@@ -92,14 +90,14 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
             score_min=settings.detector.score_min,
             tiles=settings.detector.tiles,
             threads=settings.detector.threads,
-            trust=trust,
+            trust=settings.trust,
             execution=execution,
         ),
         embedder=Embedder(
             settings.embedder.bundles,
             view=view,
             threads=settings.embedder.threads,
-            trust=trust,
+            trust=settings.trust,
             execution=execution,
         ),
     )
@@ -249,11 +247,7 @@ def _flow(
         site=identity.site,
         device=identity.device,
         model=model,
-        options=OutboxOptions(
-            backfill_after_s=mqtt.backfill_after_s,
-            backfill_per_s=mqtt.backfill_per_s,
-            resend_after_s=mqtt.resend_after_s,
-        ),
+        options=mqtt,
         keep_pictures=policy == "on_request",
     )
     options = FlowOptions(
@@ -273,32 +267,16 @@ def _flow(
 
 def _follow(plan: Plan, start_ns: int) -> tuple[Tracker, Collector]:
     from skyreid.edge.people.collector import Collector as CropCollector
-    from skyreid.edge.people.collector import CollectorOptions
     from skyreid.edge.people.tracker import Tracker as BoxTracker
-    from skyreid.edge.people.tracker import TrackerOptions
 
-    t, c = plan.settings.tracker, plan.settings.crops
-    tracker = BoxTracker(
-        TrackerOptions(
-            score_high=t.score_high,
-            score_low=t.score_low,
-            hits_min=t.hits_min,
-            lost_max_s=t.lost_max_s,
-        )
-    )
+    tracker = BoxTracker(plan.settings.tracker)
     collector = CropCollector(
         plan.embedder.embed,
         plan.embedder.spec,
         view=plan.view,
         poses=plan.poses,
         start_ns=None if plan.source.live else start_ns,
-        options=CollectorOptions(
-            crops_max=c.crops_max,
-            crops_min=c.crops_min,
-            crop_every_s=c.crop_every_s,
-            quality_min=c.quality_min,
-            update_every_s=c.update_every_s,
-        ),
+        options=plan.settings.crops,
     )
     return tracker, collector
 

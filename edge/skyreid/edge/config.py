@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_serializer, field_validator, model_validator
+from pydantic import Field, field_serializer, field_validator
 from pydantic_settings import SettingsConfigDict
 
+from skyreid.bundle.signature import Trust
 from skyreid.contract.broker import BrokerSection
 from skyreid.contract.settings import Section, Settings, load, without_login
 from skyreid.contract.site import Identifier
+from skyreid.edge.delivery.outbox import OutboxOptions
+from skyreid.edge.people.options import CollectorOptions, TrackerOptions
 
 PROGRAM = "skyreid-edge"
 
@@ -73,43 +76,6 @@ class DetectorSection(Section):
         return value
 
 
-class TrackerSection(Section):
-    """How boxes of successive frames become one track."""
-
-    score_high: float = Field(0.4, ge=0, le=1)
-    """Detections from here on may start a track."""
-    score_low: float = Field(0.1, ge=0, le=1)
-    """Detections below it are not looked at."""
-    hits_min: int = Field(3, ge=1)
-    """Detections after which a track is believed."""
-    lost_max_s: float = Field(1.0, gt=0)
-    """Seconds without a detection after which a track ends."""
-
-
-class CropsSection(Section):
-    """Which crops of a person are kept, and when the device speaks of them."""
-
-    crops_max: int = Field(8, ge=1, le=64)
-    """Crops in the aggregate at most."""
-    crops_min: int = Field(2, ge=1)
-    """Crops before the first sighting, unless the person leaves earlier."""
-    crop_every_s: float = Field(0.4, ge=0)
-    """At most one crop in this many seconds."""
-    quality_min: float = Field(0.15, ge=0, le=1)
-    """Crops below it are not kept."""
-    update_every_s: float = Field(1.0, ge=0)
-    """At most one update of a person in this many seconds, but for a much better crop."""
-
-    @model_validator(mode="after")
-    def _enough_crops_can_be_kept(self) -> CropsSection:
-        if self.crops_min > self.crops_max:
-            raise ValueError(
-                f"crops_min {self.crops_min} is more than crops_max {self.crops_max}: nobody would "
-                "be spoken of before they leave"
-            )
-        return self
-
-
 class EmbedderSection(Section):
     """What turns crops into embeddings."""
 
@@ -141,29 +107,13 @@ class RunnerSection(Section):
         return value
 
 
-class TrustSection(Section):
-    """Whose models are run."""
-
-    require_signature: bool = False
-    """Whether an unsigned bundle is refused; needs ``keys``."""
-    keys: tuple[Path, ...] = ()
-    """Public keys (PEM, ``skyreid-export keys``); a signed bundle must be signed by one of them.
-    Without keys signatures are not looked at. Relative to the settings file."""
-
-
-class MqttSection(BrokerSection):
+class MqttSection(BrokerSection, OutboxOptions):
     """The broker, and how eagerly is sent."""
 
     keepalive_s: int = Field(20, ge=5, le=3600)
     """Seconds of silence after which a ping is sent."""
     inflight_max: int = Field(64, ge=1, le=1000)
     """Messages on their way to the broker at once."""
-    resend_after_s: float = Field(10.0, gt=0)
-    """Seconds without a receipt after which sightings are sent again; doubles up to 60 s."""
-    backfill_after_s: float = Field(30.0, gt=0)
-    """A sighting that is sent later than this after it was made goes to the backfill lane."""
-    backfill_per_s: float = Field(500.0, gt=0)
-    """Sightings a second of the backfill lane at most."""
     drain_timeout_s: float = Field(30.0, ge=0)
     """Seconds at the end of a file to wait for the last receipts; what remains stays in the spool
     and is delivered by the next run."""
@@ -202,9 +152,9 @@ class EdgeSettings(Settings):
     embedder: EmbedderSection
     spool: SpoolSection
     runner: RunnerSection = RunnerSection()
-    trust: TrustSection = TrustSection()
-    tracker: TrackerSection = TrackerSection()
-    crops: CropsSection = CropsSection()
+    trust: Trust = Trust()
+    tracker: TrackerOptions = TrackerOptions()
+    crops: CollectorOptions = CollectorOptions()
     mqtt: MqttSection = MqttSection()
     health: HealthSection = HealthSection()
 

@@ -17,13 +17,13 @@ from skyreid.contract.settings import effective
 from skyreid.contract.site import Site, read_site
 from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.outbox import CONTENT_TYPE, Outbox
-from skyreid.server.config import MatchingSection, ServerSettings
+from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices
 from skyreid.server.live import Hub
 from skyreid.server.matching import identity
 from skyreid.server.matching.likelihood import Normals
-from skyreid.server.matching.matcher import Matcher, MatchingOptions
+from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.journal import Journal
 from skyreid.server.web.answers import Lookup, site_json
 from skyreid.server.web.api import make_api
@@ -41,7 +41,7 @@ def check(settings: ServerSettings) -> Site:
     _need("fastapi", "paho.mqtt", "prometheus_client", "scipy", "uvicorn")
     site = read_site(settings.site)
     site_json(site, 0)  # reads the poses
-    matching_options(settings.matching)
+    score_priors(settings.matching.bundle)
     settings.mqtt.tls()
     if settings.http.port:
         _listen(settings.http.host, settings.http.port).close()
@@ -157,13 +157,14 @@ def make_writer(
     Raises:
         InputError: the log does not fit together.
     """
-    options = matching_options(settings.matching)
-    matcher = Matcher(options, identity.replay(journal.decisions()))
+    options = settings.matching
+    state = identity.replay(journal.decisions())
+    matcher = Matcher(options, state, score_priors(options.bundle))
     devices = Devices(
         journal.devices(),
         [camera.id for camera in site.camera],
-        stall_s=settings.matching.stall_s,
-        window_s=settings.matching.window_s,
+        stall_s=options.stall_s,
+        window_s=options.window_s,
         now_s=time.monotonic(),
     )
     writer = Writer(
@@ -178,7 +179,7 @@ def make_writer(
         metrics,
         batch_messages=settings.journal.batch_messages,
         batch_wait_s=settings.journal.batch_wait_ms / 1000,
-        period_s=settings.matching.period_s,
+        period_s=options.period_s,
         micro_batch_s=options.batch_s,
     )
     writer.search.take(journal.sightings_since(0))
@@ -198,28 +199,25 @@ def make_writer(
     return writer
 
 
-def matching_options(section: MatchingSection) -> MatchingOptions:
-    """The matcher's options, with the priors of the bundle's manifest where one is named.
+def score_priors(bundle: Path | None) -> dict[str, Normals]:
+    """Where score calibration starts: what a bundle's manifest says; nothing without a bundle.
 
     Raises:
         BundleError: the bundle cannot be used.
         SettingsError: it has no score priors.
     """
-    priors = {}
-    if section.bundle is not None:
-        manifest = open_bundle(section.bundle).manifest
-        if not manifest.score_priors:
-            raise SettingsError(
-                f"matching.bundle {section.bundle}: its manifest has no score priors; "
-                "export it again, or leave the key out"
-            )
-        priors = {
-            pair: Normals(p.same_mean, p.same_std, p.different_mean, p.different_std)
-            for pair, p in manifest.score_priors.items()
-        }
-    return MatchingOptions(
-        fpir=section.fpir, batch_s=section.batch_s, window_s=section.window_s, priors=priors
-    )
+    if bundle is None:
+        return {}
+    manifest = open_bundle(bundle).manifest
+    if not manifest.score_priors:
+        raise SettingsError(
+            f"matching.bundle {bundle}: its manifest has no score priors; "
+            "export it again, or leave the key out"
+        )
+    return {
+        pair: Normals(p.same_mean, p.same_std, p.different_mean, p.different_std)
+        for pair, p in manifest.score_priors.items()
+    }
 
 
 class DroppedAlarm:

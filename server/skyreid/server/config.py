@@ -11,6 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from skyreid.contract.broker import BrokerSection
 from skyreid.contract.settings import Section, Settings, load
+from skyreid.server.matching.options import MatchingOptions
 
 PROGRAM = "skyreid-server"
 
@@ -63,15 +64,9 @@ class HttpSection(Section):
         return self
 
 
-class MatchingSection(Section):
-    """How sightings become identities."""
+class MatchingSection(MatchingOptions):
+    """How sightings become identities, and who is waited for."""
 
-    fpir: float = Field(0.01, gt=0, lt=1)
-    """Accepted rate of strangers taken for somebody known."""
-    batch_s: float = Field(0.5, gt=0)
-    """Length of a micro-batch, seconds of capture time."""
-    window_s: float = Field(600.0, gt=0)
-    """Tracklets last seen longer ago take no part in matching, seconds of capture time."""
     bundle: Path | None = None
     """Bundle of the devices' embedder: score calibration starts from its manifest's priors."""
     stall_s: float = Field(10.0, gt=0)

@@ -7,7 +7,7 @@ import pytest
 from skyreid.contract.receipt import Range, Receipt, Status
 from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import decode_batch
-from skyreid.edge.delivery.outbox import Outbox, OutboxOptions
+from skyreid.edge.delivery.outbox import WINDOW, Outbox, OutboxOptions
 from skyreid.edge.delivery.spool import Picture, Row, Spool
 
 
@@ -50,7 +50,7 @@ class Bench:
     def __init__(self, path: Path, model: ModelRef, row: Callable[[int], Row]) -> None:
         self.path, self.model, self.row = path, model, row
         self.now_s = 1000.0
-        self.options = OutboxOptions()
+        self.options, self.window = OutboxOptions(), WINDOW
         self.link = FakeLink()
 
     def wall_ns(self) -> int:
@@ -65,6 +65,7 @@ class Bench:
             device="dev1",
             model=self.model,
             options=self.options,
+            window=self.window,
             monotonic=lambda: self.now_s,
             wall_ns=self.wall_ns,
         )
@@ -210,7 +211,8 @@ def test_a_batch_has_one_model(bench: Bench) -> None:
 
 
 def test_backfill_is_limited_to_its_rate_and_live_is_not(bench: Bench) -> None:
-    bench.options = OutboxOptions(backfill_per_s=100, backfill_after_s=30, window=10_000)
+    bench.options = OutboxOptions(backfill_per_s=100, backfill_after_s=30)
+    bench.window = 10_000
     bench.spool.close()
     bench.open()
     bench.say(1, 300)
@@ -230,7 +232,7 @@ def test_backfill_is_limited_to_its_rate_and_live_is_not(bench: Bench) -> None:
 
 
 def test_at_most_a_window_of_sightings_is_on_its_way(bench: Bench) -> None:
-    bench.options = OutboxOptions(window=40)
+    bench.window = 40
     bench.spool.close()
     bench.open()
     bench.say(1, 100)

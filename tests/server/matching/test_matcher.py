@@ -6,7 +6,8 @@ import pytest
 
 from skyreid.server.matching import identity as identity_module
 from skyreid.server.matching.identity import Decision, State, apply, replay
-from skyreid.server.matching.matcher import Matcher, MatchingOptions
+from skyreid.server.matching.matcher import Matcher
+from skyreid.server.matching.options import MatchingOptions
 from skyreid.server.matching.tracklets import TrackKey
 
 

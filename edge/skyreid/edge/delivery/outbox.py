@@ -15,10 +15,13 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
+from pydantic import Field
+
 from skyreid.contract.receipt import Receipt
+from skyreid.contract.settings import Section
 from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import MAX_SIGHTINGS, encode_raw_batch
 from skyreid.contract.topics import DeviceChannel
@@ -27,6 +30,9 @@ from skyreid.edge.delivery.spool import Picture, Spool, Stored
 log = logging.getLogger(__name__)
 
 RESEND_MAX_S = 60.0
+WINDOW = 1024
+HEARTBEAT_S = 1.0
+"""Without sightings an empty batch carries the watermark this often."""
 
 
 class Link(Protocol):
@@ -46,17 +52,15 @@ class Link(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class OutboxOptions:
-    """How eagerly is sent. Durations in seconds of wall time."""
+class OutboxOptions(Section):
+    """How eagerly is sent; also a part of ``[mqtt]`` in the settings. Seconds of wall time."""
 
-    backfill_after_s: float = 30.0
-    backfill_per_s: float = 500.0
-    resend_after_s: float = 10.0
-    window: int = 1024
-    """Sightings on their way at most; beyond it sending waits for receipts."""
-    heartbeat_s: float = 1.0
-    """Without sightings an empty batch carries the watermark this often."""
+    resend_after_s: float = Field(10.0, gt=0)
+    """Seconds without a receipt after which sightings are sent again; doubles up to 60 s."""
+    backfill_after_s: float = Field(30.0, gt=0)
+    """A sighting that is sent later than this after it was made goes to the backfill lane."""
+    backfill_per_s: float = Field(500.0, gt=0)
+    """Sightings a second of the backfill lane at most."""
 
 
 class Outbox:
@@ -72,6 +76,7 @@ class Outbox:
         model: ModelRef,
         options: OutboxOptions | None = None,
         keep_pictures: bool = False,
+        window: int = WINDOW,
         monotonic: Callable[[], float] = time.monotonic,
         wall_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -85,12 +90,13 @@ class Outbox:
             model: of heartbeats; sightings travel with the model that made them.
             options: how eagerly is sent.
             keep_pictures: a picture that was sent may be asked for again.
+            window: sightings on their way at most; beyond it sending waits for receipts.
             monotonic: seconds that never jump.
             wall_ns: UTC now.
         """
         self._spool, self._link = spool, link
         self._options = options or OutboxOptions()
-        self._keep_pictures = keep_pictures
+        self._keep_pictures, self._window = keep_pictures, window
         self._monotonic, self._wall_ns = monotonic, wall_ns
         self._envelope = SightingBatch(
             site=site,
@@ -173,7 +179,7 @@ class Outbox:
             self._rewind()
         if not self._send_live(now):
             return
-        if now - self._spoke_at >= self._options.heartbeat_s:
+        if now - self._spoke_at >= HEARTBEAT_S:
             self._post(Lane.LIVE, (), self.watermark_ns, now)
         if self._send_backfill(now):
             self._send_picture()
@@ -191,7 +197,7 @@ class Outbox:
 
     def _send_live(self, now: float) -> bool:
         """True when nothing live is left to send."""
-        while (room := self._options.window - len(self._flying)) > 0:
+        while (room := self._window - len(self._flying)) > 0:
             split = self._split()
             if split > self._live_sent:  # waited too long: not live any more
                 self._live_sent = self._back_until = split
@@ -213,7 +219,7 @@ class Outbox:
         self._tokens = min(self._tokens + (now - self._tokens_at) * rate, 2.0 * MAX_SIGHTINGS)
         self._tokens_at = now
         while self._back_sent < self._back_until:
-            room = min(MAX_SIGHTINGS, int(self._tokens), self._options.window - len(self._flying))
+            room = min(MAX_SIGHTINGS, int(self._tokens), self._window - len(self._flying))
             if room <= 0:
                 return False
             rows = self._spool.after(self._back_sent, room, until_id=self._back_until)

@@ -16,6 +16,7 @@ from skyreid.contract.camera import CameraPoses
 from skyreid.contract.input_spec import InputSpec, crop_box, fit
 from skyreid.contract.sighting import Box, Clock, Ground, Kind, View
 from skyreid.edge.people import ground
+from skyreid.edge.people.options import CollectorOptions
 from skyreid.edge.people.quality import QualityOptions, measure, sharpness
 from skyreid.edge.people.tracker import Track
 from skyreid.edge.video.frame import Frame
@@ -27,23 +28,8 @@ Embed = Callable[[UInt8], Float32]
 """uint8 [N, H, W, 3] RGB of the input's size -> float32 [N, D], L2-normalised."""
 
 
-@dataclass(frozen=True)
-class CollectorOptions:
-    """Which crops are kept, and when a tracklet is spoken of."""
-
-    crops_max: int = 8
-    """Crops in the aggregate at most."""
-    crops_min: int = 2
-    """Crops before the first statement, unless the tracklet ends before."""
-    crop_every_s: float = 0.4
-    """At most one crop in this time: two crops of successive frames say the same."""
-    quality_min: float = 0.15
-    """Crops below it are not kept."""
-    update_every_s: float = 1.0
-    """At most one update in this time of capture, but for a much better crop."""
-    better_factor: float = 1.5
-    """A crop this many times as good as the best one so far is worth an update at once."""
-    quality: QualityOptions = field(default_factory=QualityOptions)
+BETTER_FACTOR = 1.5
+"""A crop this many times as good as the best one so far is worth an update at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +94,7 @@ class Collector:
         poses: CameraPoses | None = None,
         start_ns: int | None = None,
         options: CollectorOptions | None = None,
+        quality_options: QualityOptions | None = None,
         foot_options: ground.FootOptions | None = None,
     ) -> None:
         """Set up.
@@ -119,11 +106,13 @@ class Collector:
             poses: the camera's models; None = no ground positions.
             start_ns: capture time of the first frame of ``poses``; None = the first frame seen.
             options: which crops are kept, and when a tracklet is spoken of.
+            quality_options: what makes a crop a good one.
             foot_options: what is assumed for the ground position.
         """
         self._embed, self._spec = embed, spec
         self._view, self._poses, self._start_ns = view, poses, start_ns
         self._options = options or CollectorOptions()
+        self._quality = quality_options or QualityOptions()
         self._foot = foot_options or ground.FootOptions()
         self._open: dict[int, _Tracklet] = {}
         self._now_ns = 0
@@ -165,7 +154,7 @@ class Collector:
         limit = np.array([frame.width, frame.height] * 2, np.float32)
         boxes = np.clip(np.stack([t.box_xyxy for t in tracks]), 0, limit)
         scores = np.array([t.score for t in tracks])
-        worth = measure(boxes, scores, frame.width, frame.height, o.quality).product
+        worth = measure(boxes, scores, frame.width, frame.height, self._quality).product
         for track, box, geometry in zip(tracks, boxes, worth, strict=True):
             tracklet = self._open.get(track.number)
             if tracklet is None:
@@ -183,7 +172,7 @@ class Collector:
             x0, y0, x1, y1 = (float(v) for v in box)
             area = crop_box((x0, y0, x1, y1), frame.width, frame.height, self._spec.crop_margin)
             picture = frame.crop(*area)
-            quality = float(geometry) * sharpness(picture, o.quality)
+            quality = float(geometry) * sharpness(picture, self._quality)
             if quality < max(least, o.quality_min):
                 continue
             if early:
@@ -211,7 +200,7 @@ class Collector:
             return len(tracklet.crops) >= o.crops_min
         if tracklet.captured_at_ns - tracklet.stated_ns >= o.update_every_s * 1e9:
             return True
-        return max(c.quality for c in tracklet.crops) >= o.better_factor * tracklet.stated_best
+        return max(c.quality for c in tracklet.crops) >= BETTER_FACTOR * tracklet.stated_best
 
     def _kind(self, tracklet: _Tracklet) -> Kind:
         return Kind.NEW if tracklet.revision == 0 else Kind.UPDATE

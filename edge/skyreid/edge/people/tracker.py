@@ -18,20 +18,13 @@ from skyreid.edge.people import kalman
 from skyreid.edge.people.assignment import assign
 from skyreid.edge.people.detections import Detections, Float32, Float64, area, intersection, iou
 from skyreid.edge.people.kalman import Noise
+from skyreid.edge.people.options import TrackerOptions
 
 
 @dataclass(frozen=True)
-class TrackerOptions:
-    """How people are followed."""
+class TrackerTuning:
+    """What is measured (docs/LOG.md) and no setting."""
 
-    score_high: float = 0.4
-    """Detections from here on are matched first and may start a track."""
-    score_low: float = 0.1
-    """Detections below this are not looked at."""
-    hits_min: int = 3
-    """Detections after which a track is confirmed."""
-    lost_max_s: float = 1.0
-    """A track that was not detected for this long ends."""
     distance_max: float = 20.0
     """Gate on the squared Mahalanobis distance of a strong detection (4 dimensions)."""
     weak_distance_max: float = 10.0
@@ -85,8 +78,10 @@ class _Live:
 class Tracker:
     """Follows the people of one camera."""
 
-    def __init__(self, options: TrackerOptions | None = None) -> None:
-        self._options = options or TrackerOptions()
+    def __init__(
+        self, options: TrackerOptions | None = None, tuning: TrackerTuning | None = None
+    ) -> None:
+        self._options, self._tuning = options or TrackerOptions(), tuning or TrackerTuning()
         self._live: list[_Live] = []
         self._state = kalman.nothing()  # one row per entry of _live
         self._time_s: float | None = None
@@ -107,7 +102,7 @@ class Tracker:
             Every track that is alive, those without a detection in this frame included. One that
             is missing from the list has ended.
         """
-        o = self._options
+        o, tuning = self._options, self._tuning
         step_s = 0.0 if self._time_s is None else max(time_s - self._time_s, 0.0)
         self._time_s = time_s
         if step_s > max(o.lost_max_s, 3 * self._usual_s):  # the camera was away: so are they
@@ -115,17 +110,17 @@ class Tracker:
         self._usual_s = step_s
         if motion is not None:
             self._state = kalman.move(self._state, motion)
-        self._state = kalman.predict(self._state, step_s, o.noise)
+        self._state = kalman.predict(self._state, step_s, tuning.noise)
         high = detections.scores >= o.score_high
         strong = np.flatnonzero(high)
         weak = np.flatnonzero(~high & (detections.scores >= o.score_low))
 
         settled = [i for i, t in enumerate(self._live) if t.confirmed]
         fresh = [i for i, t in enumerate(self._live) if not t.confirmed]
-        pairs, settled, strong = self._match(settled, detections, strong, o.distance_max)
+        pairs, settled, strong = self._match(settled, detections, strong, tuning.distance_max)
         recent = [i for i in settled if time_s - self._live[i].seen_s <= 1.5 * step_s]
-        more, _, _ = self._match(recent, detections, weak, o.weak_distance_max)
-        last, _, strong = self._match(fresh, detections, strong, o.distance_max)
+        more, _, _ = self._match(recent, detections, weak, tuning.weak_distance_max)
+        last, _, strong = self._match(fresh, detections, strong, tuning.distance_max)
         self._continue(pairs + more + last, detections, time_s)
         self._start(strong, detections, time_s)
         self._end(time_s)
@@ -144,7 +139,7 @@ class Tracker:
         Returns:
             Pairs (track, detection), and the tracks and candidates that are left.
         """
-        o = self._options
+        o = self._tuning
         state, boxes = self._state[tracks], detections.boxes[candidates]
         away = kalman.distance(state, boxes, o.noise)
         total = away + o.iou_weight * (1 - iou(state.boxes, boxes))
@@ -167,14 +162,14 @@ class Tracker:
             return
         rows, columns = np.array(pairs).T
         free = np.clip(1 - 2 * hidden(self._state.boxes)[rows], 0, 1)
-        after = kalman.update(self._state[rows], detections.boxes[columns], self._options.noise)
+        after = kalman.update(self._state[rows], detections.boxes[columns], self._tuning.noise)
         self._state.mean[rows], self._state.cov[rows] = after.mean, after.cov
         for (row, column), share in zip(pairs, free, strict=True):
             track = self._live[row]
             track.score = float(detections.scores[column])
             track.seen_s = time_s
             if detections.looks is not None and track.look is not None:
-                rate = np.float32(self._options.look_rate * share)
+                rate = np.float32(self._tuning.look_rate * share)
                 track.look = track.look + rate * (detections.looks[column] - track.look)
             track.hits += 1
             track.confirmed = track.confirmed or track.hits >= self._options.hits_min
@@ -182,9 +177,9 @@ class Tracker:
     def _start(self, candidates: NDArray[np.int64], detections: Detections, time_s: float) -> None:
         seen = [i for i, t in enumerate(self._live) if t.seen_s == time_s]
         overlap = iou(detections.boxes[candidates], self._state[seen].boxes)
-        chosen = candidates[overlap.max(1, initial=0.0) <= self._options.new_iou_max]
+        chosen = candidates[overlap.max(1, initial=0.0) <= self._tuning.new_iou_max]
         boxes = detections.boxes[chosen]
-        self._state = kalman.join(self._state, kalman.start(boxes, self._options.noise))
+        self._state = kalman.join(self._state, kalman.start(boxes, self._tuning.noise))
         for index in chosen:
             look = None if detections.looks is None else detections.looks[index]
             score = float(detections.scores[index])
@@ -196,7 +191,7 @@ class Tracker:
         absent = np.full(looks.shape[1], np.nan, np.float32)
         known = [self._live[t].look for t in tracks]
         mine = np.stack([absent if look is None else look for look in known])
-        away = ((mine[:, None] - looks[None]) ** 2).mean(2) / self._options.look_sigma**2
+        away = ((mine[:, None] - looks[None]) ** 2).mean(2) / self._tuning.look_sigma**2
         result: Float64 = np.nan_to_num(away.astype(np.float64), nan=1.0)
         return result
 

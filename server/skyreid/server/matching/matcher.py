@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import groupby
 
 import numpy as np
@@ -25,47 +24,46 @@ from skyreid.server.matching.clustering import cluster
 from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.odds import Scores, score_window
+from skyreid.server.matching.options import MatchingOptions
 from skyreid.server.matching.pairs import Window
 from skyreid.server.matching.tracklets import TrackKey, Tracklet, begin, revised
 
-
-@dataclass(frozen=True)
-class MatchingOptions:
-    """How sure is sure enough. Defaults are measured (docs/LOG.md)."""
-
-    fpir: float = 0.01
-    """Accepted rate of strangers taken for somebody known (false-positive identification)."""
-    batch_s: float = 0.5
-    """Length of a micro-batch in capture time."""
-    recluster_s: float = 2.0
-    """How often the whole window is looked at again, in capture time; a multiple of batch_s."""
-    window_s: float = 600.0
-    """Tracklets last seen longer ago than this take no part in matching any more."""
-    overlap_tolerance_s: float = 0.3
-    """Two tracklets of one camera may overlap by this much and still be one person (the tracker
-    held on to a ghost after it had begun anew)."""
-    hysteresis: float = 0.5
-    """What present company counts for when the window is looked at again, as a log-odds."""
-    priors: Mapping[str, Normals] = field(default_factory=dict)
-    """Where score calibration starts, by view pair as in a manifest: ``aerial-ground`` etc."""
+RECLUSTER_S = 2.0
+"""How often the whole window is looked at again, in capture time; a multiple of batch_s."""
+OVERLAP_TOLERANCE_S = 0.3
+"""Two tracklets of one camera may overlap by this much and still be one person (the tracker held on
+to a ghost after it had begun anew)."""
+HYSTERESIS = 0.5
+"""What present company counts for when the window is looked at again, as a log-odds."""
 
 
 class Matcher:
     """Holds the active window. One writer; rebuildable from stored sightings and the state."""
 
-    def __init__(self, options: MatchingOptions, state: State | None = None) -> None:
+    def __init__(
+        self,
+        options: MatchingOptions,
+        state: State | None = None,
+        priors: Mapping[str, Normals] | None = None,
+    ) -> None:
         """Start empty, or where ``state`` (the replayed log) left off.
 
         In the latter case ``add`` the stored sightings of the active window before ``advance``.
+
+        Args:
+            options: how sure is sure enough.
+            state: the replayed log.
+            priors: where score calibration starts, by view pair as in a manifest
+                (``aerial-ground``).
         """
-        self._options = options
+        self._options, self._priors = options, priors or {}
         self.state: State = state or State()
         """The fold of every decision so far: read it, never set it."""
         self._batch_ns = round(options.batch_s * 1e9)
         self._tick = self.state.at_ns // self._batch_ns
         self._arrived: list[tuple[int, TrackKey, int, int, str, Sighting]] = []
         self._arrivals = 0
-        self._window = Window(overlap_tolerance_s=options.overlap_tolerance_s)
+        self._window = Window(overlap_tolerance_s=OVERLAP_TOLERANCE_S)
         self._made: list[Applied] = []  # by the call of `advance` that is going on
         self._changed = False  # since the window was last looked at as a whole
 
@@ -135,7 +133,7 @@ class Matcher:
 
     def _through(self, tick: int) -> None:
         """Let time pass without sightings: one look at the window covers any length of it."""
-        every = max(1, round(self._options.recluster_s / self._options.batch_s))
+        every = max(1, round(RECLUSTER_S / self._options.batch_s))
         due = tick // every * every
         if due <= self._tick or not self._changed:
             self._tick = max(self._tick, tick)
@@ -161,7 +159,7 @@ class Matcher:
         fresh = [key for key in sorted(touched) if key not in self.state.tracks]
         if fresh:
             self._place_new(fresh, at_ns)
-        every = max(1, round(self._options.recluster_s / self._options.batch_s))
+        every = max(1, round(RECLUSTER_S / self._options.batch_s))
         self._tick = tick
         if tick % every == 0:
             self._regroup(at_ns)
@@ -194,7 +192,7 @@ class Matcher:
         scores = self._scores()
         label = cluster(
             scores.evidence,
-            scores.prior + self._options.hysteresis * scores.company(self.state),
+            scores.prior + HYSTERESIS * scores.company(self.state),
             scores.weight,
             scores.forbidden,
         )
@@ -204,6 +202,5 @@ class Matcher:
 
     def _scores(self) -> Scores:
         tracklets: list[Tracklet] = self._window.tracklets()
-        return score_window(
-            tracklets, self._window.tables([t.key for t in tracklets]), self._options.priors
-        )
+        tables = self._window.tables([t.key for t in tracklets])
+        return score_window(tracklets, tables, self._priors)
