@@ -28,7 +28,8 @@ from skyreid.train import checkpoint
 from skyreid.train.authors import published
 from skyreid.train.authors.published import Origin, described, recognised
 from skyreid.train.models import variants
-from skyreid.train.models.registry import Declaration, Pretrained, method_of, methods
+from skyreid.train.models.method import Declaration, Pretrained
+from skyreid.train.models.registry import method_of, methods
 from skyreid.train.models.vit import TrunkConfig
 
 State = dict[str, Tensor]

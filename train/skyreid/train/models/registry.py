@@ -9,63 +9,22 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 from skyreid.contract.errors import SettingsError
 from skyreid.train import models
+from skyreid.train.models.method import Declaration, Method, Pretrained
 from skyreid.train.options import Options
 
-if TYPE_CHECKING:
-    from skyreid.train.models.method import Method
-
-Pretrained = Literal["imagenet", "clip"]
-AnyMethod = TypeVar("AnyMethod", bound="Method")
+AnyMethod = TypeVar("AnyMethod", bound=Method)
 
 
 def _decide_nothing(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {}
-
-
-@dataclass(frozen=True)
-class Declaration:
-    """What the kit must know of a method besides its class.
-
-    Attributes:
-        name: in recipes, before the width, and in checkpoints.
-        trunk: fields of `TrunkConfig` as its authors chose them; a recipe may choose otherwise.
-        options: its own switches; `Options` itself for none.
-        form: those of its options that change how the export form computes and not what it
-            computes, so that an export may choose them anew.
-        pretrained: the prefix of the names of its encoder, by whose weights that can begin with:
-            ImageNet's ViT or OpenAI's CLIP.
-        copies: prefixes of entries that begin as copies of its encoder's, and of which; `{last}` is
-            the number of the last block.
-        marks: parts of names that tell its authors' state_dict, which has all of them. Of the
-            methods that match, the one with the most is meant.
-        computed: parts of names of buffers that its authors saved and a network computes.
-        unread: prefixes of tensors in its authors' files that only their training reads.
-        superseded: prefixes of an older form, and what to say of a file that has them.
-        sizes: fields of `options` that the shapes of its authors' state_dict decide.
-        fixture: recorded outputs of its authors' code, for parity; None where there are none.
-    """
-
-    name: str
-    trunk: Mapping[str, Any]
-    options: type[Options]
-    form: tuple[str, ...]
-    pretrained: Mapping[Pretrained, str]
-    copies: Mapping[str, str]
-    marks: tuple[str, ...]
-    computed: tuple[str, ...]
-    unread: tuple[str, ...]
-    superseded: Mapping[str, str]
-    sizes: Callable[[Mapping[str, Tensor]], dict[str, Any]]
-    fixture: str | None
 
 
 _METHODS: dict[str, type[Method]] = {}
