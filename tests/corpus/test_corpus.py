@@ -17,11 +17,11 @@ from skyreid.bundle.signature import Trust
 from skyreid.contract import klv
 from skyreid.contract.camera import read_poses
 from skyreid.contract.errors import MessageError, SkyreidError
+from skyreid.contract.picture import decode_picture_request
 from skyreid.contract.receipt import decode_receipt
 from skyreid.contract.recording import read_mot
 from skyreid.contract.sighting import Ground
 from skyreid.contract.site import Site, read_site
-from skyreid.edge.delivery.pictures import read_request
 from skyreid.edge.delivery.spool import Spool, read_stats
 from skyreid.server.broker.decoding import Message, Sorted, sort_messages
 from skyreid.server.devices import Devices
@@ -94,7 +94,7 @@ def said_of_itself(channel: str) -> Callable[[bytes, Path], None]:
 
 
 def picture(data: bytes, _: Path) -> None:
-    assert sort_one("picture", data).pictures[0].body == data
+    assert sort_one("picture", data).pictures[0].picture.jpeg == data
 
 
 def in_a_file(name: str, read: Callable[[Path], object]) -> Callable[[bytes, Path], None]:
@@ -148,7 +148,7 @@ DECODERS: dict[str, Callable[[bytes, Path], object]] = {
     "manifest": in_a_bundle("manifest.json"),
     "mot": in_a_file("cam1.txt", read_mot),
     "picture": picture,
-    "picture-request": lambda data, _: read_request(data),
+    "picture-request": lambda data, _: decode_picture_request(data),
     "poses": in_a_file("calib.json", lambda path: read_poses(path, "cam1")),
     "receipt": lambda data, _: decode_receipt(data),
     "sightings": sightings,

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from skyreid.contract.device import Health, decode_health, encode_health
 from skyreid.contract.errors import InputError, SkyreidError
+from skyreid.contract.picture import Picture
 from skyreid.contract.receipt import Range, Receipt, Status
 from skyreid.contract.sighting import ModelRef
 from skyreid.edge.delivery.outbox import Outbox
 from skyreid.edge.delivery.publisher import PictureWanted, Received, Up
-from skyreid.edge.delivery.spool import Picture, Row, Spool
+from skyreid.edge.delivery.spool import Row, Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.sighter import Said
 from skyreid.edge.video.frame import Frame
@@ -95,7 +97,7 @@ class Bench:
         self.link = NoLink()
         self.looks = Looks(row)
         self.stop = Stop()
-        self.reports: list[Mapping[str, object]] = []
+        self.reports: list[Health] = []
 
     def flow(self, frames: Frames, **options: Any) -> Flow:
         outbox = Outbox(self.spool, self.link, site="square", device="dev1", model=self.model)
@@ -217,8 +219,11 @@ def test_health_says_how_it_goes(bench: Bench) -> None:
     flow.notify(Up())
     flow.run(bench.stop)
     last = bench.reports[-1]
-    assert set(last) >= {"frames", "people", "sightings", "dropped", "spool", "clock"}
-    assert last["clock"] == "file"
+    assert decode_health(encode_health(last)) == last
+    assert (last.clock, last.clock_error_ms, last.people) == ("file", 0, 1)
+    assert last.sightings is not None
+    assert last.spool is not None
+    assert 0 < last.spool.sightings <= last.sightings
 
 
 @pytest.mark.parametrize("allowed", [True, False])

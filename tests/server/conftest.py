@@ -57,6 +57,7 @@ class Make:
     """Builds sightings and batches; ``person`` chooses the embedding."""
 
     start_ns = START_NS
+    model = ModelRef("0123456789abcdef", DIM, "ab" * 32, "tiny")
 
     @staticmethod
     def sighting(seq: int = 1, **changes: Any) -> Sighting:
@@ -85,15 +86,15 @@ class Make:
             changes.setdefault("view", View.GROUND)
         return dataclasses.replace(whole, **changes)
 
-    @staticmethod
-    def batch(sightings: Sequence[Sighting], **changes: Any) -> SightingBatch:
+    @classmethod
+    def batch(cls, sightings: Sequence[Sighting], **changes: Any) -> SightingBatch:
         whole = SightingBatch(
             site="plaza",
             device="uav1",
             boot="1-abcd",
             lane=Lane.LIVE,
             sent_at_ns=START_NS,
-            model=ModelRef("0123456789abcdef", DIM, "ab" * 32, "tiny"),
+            model=cls.model,
             sightings=tuple(sightings),
         )
         return dataclasses.replace(whole, **changes)

@@ -2,9 +2,14 @@
 
 import pytest
 
-from skyreid.contract.sighting import View
+from skyreid.contract.device import Birth, BirthCamera, Health
+from skyreid.contract.sighting import ModelRef, View
 from skyreid.server.devices import Devices
 from skyreid.server.store.records import Heard
+
+MODEL = ModelRef("key", 4, "", "m")
+CAMERA = BirthCamera(id="cam6", view="ground")
+BIRTH = Birth(boot="b", model=MODEL, cameras=(CAMERA,))
 
 
 def devices(*known: Heard, cameras: tuple[str, ...] = ()) -> Devices:
@@ -74,7 +79,7 @@ def test_a_camera_of_the_site_is_waited_for_a_while_after_the_first_one_spoke() 
 def test_the_wait_ends_when_every_camera_is_spoken_for() -> None:
     two = devices(cameras=("cam1", "cam6"))
     two.hear(Heard("a", 1, "b", 50, "cam1"), 200)
-    two.birth("c", {"cameras": [{"id": "cam6", "view": "ground"}]}, 200)
+    two.birth("c", BIRTH, 200)
     two.hear(Heard("c", 1, "b", 40), 200)
     assert two.horizon_ns(200) == 40
 
@@ -85,13 +90,12 @@ def test_devices_of_earlier_days_hold_after_a_restart_until_they_stall() -> None
     assert old.horizon_ns(105) is None
 
 
-def test_a_strange_birth_is_kept_and_not_believed() -> None:
+def test_a_birth_says_camera_view_and_model_before_the_first_sighting() -> None:
     one = devices()
-    for birth in ({"cameras": 3}, {"cameras": [{"id": 1, "view": []}]}, {"model": {"key": 3}}):
-        one.birth("a", birth, 100)
+    one.birth("a", BIRTH, 100)
     (got,) = [d.to_json() for d in one.by_id.values()]
-    assert (got["camera"], got["view"], got["model_key"]) == (None, None, None)
-    assert got["birth"] == {"model": {"key": 3}}
+    assert (got["camera"], got["view"], got["model_key"]) == ("cam6", "ground", "key")
+    assert got["birth"]["cameras"] == [{"id": "cam6", "view": "ground", "modality": "unknown"}]
 
 
 def test_a_new_boot_starts_its_watermark_anew() -> None:
@@ -103,17 +107,19 @@ def test_a_new_boot_starts_its_watermark_anew() -> None:
 def test_a_device_is_shown_with_what_it_said() -> None:
     one = devices()
     one.hear(Heard("a", 7, "b", 50, "cam1", int(View.GROUND), "key"), 101)
-    one.health("a", {"fps": 9}, 101)
+    one.health("a", Health(fps=9), 101)
+    one.birth("a", BIRTH, 101)
+    one.birth("a", None, 101)  # withdrawn: what is known of it stays
     one.status("a", True, 101)
     (got,) = [d.to_json() for d in one.by_id.values()]
     assert got == {
         "device": "a",
-        "camera": "cam1",
+        "camera": "cam6",
         "view": "ground",
         "status": "online",
         "model_key": "key",
         "birth": {},
-        "health": {"fps": 9},
+        "health": {"schema_version": 1, "dropped": {}, "fps": 9.0, "lost_connections": {}},
         "watermark_ns": 50,
         "last_message_at_ns": 7,
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from skyreid.contract.device import Birth, BirthCamera, encode_birth
 from skyreid.server.store.journal import open_to_read, read_decisions, read_keys
 
 
@@ -17,8 +18,8 @@ def test_sightings_are_stored_receipted_matched_and_told(
     server.start()
     uav, street = device("uav1", ["skyreid/v1/plaza/identity/#"]), device("street1")
     uav.send("status", b"online")
-    birth = {"model": {"key": "0123456789abcdef"}, "cameras": [{"id": "cam1", "view": "aerial"}]}
-    uav.send("birth", json.dumps(birth).encode())
+    camera = BirthCamera(id="cam1", view="aerial")
+    uav.send("birth", encode_birth(Birth(boot="1-abcd", model=make.model, cameras=(camera,))))
     uav.send("sightings", make.payload([make.sighting(n, person=n) for n in (1, 2, 3)]))
     street.send(
         "sightings", make.payload([make.sighting(9, camera="cam6", person=4)], device="street1")

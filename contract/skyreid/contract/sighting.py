@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+MAX_DIM = 4096
+"""Numbers in an embedding, at most."""
 MAX_INTEGER = (1 << 63) - 1
 """Numbers of sightings and tracks end here: both ends keep them in SQLite, whose integers are
 signed."""

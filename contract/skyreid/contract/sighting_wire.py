@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError
 from skyreid.contract import sighting_pb2 as pb
 from skyreid.contract.errors import MessageError
 from skyreid.contract.sighting import (
+    MAX_DIM,
     MAX_INTEGER,
     Box,
     Clock,
@@ -40,7 +41,6 @@ SCHEMA = 1
 MAX_SIGHTINGS = 32
 MAX_OFFSET_M = 1e6
 """Of a position from the site's origin: no site is as large, and squares of it are numbers."""
-MAX_DIM = 4096
 MAX_BATCH_BYTES = 1 << 18
 
 

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import hashlib
 import json
 import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from skyreid.contract.camera import CameraPoses
 from skyreid.contract.recording import Recorder, RunInfo
 from skyreid.contract.settings import effective, without_login
-from skyreid.contract.sighting import Modality, ModelRef, View
+from skyreid.contract.sighting import Modality, View
 from skyreid.contract.site import Site, SiteCamera, poses_of, read_site
 from skyreid.edge.config import EdgeSettings
 from skyreid.edge.delivery.outbox import Outbox
@@ -28,6 +25,7 @@ from skyreid.edge.delivery.pictures import encode_picture
 from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
+from skyreid.edge.health import birth_of, send_health
 from skyreid.edge.sighter import Collector, Detector, Identity, Sighter, Tracker
 from skyreid.edge.video.clock import FileClock, LiveClock
 from skyreid.edge.video.pipeline import Source, build, parse_source
@@ -169,7 +167,7 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
             recorder = open_things.enter_context(Recorder(record, info))
         flow = _flow(plan, publisher, spool, identity, recorder, start_ns, progress)
         stop = Stop()
-        publisher.start(json.dumps(_birth(plan, identity)).encode(), flow.notify)
+        publisher.start(birth_of(identity, plan.site, effective(settings)), flow.notify)
         try:
             with _stopped_by_signals(stop):
                 outcome = flow.run(stop)
@@ -261,7 +259,7 @@ def _flow(
         pictures_allowed=policy != "never",
         progress=progress and not plan.source.live,
     )
-    health = functools.partial(_send_health, publisher, source, model, time.monotonic())
+    health = functools.partial(send_health, publisher, source, model, time.monotonic())
     return Flow(source, sighter, spool, outbox, model, options, send_health=health)
 
 
@@ -293,62 +291,6 @@ def _run_info(identity: Identity, source: Source, start_ns: int) -> RunInfo:
         model_key=identity.model.key,
         bundles=(identity.model.bundle_sha256,),
     )
-
-
-def _birth(plan: Plan, identity: Identity) -> dict[str, Any]:
-    return {
-        "boot": identity.boot,
-        "model": {
-            "key": identity.model.key,
-            "dim": identity.model.dim,
-            "bundle_sha256": identity.model.bundle_sha256,
-            "name": identity.model.name,
-        },
-        "cameras": [{"id": identity.camera, "view": identity.view.word}],
-        "pictures": plan.site.pictures,
-        "settings_sha256": hashlib.sha256(effective(plan.settings).encode()).hexdigest(),
-        "software": software_version(),
-    }
-
-
-def software_version() -> str:
-    """``skyreid`` and its version, as installed: this room's wheel, or the whole house."""
-    for distribution in ("skyreid-edge", "skyreid"):
-        with contextlib.suppress(PackageNotFoundError):
-            return f"skyreid {version(distribution)}"
-    return "skyreid (not installed)"
-
-
-def _send_health(
-    publisher: Publisher,
-    source: GstSource,
-    model: ModelRef,
-    began: float,
-    report: Mapping[str, object],
-) -> None:
-    uptime_s = max(time.monotonic() - began, 1e-3)
-    frames = report["frames"]
-    body = {
-        **report,
-        "uptime_s": round(uptime_s, 1),
-        "fps": round(frames / uptime_s, 2) if isinstance(frames, int) else 0.0,
-        "source": source.state.value,
-        "lost_connections": dict(source.lost),
-        "temperature_c": temperature_c(),
-        "model_key": model.key,
-    }
-    publisher.send("health", json.dumps(body).encode(), qos=0, content_type="application/json")
-
-
-def temperature_c() -> float | None:
-    """The hottest thermal zone in degrees Celsius; None where the machine does not say."""
-    found = []
-    for zone in Path("/sys/class/thermal").glob("thermal_zone*/temp"):
-        try:
-            found.append(int(zone.read_text()) / 1000)
-        except (OSError, ValueError):  # a zone that is switched off cannot be read
-            continue
-    return max(found, default=None)
 
 
 def _log_state(state: State, why: str) -> None:

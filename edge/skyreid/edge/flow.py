@@ -19,17 +19,18 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Protocol
 
+from skyreid.contract.device import Health, SpoolHealth
 from skyreid.contract.errors import MessageError, SkyreidError
+from skyreid.contract.picture import Picture, decode_picture_request
 from skyreid.contract.receipt import Range
 from skyreid.contract.sighting import Clock, ModelRef
 from skyreid.edge.delivery.outbox import Outbox
-from skyreid.edge.delivery.pictures import read_request
 from skyreid.edge.delivery.publisher import Down, Event, PictureWanted, Received, Taken, Up
-from skyreid.edge.delivery.spool import Picture, Row, Spool
+from skyreid.edge.delivery.spool import Row, Spool
 from skyreid.edge.drops import Drops
 from skyreid.edge.sighter import Said
 from skyreid.edge.video.frame import Frame
@@ -135,7 +136,7 @@ class Flow:
         model: ModelRef,
         options: FlowOptions,
         *,
-        send_health: Callable[[Mapping[str, object]], None] = lambda report: None,
+        send_health: Callable[[Health], None] = lambda report: None,
     ) -> None:
         """Set up.
 
@@ -350,30 +351,30 @@ class Flow:
                 log.warning("picture refused: the site's policy is never")
                 return
             try:
-                request = read_request(event.payload)
+                request = decode_picture_request(event.payload)
             except MessageError as error:
                 self.drops.add("picture_request_bad")
                 log.warning("picture request ignored reason=%s", error)
                 return
-            if not self._spool.want_picture(*request):
-                log.info("picture not kept boot=%s camera=%s track=%d", *request)
+            if not self._spool.want_picture(request):
+                log.info("picture not kept %s", request)
 
-    def report(self) -> dict[str, object]:
-        """What ``health`` says: rates, drops, spool, clock."""
+    def report(self) -> Health:
+        """What this side knows of ``health``: how much, drops, spool, clock."""
         o, stats = self.outcome, self._spool.stats()
-        return {
-            "frames": o.frames,
-            "people": o.people,
-            "sightings": o.sightings,
-            "dropped": self.drops.all(),
-            "spool": {
-                "sightings": stats.sightings,
-                "bytes": stats.bytes,
-                "oldest_age_s": round(stats.oldest_age_s, 1),
-            },
-            "clock": None if o.clock is None else o.clock.name.lower(),
-            "clock_error_ms": o.clock_error_ms,
-        }
+        return Health(
+            frames=o.frames,
+            people=o.people,
+            sightings=o.sightings,
+            dropped=self.drops.all(),
+            spool=SpoolHealth(
+                sightings=stats.sightings,
+                bytes=stats.bytes,
+                oldest_age_s=round(stats.oldest_age_s, 1),
+            ),
+            clock=None if o.clock is None else o.clock.name.lower(),
+            clock_error_ms=o.clock_error_ms,
+        )
 
     def _guarded_send(self) -> None:
         """What the sender raises ends the run and is raised by ``run``."""

@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
+from skyreid.contract.picture import Picture
 from skyreid.contract.recording import Recorder
 from skyreid.contract.sighting import Kind, Lane, Modality, ModelRef, Sighting, SightingBatch, View
 from skyreid.contract.sighting_wire import encode_raw_batch, encode_sighting
-from skyreid.edge.delivery.spool import Picture, Row
+from skyreid.edge.delivery.spool import Row
 from skyreid.edge.video.frame import Frame
 
 if TYPE_CHECKING:

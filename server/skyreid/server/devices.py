@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from skyreid.contract.device import Birth, Health
 from skyreid.contract.sighting import View
 from skyreid.server.store.records import Heard
 
 _log = logging.getLogger(__name__)
-
-_VIEWS = {view.word: int(view) for view in View}
 
 
 @dataclass
@@ -33,8 +32,8 @@ class Device:
     """When its watermark last rose, on the monotonic clock of this process (or it came online)."""
     behind: bool = False
     """Whether nobody waits for it, see `Devices.horizon_ns`."""
-    birth: dict[str, Any] = field(default_factory=dict)
-    health: dict[str, Any] = field(default_factory=dict)
+    birth: Birth | None = None
+    health: Health | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As ``/v1/devices`` shows it."""
@@ -45,8 +44,8 @@ class Device:
             "view": View(self.view).word if self.view else None,
             "status": status,
             "model_key": self.model_key,
-            "birth": self.birth,
-            "health": self.health,
+            "birth": _json(self.birth),
+            "health": _json(self.health),
             "watermark_ns": self.watermark_ns,
             "last_message_at_ns": self.heard_at_ns,
         }
@@ -102,23 +101,20 @@ class Devices:
             device.moved_at_s = now_s
         return device
 
-    def birth(self, name: str, data: dict[str, Any], now_s: float) -> Device:
-        """A device said what it is."""
+    def birth(self, name: str, birth: Birth | None, now_s: float) -> Device:
+        """A device said what it is, or withdrew it (None)."""
         device = self._device(name, now_s)
-        device.birth = data
-        model, cameras = data.get("model"), data.get("cameras")
-        key = model.get("key") if isinstance(model, dict) else None
-        device.model_key = key if isinstance(key, str) else device.model_key
-        if isinstance(cameras, list) and cameras and isinstance(cameras[0], dict):
-            camera, view = cameras[0].get("id"), cameras[0].get("view")
-            device.camera = camera if isinstance(camera, str) else device.camera
-            device.view = _VIEWS.get(view, device.view) if isinstance(view, str) else device.view
+        device.birth = birth
+        if birth is not None:
+            device.model_key = birth.model.key
+            device.camera = birth.cameras[0].id
+            device.view = int(View.of(birth.cameras[0].view))
         return device
 
-    def health(self, name: str, data: dict[str, Any], now_s: float) -> Device:
+    def health(self, name: str, health: Health, now_s: float) -> Device:
         """A device said how it is."""
         device = self._device(name, now_s)
-        device.health = data
+        device.health = health
         return device
 
     def horizon_ns(self, now_s: float) -> int | None:
@@ -168,3 +164,7 @@ class Devices:
         if name not in self.by_id:
             self.by_id[name] = Device(name, moved_at_s=now_s)
         return self.by_id[name]
+
+
+def _json(said: Birth | Health | None) -> dict[str, Any]:
+    return {} if said is None else said.model_dump(mode="json", exclude_none=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skyreid.contract.device import Birth, BirthCamera
 from skyreid.contract.sighting import Box, Clock, Kind, ModelRef, Sighting, View
 from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.edge.delivery.outbox import Outbox, OutboxOptions
@@ -84,7 +85,8 @@ def main() -> None:
         )
         options = FlowOptions(drain_timeout_s=60.0)
         flow = Flow(Pattern(count), OneEach(), spool, outbox, MODEL, options)
-        publisher.start(b'{"boot": "%s"}' % spool.boot.encode(), flow.notify)
+        camera = BirthCamera(id="cam1", view="aerial")
+        publisher.start(Birth(boot=spool.boot, model=MODEL, cameras=(camera,)), flow.notify)
         outcome = flow.run(Stop())
         publisher.stop()
         print(f"remaining {outcome.remaining}", flush=True)

@@ -1,6 +1,5 @@
 """The device's half of "never lose": a real broker, a server that receipts, and things that die."""
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from skyreid.contract.device import decode_birth
 from skyreid.contract.sighting import Lane
 from skyreid.edge.delivery.spool import read_stats
 
@@ -89,8 +89,9 @@ def test_what_a_device_says_arrives_once_in_order_and_leaves_the_spool(
     wait_until(lambda: server.other[-1][:2] == ("status", b"offline"))
     words = [(channel, payload) for channel, payload, _, _ in server.other]
     assert words[0] == ("status", b"online")
-    birth = json.loads(dict(words)["birth"])
-    assert birth == {"boot": keys[0][0]}
+    birth = decode_birth(dict(words)["birth"])
+    assert birth is not None
+    assert (birth.boot, birth.cameras[0].id) == (keys[0][0], "cam1")
 
 
 def test_a_device_that_dies_is_offline_by_its_will(

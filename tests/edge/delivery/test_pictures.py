@@ -2,7 +2,8 @@ import cv2
 import numpy as np
 import pytest
 
-from skyreid.edge.delivery.pictures import MAX_BYTES, encode_picture, read_request
+from skyreid.contract.picture import Picture, decode_picture, picture_properties
+from skyreid.edge.delivery.pictures import encode_picture
 
 
 def test_a_small_picture_keeps_its_size_and_its_colours() -> None:
@@ -19,9 +20,6 @@ def test_a_small_picture_keeps_its_size_and_its_colours() -> None:
 def test_even_noise_fits_into_20_kilobytes(shape: tuple[int, int, int]) -> None:
     picture = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     data = encode_picture(picture)
-    assert len(data) <= MAX_BYTES
+    sent = Picture("1-a", "cam1", 1, 1, 1, data)
+    assert decode_picture(data, picture_properties(sent)) == sent  # 20 kB at most
     assert cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) is not None
-
-
-def test_a_request_names_a_tracklet() -> None:
-    assert read_request(b'{"boot": "1-aa", "camera": "cam1", "track": 7}') == ("1-aa", "cam1", 7)

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyreid.contract.errors import InputError
+from skyreid.contract.picture import Picture, PictureRequest
 from skyreid.contract.receipt import Range, Status
 from skyreid.contract.sighting import ModelRef
 from skyreid.contract.topics import IDENTIFIER
-from skyreid.edge.delivery.spool import Picture, Row, Spool, read_stats
+from skyreid.edge.delivery.spool import Row, Spool, read_stats
 
 MODEL = ModelRef("k" * 16, 4, "b" * 64, "test")
 
@@ -153,8 +154,8 @@ def test_a_picture_is_replaced_by_a_better_one_and_a_request_is_not_forgotten(
     with Spool(tmp_path / "s.db") as spool:
         spool.append((), MODEL, [(picture(1, 1), False)])
         assert spool.next_picture() is None
-        assert spool.want_picture("b", "cam1", 1)
-        assert not spool.want_picture("b", "cam1", 2)
+        assert spool.want_picture(PictureRequest(boot="b", camera="cam1", track=1))
+        assert not spool.want_picture(PictureRequest(boot="b", camera="cam1", track=2))
         spool.append((), MODEL, [(picture(1, 4, b"better"), False)])
         found = spool.next_picture()
         assert found is not None
@@ -163,7 +164,7 @@ def test_a_picture_is_replaced_by_a_better_one_and_a_request_is_not_forgotten(
         assert spool.next_picture() == found
         spool.picture_sent(found, keep=True)
         assert spool.next_picture() is None
-        assert spool.want_picture("b", "cam1", 1)
+        assert spool.want_picture(PictureRequest(boot="b", camera="cam1", track=1))
 
 
 def test_two_processes_cannot_have_one_spool(tmp_path: Path) -> None:

@@ -7,8 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skyreid.contract.device import Birth, BirthCamera, Health, encode_birth
+from skyreid.contract.picture import Picture
 from skyreid.contract.receipt import Status
-from skyreid.contract.sighting import Lane
+from skyreid.contract.sighting import Lane, ModelRef
 from skyreid.contract.sighting_wire import encode_raw_batch, encode_sighting
 from skyreid.contract.site import Site, SiteCamera
 from skyreid.server.broker.decoding import Message, receipts, sort_messages
@@ -107,9 +109,11 @@ def test_a_foreign_topic_is_refused(topic: str, reason: str) -> None:
 
 
 def test_births_statuses_and_health_are_read() -> None:
+    camera = BirthCamera(id="cam1", view="aerial")
+    birth = Birth(boot="1-a", model=ModelRef("k", 4, "", "m"), cameras=(camera,))
     out = sort_messages(
         [
-            message("birth", b'{"model_key": "k"}'),
+            message("birth", encode_birth(birth)),
             message("birth", b""),  # a retained birth, withdrawn
             message("status", b"online"),
             message("status", b"offline"),
@@ -117,9 +121,9 @@ def test_births_statuses_and_health_are_read() -> None:
         ],
         SITE,
     )
-    assert out.births == [("uav1", {"model_key": "k"}), ("uav1", {})]
+    assert out.births == [("uav1", birth), ("uav1", None)]
     assert out.statuses == [("uav1", True), ("uav1", False)]
-    assert out.healths == [("uav1", {"fps": 9})]
+    assert out.healths == [("uav1", Health(fps=9))]
     assert [h.heard_at_ns for h in out.heard] == [NOW_NS]
     assert out.refused == []
 
@@ -132,6 +136,9 @@ def test_births_statuses_and_health_are_read() -> None:
         ("health", b"\xff\xfe", "json"),
         ("health", b"[" * 60_000, "json"),
         ("health", json.dumps({"x": "y" * 70_000}).encode(), "size"),
+        ("health", b'{"fps": -1}', "health"),
+        ("birth", b'{"boot": "1-a"}', "birth"),
+        ("birth", b'{"schema_version": 2}', "schema"),
         ("status", b"busy", "status"),
         ("sightings", b"\0" * 300_000, "size"),
     ],
@@ -147,9 +154,8 @@ def test_a_picture_is_taken_by_its_properties() -> None:
     user = {"boot": "b", "camera": "cam6", "track": "3", "seq": "9", "captured_at_ns": "12"}
     out = sort_messages([message("picture", JPEG, **user)], SITE)
     (picture,) = out.pictures
-    assert (picture.device, picture.boot, picture.camera) == ("uav1", "b", "cam6")
-    assert (picture.track, picture.seq, picture.captured_at_ns) == (3, 9, 12)
-    assert picture.body == JPEG
+    assert (picture.device, picture.received_at_ns) == ("uav1", NOW_NS)
+    assert picture.picture == Picture("b", "cam6", 3, 9, 12, JPEG)
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 from skyreid.contract.errors import InputError
+from skyreid.contract.picture import Picture
 from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.journal import Journal, open_to_read, read_decisions, read_keys
-from skyreid.server.store.records import Arrived, Heard, Picture
+from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 
 
 def arrived(sighting: Any, device: str = "uav1", boot: str = "1-abcd") -> Arrived:
@@ -96,7 +97,8 @@ def test_pictures_keep_the_latest_of_a_tracklet_and_forget_the_oldest(
     journal: Journal, path: Path
 ) -> None:
     def put(track: int, seq: int, size: int, at: int) -> None:
-        journal.store([], [], [Picture("a", "b", "cam1", track, seq, 1, at, b"x" * size)])
+        picture = Picture("b", "cam1", track, seq, 1, b"x" * size)
+        journal.store([], [], [ArrivedPicture("a", at, picture)])
 
     put(1, 5, 400, 1)
     put(1, 4, 300, 2)  # older than the one that is there
@@ -156,7 +158,7 @@ import sys
 from pathlib import Path
 from skyreid.contract.sighting_wire import (decode_sighting, encode_sighting)
 from skyreid.server.store.journal import Journal
-from skyreid.server.store.records import Arrived
+from skyreid.server.store.records import Arrived, ArrivedPicture
 import dataclasses
 sighting = decode_sighting(bytes.fromhex(sys.argv[2]), 16)
 journal = Journal(Path(sys.argv[1]), "plaza", pictures_max_bytes=1)

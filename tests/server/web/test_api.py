@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from skyreid.contract.picture import Picture
 from skyreid.contract.sighting import Modality
 from skyreid.contract.site import Site, SiteCamera
 from skyreid.server.counters import Metrics
@@ -17,7 +18,7 @@ from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision, Evidence, Match
 from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.journal import Journal
-from skyreid.server.store.records import Arrived, Heard, Picture
+from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 from skyreid.server.store.search import Search
 from skyreid.server.web.answers import Lookup
 from skyreid.server.web.api import make_api
@@ -110,7 +111,7 @@ def serve(tmp_path: Path, make: Any) -> Iterator[Callable[..., Served]]:
             stored(OTHER, 3, at_s=3, kind=1),
         ],
         [],
-        [Picture("uav1", "1-a", "cam1", 7, 2, 5, 5, JPEG)],
+        [ArrivedPicture("uav1", 5, Picture("1-a", "cam1", 7, 2, 5, JPEG))],
     )
     page = tmp_path / "page"
     page.mkdir()

@@ -20,12 +20,13 @@ from typing import Protocol
 
 from pydantic import Field
 
+from skyreid.contract.picture import CONTENT_TYPE, Picture, picture_properties
 from skyreid.contract.receipt import Receipt
 from skyreid.contract.settings import Section
 from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import MAX_SIGHTINGS, encode_raw_batch
 from skyreid.contract.topics import DeviceChannel
-from skyreid.edge.delivery.spool import Picture, Spool, Stored
+from skyreid.edge.delivery.spool import Spool, Stored
 
 log = logging.getLogger(__name__)
 
@@ -238,14 +239,8 @@ class Outbox:
         message = self._link.send(
             "picture",
             picture.jpeg,
-            properties={
-                "boot": picture.boot,
-                "camera": picture.camera,
-                "track": str(picture.track),
-                "seq": str(picture.seq),
-                "captured_at_ns": str(picture.captured_at_ns),
-            },
-            content_type="image/jpeg",
+            properties=picture_properties(picture),
+            content_type=CONTENT_TYPE,
         )
         self._picture = message, picture
 

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from skyreid.contract import topics
 from skyreid.contract.broker import explain_lost, explain_refused, explain_unreachable
+from skyreid.contract.device import Birth, encode_birth, encode_status
 from skyreid.contract.errors import MessageError, PlatformError
+from skyreid.contract.json_message import CONTENT_TYPE
 from skyreid.contract.receipt import Receipt, decode_receipt
 from skyreid.contract.topics import DeviceChannel
 
@@ -44,7 +46,7 @@ class Received:
 
 @dataclass(frozen=True)
 class PictureWanted:
-    """An operator asks for the picture of a tracklet."""
+    """Somebody asks for the picture of a tracklet; not looked at yet."""
 
     payload: bytes
 
@@ -96,7 +98,7 @@ class Publisher:
             ) from error
         self._address, self._site, self._device = address, site, device
         self._keepalive_s = keepalive_s
-        self._birth = b"{}"
+        self._birth: Birth | None = None
         self._notify: Callable[[Event], None] = lambda event: None
         self._told_away = self._answered = False
         self._receipt_topic = topics.command(site, device, "receipt")
@@ -107,7 +109,9 @@ class Publisher:
         client.max_inflight_messages_set(inflight_max)  # only possible before connect
         client.connect_timeout = 5.0
         client.reconnect_delay_set(1, 8)
-        client.will_set(topics.device(site, device, "status"), b"offline", qos=1, retain=True)
+        client.will_set(
+            topics.device(site, device, "status"), encode_status(False), qos=1, retain=True
+        )
         if login is not None:
             client.username_pw_set(*login)
         if tls is not None:
@@ -119,11 +123,11 @@ class Publisher:
         client.on_message = self._message
         client.on_publish = self._published
 
-    def start(self, birth: bytes, notify: Callable[[Event], None]) -> None:
+    def start(self, birth: Birth, notify: Callable[[Event], None]) -> None:
         """Connect in the background, and again whenever the connection is lost.
 
         Args:
-            birth: JSON of the retained birth message.
+            birth: what this device is; said at each connection.
             notify: takes the events, from paho's thread; must not block.
         """
         self._birth, self._notify = birth, notify
@@ -136,7 +140,10 @@ class Publisher:
         """Say ``offline`` and leave in good order; without a broker just leave."""
         if self._client.is_connected():
             last = self._client.publish(
-                topics.device(self._site, self._device, "status"), b"offline", qos=1, retain=True
+                topics.device(self._site, self._device, "status"),
+                encode_status(False),
+                qos=1,
+                retain=True,
             )
             try:
                 last.wait_for_publish(timeout_s)
@@ -188,8 +195,10 @@ class Publisher:
             return
         self._told_away = False
         log.info("broker connected address=%s:%d", *self._address)
-        self.send("status", b"online", retain=True)
-        self.send("birth", self._birth, retain=True, content_type="application/json")
+        self.send("status", encode_status(True), retain=True)
+        if self._birth is not None:
+            birth = encode_birth(self._birth)
+            self.send("birth", birth, retain=True, content_type=CONTENT_TYPE)
         self._notify(Up())
 
     def _unreachable(self, _client: Client, _data: Any) -> None:

@@ -22,6 +22,7 @@ from types import TracebackType
 
 from skyreid.contract.errors import InputError, SkyreidError
 from skyreid.contract.migration import migrate, require_newest
+from skyreid.contract.picture import Picture, PictureRequest
 from skyreid.contract.receipt import Range, Status
 from skyreid.contract.sighting import ModelRef
 from skyreid.edge.delivery.migrations import STEPS
@@ -52,18 +53,6 @@ class Stored:
     stored_at_ns: int
     watermark_ns: int
     data: bytes
-
-
-@dataclass(frozen=True)
-class Picture:
-    """The best picture of a tracklet."""
-
-    boot: str
-    camera: str
-    track: int
-    seq: int
-    captured_at_ns: int
-    jpeg: bytes
 
 
 @dataclass(frozen=True)
@@ -200,12 +189,12 @@ class Spool:
         ).fetchone()
         return None if row is None else Picture(*row)
 
-    def want_picture(self, boot: str, camera: str, track: int) -> bool:
+    def want_picture(self, request: PictureRequest) -> bool:
         """Mark a picture as to be sent; False where the spool does not have it."""
         with self._db:
             cursor = self._db.execute(
                 "UPDATE picture SET wanted = 1 WHERE boot = ? AND camera = ? AND track = ?",
-                (boot, camera, track),
+                (request.boot, request.camera, request.track),
             )
         return cursor.rowcount > 0
 

@@ -6,25 +6,21 @@ original bytes are set aside on ``rejected/{reason}``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from skyreid.contract import topics
+from skyreid.contract.device import Birth, Health, decode_birth, decode_health, decode_status
 from skyreid.contract.errors import MessageError
+from skyreid.contract.picture import decode_picture
 from skyreid.contract.receipt import Status
 from skyreid.contract.sighting import Lane, SightingBatch
 from skyreid.contract.sighting_wire import Decoded, decode_usable
 from skyreid.contract.site import Site
-from skyreid.server.broker.pictures import read_picture
-from skyreid.server.store.records import Arrived, Heard, Picture
+from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 
-MAX_JSON_BYTES = 64 << 10
 CLOCK_AHEAD_MAX_NS = 60_000_000_000
 """A capture time further ahead of its arrival is not the time: it would hold up the whole site."""
-
-Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -62,12 +58,12 @@ class Sorted:
 
     sightings: list[Arrived] = field(default_factory=list)
     heard: list[Heard] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
-    births: list[tuple[str, Json]] = field(default_factory=list)
-    """Device and what it says about itself; empty where it withdrew it."""
+    pictures: list[ArrivedPicture] = field(default_factory=list)
+    births: list[tuple[str, Birth | None]] = field(default_factory=list)
+    """Device and what it says that it is; None where it withdrew it."""
     statuses: list[tuple[str, bool]] = field(default_factory=list)
     """Device and whether it is online."""
-    healths: list[tuple[str, Json]] = field(default_factory=list)
+    healths: list[tuple[str, Health]] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
 
 
@@ -107,18 +103,16 @@ def _sort(out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site) 
         out.sightings.extend(_arrived(decoded, now))
         out.heard.append(_heard(decoded.batch, now))
     elif topic.channel == "picture":
-        out.pictures.append(
-            read_picture(message.payload, message.properties, device, now, site.pictures)
-        )
+        if site.pictures == "never":
+            raise MessageError("policy", f"a picture from {device!r}, the site's policy is never")
+        picture = decode_picture(message.payload, message.properties)
+        out.pictures.append(ArrivedPicture(device, now, picture))
     elif topic.channel == "status":
-        words = {b"online": True, b"offline": False, b"": False}
-        if message.payload not in words:
-            raise MessageError("status", f"{message.payload[:40]!r} is not online or offline")
-        out.statuses.append((device, words[message.payload]))
+        out.statuses.append((device, decode_status(message.payload)))
     elif topic.channel == "birth":
-        out.births.append((device, _json(message.payload) if message.payload else {}))
+        out.births.append((device, decode_birth(message.payload)))
     else:
-        out.healths.append((device, _json(message.payload)))
+        out.healths.append((device, decode_health(message.payload)))
         out.heard.append(Heard(device, now))
 
 
@@ -187,18 +181,6 @@ def _forgettable(decoded: Decoded, message: Message) -> list[Refused]:
     whole = len(bad) + len(batch.sightings)
     detail = f"{len(bad)} of {whole} sightings, the first: {bad[0].error}"
     return [Refused(message, "sighting", detail, batch.device, batch.boot, seqs)]
-
-
-def _json(payload: bytes) -> Json:
-    if len(payload) > MAX_JSON_BYTES:
-        raise MessageError("size", f"JSON of {len(payload)} bytes, at most {MAX_JSON_BYTES}")
-    try:
-        data = json.loads(payload)
-    except (ValueError, RecursionError) as error:
-        raise MessageError("json", f"{payload[:40]!r} is not JSON") from error
-    if not isinstance(data, dict):
-        raise MessageError("json", "not a JSON object")
-    return data
 
 
 def receipts(

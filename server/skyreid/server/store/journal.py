@@ -21,7 +21,7 @@ from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.migrations import STEPS
-from skyreid.server.store.records import Arrived, Heard, OutboxRow, Picture
+from skyreid.server.store.records import Arrived, ArrivedPicture, Heard, OutboxRow
 
 
 class Journal:
@@ -67,7 +67,7 @@ class Journal:
         self,
         sightings: Sequence[Arrived],
         heard: Sequence[Heard] = (),
-        pictures: Sequence[Picture] = (),
+        pictures: Sequence[ArrivedPicture] = (),
     ) -> list[Arrived]:
         """Store a batch durably, in one transaction; returns the sightings that were new.
 
@@ -323,9 +323,10 @@ def _hear(db: sqlite3.Connection, row: Heard) -> None:
     )
 
 
-def _put_picture(db: sqlite3.Connection, p: Picture) -> int:
+def _put_picture(db: sqlite3.Connection, arrived: ArrivedPicture) -> int:
     """Keep a picture if it is the tracklet's latest; returns by how many bytes the table grew."""
-    key = (p.device, p.boot, p.camera, p.track)
+    p = arrived.picture
+    key = (arrived.device, p.boot, p.camera, p.track)
     old = db.execute(
         "SELECT seq, length(body) FROM picture WHERE (device, boot, camera, track) = (?, ?, ?, ?)",
         key,
@@ -334,6 +335,6 @@ def _put_picture(db: sqlite3.Connection, p: Picture) -> int:
         return 0
     db.execute(
         "INSERT OR REPLACE INTO picture VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*key, p.seq, p.captured_at_ns, p.received_at_ns, p.body),
+        (*key, p.seq, p.captured_at_ns, arrived.received_at_ns, p.jpeg),
     )
-    return len(p.body) - (old[1] if old else 0)
+    return len(p.jpeg) - (old[1] if old else 0)

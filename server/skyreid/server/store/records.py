@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from skyreid.contract.picture import Picture
 from skyreid.contract.sighting import Sighting
 
 
@@ -38,17 +39,12 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A crop of a tracklet as JPEG."""
+class ArrivedPicture:
+    """A checked picture of a tracklet, with who sent it and when it came."""
 
     device: str
-    boot: str
-    camera: str
-    track: int
-    seq: int
-    captured_at_ns: int
     received_at_ns: int
-    body: bytes
+    picture: Picture
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from typing import Any, Literal
 from skyreid.contract.sighting import Clock, Kind, Lane, View
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.contract.site import PicturePolicy, Site, poses_of
-from skyreid.server.broker.pictures import why_none
 from skyreid.server.matching.identity import Identity, State
 from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.journal import open_to_read
@@ -46,6 +45,15 @@ def site_json(site: Site, generated_at_ns: int) -> Json:
         "cameras": cameras,
         "generated_at_ns": generated_at_ns,
     }
+
+
+def why_no_picture(policy: PicturePolicy) -> str:
+    """What a card says that has no picture."""
+    return {
+        "never": "policy: never",
+        "on_request": "policy: on request, and nobody asked",
+        "always": "not sent yet, or no longer kept",
+    }[policy]
 
 
 class Lookup:
@@ -149,7 +157,7 @@ class Lookup:
         shown = dict(row)
         has = shown.pop("has_picture") and self._pictures != "never"
         shown["picture"] = _picture_path(shown) if has else None
-        shown["picture_reason"] = None if has else why_none(self._pictures)
+        shown["picture_reason"] = None if has else why_no_picture(self._pictures)
         return shown
 
     def _identity(self, identity: Identity, rows: Mapping[TrackKey, Json]) -> Json:

@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyreid.contract.sighting import View
 from skyreid.contract.site import Site
-from skyreid.server.broker.pictures import why_none
 from skyreid.server.counters import Metrics
 from skyreid.server.live import Hub
 from skyreid.server.matching.tracklets import TrackKey
-from skyreid.server.web.answers import Lookup, site_json
+from skyreid.server.web.answers import Lookup, site_json, why_no_picture
 from skyreid.server.writer import Writer
 
 if TYPE_CHECKING:
@@ -132,7 +131,7 @@ def make_api(
         if site.pictures != "never":
             picture = lookup.picture(TrackKey(device, boot, camera, track))
         if picture is None:
-            return JSONResponse({"reason": why_none(site.pictures)}, 404)
+            return JSONResponse({"reason": why_no_picture(site.pictures)}, 404)
         return Response(picture, media_type="image/jpeg")
 
     @api.get("/v1/devices", summary="Devices and how they are")

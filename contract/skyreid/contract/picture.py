@@ -1,0 +1,94 @@
+"""A person's picture on the wire, and the request for one.
+
+A picture is a JPEG, with MQTT 5 user properties that say of which tracklet. Versions are as in
+``json_message``: the property ``schema_version`` is 1 or absent, others may be added.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from skyreid.contract.errors import MessageError
+from skyreid.contract.json_message import Count, JsonMessage, Name, decode_json, encode_json
+from skyreid.contract.sighting import MAX_INTEGER
+from skyreid.contract.topics import IDENTIFIER
+
+CONTENT_TYPE = "image/jpeg"
+MAX_PICTURE_BYTES = 20_000
+_NUMBER = re.compile(r"[0-9]{1,19}")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The best picture of a tracklet so far; one of a later sighting replaces it."""
+
+    boot: str
+    camera: str
+    track: int
+    seq: int
+    """Of the sighting that it was taken for."""
+    captured_at_ns: int
+    jpeg: bytes
+
+
+class PictureRequest(JsonMessage):
+    """Somebody asks a device for the picture of a tracklet."""
+
+    boot: Name
+    camera: Name
+    track: Count
+
+
+def picture_properties(picture: Picture) -> dict[str, str]:
+    """The user properties that go with ``picture.jpeg``."""
+    return {
+        "schema_version": "1",
+        "boot": picture.boot,
+        "camera": picture.camera,
+        "track": str(picture.track),
+        "seq": str(picture.seq),
+        "captured_at_ns": str(picture.captured_at_ns),
+    }
+
+
+def decode_picture(jpeg: bytes, properties: Mapping[str, str]) -> Picture:
+    """Check a picture that arrived with these user properties.
+
+    Raises:
+        MessageError: ``reason`` is ``picture`` or ``schema``.
+    """
+    if properties.get("schema_version", "1") != "1":
+        raise MessageError("schema", "picture of another schema_version than 1")
+    if len(jpeg) > MAX_PICTURE_BYTES:
+        raise MessageError("picture", f"{len(jpeg)} bytes, at most {MAX_PICTURE_BYTES}")
+    if not (jpeg.startswith(b"\xff\xd8\xff") and jpeg.rstrip(b"\0").endswith(b"\xff\xd9")):
+        raise MessageError("picture", "not a JPEG")
+    for name in ("boot", "camera"):
+        if not IDENTIFIER.fullmatch(properties.get(name, "")):
+            raise MessageError("picture", f"user property {name} is missing or no name")
+    numbers = []
+    for name in ("track", "seq", "captured_at_ns"):
+        written = properties.get(name, "")
+        if not _NUMBER.fullmatch(written) or int(written) > MAX_INTEGER:
+            raise MessageError(
+                "picture", f"user property {name} is missing or no number from 0 to 2^63 - 1"
+            )
+        numbers.append(int(written))
+    track, seq, captured_at_ns = numbers
+    return Picture(properties["boot"], properties["camera"], track, seq, captured_at_ns, jpeg)
+
+
+def encode_picture_request(request: PictureRequest) -> bytes:
+    """A request's bytes."""
+    return encode_json(request)
+
+
+def decode_picture_request(data: bytes) -> PictureRequest:
+    """Parse and check a request.
+
+    Raises:
+        MessageError: ``reason`` is ``picture-request``, ``size``, ``json`` or ``schema``.
+    """
+    return decode_json("picture-request", PictureRequest, data)
