@@ -28,6 +28,7 @@ from tqdm import tqdm
 from skyreid.bundle.runner import OnnxRunner
 from skyreid.contract.input_spec import InputSpec
 from skyreid.export import fp16, graph, int8, parity, ranges, trace
+from skyreid.export.batched import run_onnx
 from skyreid.export.closeness import cosines, distance
 
 HEIGHT, WIDTH = 256, 128
@@ -63,12 +64,8 @@ def load(path: Path) -> tuple[trace.Traced, str]:
 
 
 def embedded(model: bytes, pictures: NDArray[np.uint8], name: str) -> NDArray[np.float32]:
-    """Rows of all pictures, in batches of 8."""
-    rows = []
-    with OnnxRunner(model, name=name, quantised="int8" in name) as runner:
-        for start in tqdm(range(0, len(pictures), 8), desc=name, disable=None):
-            rows.append(runner.run(pictures[start : start + 8])["embedding"])
-    return np.concatenate(rows)
+    """Rows of all pictures, float32 [N, D]."""
+    return run_onnx(model, pictures, name=name, quantised="int8" in name)["embedding"]
 
 
 def chosen(model: bytes, pictures: NDArray[np.uint8]) -> list[NDArray[np.int64]]:

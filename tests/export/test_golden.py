@@ -45,7 +45,7 @@ def test_too_few_or_too_small_pictures_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     write_pictures(tmp_path, 8, 50, 30)
     (tmp_path / "00.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"00\.png: cannot be read"):
+    with pytest.raises(InputError, match=r"cannot decode .*00\.png"):
         golden.read(tmp_path, CROPS)
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
+from skyreid.train.data.pictures import read_rgb
 
 COUNT = 8
 DETECTOR_HEIGHT_PX, DETECTOR_WIDTH_PX = 192, 256
@@ -59,10 +60,7 @@ def draw(spec: InputSpec, seed: int = 0) -> NDArray[np.uint8]:
 
 
 def _prepare(path: Path, spec: InputSpec) -> NDArray[np.uint8]:
-    read_bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if read_bgr is None:
-        raise InputError(f"{path}: cannot be read as a picture")
-    picture: NDArray[np.uint8] = np.ascontiguousarray(read_bgr[:, :, ::-1])
+    picture = read_rgb(path)
     if spec.height and spec.width:
         return fit(picture, spec)
     top, left = picture.shape[0] - DETECTOR_HEIGHT_PX, picture.shape[1] - DETECTOR_WIDTH_PX

@@ -13,12 +13,12 @@ from tqdm import tqdm
 
 from skyreid.bundle.archive import INT8_FOR_ENGINES, Bundle, open_bundle, write_bundle
 from skyreid.bundle.manifest import NumericFormat
-from skyreid.bundle.runner import OnnxRunner, self_test_all
+from skyreid.bundle.runner import self_test_all
 from skyreid.contract.errors import BundleError, InputError
 from skyreid.export import closeness, fp16, int8, ranges
+from skyreid.export.batched import run_onnx
 
 RANGES = "int8-ranges.json"
-_BATCH = 16
 
 Floats = NDArray[np.float32]
 Say = Callable[[str], None]
@@ -137,12 +137,5 @@ def quantize(
 
 def embedded(model: bytes, numeric_format: NumericFormat, pictures: NDArray[np.uint8]) -> Floats:
     """Embeddings float32 [N, D] of pictures uint8 [N, H, W, 3], by ONNX Runtime."""
-    rows = []
-    with (
-        OnnxRunner(model, name=numeric_format, quantised=numeric_format == "int8") as runner,
-        tqdm(total=len(pictures), desc=numeric_format, unit="picture", disable=None) as bar,
-    ):
-        for first in range(0, len(pictures), _BATCH):
-            rows.append(runner.run(pictures[first : first + _BATCH])["embedding"])
-            bar.update(len(rows[-1]))
-    return np.concatenate(rows)
+    quantised = numeric_format == "int8"
+    return run_onnx(model, pictures, name=numeric_format, quantised=quantised)["embedding"]

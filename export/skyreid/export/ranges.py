@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -19,6 +18,7 @@ from onnx import TensorProto, helper
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
 from skyreid.export.int8 import quantised_inputs
+from skyreid.train.data.pictures import read_rgb
 
 Method = Literal["percentile", "minmax"]
 PERCENTILE = 99.99
@@ -138,10 +138,4 @@ def _spread(paths: Sequence[Path], count: int) -> list[Path]:
 
 
 def _load(paths: Sequence[Path], spec: InputSpec) -> NDArray[np.uint8]:
-    pictures = []
-    for path in paths:
-        read_bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        if read_bgr is None:
-            raise InputError(f"{path}: cannot be read as a picture")
-        pictures.append(fit(np.ascontiguousarray(read_bgr[:, :, ::-1]), spec))
-    return np.stack(pictures)
+    return np.stack([fit(read_rgb(path), spec) for path in paths])

@@ -17,15 +17,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from skyreid.bundle.archive import Bundle, open_bundle, replace_file
 from skyreid.bundle.embedder import open_all
 from skyreid.bundle.manifest import NumericFormat
-from skyreid.bundle.runner import OnnxRunner, Outputs
+from skyreid.bundle.runner import Outputs
 from skyreid.bundle.signature import SIGNATURE
 from skyreid.contract.errors import BundleError, InputError
 from skyreid.export import closeness, parity, retrieval
+from skyreid.export.batched import BATCH, run_all, run_onnx
 from skyreid.export.report import for_json
 
 VERIFIED = "verified"
@@ -223,32 +223,19 @@ def _by_torch(bundle: Bundle, checkpoint: Path, pictures: UInt8) -> Outputs:
     from skyreid.export import trace
 
     traced = trace.load_for(bundle, checkpoint)
-    rows: list[Outputs] = []
-    with tqdm(total=len(pictures), desc="torch", unit="picture", disable=None) as bar:
-        for first in range(0, len(pictures), 8):
-            rows.append(trace.ask(traced, pictures[first : first + 8]))
-            bar.update(min(8, len(pictures) - first))
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return run_all(partial(trace.ask, traced), pictures, 8, what="torch")
 
 
-def _run(model: Model, pictures: UInt8, batch: int) -> Outputs:
+def _run(model: Model, pictures: UInt8, batch: int = BATCH) -> Outputs:
     """Outputs of all pictures, `batch` at a time."""
-    rows: list[Outputs] = []
-    with (
-        OnnxRunner(
-            model.data,
-            name=model.name,
-            threads=model.threads,
-            quantised=model.numeric_format == "int8",
-        ) as runner,
-        tqdm(
-            total=len(pictures), desc=f"{model.name}, batch {batch}", unit="picture", disable=None
-        ) as bar,
-    ):
-        for first in range(0, len(pictures), batch):
-            rows.append(runner.run(pictures[first : first + batch]))
-            bar.update(min(batch, len(pictures) - first))
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+    return run_onnx(
+        model.data,
+        pictures,
+        name=model.name,
+        quantised=model.numeric_format == "int8",
+        batch=batch,
+        threads=model.threads,
+    )
 
 
 def _by_search(
@@ -266,7 +253,7 @@ def _by_search(
         say(f"embed {len(test.images)} pictures in {name}")
         models = {b.manifest.view: found[name] for b, found in zip(bundles, by_bundle, strict=True)}
         embeddings[name] = _embedded(
-            test, {view: partial(_run, model, batch=16) for view, model in models.items()}
+            test, {view: partial(_run, model) for view, model in models.items()}
         )
     reference = "fp32" if "fp32" in shared else "torch"
     if reference == "torch":
