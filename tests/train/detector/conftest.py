@@ -62,3 +62,14 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE)
     return path
+
+
+@pytest.fixture(scope="session")
+def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest stock of cut-outs there can be."""
+    from skyreid.synth.options import StockOptions
+    from skyreid.synth.pasted.stock import make_stock
+
+    out = tmp_path_factory.mktemp("stocks") / "stock"
+    make_stock(StockOptions(out=out, people=10, things=10, seed=2))
+    return out

@@ -98,6 +98,35 @@ def test_a_run_killed_at_any_moment_ends_with_the_bytes_of_an_unbroken_one(
         assert (out / name).read_bytes() == (unbroken / name).read_bytes(), name
 
 
+def test_people_are_pasted_where_the_recipe_says_so_and_choose_the_threshold(
+    recipe_text: str, clips: tuple[Path, Path], stock: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    recipe = tmp_path / "pasting.toml"
+    mixed = "held_out_pictures = 4" + recipe_text + "[mix]\non_clutter = 1.0\ngrounds = 5\n"
+    recipe.write_text(mixed)
+    chosen_on = []
+    best = task.best_threshold
+    monkeypatch.setattr(
+        task, "best_threshold", lambda parts: chosen_on.append(len(parts)) or best(parts)
+    )
+    judged = []
+    tally = task.tally_pictures
+    monkeypatch.setattr(
+        task, "tally_pictures", lambda detect, some: judged.append(len(some)) or tally(detect, some)
+    )
+    arguments = words(recipe, (*clips, stock), tmp_path / "out")
+    assert main(arguments) == 0
+    assert judged == [4, 4, 4]  # of steps 2, 4 and 5
+    assert chosen_on == [1, 1, 1]
+    (other := tmp_path / "other").mkdir()
+    shutil.copytree(stock, other / "stock")
+    table = other / "stock" / "stock.json"
+    table.write_text(table.read_text().replace('"seed": 2', '"seed": 3'))
+    assert main(words(recipe, (*clips, other / "stock"), tmp_path / "out")) == 2
+    assert "--data names another file" in capsys.readouterr().err
+
+
 def test_another_recipe_other_clips_or_another_start_are_another_run(
     unbroken: Path, recipe: Path, recipe_text: str, clips: tuple[Path, Path], tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -328,6 +357,20 @@ def test_the_shipped_recipe_is_one(repository: Path) -> None:
     assert settings.kind == "detector"
     assert settings.optimiser.learning_rate == 2e-3
     assert not command.is_recipe(repository / "recipes" / "absent.toml")
+    assert not settings.mix.pastes
+    assert read_recipe(repository / "recipes" / "detector-2.toml").mix.pastes
+
+
+def test_pasted_pictures_must_be_square_before_a_clip_is_read(
+    recipe_text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "wide.toml"
+    path.write_text(recipe_text.replace("width_px = 64", "width_px = 96") + "[mix]\nempty = 1.0\n")
+    with pytest.raises(SettingsError, match="square"):
+        read_recipe(path)
+    path.write_text(recipe_text + "[mix]\nrendered = 0.0\n")
+    with pytest.raises(SettingsError, match="every share of the mix is 0"):
+        read_recipe(path)
 
 
 def test_damaged_clips_are_named(tmp_path: Path) -> None:

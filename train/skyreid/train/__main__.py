@@ -29,7 +29,7 @@ def _run(argv: Sequence[str] | None) -> int:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="data sets, see docs/datasets.md; clips for a detector",
+        help="data sets, see docs/datasets.md; for a detector clips, and a stock of cut-outs",
     )
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="for checkpoints")
     fit.add_argument("--cache", type=Path, metavar="DIR", help="for resized pictures; default OUT")

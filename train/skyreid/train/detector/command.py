@@ -55,7 +55,7 @@ def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
         recipe, arguments.data, arguments.out, start=arguments.start, crew=crew, board=board
     )
     return (
-        f"{outcome.best} step {outcome.best_step}, average precision on the validation clips "
+        f"{outcome.best} step {outcome.best_step}, average precision on what is held out "
         f"{100 * outcome.best_score:.1f} %, {outcome.pictures_per_s:.0f} pictures/s"
     )
 

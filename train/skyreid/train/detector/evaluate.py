@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
 from skyreid.train.detector.clips import NOBODY, People, View, read_frames
+from skyreid.train.detector.crops import Sample
 from skyreid.train.detector.decode import Float32, iou
 from skyreid.train.detector.inference import Detect
 
@@ -80,6 +81,14 @@ def tally(detect: Detect, view: View, *, step: int = 1) -> Tally:
             "the truth: copy the whole video, or the truth that belongs to it"
         )
     return merge(parts)
+
+
+def tally_pictures(detect: Detect, pictures: Iterable[Sample]) -> Tally:
+    """Run a detector over labelled pictures; whom they ignore is a don't-care."""
+    return merge(
+        _tally_frame(*detect(picture), People(boxes, np.where(ignored, 0, 1).astype(np.float32)))
+        for picture, boxes, ignored in pictures
+    )
 
 
 def merge(parts: Iterable[Tally]) -> Tally:

@@ -12,10 +12,11 @@ import torch
 from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
+from skyreid.synth.pasted.stock import STOCK
 from skyreid.train import checkpoint
 from skyreid.train.detector.clips import NOBODY, People, UInt8, View, find_views, read_frames
-from skyreid.train.detector.crops import windows
 from skyreid.train.detector.recipe import DetectorRecipe
+from skyreid.train.detector.sources import held_out_pictures, open_source, split_data
 from skyreid.train.detector.task import Detection
 from skyreid.train.fit import resume, steps
 from skyreid.train.fit.curves import Board
@@ -28,7 +29,7 @@ log = logging.getLogger(__name__)
 
 def fit(
     recipe: DetectorRecipe,
-    clips: Sequence[Path],
+    data: Sequence[Path],
     out: Path,
     *,
     start: Path | None = None,
@@ -41,7 +42,8 @@ def fit(
 
     Args:
         recipe: what to train.
-        clips: clip directories; the last ``validation_clips`` of them only validate.
+        data: clip directories, of which the last ``validation_clips`` only validate, and a stock of
+            cut-outs where the recipe pastes people.
         out: folder for the checkpoints.
         start: checkpoint whose weights to begin with; None draws them at random.
         crew: the processes that train together, and where.
@@ -51,6 +53,7 @@ def fit(
         SkyreidError: a clip, the start or `out` cannot be used, or the loss is no number any more;
             the batch is kept in `out` then.
     """
+    clips, stock = split_data(data, recipe.mix)
     if len(clips) <= recipe.validation_clips:
         raise InputError(
             f"{len(clips)} clip(s) given, and the last {recipe.validation_clips} only validate: "
@@ -66,7 +69,10 @@ def fit(
             recipe,
             f"{len(views)} cameras, and {len(held_out)} to validate",
             {
-                "--data": [file for view in (*views, *held_out) for file in _files(view)],
+                "--data": [
+                    *(file for view in (*views, *held_out) for file in _files(view)),
+                    *([stock / STOCK] if stock else []),
+                ],
                 "--start": [start] if start else [],
             },
         )
@@ -77,9 +83,12 @@ def fit(
         if found is None and start is not None:
             begin_with(network, config, checkpoint.load(start))
         frames = load_frames(views, recipe.frame_step, quiet=not crew.first)
-        task = Detection(
-            recipe, windows(frames, recipe.crops), len(frames), held_out, config, network
-        )
+        source = open_source(frames, stock, recipe.crops, recipe.mix)
+        pasted = []
+        if stock is not None:
+            count = recipe.held_out_pictures
+            pasted = held_out_pictures(stock, recipe.crops, recipe.mix, count)
+        task = Detection(recipe, source, len(frames), held_out, pasted, config, network)
         return steps.Run(task, recipe, out, mark, found, crew=crew, board=board).train()
 
 

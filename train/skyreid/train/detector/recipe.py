@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from skyreid.contract.settings import check, read_table
 from skyreid.train.detector.crops import CropRules
+from skyreid.train.detector.sources import Mix
 from skyreid.train.models.heatmap import DetectorConfig
 from skyreid.train.recipe import TrainingRecipe
 
@@ -29,6 +30,19 @@ class DetectorRecipe(TrainingRecipe):
     """Every n-th frame of the validation clips is used."""
     model: DetectorConfig = DetectorConfig()
     crops: CropRules = CropRules()
+    mix: Mix = Mix()
+    held_out_pictures: int = Field(240, ge=1)
+    """Pasted pictures that judge a network beside the clips, and choose the threshold, if any are
+    trained on."""
+
+    @model_validator(mode="after")
+    def _pasted_pictures_are_square(self) -> DetectorRecipe:
+        if self.mix.pastes and self.crops.height_px != self.crops.width_px:
+            raise ValueError(
+                f"crops of {self.crops.height_px} x {self.crops.width_px} px: pasted pictures are "
+                "square"
+            )
+        return self
 
 
 def read_recipe(path: Path) -> DetectorRecipe:
