@@ -19,6 +19,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.recording import read_mot, read_run, read_sightings
 from skyreid.contract.sighting import Sighting, View
 from skyreid.server.app import score_priors
@@ -26,7 +27,6 @@ from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
-from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.scoring.metrics import majority_person, score_cross_view
 from skyreid.server.scoring.truth import match, read_truth
 

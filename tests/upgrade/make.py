@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.recording import Recorder, RunInfo
 from skyreid.contract.sighting import (
     Box,
@@ -29,7 +30,6 @@ from skyreid.contract.sighting import (
 from skyreid.contract.sighting_wire import encode_batch, encode_sighting
 from skyreid.edge.delivery.spool import Picture, Row, Spool
 from skyreid.server.matching.identity import Decision
-from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store import records
 from skyreid.server.store.journal import Journal
 

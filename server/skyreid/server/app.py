@@ -13,10 +13,11 @@ from pathlib import Path
 
 from skyreid.bundle.archive import open_bundle
 from skyreid.contract.errors import InputError, PlatformError, SettingsError, SkyreidError
+from skyreid.contract.identity_event import CONTENT_TYPE
 from skyreid.contract.settings import effective
 from skyreid.contract.site import Site, read_site
 from skyreid.server.broker.ingest import Broker, Queue
-from skyreid.server.broker.outbox import CONTENT_TYPE, Outbox
+from skyreid.server.broker.outbox import Outbox
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices

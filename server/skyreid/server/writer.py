@@ -20,12 +20,14 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from skyreid.contract import topics
+from skyreid.contract.identity_event import encode_event
 from skyreid.contract.receipt import Receipt, encode_receipt, ranges_of
+from skyreid.contract.rejected import CONTENT_TYPE, rejected_properties
 from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site
 from skyreid.server.broker.decoding import Message, Refused, Sorted, receipts, sort_messages
 from skyreid.server.broker.ingest import Broker, Queue
-from skyreid.server.broker.outbox import Outbox, cloud_event
+from skyreid.server.broker.outbox import Outbox
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Device, Devices
 from skyreid.server.live import Hub
@@ -158,13 +160,10 @@ class Writer:
         self._broker.publish(
             topics.rejected(self._site.id, reason),
             message.payload if refused.keep_payload else b"",
-            properties={
-                "reason": reason,
-                "detail": refused.detail[:200],
-                "topic": message.topic,
-                "received_at_ns": str(message.received_at_ns),
-            },
-            content_type="application/octet-stream",
+            properties=rejected_properties(
+                reason, refused.detail, topic=message.topic, received_at_ns=message.received_at_ns
+            ),
+            content_type=CONTENT_TYPE,
         )
 
     def _send_receipts(self, batch: Sorted) -> None:
@@ -225,7 +224,7 @@ class Writer:
         rows: list[tuple[str, str]] = []
         for number, applied in enumerate(made, self._decisions + 1):
             for position, event in enumerate(applied.events):
-                body = cloud_event(
+                body = encode_event(
                     event,
                     site=self._site.id,
                     decision=number,

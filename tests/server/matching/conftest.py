@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Box, Clock, Ground, Kind, Sighting, View
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
-from skyreid.server.matching.tracklets import TrackKey
 
 START_NS = 1_790_000_000_000_000_000
 DIM = 64

@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyreid.contract.errors import InputError
-from skyreid.server.matching.identity import Decision, Evidence, Match, State, apply, replay
-from skyreid.server.matching.tracklets import TrackKey
+from skyreid.contract.identity_event import Evidence, Match, TrackKey
+from skyreid.server.matching.identity import Decision, State, apply, replay
 
 
 def key(number: int) -> TrackKey:

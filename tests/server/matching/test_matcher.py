@@ -4,11 +4,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.server.matching import identity as identity_module
 from skyreid.server.matching.identity import Decision, State, apply, replay
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
-from skyreid.server.matching.tracklets import TrackKey
 
 
 def feed(matcher, world, rows=None):

@@ -11,6 +11,7 @@ import pytest
 
 from skyreid.contract.camera import CameraModel, CameraPoses, write_poses
 from skyreid.contract.errors import InputError, PlatformError
+from skyreid.contract.identity_event import Match, TrackKey
 from skyreid.contract.recording import MotRows, Recorder, RunInfo
 from skyreid.contract.sighting import (
     Box,
@@ -23,8 +24,7 @@ from skyreid.contract.sighting import (
     View,
 )
 from skyreid.contract.sighting_wire import encode_batch, encode_sighting
-from skyreid.server.matching.identity import Decision, Match
-from skyreid.server.matching.tracklets import TrackKey
+from skyreid.server.matching.identity import Decision
 from skyreid.server.scoring.command import Report, Run, add_parser, as_json, as_table, evaluate
 from skyreid.server.scoring.lineage import Lineage
 from skyreid.server.scoring.truth import CameraTruth

@@ -1,7 +1,7 @@
 """Which identity a tracklet had, and when."""
 
-from skyreid.server.matching.identity import Decision, Match
-from skyreid.server.matching.tracklets import TrackKey
+from skyreid.contract.identity_event import Match, TrackKey
+from skyreid.server.matching.identity import Decision
 from skyreid.server.scoring.lineage import lineage_of
 
 

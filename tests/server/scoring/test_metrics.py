@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from skyreid.server.matching.tracklets import TrackKey
+from skyreid.contract.identity_event import TrackKey
 from skyreid.server.scoring.metrics import score_cross_view, score_detector
 from skyreid.server.scoring.truth import CameraTruth
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from skyreid.contract.errors import InputError
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import Picture
 from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
-from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.journal import Journal, open_to_read, read_decisions, read_keys
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 

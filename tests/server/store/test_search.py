@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import View
-from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.records import Arrived
 from skyreid.server.store.search import Search
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
-from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.records import Arrived
 from skyreid.server.web import answers

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from skyreid.contract.identity_event import Evidence, Match, TrackKey
 from skyreid.contract.picture import Picture
 from skyreid.contract.sighting import Modality
 from skyreid.contract.site import Site, SiteCamera
@@ -15,8 +16,7 @@ from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices
 from skyreid.server.live import Hub
 from skyreid.server.matching import identity
-from skyreid.server.matching.identity import Decision, Evidence, Match
-from skyreid.server.matching.tracklets import TrackKey
+from skyreid.server.matching.identity import Decision
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 from skyreid.server.store.search import Search

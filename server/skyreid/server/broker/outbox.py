@@ -5,47 +5,17 @@ At least once: after a restart what the broker had not confirmed is sent again w
 
 from __future__ import annotations
 
-import json
 from collections import deque
 from collections.abc import Callable
-from datetime import datetime, timezone
 
 from skyreid.contract import topics
-from skyreid.server.matching.identity import Event
 from skyreid.server.store.journal import Journal
 
-CONTENT_TYPE = "application/cloudevents+json"
 IN_FLIGHT = 200
 """Events handed to the connection and not confirmed, at most."""
 
 Publish = Callable[[str, str], int]
 """(topic, body) -> message id."""
-
-
-def cloud_event(event: Event, *, site: str, decision: int, number: int, decided_at_ns: int) -> str:
-    """An event as CloudEvents 1.0 JSON.
-
-    Args:
-        event: what happened.
-        site: where.
-        decision: number of the decision in the log that caused it.
-        number: which of that decision's events, from 0; with ``decision`` the event's id.
-        decided_at_ns: wall time of the decision.
-    """
-    moment = datetime.fromtimestamp(decided_at_ns / 1e9, timezone.utc)
-    return json.dumps(
-        {
-            "specversion": "1.0",
-            "id": f"{decision}-{number}",
-            "source": f"skyreid/{site}",
-            "type": f"skyreid.v1.identity.{event.type}",
-            "subject": event.identity,
-            "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "datacontenttype": "application/json",
-            "data": event.to_json(),
-        },
-        separators=(",", ":"),
-    )
 
 
 class Outbox:

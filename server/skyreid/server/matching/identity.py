@@ -14,72 +14,9 @@ from typing import Any, Literal
 from immutables import Map
 
 from skyreid.contract.errors import InputError
-from skyreid.server.matching.tracklets import TrackKey
+from skyreid.contract.identity_event import Event, EventType, Match, TrackKey
 
 DecisionKind = Literal["assign", "revise", "merge", "move", "split", "erase"]
-LinkState = Literal["accepted", "tentative"]
-EventType = Literal["assigned", "tentative", "merged", "split", "erased"]
-
-_MEASURES = {
-    "appearance": "similarity",
-    "place": "distance_m",
-    "time": "gap_s",
-}
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One reason for or against a link, as a log-likelihood ratio (natural logarithm).
-
-    ``value`` is what was measured: a cosine for ``appearance``, metres for ``place``, seconds for
-    ``time``, nothing for ``prior``.
-    """
-
-    kind: Literal["appearance", "place", "time", "prior"]
-    llr: float
-    value: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """``{"kind", "similarity" | "distance_m" | "gap_s", "llr"}``."""
-        measured = {} if self.value is None else {_MEASURES[self.kind]: self.value}
-        return {"kind": self.kind, **measured, "llr": self.llr}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Evidence:
-        """Inverse of ``to_json``."""
-        kind = data["kind"]
-        return cls(kind, data["llr"], data.get(_MEASURES.get(kind, "")))
-
-
-@dataclass(frozen=True)
-class Match:
-    """Why a tracklet is in an identity: how sure, against which tracklet, on what evidence."""
-
-    state: LinkState
-    probability: float
-    """Posterior, 0 to 1, that the link is right."""
-    other: TrackKey
-    """The member of the identity that speaks most clearly."""
-    evidence: tuple[Evidence, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """``{"state", "probability", "with", "evidence"}``, as the HTTP API shows it."""
-        return {
-            "state": self.state,
-            "probability": self.probability,
-            "with": self.other.to_json(),
-            "evidence": [e.to_json() for e in self.evidence],
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Match:
-        """Inverse of ``to_json``."""
-        return cls(
-            data["state"],
-            data["probability"],
-            TrackKey.from_json(data["with"]),
-            tuple(Evidence.from_json(e) for e in data["evidence"]),
-        )
 
 
 @dataclass(frozen=True)
@@ -136,32 +73,6 @@ class Decision:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"decision {text!r:.120}: {error!r}") from error
-
-
-@dataclass(frozen=True)
-class Event:
-    """What changed for whoever follows an identity. ``other`` is the second identity, if any."""
-
-    type: EventType
-    identity: str
-    at_ns: int
-    tracks: tuple[TrackKey, ...] = ()
-    other: str | None = None
-    match: Match | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The event's data as a JSON object."""
-        data: dict[str, Any] = {
-            "type": self.type,
-            "identity": self.identity,
-            "at_ns": self.at_ns,
-            "tracks": [t.to_json() for t in self.tracks],
-        }
-        if self.other is not None:
-            data["other"] = self.other
-        if self.match is not None:
-            data["match"] = self.match.to_json()
-        return data
 
 
 @dataclass(frozen=True)

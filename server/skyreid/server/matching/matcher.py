@@ -17,6 +17,7 @@ from itertools import groupby
 
 import numpy as np
 
+from skyreid.contract.identity_event import Event, TrackKey
 from skyreid.contract.sighting import Sighting
 from skyreid.server.matching import identity, regroup
 from skyreid.server.matching.association import assign
@@ -26,7 +27,7 @@ from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.odds import Scores, score_window
 from skyreid.server.matching.options import MatchingOptions
 from skyreid.server.matching.pairs import Window
-from skyreid.server.matching.tracklets import TrackKey, Tracklet, begin, revised
+from skyreid.server.matching.tracklets import Tracklet, begin, revised
 
 RECLUSTER_S = 2.0
 """How often the whole window is looked at again, in capture time; a multiple of batch_s."""
@@ -113,7 +114,7 @@ class Matcher:
         made, self._made = self._made, []
         return made
 
-    def apply(self, decision: Decision) -> tuple[identity.Event, ...]:
+    def apply(self, decision: Decision) -> tuple[Event, ...]:
         """Take in a decision from elsewhere (an operator, an erasure).
 
         Raises:

@@ -9,8 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
+from skyreid.contract.identity_event import Evidence, LinkState, Match, TrackKey
 from skyreid.server.matching.clustering import odds
-from skyreid.server.matching.identity import Evidence, LinkState, Match, State
+from skyreid.server.matching.identity import State
 from skyreid.server.matching.likelihood import (
     Bool,
     Float64,
@@ -23,7 +24,7 @@ from skyreid.server.matching.likelihood import (
     view_pair,
 )
 from skyreid.server.matching.pairs import PLACE, TIME, Tables
-from skyreid.server.matching.tracklets import TrackKey, Tracklet
+from skyreid.server.matching.tracklets import Tracklet
 
 CENTRING = 5.0
 """Tracklets that weigh as much as the mean one level up (see ``likelihood.centred``)."""

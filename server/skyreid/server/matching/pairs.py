@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.server.matching.likelihood import Bool, Float64, Int64, place_llr, time_llr
-from skyreid.server.matching.tracklets import TrackKey, Tracklet
+from skyreid.server.matching.tracklets import Tracklet
 
 STEP_S = 0.25
 AREA_MIN_M2 = 64.0

@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.server.matching.identity import Decision, State
 from skyreid.server.matching.likelihood import Int64
 from skyreid.server.matching.odds import Scores
-from skyreid.server.matching.tracklets import TrackKey
 
 REVISE_FROM = 0.1
 """A link's posterior must change by this much to be worth an entry in the log."""

@@ -6,55 +6,18 @@ of earlier revisions is only the path: one ground position for each moment that 
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Ground, Sighting, View
 
 Float64 = NDArray[np.float64]
 PATH_GAP_S = 60.0
 """Between two positions of one path. No tracker follows somebody unseen for so long: the device's
 clock was set, and in between lies no path but that of the clock."""
-_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-@dataclass(frozen=True, order=True)
-class TrackKey:
-    """What names a tracklet for ever: one track of one camera in one life of a device."""
-
-    device: str
-    boot: str
-    camera: str
-    track: int
-
-    def to_json(self) -> dict[str, Any]:
-        """As a JSON object with the fields' names."""
-        return {
-            "device": self.device,
-            "boot": self.boot,
-            "camera": self.camera,
-            "track": self.track,
-        }
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> TrackKey:
-        """Inverse of ``to_json``."""
-        return cls(data["device"], data["boot"], data["camera"], int(data["track"]))
-
-    def identity_id(self, generation: int = 0) -> str:
-        """8 characters of Crockford's base 32 (40 bits) that this tracklet gives an identity.
-
-        ``generation`` counts the identities that the tracklet has founded before: a split never
-        takes an id that was in use.
-        """
-        text = f"{self.device}/{self.boot}/{self.camera}/{self.track}/{generation}"
-        bits = int.from_bytes(hashlib.sha256(text.encode()).digest()[:5], "big")
-        return "".join(_CROCKFORD[bits >> shift & 31] for shift in range(35, -1, -5))
 
 
 @dataclass(frozen=True, eq=False)

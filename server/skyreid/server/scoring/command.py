@@ -20,8 +20,8 @@ import numpy as np
 
 from skyreid.contract.camera import read_poses
 from skyreid.contract.errors import InputError
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.recording import MotRows, RunInfo, read_mot, read_run, read_sightings
-from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.scoring.lineage import Lineage, lineage_of
 from skyreid.server.scoring.metrics import (
     CrossView,

@@ -11,8 +11,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.server.matching.identity import Decision, State, apply
-from skyreid.server.matching.tracklets import TrackKey
 
 Steps = tuple[tuple[int, "str | None"], ...]
 

@@ -15,11 +15,11 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.migration import migrate, require_newest, tables
 from skyreid.contract.sighting import Kind
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Decision
-from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.migrations import STEPS
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard, OutboxRow
 

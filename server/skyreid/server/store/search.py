@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import cast
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import View
-from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.gallery import Float32, Gallery
 from skyreid.server.store.records import Arrived
 

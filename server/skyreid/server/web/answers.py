@@ -11,11 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Clock, Kind, Lane, View
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.contract.site import PicturePolicy, Site, poses_of
 from skyreid.server.matching.identity import Identity, State
-from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.store.journal import open_to_read
 
 Json = dict[str, Any]

@@ -9,11 +9,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import View
 from skyreid.contract.site import Site
 from skyreid.server.counters import Metrics
 from skyreid.server.live import Hub
-from skyreid.server.matching.tracklets import TrackKey
 from skyreid.server.web.answers import Lookup, site_json, why_no_picture
 from skyreid.server.writer import Writer
 
