@@ -136,7 +136,10 @@ class Kept:
         """All seeds as more queries of the same people."""
         parts = self.each(protocol, camera)
         return Measures(
-            *(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Measures))
+            *(
+                np.concatenate([getattr(p, f.name) for p in parts], axis=-1)
+                for f in fields(Measures)
+            )
         )
 
 

@@ -86,7 +86,8 @@ def by_full_sort(query: Embedded, gallery: Embedded) -> Score:
                 hits[ranks[0] - 1 :] += 1
     valid = len(precisions)
     cmc = hits.astype(np.float32) / np.float32(valid)
-    return Score(valid, cmc, float(np.mean(precisions)), float(np.mean(penalties)))
+    means = {"mAP": float(np.mean(precisions)), "mINP": float(np.mean(penalties))}
+    return Score(valid, cmc, means)
 
 
 def sorted_once_each(

@@ -9,7 +9,7 @@ from skyreid.train.evaluate.metrics import Measures
 
 def measures(people: np.ndarray, right: np.ndarray, precision: np.ndarray) -> Measures:
     count = np.arange(len(people))
-    return Measures(count, people, np.where(right, 1, 2), precision, precision)
+    return Measures(count, people, np.where(right, 1, 2), np.stack([precision, precision]))
 
 
 def some(seed: int, people: int = 30, queries: int = 120) -> Measures:

@@ -59,7 +59,7 @@ def same(found: Score, wanted: tuple[int, list[float], float, float]) -> None:
     if valid:
         np.testing.assert_allclose(found.cmc, np.asarray(first_hits) / valid, rtol=1e-6)
         assert found.average_precision == pytest.approx(precisions / valid, rel=1e-12)
-        assert found.inverse_penalty == pytest.approx(penalties / valid, rel=1e-12)
+        assert found.means["mINP"] == pytest.approx(penalties / valid, rel=1e-12)
 
 
 @settings(max_examples=25, deadline=None)
@@ -150,7 +150,7 @@ def test_three_queries_by_hand() -> None:
     assert found.queries == 2
     assert found.cmc[:3].tolist() == [0.0, 1.0, 1.0]
     assert found.average_precision == pytest.approx(0.5)
-    assert found.inverse_penalty == pytest.approx(0.5)
+    assert found.means["mINP"] == pytest.approx(0.5)
 
 
 def test_equal_distances_keep_the_order_of_the_gallery() -> None:

@@ -2,13 +2,17 @@ import numpy as np
 import pytest
 
 from skyreid.train.data.trials import two_views
-from skyreid.train.evaluate import tables
+from skyreid.train.evaluate import metrics, tables
 from skyreid.train.evaluate.breakdown import Outcome, outcomes, places_of
 from skyreid.train.evaluate.metrics import Embedded
 
 
 @pytest.fixture(scope="module")
 def found() -> tuple[Outcome, ...]:
+    return ranked()
+
+
+def ranked() -> tuple[Outcome, ...]:
     rng = np.random.default_rng(3)
 
     def a_set(count: int) -> Embedded:
@@ -37,6 +41,18 @@ def test_every_number_of_the_table_is_one_of_the_json(found: tuple[Outcome, ...]
             str(row["people"]), str(row["queries"]),
         ]  # fmt: skip
         assert [word for word in line.split()[1:] if word != "-"] == wanted
+
+
+def test_a_metric_that_is_entered_once_is_in_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(metrics.MEANS, "last", lambda ranks: 1 / float(ranks[-1]))
+    outcomes = ranked()
+    lines = tables.table(outcomes).splitlines()
+    assert lines[0].split()[-4:] == ["mINP", "last", "people", "n"]
+    for line, row in zip(lines[1:7], tables.as_json(outcomes).values(), strict=True):
+        assert line.split()[-3] == f"{row['last']:.1f}"
+        assert 0 < row["last"] < row["mAP"]
+        camera_less = row.get("without_query_camera", row)
+        assert camera_less["last"] >= row["last"]  # fewer strangers before the last right one
 
 
 def test_parts_stand_side_by_side_and_a_protocol_without_one_leaves_a_gap(

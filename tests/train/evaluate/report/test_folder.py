@@ -10,7 +10,7 @@ import cv2
 import pytest
 
 from skyreid.contract.errors import InputError
-from skyreid.train.evaluate import tables
+from skyreid.train.evaluate import metrics, tables
 from skyreid.train.evaluate.bootstrap import difference
 from skyreid.train.evaluate.protocols import Report
 from skyreid.train.evaluate.report import folder, ranklists
@@ -159,12 +159,21 @@ def test_a_report_that_was_interrupted_says_so_and_is_written_again(
     assert "Protocols" in written(make_report(seed=2), where).text
 
 
+def test_a_metric_that_is_entered_once_has_a_column_on_the_page(
+    make_report: Callable[..., Report], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(metrics.MEANS, "a seventh", lambda ranks: 1 / 7)
+    outline = written(make_report(), tmp_path / "out")
+    assert "a seventh" in outline.text
+    assert "14.3" in outline.text
+
+
 def test_a_comparison_is_on_the_page_and_in_the_numbers(
     make_report: Callable[..., Report], tmp_path: Path
 ) -> None:
     report = make_report()
     better = report.outcomes[0].measures
-    gain = difference(better, replace(better, precision=better.precision * 0.5))
+    gain = difference(better, replace(better, values=better.values * 0.5))
     report = replace(report, against={"other<": "bundle 1234"}, gained={"ALL": gain})
     outline = written(report, tmp_path / "out")
     assert "other<" in outline.text

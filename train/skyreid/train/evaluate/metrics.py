@@ -13,7 +13,7 @@ every protocol and every part of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,6 +83,21 @@ class Embedded:
         )
 
 
+def average_precision(ranks: Ints) -> float:
+    """Of one query: the mean over its right pictures of the share of right ones up to each."""
+    return float(np.mean(np.arange(1, ranks.size + 1) / ranks))
+
+
+def inverse_penalty(ranks: Ints) -> float:
+    """Of one query: right pictures by the rank of the last of them."""
+    return float(ranks.size / ranks[-1])
+
+
+MEANS: dict[str, Callable[[Ints], float]] = {"mAP": average_precision, "mINP": inverse_penalty}
+"""What is averaged over queries, each a fraction of the ranks of one query's right pictures: int64
+[M], from 1, ascending, never empty. JSON, tables and the page of a report print every entry."""
+
+
 @dataclass(frozen=True)
 class Score:
     """Means over the valid queries, as fractions 0 to 1; 0 where there is no valid query.
@@ -91,18 +106,28 @@ class Score:
         queries: how many queries count.
         cmc: float32 [MAX_RANK], the share of queries with a hit within the first r + 1; rounded
             to float32 as the published evaluators do, so that recorded results agree to the digit.
-        average_precision: mAP.
-        inverse_penalty: mINP.
+        means: of each entry of `MEANS`.
     """
 
     queries: int
     cmc: Floats
-    average_precision: float
-    inverse_penalty: float
+    means: Mapping[str, float]
 
     @property
     def rank1(self) -> float:
         return float(self.cmc[0])
+
+    @property
+    def average_precision(self) -> float:
+        return self.means["mAP"]
+
+    def as_json(self) -> dict[str, float | int]:
+        """`rank1`, `rank5`, `rank10` and each of `MEANS` in percent, and `queries`."""
+        return {
+            **{f"rank{rank}": 100 * float(self.cmc[rank - 1]) for rank in RANKS},
+            **{name: 100 * mean for name, mean in self.means.items()},
+            "queries": self.queries,
+        }
 
 
 @dataclass(frozen=True)
@@ -113,15 +138,19 @@ class Measures:
         query: int64 [V], ascending indices into the query set.
         people: int64 [V], whom they show.
         first: int64 [V], the rank of the first right one, from 1.
-        precision: float64 [V], average precision of each.
-        penalty: float64 [V], positives by the rank of the last of them.
+        values: float64 [M, V], a row for each entry of `MEANS`.
     """
 
     query: Ints
     people: Ints
     first: Ints
-    precision: Doubles
-    penalty: Doubles
+    values: Doubles
+
+    @property
+    def precision(self) -> Doubles:
+        """Average precision of each, float64 [V]."""
+        precision: Doubles = self.values[list(MEANS).index("mAP")]
+        return precision
 
     def where(self, mask: Bools) -> Measures:
         """The queries for which `mask` [V] holds."""
@@ -129,21 +158,19 @@ class Measures:
             self.query[mask],
             self.people[mask],
             self.first[mask],
-            self.precision[mask],
-            self.penalty[mask],
+            self.values[:, mask],
         )
 
     def score(self) -> Score:
         """The means over these queries."""
         valid = self.query.size
         if not valid:
-            return Score(0, np.zeros(MAX_RANK, np.float32), 0.0, 0.0)
+            return Score(0, np.zeros(MAX_RANK, np.float32), dict.fromkeys(MEANS, 0.0))
         hits = np.bincount(self.first[self.first <= MAX_RANK], minlength=MAX_RANK + 1)[1:].cumsum()
         return Score(
             valid,
             hits.astype(np.float32) / np.float32(valid),
-            float(np.mean(self.precision)),
-            float(np.mean(self.penalty)),
+            {name: float(np.mean(row)) for name, row in zip(MEANS, self.values, strict=True)},
         )
 
 
@@ -200,7 +227,7 @@ class Ranked:
         camera_of_cell[self.cells] = self.gallery.cameras
         asking = np.zeros(self.query.people.size, np.bool_)
         asking[trial.query] = True
-        rows: list[tuple[int, int, float, float]] = []
+        rows: list[tuple[int, Ints]] = []
         for standing in self.standings:
             index, own = standing.query, standing.own
             if not asking[index]:
@@ -218,23 +245,14 @@ class Ranked:
             if not kept.any():
                 continue
             strangers = standing.nearer[kept][:, columns].sum(1, dtype=np.int64)
-            places = np.arange(1, strangers.size + 1)
-            ranks = strangers + places
-            rows.append(
-                (
-                    index,
-                    int(ranks[0]),
-                    float(np.mean(places / ranks)),
-                    float(ranks.size / ranks[-1]),
-                )
-            )
-        query = np.asarray([row[0] for row in rows], np.int64)
+            rows.append((index, strangers + np.arange(1, strangers.size + 1)))
+        query = np.asarray([index for index, _ in rows], np.int64)
+        values = [[mean(ranks) for _, ranks in rows] for mean in MEANS.values()]
         return Measures(
             query,
             self.query.people[query],
-            np.asarray([row[1] for row in rows], np.int64),
-            np.asarray([row[2] for row in rows], np.float64),
-            np.asarray([row[3] for row in rows], np.float64),
+            np.asarray([ranks[0] for _, ranks in rows], np.int64),
+            np.asarray(values, np.float64),
         )
 
 
@@ -298,16 +316,8 @@ def protocols(
 
 
 def as_json(scores: Mapping[str, Score]) -> dict[str, dict[str, float | int]]:
-    """JSON-ready: protocol to `rank1`, `rank5`, `rank10`, `mAP`, `mINP` (percent) and `queries`."""
-    return {
-        name: {
-            **{f"rank{rank}": 100 * float(score.cmc[rank - 1]) for rank in RANKS},
-            "mAP": 100 * score.average_precision,
-            "mINP": 100 * score.inverse_penalty,
-            "queries": score.queries,
-        }
-        for name, score in scores.items()
-    }
+    """JSON-ready: protocol to its score, see `Score.as_json`."""
+    return {name: score.as_json() for name, score in scores.items()}
 
 
 def _cell_count(cells: Ints) -> int:

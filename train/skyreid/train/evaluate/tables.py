@@ -7,15 +7,17 @@ from typing import Any
 
 from skyreid.train.evaluate.bootstrap import Difference, Estimate
 from skyreid.train.evaluate.breakdown import Outcome
-from skyreid.train.evaluate.metrics import RANKS
+from skyreid.train.evaluate.metrics import MEANS, RANKS
+
+WITH_INTERVAL = ("rank1", "mAP")
 
 
 def as_json(
     outcomes: Sequence[Outcome], gained: Mapping[str, Difference] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """JSON-ready: protocol to `rank1`, `rank5`, `rank10`, `mAP`, `mINP` (percent) and `queries`.
+    """JSON-ready: protocol to what `Score.as_json` has.
 
-    Beside these `people`, whom the valid queries show, and `rank1_interval` and `mAP_interval`,
+    Beside that `people`, whom the valid queries show, and `rank1_interval` and `mAP_interval`,
     [low, high] of the 95 % interval. Where they exist: `without_query_camera`, the same object, and
     `by_camera` or `by_altitude`, and `by_cue`, such objects by the part's name. With `gained`,
     `against`: `rank1` and `mAP` minus those of another model, and the intervals of that.
@@ -37,12 +39,8 @@ def _row(outcome: Outcome) -> dict[str, Any]:
 
 def figures(estimate: Estimate) -> dict[str, Any]:
     """The numbers of one estimate, in percent."""
-    score = estimate.score
     return {
-        **{f"rank{rank}": 100 * float(score.cmc[rank - 1]) for rank in RANKS},
-        "mAP": 100 * score.average_precision,
-        "mINP": 100 * score.inverse_penalty,
-        "queries": score.queries,
+        **estimate.score.as_json(),
         "people": estimate.people,
         "rank1_interval": [100 * end for end in estimate.rank1],
         "mAP_interval": [100 * end for end in estimate.average_precision],
@@ -75,17 +73,17 @@ def difference_table(gained: Mapping[str, Difference]) -> str:
 def table(outcomes: Sequence[Outcome]) -> str:
     """A line a protocol with valid queries and people, then the parts, each with intervals."""
     width = max([8, *(len(outcome.trial.name) for outcome in outcomes)])
-    lines = [
-        f"{'percent':<{width}} {'R1':>6} {'95 %':>13} {'R5':>6} {'R10':>6} {'mAP':>6} "
-        f"{'95 %':>13} {'mINP':>6} {'people':>7} {'n':>6}"
-    ]
+    columns = {**{f"rank{rank}": f"R{rank}" for rank in RANKS}, **{name: name for name in MEANS}}
+    head = " ".join(f"{title:>6}" + _beside(key, f"{'95 %':>13}") for key, title in columns.items())
+    lines = [f"{'percent':<{width}} {head} {'people':>7} {'n':>6}"]
     for outcome in outcomes:
         row = figures(outcome.whole)
+        cells = " ".join(
+            f"{row[key]:6.1f}" + _beside(key, _span(row.get(f"{key}_interval", (0, 0))))
+            for key in columns
+        )
         lines.append(
-            f"{outcome.trial.name:<{width}} {row['rank1']:6.1f} {_span(row['rank1_interval'])} "
-            f"{row['rank5']:6.1f} {row['rank10']:6.1f} {row['mAP']:6.1f} "
-            f"{_span(row['mAP_interval'])} {row['mINP']:6.1f} {row['people']:7d} "
-            f"{row['queries']:6d}"
+            f"{outcome.trial.name:<{width}} {cells} {row['people']:7d} {row['queries']:6d}"
         )
     apart = {o.trial.name: o.without_camera for o in outcomes if o.without_camera is not None}
     if apart:
@@ -122,6 +120,11 @@ def _side_by_side(
             cells.append(f"{row['rank1']:6.1f}{r1} {row['mAP']:6.1f}{ap} {row['queries']:6d}")
         lines.append(f"{name:<{width}} {'   '.join(cells)}".rstrip())
     return lines
+
+
+def _beside(key: str, text: str) -> str:
+    """What stands beside a number that has an interval; nothing beside others."""
+    return f" {text}" if key in WITH_INTERVAL else ""
 
 
 def _span(interval: Sequence[float]) -> str:

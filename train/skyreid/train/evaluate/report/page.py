@@ -9,6 +9,7 @@ from importlib.resources import files
 from skyreid.train.data.records import Record
 from skyreid.train.evaluate.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from skyreid.train.evaluate.breakdown import Outcome
+from skyreid.train.evaluate.metrics import MEANS
 from skyreid.train.evaluate.protocols import Report, refusals
 from skyreid.train.evaluate.report import charts, ranklists
 from skyreid.train.evaluate.report.ranklists import Hit, RankList
@@ -95,7 +96,7 @@ def _header(report: Report, command: str) -> str:
 
 
 def _protocols(outcomes: Sequence[Outcome]) -> str:
-    rows = []
+    rows, others = [], [name for name in MEANS if name != "mAP"]  # which stands with its interval
     for outcome in outcomes:
         whole, name = outcome.whole, outcome.trial.name
         meaning = f"<small>{_MEANING[name]}</small>" if name in _MEANING else ""
@@ -103,15 +104,15 @@ def _protocols(outcomes: Sequence[Outcome]) -> str:
         rows.append(
             f"<tr><th scope='row'><b>{_text(name)}</b>{meaning}</th>{_both(whole)}"
             f"<td>{100 * float(cmc[4]):.1f}</td><td>{100 * float(cmc[9]):.1f}</td>"
-            f"<td>{100 * whole.score.inverse_penalty:.1f}</td>"
-            f"<td>{whole.people}</td><td>{whole.score.queries}</td></tr>"
+            + "".join(f"<td>{100 * whole.score.means[mean]:.1f}</td>" for mean in others)
+            + f"<td>{whole.people}</td><td>{whole.score.queries}</td></tr>"
         )
     return _section(
         "Protocols",
         f"Percent. Intervals hold {100 * CONFIDENCE:.0f} % of {RESAMPLES} draws of the people with "
         "replacement, each with all of his queries: what other people would change, not another "
         "training or other cameras. A query without a right picture in the gallery does not count.",
-        _table(["protocol", *_BOTH_HEADS, "R5", "R10", "mINP", "people", "queries"], rows),
+        _table(["protocol", *_BOTH_HEADS, "R5", "R10", *others, "people", "queries"], rows),
     )
 
 
