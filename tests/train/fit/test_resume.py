@@ -277,3 +277,27 @@ def test_a_time_limit_counts_the_time_before_the_interruption(
     assert before[0] < 0.1
     assert min(after) > max(before)
     assert max(after) < 1
+
+
+def test_momenta_of_a_channels_last_network_come_back_in_its_memory_format(tmp_path: Path) -> None:
+    def built(seed: int) -> Parts:
+        torch.manual_seed(seed)
+        network = torch.nn.Conv2d(3, 5, 3).to(memory_format=torch.channels_last)
+        optimiser = steps.optimise.build(network, recipe.AdamwSection())
+        return Parts(
+            network, Average(network, 0.9), optimiser, torch.amp.GradScaler("cpu"), Drawn(seed)
+        )
+
+    def stepped(parts: Parts) -> torch.Tensor:
+        values = torch.arange(5 * 3 * 9, dtype=torch.float32).view(5, 3, 3, 3)
+        parts.trained.weight.grad = steps.optimise.laid_out(values, parts.trained.weight)
+        parts.optimiser.step()
+        return parts.trained.weight.detach().clone()
+
+    first, second = built(1), built(2)
+    stepped(first)
+    resume.save(tmp_path / "state", {}, Progress(), first)
+    found = resume.find(tmp_path / "state", {})
+    assert found is not None
+    resume.restore(found, second)
+    assert torch.equal(stepped(second), stepped(first))
