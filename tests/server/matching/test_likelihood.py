@@ -3,7 +3,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyreid.server.matching.association import assign
 from skyreid.server.matching.clustering import cluster, odds
 from skyreid.server.matching.likelihood import (
     APPEARANCE_MAX,
@@ -18,6 +17,7 @@ from skyreid.server.matching.likelihood import (
     prior_of,
     time_llr,
 )
+from skyreid.server.matching.matcher import assign
 from skyreid.server.matching.odds import accept_from
 
 PRIOR = Normals(0.5, 0.2, 0.0, 0.2)

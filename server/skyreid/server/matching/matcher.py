@@ -16,14 +16,14 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
 
 from skyreid.contract.identity_event import Event, TrackKey
 from skyreid.contract.sighting import Sighting
 from skyreid.server.matching import identity, regroup
-from skyreid.server.matching.association import assign
 from skyreid.server.matching.clustering import cluster
 from skyreid.server.matching.identity import Applied, Decision, State
-from skyreid.server.matching.likelihood import Normals
+from skyreid.server.matching.likelihood import Float64, Normals
 from skyreid.server.matching.odds import Scores, score_window
 from skyreid.server.matching.options import MatchingOptions
 from skyreid.server.matching.pairs import Window
@@ -205,3 +205,25 @@ class Matcher:
         tracklets: list[Tracklet] = self._window.tracklets()
         tables = self._window.tables([t.key for t in tracklets])
         return score_window(tracklets, tables, self._priors)
+
+
+def assign(score: Float64) -> list[int | None]:
+    """Which identity each tracklet of one camera joins (Hungarian); None = somebody new.
+
+    Tracklets of one camera at one time are different people, so each identity is given at most
+    once; the sum of the scores is the greatest possible, with 0 for "new".
+
+    Args:
+        score: [tracklets, identities] log posterior odds against "new"; -inf = impossible.
+    """
+    tracklets, identities = score.shape
+    if not tracklets:
+        return []
+    new = np.zeros((tracklets, tracklets))
+    finite = np.where(np.isfinite(score), score, -1e6)
+    rows, columns = linear_sum_assignment(np.concatenate([finite, new], 1), maximize=True)
+    chosen: list[int | None] = [None] * tracklets
+    for row, column in zip(rows, columns, strict=True):
+        if column < identities and finite[row, column] > 0:
+            chosen[row] = int(column)
+    return chosen
