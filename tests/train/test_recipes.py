@@ -7,6 +7,7 @@ import pytest
 from skyreid.contract.errors import SettingsError
 from skyreid.train import recipe
 from skyreid.train.data.augment import PUBLISHED, Strength
+from skyreid.train.detector.command import is_recipe
 from skyreid.train.fit.setup import network_of
 from skyreid.train.models import variants
 from skyreid.train.models.clip_text import PromptOptions
@@ -14,7 +15,7 @@ from skyreid.train.models.losses import LossOptions
 from skyreid.train.recipe import AdamSection, AdamwSection, Recipe, SgdSection
 
 ROOT = Path(__file__).resolve().parents[2]
-FOUND = sorted(p for p in (ROOT / "recipes").glob("*.toml") if p.stem != "detector")
+FOUND = sorted(p for p in (ROOT / "recipes").glob("*.toml") if not is_recipe(p))  # no detectors
 PAPERS = [p for p in FOUND if "-base-" in p.stem and not p.stem.endswith("-synth")]
 DATA_SETS = {
     "cargo": ("vit", "vdt", "dtst", "secap", "gsalign", "visa", "clip-reid"),

@@ -352,6 +352,13 @@ def test_a_recipe_that_cannot_run_is_refused_in_one_line_before_a_clip_is_read(
     assert "recipe.toml" in capsys.readouterr().err
 
 
+def test_every_committed_recipe_of_a_detector_is_valid(repository: Path) -> None:
+    found = [path for path in (repository / "recipes").glob("*.toml") if command.is_recipe(path)]
+    assert {"detector", "detector-2"} <= {path.stem for path in found}
+    for path in found:
+        read_recipe(path)
+
+
 def test_the_shipped_recipe_is_one(repository: Path) -> None:
     settings = read_recipe(repository / "recipes" / "detector.toml")
     assert settings.kind == "detector"
