@@ -39,7 +39,7 @@ from skyreid.server.web.api import make_api
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("contract", "bundle", "train", "export", "edge", "server")
-FILES_MAX = 47
+FILES_MAX = 46
 """It may fall and not rise: 40 is where it should be."""
 SHAPES_MAX = 5
 BOTH_ENDS_OF_MQTT = {"edge/delivery/publisher.py", "server/broker/ingest.py"}

@@ -183,7 +183,7 @@ def make_writer(
         period_s=options.period_s,
         micro_batch_s=options.batch_s,
     )
-    writer.search.take(journal.sightings_since(0))
+    writer.gallery.take(journal.sightings_since(0))
     since_ns = matcher.state.at_ns - int(options.window_s * 1e9)
     writer.feed(journal.sightings_since(since_ns))
     # What came late, from before the window, and was stored in the last moment of the last life.

@@ -33,9 +33,9 @@ from skyreid.server.devices import Device, Devices
 from skyreid.server.live import Hub
 from skyreid.server.matching.identity import Applied, State
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.records import Arrived
-from skyreid.server.store.search import Search
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -81,7 +81,7 @@ class Writer:
         self._cut_off = 0  # listeners, as far as they are counted
         self.devices = devices
         """Read by the API; changed here only."""
-        self.search = Search()
+        self.gallery = Gallery()
         """Asked by the API; fed here."""
         self.state: State = matcher.state
         """Who is who, as the log has it. Replaced as a whole, never changed."""
@@ -104,7 +104,7 @@ class Writer:
     def feed(self, stored: Iterable[Arrived]) -> None:
         """Give the matcher sightings that are in the journal."""
         stored = list(stored)
-        self.search.take(stored)
+        self.gallery.take(stored)
         for item in stored:
             self._matcher.add(item.device, item.boot, item.model_key, item.sighting)
             self._settled = False

@@ -17,9 +17,9 @@ from skyreid.server.devices import Devices
 from skyreid.server.live import Hub
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
+from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
-from skyreid.server.store.search import Search
 from skyreid.server.web.answers import Lookup
 from skyreid.server.web.api import make_api
 
@@ -59,7 +59,7 @@ class StandingWriter:
         self.devices = Devices([], [], stall_s=5, window_s=600, now_s=0)
         self.devices.hear(Heard("uav1", 9, "1-a", 50, "cam1", 1, "key"), 1)
         self.ready = True
-        self.search = Search()
+        self.gallery = Gallery()
 
     def summary(self) -> dict[str, Any]:
         return {"ready": self.ready, "undecided": 0}
@@ -230,7 +230,7 @@ def test_who_looks_alike_is_listed_with_identities(serve: Callable[..., Served],
     served = serve()
     for key, person in ((AIR, 0), (STREET, 0), (OTHER, 1)):
         sighting = make.sighting(1, camera=key.camera, track=key.track, person=person)
-        served.writer.search.take([Arrived(key.device, key.boot, 1, "key", 16, 9, sighting, b"")])
+        served.writer.gallery.take([Arrived(key.device, key.boot, 1, "key", 16, 9, sighting, b"")])
     got = served.get("/v1/similar/uav1/1-a/cam1/7").json()
     assert got["tracklet"]["track"] == AIR.track
     assert [(t["camera"], t["track"]) for t in got["similar"]] == [("cam6", 3), ("cam1", 8)]

@@ -2,18 +2,22 @@
 
 Vectors lie as float16 in segments of one model and one view in the order they came in. Exact
 search covers some hundred thousand vectors a core; approximate indices lose the tail of a person's
-sightings, and must never be the only way to find them all.
+sightings, and must never be the only way to find them all. The writer feeds it, the API asks it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import threading
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import View
+from skyreid.server.store.records import Arrived
 
 SEGMENT_ROWS = 16384
 
@@ -31,7 +35,8 @@ class Hit:
 class _Segment:
     """Up to ``SEGMENT_ROWS`` vectors [N, D] with the time each was last seen."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, model_key: str, dim: int) -> None:
+        self.model_key = model_key
         self.vectors = np.zeros((SEGMENT_ROWS, dim), np.float16)
         self.seen_ns = np.zeros(SEGMENT_ROWS, np.int64)
         self.alive = np.zeros(SEGMENT_ROWS, np.bool_)
@@ -39,9 +44,14 @@ class _Segment:
 
 
 class Gallery:
-    """Vectors by key: ``add`` replaces, ``remove`` forgets, ``search`` misses nothing."""
+    """Vectors by key: ``add`` replaces, ``remove`` forgets, ``search`` misses nothing.
+
+    ``take`` and ``similar`` may be called from any thread.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._revision: dict[TrackKey, int] = {}
         self._segments: dict[tuple[str, int, View], list[_Segment]] = {}
         """By model, width of its vectors (a key that two widths share is two models), and view."""
         self._where: dict[Hashable, tuple[_Segment, int]] = {}
@@ -51,6 +61,46 @@ class Gallery:
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._where
+
+    def take(self, arrived: Iterable[Arrived]) -> None:
+        """Take in stored sightings: a later revision replaces an earlier one, never the reverse."""
+        with self._lock:
+            for item in arrived:
+                s = item.sighting
+                key = TrackKey(item.device, item.boot, s.camera, s.track)
+                if self._revision.get(key, -1) < s.revision:
+                    self._revision[key] = s.revision
+                    self.add(key, item.model_key, s.view, s.captured_at_ns, s.embedding)
+
+    def similar(
+        self,
+        key: TrackKey,
+        k: int,
+        *,
+        views: Sequence[View] = tuple(View),
+        since_ns: int = 0,
+        until_ns: int | None = None,
+    ) -> list[tuple[TrackKey, float]] | None:
+        """The ``k`` tracklets most like ``key``, most similar first, with their cosines.
+
+        Only within the model that ``key`` was embedded by; ``key`` itself is left out. None if
+        there is no such tracklet.
+        """
+        with self._lock:
+            if key not in self._where:
+                return None
+            segment, row = self._where[key]
+            query = segment.vectors[row].astype(np.float32)
+            hits = [
+                hit
+                for view in views
+                for hit in self.search(
+                    query, segment.model_key, view, k + 1, since_ns=since_ns, until_ns=until_ns
+                )
+                if hit.key != key
+            ]
+        hits.sort(key=lambda hit: -hit.similarity)
+        return [(cast(TrackKey, hit.key), hit.similarity) for hit in hits[:k]]
 
     def add(self, key: Hashable, model_key: str, view: View, seen_ns: int, vector: Float32) -> None:
         """Add a vector, or replace the one of the same key.
@@ -70,7 +120,7 @@ class Gallery:
             return
         self.remove(key)
         if not segments or len(segments[-1].keys) == SEGMENT_ROWS:
-            segments.append(_Segment(len(vector)))
+            segments.append(_Segment(model_key, len(vector)))
         segment = segments[-1]
         row = len(segment.keys)
         segment.vectors[row] = vector

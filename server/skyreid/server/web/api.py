@@ -114,7 +114,7 @@ def make_api(
     ) -> dict[str, Any] | JSONResponse:
         key = TrackKey(device, boot, camera, track)
         views = tuple(View) if view == "all" else (View.of(view),)
-        hits = writer.search.similar(key, k, views=views, since_ns=since_ns, until_ns=until_ns)
+        hits = writer.gallery.similar(key, k, views=views, since_ns=since_ns, until_ns=until_ns)
         if hits is None:
             reason = f"no tracklet {track} of camera {camera!r}, device {device!r}, boot {boot!r}"
             return JSONResponse({"reason": reason}, 404)
