@@ -26,7 +26,7 @@ from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.health import birth_of, send_health
-from skyreid.edge.sighter import Collector, Detector, Identity, Sighter, Tracker
+from skyreid.edge.sighter import Detector, Identity, Sighter
 from skyreid.edge.video.clock import FileClock, LiveClock
 from skyreid.edge.video.pipeline import Source, build, parse_source
 from skyreid.edge.video.platform import probe
@@ -34,6 +34,8 @@ from skyreid.edge.video.source import GstSource, State, check_file
 
 if TYPE_CHECKING:
     from skyreid.bundle.embedder import Embedder
+    from skyreid.edge.people.collector import Collector
+    from skyreid.edge.people.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -264,11 +266,11 @@ def _flow(
 
 
 def _follow(plan: Plan, start_ns: int) -> tuple[Tracker, Collector]:
-    from skyreid.edge.people.collector import Collector as CropCollector
-    from skyreid.edge.people.tracker import Tracker as BoxTracker
+    from skyreid.edge.people.collector import Collector
+    from skyreid.edge.people.tracker import Tracker
 
-    tracker = BoxTracker(plan.settings.tracker)
-    collector = CropCollector(
+    tracker = Tracker(plan.settings.tracker)
+    collector = Collector(
         plan.embedder.embed,
         plan.embedder.spec,
         view=plan.view,
