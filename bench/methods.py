@@ -14,7 +14,6 @@ evaluation.md), all seeds pooled; `above` is the difference to the first row, ov
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from dataclasses import fields
@@ -23,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from safetensors import safe_open
 
+from skyreid.contract import files
 from skyreid.contract.errors import InputError, SkyreidError, run_command
 from skyreid.train.evaluate import protocols
 from skyreid.train.evaluate.bootstrap import difference, estimate
@@ -110,10 +110,8 @@ def run(row: str, seed: int, options: argparse.Namespace) -> None:
         for outcome in report.outcomes
         for field in fields(Measures)
     }
-    partial = folder / "measures.npz.partial"
-    with partial.open("wb") as file:
+    with files.replacing(folder / "measures.npz") as partial, partial.open("wb") as file:
         np.savez(file, **arrays, query_cameras=report.ranked.query.cameras)
-    os.replace(partial, folder / "measures.npz")
 
 
 class Kept:

@@ -20,7 +20,7 @@ from skyreid.bundle.archive import (
 )
 from skyreid.bundle.engine import Profile
 from skyreid.bundle.engine_cache import EngineKey
-from skyreid.contract.errors import BundleError, GateError
+from skyreid.contract.errors import BundleError, GateError, InputError
 
 
 def test_a_bundle_opens_and_says_what_it_is(bundle: Bundle) -> None:
@@ -112,7 +112,7 @@ def test_a_failed_write_leaves_nothing(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InputError, match=r"cannot write .*/room/new: No space left"):
         write_bundle(
             tmp_path / "room" / "new",
             bundle.manifest,

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_a_build_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="no"):
         ensure(tmp_path, KEY, fail)
-    assert [path.name for path in tmp_path.iterdir()] == ["building.lock"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_two_that_need_one_engine_build_it_once(tmp_path: Path) -> None:
@@ -126,5 +127,6 @@ def test_two_that_need_one_engine_build_it_once(tmp_path: Path) -> None:
         assert building.wait(60)
         two = pool.submit(ensure, tmp_path, KEY, build_nothing, second)
         assert one.result(60).plan == two.result(60).plan
-    assert said == ["another process builds an engine here: wait for it"]
+    assert len(said) == 1
+    assert re.fullmatch(r"process \d+ \(.*\) builds an engine here: wait for it", said[0])
     assert two.result().rebuilt_because == ""

@@ -17,8 +17,6 @@ import hashlib
 import io
 import json
 import re
-import shutil
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -32,6 +30,7 @@ from pydantic import ValidationError
 from skyreid.bundle.manifest import SCHEMA, Manifest, NumericFormat
 from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust, check
 from skyreid.contract.errors import BundleError
+from skyreid.contract.files import new_folder, write
 
 SUMS = "SHA256SUMS"
 EXPLANATION = "README.md"
@@ -157,7 +156,8 @@ def write_bundle(
         check: is given the bundle before it is there; what it raises leaves nothing at `path`.
 
     Raises:
-        BundleError: ``path`` exists or cannot be made, or manifest and models disagree.
+        BundleError: ``path`` exists, or manifest and models disagree.
+        InputError: ``path`` cannot be written.
     """
     if path.exists():
         raise BundleError(f"{path} exists already: remove it, or write to another directory")
@@ -172,22 +172,12 @@ def write_bundle(
         **(extra or {}),
     }
     sums = _sums(files)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    except OSError as error:
-        raise BundleError(f"cannot write {path}: {error.strerror}") from error
-    try:
+    with new_folder(path) as draft:
         for name, data in {**files, SUMS: sums}.items():
             target = draft / name
             target.parent.mkdir(exist_ok=True)
             target.write_bytes(data)
         check(replace(open_bundle(draft), path=path))
-        draft.chmod(0o755)
-        draft.rename(path)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return open_bundle(path)
 
 
@@ -198,6 +188,7 @@ def replace_file(bundle: Bundle, name: str, data: bytes) -> Bundle:
 
     Raises:
         BundleError: the bundle is a zip, or is signed: its signature is of the old sums.
+        InputError: the file cannot be written.
     """
     if not bundle.path.is_dir():
         raise BundleError(f"{bundle.path} is no directory: unpack a bundle to change it")
@@ -208,9 +199,7 @@ def replace_file(bundle: Bundle, name: str, data: bytes) -> Bundle:
         )
     changed = (name, data), (SUMS, _sums({**bundle.files, name: data}))
     for target, content in changed:
-        partial = bundle.path / f"{target}.partial"
-        partial.write_bytes(content)
-        partial.replace(bundle.path / target)
+        write(bundle.path / target, content)
     return open_bundle(bundle.path)
 
 

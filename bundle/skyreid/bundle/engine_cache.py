@@ -7,19 +7,17 @@ directory that everybody may write is refused.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import stat
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from skyreid.bundle.engine import Built
 from skyreid.bundle.manifest import NumericFormat
+from skyreid.contract import files
 from skyreid.contract.errors import InputError
 
 _SCHEMA = 1
@@ -118,7 +116,12 @@ def ensure(
         plan, reason = cached(directory, key)
         if plan is not None:
             return Engine(plan, plan_path, "")
-        with _alone(directory, say):
+        # One build at a time: two would share a board's memory, and its timings would be wrong.
+        with files.FileLock(
+            directory / "building.lock",
+            of=f"engine cache {directory}",
+            waiting=lambda who: say(f"{who} builds an engine here: wait for it"),
+        ):
             plan, reason = cached(directory, key)  # another may have built it in the meantime
             if plan is not None:
                 return Engine(plan, plan_path, "")
@@ -141,23 +144,11 @@ def _build(
         "plan_sha256": hashlib.sha256(built.plan).hexdigest(),
     }
     # The record last: a power cut between the two leaves a plan that the old record refuses.
-    _replace(plan_path, built.plan)
-    _replace(plan_path.with_suffix(".json"), json.dumps(record, indent=1).encode())
+    files.write(plan_path, built.plan)
+    files.write(plan_path.with_suffix(".json"), json.dumps(record, indent=1).encode())
     if built.timing_cache:
-        _replace(timings, built.timing_cache)
+        files.write(timings, built.timing_cache)
     return built
-
-
-@contextmanager
-def _alone(directory: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """One build at a time: two would share a board's memory, and its timings would be wrong."""
-    with (directory / "building.lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process builds an engine here: wait for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield  # closing the file gives the lock back
 
 
 def discard(engine: Engine) -> None:
@@ -182,9 +173,3 @@ def _nearest(directory: Path, key: EngineKey) -> str:
         if differs:
             return f"no engine yet; {path.stem}: {differs}"
     return "no engine yet"
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(data)
-    partial.replace(path)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from skyreid.contract import files
 from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import SightingBatch
 from skyreid.contract.sighting_wire import decode_batch
@@ -123,9 +124,9 @@ class Recorder:
         if (directory / "run.json").exists():
             raise InputError(f"recording {directory}: there is one already, give a new directory")
         self._directory, self._info = directory, info
-        for part in ("detections", "tracks"):
-            (directory / part).mkdir(parents=True, exist_ok=True)
         self._write_info(info)
+        for part in ("detections", "tracks"):
+            (directory / part).mkdir(exist_ok=True)
         # Held open for the run, closed in close(): not a job for a with block.
         self._detections = open(directory / "detections" / f"{info.camera}.txt", "w")
         self._tracks = open(directory / "tracks" / f"{info.camera}.txt", "w")
@@ -153,10 +154,7 @@ class Recorder:
         self._write_info(self._info.model_copy(update={"ended": True, **outcome}))
 
     def _write_info(self, info: RunInfo) -> None:
-        target = self._directory / "run.json"
-        draft = target.with_suffix(".tmp")
-        draft.write_text(info.model_dump_json(indent=1) + "\n")
-        draft.replace(target)
+        files.write(self._directory / "run.json", (info.model_dump_json(indent=1) + "\n").encode())
 
     def __enter__(self) -> Recorder:
         return self

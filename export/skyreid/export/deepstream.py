@@ -11,8 +11,6 @@ Keys and their meaning: NVIDIA's guide to Gst-nvtracker, ReID module, DeepStream
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from numpy.typing import NDArray
 from skyreid.bundle.archive import FOR_DEEPSTREAM
 from skyreid.bundle.manifest import model_key
 from skyreid.contract.errors import BundleError, GateError, InputError
+from skyreid.contract.files import new_folder
 from skyreid.contract.input_spec import InputSpec
 from skyreid.export import golden, graph, parity, trace
 
@@ -201,13 +200,6 @@ def _asks_for_batch(node: onnx.NodeProto) -> bool:
 
 def _write(out: Path, files: dict[str, bytes]) -> None:
     """All of them, or nothing."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
+    with new_folder(out) as draft:
         for name, data in files.items():
             (draft / name).write_bytes(data)
-        draft.chmod(0o755)
-        draft.rename(out)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise

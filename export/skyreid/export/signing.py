@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from skyreid.bundle.archive import SUMS, open_bundle
 from skyreid.bundle.signature import PURPOSE, SIGNATURE, cryptography_modules, key_id, line
+from skyreid.contract import files
 from skyreid.contract.errors import BundleError, InputError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def sign(bundle: Path, private: Path) -> str:
 
     Raises:
         BundleError: the directory is not a whole bundle.
-        InputError: the key cannot be used.
+        InputError: the key cannot be used, or the signature cannot be written.
     """
     if not bundle.is_dir():
         raise BundleError(f"{bundle} is not a directory: sign the bundle before it is zipped")
@@ -61,9 +62,7 @@ def sign(bundle: Path, private: Path) -> str:
     open_bundle(bundle)  # nobody signs what does not hold together
     sums = (bundle / SUMS).read_bytes()
     identity = key_id(key.public_key())
-    partial = bundle / (SIGNATURE + ".partial")
-    partial.write_bytes(line(identity, key.sign(PURPOSE + sums)))
-    partial.replace(bundle / SIGNATURE)
+    files.write(bundle / SIGNATURE, line(identity, key.sign(PURPOSE + sums)))
     return identity
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import socket
 import threading
@@ -12,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from skyreid.bundle.archive import open_bundle
+from skyreid.contract import files
 from skyreid.contract.errors import InputError, PlatformError, SettingsError, SkyreidError
 from skyreid.contract.identity_event import CONTENT_TYPE
 from skyreid.contract.settings import effective
@@ -274,6 +274,4 @@ def _announce(address: str, file: Path | None, site: Site) -> None:
             "pictures of people are kept and shown: the site's policy is %s", site.pictures
         )
     if file is not None:
-        draft = file.with_name(f"{file.name}.{os.getpid()}.tmp")
-        draft.write_text(address + "\n")
-        draft.replace(file)
+        files.write(file, f"{address}\n".encode())

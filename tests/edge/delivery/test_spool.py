@@ -169,7 +169,7 @@ def test_a_picture_is_replaced_by_a_better_one_and_a_request_is_not_forgotten(
 
 def test_two_processes_cannot_have_one_spool(tmp_path: Path) -> None:
     with Spool(tmp_path / "s.db"):
-        with pytest.raises(InputError, match=r"s\.db is in use by another process"):
+        with pytest.raises(InputError, match=r"s\.db is in use by process \d+ \(.*\): give each"):
             Spool(tmp_path / "s.db")
         assert read_stats(tmp_path / "s.db").sightings == 0  # looking is allowed
     Spool(tmp_path / "s.db").close()

@@ -128,7 +128,7 @@ def test_decisions_and_their_events_come_back_in_order(journal: Journal, path: P
 
 
 def test_a_journal_has_one_writer_and_one_site(path: Path, journal: Journal) -> None:
-    with pytest.raises(InputError, match="is in use by another process"):
+    with pytest.raises(InputError, match=r"is in use by process \d+ \(.*\): one server"):
         Journal(path, "plaza", pictures_max_bytes=1)
     journal.close()
     with pytest.raises(InputError, match="belongs to site 'plaza', the site file says 'harbour'"):

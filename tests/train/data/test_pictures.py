@@ -105,7 +105,7 @@ def test_what_a_killed_run_left_in_the_cache_is_written_over(tmp_path: Path) -> 
     records = many(tmp_path, 20, broken=[])
     first = pictures.load(records, SPEC, tmp_path / "cache").images
     (stored,) = (tmp_path / "cache").iterdir()
-    stored.rename(stored.with_suffix(".partial"))
+    stored.rename(stored.with_name(f".{stored.name}.partial"))
     for _ in range(2):  # made again, then from the cache
         assert np.array_equal(pictures.load(records, SPEC, tmp_path / "cache").images, first)
     assert list((tmp_path / "cache").iterdir()) == [stored]

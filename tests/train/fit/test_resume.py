@@ -1,5 +1,6 @@
 import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.files import FileLock
 from skyreid.train import recipe
 from skyreid.train.__main__ import main
 from skyreid.train.data import cargo
@@ -47,7 +49,8 @@ save_every = 4
 KILLED = """
 import os, signal, sys
 from contextlib import contextmanager
-from skyreid.train import checkpoint, durable
+from skyreid.contract import files
+from skyreid.train import checkpoint
 from skyreid.train.fit.steps import STATE
 from skyreid.train.__main__ import main
 
@@ -61,7 +64,7 @@ if where == "between state and checkpoint":
 elif where == "in the middle of a state":
     # Of step 24, the fourth from step 10 on: half of it is on disk, under its temporary name, and
     # the groups of look-alikes that began in step 20 are in the state before.
-    replacing, states = durable.replacing, []
+    replacing, states = files.replacing, []
     @contextmanager
     def half(path):
         if path.name == STATE:
@@ -71,7 +74,7 @@ elif where == "in the middle of a state":
             if len(states) == 4:
                 os.truncate(partial, partial.stat().st_size // 2)
                 die()
-    durable.replacing = half
+    files.replacing = half
 sys.exit(main(arguments))
 """
 
@@ -301,3 +304,13 @@ def test_momenta_of_a_channels_last_network_come_back_in_its_memory_format(tmp_p
     assert found is not None
     resume.restore(found, second)
     assert torch.equal(stepped(second), stepped(first))
+
+
+def test_a_folder_that_another_run_has_is_refused(
+    recipe_file: Path, tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with FileLock(tmp_path / ".lock", of="a run"):
+        assert (
+            main(["fit", str(recipe_file), "--data", str(tiny_tree), "--out", str(tmp_path)]) == 2
+        )
+    assert re.search(r"in use by process \d+ \(.*\): give another --out", capsys.readouterr().err)

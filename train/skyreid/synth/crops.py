@@ -147,7 +147,10 @@ def _order(options: CropsOptions) -> dict[str, Any]:
 
 
 def _write_crop(studio: Studio, crop: Crop, test: set[int]) -> None:
-    """Write a picture under its name; it is there as a whole or not at all."""
+    """Write a picture under its name; half of one, of a process that was killed, is written over.
+
+    The person is not noted as done then, see `unfinished`.
+    """
     path = _crop_path(studio.options, crop.pid, crop.camera, crop.k, test)
     path.parent.mkdir(parents=True, exist_ok=True)
     quality = [cv2.IMWRITE_JPEG_QUALITY, studio.looks[crop.camera].jpeg_quality]

@@ -1,4 +1,8 @@
-"""A long rendering that was stopped goes on where it was: what is done, in an append-only file."""
+"""A long rendering that was stopped goes on where it was: what is done, in an append-only file.
+
+Stopped by whatever ends a process, kill -9 too. The pictures are not forced to the disk one by one
+(fsync would take longer than drawing them), so that a set does not outlive a power cut for sure.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+from skyreid.contract import files
 from skyreid.contract.errors import InputError
 from skyreid.synth.folder import make_new_folder
 
@@ -48,9 +53,7 @@ def unfinished(folder: Path, order: Mapping[str, Any]) -> Iterator[Unfinished]:
     else:
         make_new_folder(folder)
     lines = [order, *({"number": n, "labels": labels} for n, labels in done.items())]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    partial.replace(path)
+    files.write(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
     with path.open("a") as file:
         yield Unfinished(file, done)
     path.unlink()

@@ -14,9 +14,9 @@ from typing import Any, Literal, cast
 
 from torch import Tensor, nn
 
+from skyreid.contract import files
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.train import durable
 
 Kind = Literal["embedder", "detector"]
 
@@ -49,9 +49,11 @@ def save(
     state: Mapping[str, Tensor],
     input_spec: InputSpec,
 ) -> None:
-    """Write a checkpoint; `path` holds the old or the new one, never half of one."""
-    from safetensors.torch import save_file
+    """Write a checkpoint; `path` holds the old or the new one, never half of one.
 
+    Raises:
+        InputError: it cannot be written.
+    """
     metadata = {
         "format": "skyreid-checkpoint-1",
         "kind": kind,
@@ -59,9 +61,24 @@ def save(
         "input_spec": input_spec.model_dump_json(),
     }
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-    with durable.replacing(path) as partial:
-        save_file(tensors, partial, metadata)
+    with files.replacing(path) as partial:
+        write_tensors(partial, tensors, metadata)
         _order(partial)
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Write a safetensors file without holding it in memory once more.
+
+    Raises:
+        OSError: it cannot be written; the library has an error of its own for it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
 def _order(path: Path) -> None:

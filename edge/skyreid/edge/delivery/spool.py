@@ -9,9 +9,7 @@ random word made with the file, so that a lost spool never uses a key twice.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import secrets
 import sqlite3
 import time
@@ -21,6 +19,7 @@ from pathlib import Path
 from types import TracebackType
 
 from skyreid.contract.errors import InputError, SkyreidError
+from skyreid.contract.files import FileLock
 from skyreid.contract.migration import migrate, require_newest
 from skyreid.contract.picture import Picture, PictureRequest
 from skyreid.contract.receipt import Range, Status
@@ -84,12 +83,16 @@ class Spool:
         self.path, self._max_bytes = path, max_bytes
         self._max_age_ns = int(max_age_h * _NS_PER_HOUR)
         self._models: dict[ModelRef, int] = {}
-        self._lock = _lock(path)
+        self._lock = FileLock(
+            path.with_name(f"{path.name}.lock"),
+            of=f"spool {path}",
+            remedy="give each device its own spool.path",
+        )
         # check_same_thread off: opened by the main thread, then owned by the one that sends.
         try:
             self._db = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
         except sqlite3.Error as error:
-            os.close(self._lock)
+            self._lock.close()
             raise InputError(f"spool {path} cannot be opened: {error}") from error
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -215,7 +218,7 @@ class Spool:
     def close(self) -> None:
         """Close the file and let another process have it."""
         self._db.close()
-        os.close(self._lock)
+        self._lock.close()
 
     def __enter__(self) -> Spool:
         return self
@@ -338,20 +341,3 @@ def _stats(database: sqlite3.Connection) -> Stats:
     pictures = database.execute("SELECT count(*) FROM picture").fetchone()[0]
     age_s = max((time.time_ns() - oldest) / 1e9, 0.0) if oldest else 0.0
     return Stats(int(count), int(size), int(pictures), age_s, int(boots))
-
-
-def _lock(path: Path) -> int:
-    """Take ``path.lock`` for this process; the kernel gives it back when the process dies."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise InputError(f"spool {path} cannot be made: {error.strerror}") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
-        raise InputError(
-            f"spool {path} is in use by another process: give each device its own spool.path"
-        ) from error
-    return handle

@@ -8,13 +8,13 @@ what a restart replays are the same thing.
 
 from __future__ import annotations
 
-import fcntl
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
+from skyreid.contract.files import FileLock
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.migration import migrate, require_newest, tables
 from skyreid.contract.sighting import Kind
@@ -35,16 +35,11 @@ class Journal:
         """
         self._path = path
         self._pictures_max_bytes = pictures_max_bytes
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock = open(path.with_name(path.name + ".lock"), "w")  # held until close()
-        except OSError as error:
-            raise InputError(f"journal {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock.close()
-            raise InputError(f"journal {path} is in use by another process") from error
+        self._lock = FileLock(
+            path.with_name(f"{path.name}.lock"),
+            of=f"journal {path}",
+            remedy="one server writes a journal",
+        )
         try:
             self._db = _open(path)
             self._prepare(site)

@@ -6,7 +6,6 @@ augmentation works on the resized pictures.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import os
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from skyreid.contract import files
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
 from skyreid.train.data.records import UNREADABLE as UNREADABLE
@@ -67,8 +67,8 @@ def load(
         refused: what the reader of the data set refused already.
 
     Raises:
-        InputError: when there is nothing to load, or when more than 1 % of the pictures are
-            refused or unreadable.
+        InputError: when there is nothing to load, when more than 1 % of the pictures are
+            refused or unreadable, or when the cache cannot be written.
     """
     if not records:
         raise InputError("no pictures to read")
@@ -105,24 +105,22 @@ def _once(
     """What `_read` gives, kept at `stored`."""
     if (found := _kept(stored, len(records))) is not None:
         return found
-    stored.parent.mkdir(parents=True, exist_ok=True)
-    partial = stored.with_suffix(".partial")
-    with partial.open("ab") as file:  # not "wb": another process may be writing it
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with files.FileLock(
+        stored.with_suffix(".lock"),
+        of=f"cache {stored}",
+        waiting=lambda who: log.info("%s reads the same pictures: wait for it", who),
+    ):
         if (found := _kept(stored, len(records))) is not None:  # that one is done
-            partial.unlink(missing_ok=True)
             return found
         images, unread = _read(records, spec)
         listed = stored.with_suffix(".unread")
         if unread:
-            listed.write_text("\n".join(map(str, unread)))
+            files.write(listed, "\n".join(map(str, unread)).encode())
         else:
             listed.unlink(missing_ok=True)
-        file.truncate(0)  # what a run that was killed had written
-        np.save(file, images)
-        file.flush()
-        os.fsync(file.fileno())
-        partial.replace(stored)  # last, so the array never lies there without its list
+        # Last, so the array never lies there without its list.
+        with files.replacing(stored) as partial, partial.open("wb") as file:
+            np.save(file, images)
     return images, unread
 
 

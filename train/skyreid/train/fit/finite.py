@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from skyreid.contract import files
 from skyreid.contract.errors import SkyreidError
-from skyreid.train import durable
 
 NORM = "gradient norm"
 
@@ -56,7 +56,7 @@ def check(
             **arrays,
         }
         np.savez(content, **columns)
-        durable.write(path, content.getvalue())
+        files.write(path, content.getvalue())
         where = f"; its {len(arrays['images'])} pictures are in {path}"
     raise SkyreidError(
         f"step {step}: {', '.join(broken)}{where}, the checkpoints are as they were; the usual "

@@ -16,8 +16,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from skyreid.contract import files
 from skyreid.contract.errors import InputError, SettingsError
-from skyreid.train import durable
+from skyreid.train import checkpoint
 from skyreid.train.checkpoint import sha256_of
 from skyreid.train.fit.ema import Average
 from skyreid.train.fit.optimise import laid_out
@@ -115,8 +116,6 @@ def save(path: Path, mark: Mapping[str, Any], progress: Progress, parts: Parts) 
         progress: how far it is.
         parts: all that changes.
     """
-    from safetensors.torch import save_file
-
     tensors = {f"trained.{name}": value for name, value in _values(parts.trained).items()}
     tensors |= {f"average.{name}": v for name, v in parts.average.network.state_dict().items()}
     moments = parts.optimiser.state_dict()["state"]
@@ -136,8 +135,8 @@ def save(path: Path, mark: Mapping[str, Any], progress: Progress, parts: Parts) 
         "drawn": json.dumps(parts.drawn.state()),
     }
     copies = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    with durable.replacing(path) as partial:
-        save_file(copies, partial, metadata)  # `save` would hold it all in memory twice more
+    with files.replacing(path) as partial:
+        checkpoint.write_tensors(partial, copies, metadata)
 
 
 @dataclass(frozen=True)

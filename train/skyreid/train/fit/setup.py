@@ -63,12 +63,11 @@ def fit(
         board: takes the curves.
 
     Raises:
-        InputError: when the people are too few to hold some out, or more than 1 % of the pictures
-            cannot be used.
+        InputError: when the people are too few to hold some out, more than 1 % of the pictures
+            cannot be used, another process writes to `out`, or it cannot be written to.
         SettingsError: when `clip` or `teachers` are missing where they are needed, `clip` is given
-            where it is not, `out` holds another run, or another process writes to it.
-        SkyreidError: when `out` cannot be written to, or the loss is no number any more; the batch
-            is kept in `out` then.
+            where it is not, or `out` holds another run.
+        SkyreidError: when the loss is no number any more; the batch is kept in `out` then.
     """
     check(recipe, clip, teachers)  # before minutes are spent on pictures
     with steps.held(out, crew):

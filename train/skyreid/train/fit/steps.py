@@ -14,7 +14,8 @@ import torch
 from tqdm import tqdm
 
 from skyreid.contract.errors import SettingsError
-from skyreid.train import checkpoint, durable
+from skyreid.contract.files import FileLock
+from skyreid.train import checkpoint
 from skyreid.train.fit import finite, optimise, precision, resume
 from skyreid.train.fit.curves import Board
 from skyreid.train.fit.ema import Average
@@ -58,12 +59,12 @@ def held(out: Path, crew: Crew) -> Iterator[None]:
     """Within it `out` is this run's alone.
 
     Raises:
-        SettingsError: when another process writes to it.
+        InputError: when another process writes to it, or it cannot be written to.
     """
     if not crew.first:
         yield
         return
-    with durable.alone(out):
+    with FileLock(out / ".lock", of=f"folder {out}", remedy="give another --out"):
         yield
 
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from skyreid.contract import files
 from skyreid.contract.errors import InputError
 from skyreid.train.data.pictures import read_rgb
 from skyreid.train.evaluate import tables
@@ -100,10 +101,9 @@ def write(report: Report, folder: Path, command: str) -> Path:
         (folder / "metrics.json").write_text(
             json.dumps(tables.as_json(report.outcomes, report.gained), indent=2) + "\n"
         )
-        draft = folder / f".{INDEX}"
         # A path may hold bytes that are no UTF-8.
-        draft.write_bytes(page(report, command, lists).encode("utf-8", "backslashreplace"))
-        os.replace(draft, folder / INDEX)
+        text = page(report, command, lists).encode("utf-8", "backslashreplace")
+        files.write(folder / INDEX, text)
     except OSError as error:
         raise _unwritable(folder, error) from error
     return folder / INDEX
