@@ -166,16 +166,14 @@ def _take_frames(video: Path, options: StockOptions) -> list[str]:
 
 
 def _write(path: Path, picture: Bytes) -> None:
-    """Write RGB or RGBA uint8; a file is there as a whole or not at all."""
+    """Write RGB or RGBA uint8; half a file, of a process that was killed, is written over."""
     code = cv2.COLOR_RGBA2BGRA if picture.shape[2] == 4 else cv2.COLOR_RGB2BGR
     settings = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
     done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, code), settings)
-    partial = path.with_suffix(".partial")
     try:
         if not done:
             raise OSError("OpenCV cannot encode it")
-        partial.write_bytes(data.tobytes())
-        partial.replace(path)
+        path.write_bytes(data.tobytes())
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error}") from error
 
