@@ -2,7 +2,7 @@ import threading
 
 import pytest
 
-from skyreid.train.fit.prefetch import Ahead
+from skyreid.train.fit.prefetch import Prefetch
 
 
 def test_what_is_taken_comes_in_order_whether_it_was_begun_or_not() -> None:
@@ -12,7 +12,7 @@ def test_what_is_taken_comes_in_order_whether_it_was_begun_or_not() -> None:
         made.append((len(made), threading.current_thread().name))
         return len(made) - 1
 
-    with Ahead(make) as ahead:
+    with Prefetch(make) as ahead:
         taken = [ahead.take()]
         for begin in (True, False, True, True):
             if begin:
@@ -31,7 +31,7 @@ def test_making_goes_on_while_the_taker_does_something_else() -> None:
         assert may_end.wait(60)
         return "made"
 
-    with Ahead(make) as ahead:
+    with Prefetch(make) as ahead:
         ahead.begin()
         assert begun.wait(60)  # in the thread, with nobody asking
         may_end.set()
@@ -42,7 +42,7 @@ def test_an_error_of_the_thread_reaches_who_takes() -> None:
     def make() -> int:
         raise ValueError("no such picture")
 
-    with Ahead(make) as ahead:
+    with Prefetch(make) as ahead:
         ahead.begin()
         with pytest.raises(ValueError, match="no such picture"):
             ahead.take()

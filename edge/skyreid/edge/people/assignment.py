@@ -1,6 +1,6 @@
-"""Which of N rows goes with which of M columns, so that the sum of costs is least.
+"""Hungarian assignment: which of N rows goes with which of M columns at the least sum of costs.
 
-The Hungarian method as successive shortest paths with potentials (Kuhn 1955; Jonker and Volgenant
+By successive shortest paths with potentials (Kuhn 1955; Jonker and Volgenant
 1987), O(n^2 m) with the inner loop in numpy: enough for the tens of people of one frame, and it
 spares the device scipy.
 """

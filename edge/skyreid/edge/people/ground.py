@@ -1,4 +1,4 @@
-"""Where a detected person stands: from a box in the picture to metres on the ground.
+"""Foot point: where a detected person stands, from a box in pixels to metres on the ground.
 
 From the side a person stands where the box ends. From above the box's lower edge is a shoulder, a
 shoe or a shadow's edge, depending on the pitch; but its centre is always near the middle of the

@@ -1,4 +1,4 @@
-"""Which crops of a person deserve an embedding, and how much each of them counts."""
+"""Quality of crops: which of a person deserve an embedding, and how much each of them counts."""
 
 from __future__ import annotations
 

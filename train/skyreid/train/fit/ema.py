@@ -1,4 +1,4 @@
-"""The average of a network's weights over its training, which is what is evaluated and kept."""
+"""EMA of a network's weights over its training: what is evaluated and kept."""
 
 from __future__ import annotations
 

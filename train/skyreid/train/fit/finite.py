@@ -1,4 +1,4 @@
-"""Stops a run whose loss is no number any more, and keeps the batch that broke it."""
+"""Finite check: stops a run whose loss is NaN or infinite, and keeps the batch that broke it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes that train one network as one process would.
+"""DDP: several processes (distributed data parallel) that train one network as one would.
 
 Every process draws the same batch, augments all of it with the same chance and sends its own rows
 through the trunk (`Method.see`). What the trunks made is gathered, so that every process compares
@@ -6,7 +6,7 @@ all pictures with each other (`Method.judge`): necks, triplets and routers see t
 see in one process. The gradients are then averaged. Two things inside a trunk look at the whole
 batch too: batch norms of a convolutional stem take their statistics over all processes
 (`WholeBatchNorm`), and what a trunk draws at random is drawn for the whole batch and cut
-(`chance.Share`). So the loss is that of one process, for every method, up to the order in which
+(`row_random.Share`). So the loss is that of one process, for every method, up to the order in which
 numbers are added.
 """
 

@@ -1,4 +1,4 @@
-"""The next batch is made in a thread while this one is trained on.
+"""Prefetch: the next batch is made in a thread while this one is trained on.
 
 Augmentation costs a tenth to a fifth of a small model's step, in operators that leave Python's lock
 alone; docs/training.md has the measurement. What is drawn is drawn in the same order as without a
@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Ahead(Generic[T]):
+class Prefetch(Generic[T]):
     """What `make` returns, one after another; a context that ends its thread.
 
     Args:
@@ -27,7 +27,7 @@ class Ahead(Generic[T]):
         self._pool = ThreadPoolExecutor(1, "ahead")
         self._next: Future[T] | None = None
 
-    def __enter__(self) -> Ahead[T]:
+    def __enter__(self) -> Prefetch[T]:
         return self
 
     def __exit__(

@@ -20,7 +20,7 @@ from skyreid.train.fit import finite, optimise, precision, resume
 from skyreid.train.fit.curves import Board
 from skyreid.train.fit.ema import Average
 from skyreid.train.fit.parallel import Crew
-from skyreid.train.fit.prefetch import Ahead
+from skyreid.train.fit.prefetch import Prefetch
 from skyreid.train.fit.resume import Found, Parts, Progress
 from skyreid.train.fit.task import B, Task, Terms, Verdict
 from skyreid.train.recipe import TrainingRecipe
@@ -164,7 +164,7 @@ class Run(Generic[B]):
             dynamic_ncols=True,
             disable=not crew.first,
         )
-        with bar, Ahead(self._task.draw) as ahead:
+        with bar, Prefetch(self._task.draw) as ahead:
             while (share := self._share()) < 1 and progress.step != run.stop_after:
                 step = progress.step = progress.step + 1
                 told = step % TOLD_EVERY == 0

@@ -1,4 +1,4 @@
-"""What a trunk draws at random for each picture, the same however a batch is cut."""
+"""Per-row randomness: what a trunk draws for each picture, the same however a batch is cut."""
 
 from __future__ import annotations
 
