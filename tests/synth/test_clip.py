@@ -194,6 +194,20 @@ def everything(folder: Path) -> dict[str, bytes]:
     }
 
 
+def unlike_frames(one: Path, other: Path) -> list[str]:
+    """Where two clips' pictures differ, for whoever finds that they do: drawing or encoder?"""
+    found = []
+    for path in sorted(one.glob("*.mp4")):
+        with av.open(str(path)) as first, av.open(str(other / path.name)) as second:
+            pairs = zip(first.decode(video=0), second.decode(video=0), strict=False)
+            for number, pair in enumerate(pairs):
+                a, b = (frame.to_ndarray(format="rgb24").astype(int) for frame in pair)
+                if (a != b).any():
+                    most = np.abs(a - b).max()
+                    found.append(f"{path.name} frame {number}: {(a != b).sum()} values, by {most}")
+    return found
+
+
 def test_a_clip_that_was_stopped_goes_on_and_ends_as_one_that_two_processes_made_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
@@ -223,7 +237,31 @@ def test_a_clip_that_was_stopped_goes_on_and_ends_as_one_that_two_processes_made
     monkeypatch.setattr(module, "render_part", lambda *a: (rendered.append(a[1]), whole(*a))[1])
     assert main(["clip", str(broken), *arguments]) == 0
     assert rendered == [0, 1, 1, 2]
-    assert everything(broken) == everything(together)
+    assert everything(broken) == everything(together), unlike_frames(broken, together)
+
+
+def test_pictures_are_drawn_by_one_thread_which_is_nobody_else_s_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    from skyreid.synth import stage as module
+
+    threads: list[int] = []
+    whole = module.develop
+
+    def watched(*arguments: object) -> object:
+        threads.append(cv2.getNumThreads())
+        return whole(*arguments)
+
+    monkeypatch.setattr(module, "develop", watched)
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(2)
+    try:
+        size = ["--seconds", "1", "--fps", "1", "--people", "1", "--width", "192"]
+        assert main(["clip", str(tmp_path / "out"), "--cameras", "2,12", *size]) == 0
+        assert cv2.getNumThreads() == 2
+    finally:
+        cv2.setNumThreads(before)
+    assert threads == [1, 1]
 
 
 def test_clip_json_tells_the_options_and_how_high_and_steep_the_cameras_are(clip: Path):

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from skyreid.contract.camera import CameraPoses, write_poses
 from skyreid.contract.sighting import View
+from skyreid.synth.native import one_thread
 from skyreid.synth.options import ClipOptions
 from skyreid.synth.preview import PREVIEW, clip_sheet, write_sheet
 from skyreid.synth.rig import place_in_air, view_of
@@ -157,6 +158,7 @@ def _poses(stage: Stage) -> dict[str, CameraPoses]:
     return poses
 
 
+@one_thread()
 def render_part(stage: Stage, number: int) -> dict[str, list[str]]:
     """Draw and encode one part of every camera's video; returns the truth rows by camera."""
     options = stage.options

@@ -40,6 +40,7 @@ from skyreid.synth.look import (
     jittered,
     light_of,
 )
+from skyreid.synth.native import one_thread
 from skyreid.synth.options import CAMERAS, PLACES, CropsOptions, Hour
 from skyreid.synth.places import build_place
 from skyreid.synth.plaza import Plaza
@@ -203,6 +204,7 @@ def build_studio(options: CropsOptions) -> Studio:
     )
 
 
+@one_thread()
 def person_crops(studio: Studio, person: Person) -> list[Crop]:
     """All crops of one person; they depend on nothing but the options and the person's number."""
     made = []
