@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+SLOW = tuple((ROOT / "tests" / "slow.txt").read_text().split())
+"""Folders and files whose tests train, export, render, play video, or start brokers, browsers and
+servers: marked `slow`, which `scripts/test --quick` leaves out."""
 
 
 @pytest.fixture(scope="session")
@@ -30,5 +33,9 @@ def repository() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What once broke a decoder comes first."""
+    """What once broke a decoder comes first; what takes long is marked."""
+    slow = [ROOT / "tests" / name for name in SLOW]
+    for item in items:
+        if any(item.path.is_relative_to(place) for place in slow):
+            item.add_marker("slow")
     items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "corpus"))
