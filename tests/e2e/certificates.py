@@ -1,7 +1,6 @@
 """Certificates of a test's own: an authority, and what it signs."""
 
 import datetime
-import ipaddress
 from pathlib import Path
 
 from cryptography import x509
@@ -19,9 +18,9 @@ class Authority:
         self.ca = self._write(name, self._key, self._name, x509.BasicConstraints(True, None))
 
     def sign(self, name: str) -> tuple[Path, Path]:
-        """Certificate and key of somebody; good as a server of the loopback too."""
+        """Certificate and key of somebody; good as a server called localhost too."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return self._write(name, key, _name(name), _LOOPBACK), self._folder / f"{name}.key"
+        return self._write(name, key, _name(name), _LOCALHOST), self._folder / f"{name}.key"
 
     def _write(
         self,
@@ -54,9 +53,7 @@ class Authority:
         return path
 
 
-_LOOPBACK = x509.SubjectAlternativeName(
-    [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-)
+_LOCALHOST = x509.SubjectAlternativeName([x509.DNSName("localhost")])
 
 
 def _name(text: str) -> x509.Name:

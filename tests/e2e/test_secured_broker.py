@@ -131,6 +131,7 @@ def test_whoever_does_not_get_in_says_why_in_one_line(
     strangers = chain.work / "strangers.pem"
     for changes, why in (
         ({"ca": strangers}, "certificate that is not accepted: .*; mqtt.ca says who may sign it"),
+        ({"url": f"mqtts://127.0.0.1:{chain.broker_port}"}, "not accepted: IP address mismatch"),
         ({"password": "wrong-" + PASSWORD}, "refused: .*; mqtt.username, mqtt.password"),
         ({"username": None, "password": None}, "refused: .*; mqtt.username, mqtt.password"),
         ({"certificate": None, "key": None}, "ended the connection before .*mqtt.certificate"),
@@ -146,7 +147,7 @@ def test_whoever_does_not_get_in_says_why_in_one_line(
         end(settings(chain, **changes))
         (line,) = [r.getMessage() for r in caplog.records if r.levelname in ("WARNING", "ERROR")]
         assert re.search(why, line), line
-        assert line.startswith(f"broker localhost:{chain.broker_port} ")
+        assert re.match(rf"broker (localhost|127\.0\.0\.1):{chain.broker_port} ", line)
         assert PASSWORD not in caplog.text
     caplog.clear()
 
