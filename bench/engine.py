@@ -46,7 +46,18 @@ def measured(options: argparse.Namespace) -> dict[str, object]:
     golden, _ = bundle.golden()
     detector = bundle.manifest.kind == "detector"
     batches = [1] if detector else options.batch
-    shapes = [(n, *(options.frame if detector else golden.shape[1:3]), 3) for n in batches]
+    shapes = [
+        (
+            n,
+            *(
+                options.frame
+                if detector and not bundle.manifest.input.height
+                else golden.shape[1:3]
+            ),
+            3,
+        )
+        for n in batches
+    ]
     execution = Execution(options.runner, options.engines, frame_max=options.frame)
     began = time.perf_counter()
     with start(bundle, numeric_format=options.format, execution=execution) as runner:

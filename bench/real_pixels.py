@@ -26,11 +26,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.bundle.detector import open_detector
 from skyreid.bundle.embedder import Embedder
 from skyreid.contract.errors import InputError, run_command
 from skyreid.contract.input_spec import crop_box, fit
 from skyreid.contract.sighting import View
-from skyreid.edge.people.detector import Detector, open_detector
+from skyreid.edge.people.colours import with_looks
+from skyreid.edge.people.tiling import Finder, tiled
 from skyreid.edge.people.tracker import Tracker
 
 Floats = NDArray[np.float32]
@@ -48,7 +50,7 @@ class Tracklet:
 
 
 def follow(
-    video: Path, detector: Detector, *, every_s: float, margin: float
+    video: Path, detector: Finder, *, every_s: float, margin: float
 ) -> tuple[dict[int, Tracklet], set[tuple[int, int]]]:
     """All tracklets, and the pairs of them that were seen in one frame (smaller number first)."""
     source = cv2.VideoCapture(str(video))
@@ -68,7 +70,7 @@ def follow(
         time_s, frame = frame / fps, frame + 1
         seen = [
             t
-            for t in tracker.update(detector.find(picture), time_s)
+            for t in tracker.update(with_looks(picture, detector.find(picture)), time_s)
             if t.confirmed and t.detected and t.box_xyxy[3] - t.box_xyxy[1] >= HEIGHT_MIN_PX
         ]
         numbers = sorted(t.number for t in seen)
@@ -194,7 +196,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("video", type=Path)
     parser.add_argument("bundles", type=Path, nargs="+", help="embedders that serve the view")
-    parser.add_argument("--detector", type=Path, required=True, help="bundle or YOLOX .onnx file")
+    parser.add_argument("--detector", type=Path, required=True, help="bundle, of any family")
     parser.add_argument("--tiles", type=int, nargs=2, default=(1, 1), metavar=("ROWS", "COLUMNS"))
     parser.add_argument("--view", choices=("aerial", "ground"), default="ground")
     parser.add_argument("--every", type=float, default=0.5, metavar="S", help="between two crops")
@@ -213,7 +215,7 @@ def _measure(arguments: argparse.Namespace) -> int:
     if len(margins) > 1:
         raise InputError(f"the bundles ask for different crop margins: {sorted(margins)}")
     rows_, columns = arguments.tiles
-    detector = open_detector(arguments.detector, tiles=(rows_, columns))
+    detector = tiled(open_detector(arguments.detector), (rows_, columns))
     tracklets, together = follow(
         arguments.video, detector, every_s=arguments.every, margin=margins.pop()
     )

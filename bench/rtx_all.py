@@ -55,7 +55,7 @@ def exported(method: str, size: str, view: str) -> bytes:
     served = Embedder(network.serving(None if view == "any" else view), spec)
     served = served.eval().requires_grad_(False)
     del network
-    traced = trace.Traced("embedder", served, spec, {}, "0" * 64, 0, 0)
+    traced = trace.Traced("embedder", served, spec, {}, "0" * 64)
     simple = graph.simplify(trace.export(traced, golden.draw(spec)[:2]))
     graph.check(simple)
     return simple

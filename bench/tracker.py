@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
+from skyreid.bundle.detections import Detections, iou
 from skyreid.contract.recording import MotRows, read_mot
 from skyreid.edge.people.assignment import assign
-from skyreid.edge.people.detections import Detections, iou
 from skyreid.edge.people.tracker import Tracker
 
 Boxes = dict[int, list[tuple[int, np.ndarray]]]

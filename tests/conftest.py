@@ -39,3 +39,32 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if any(item.path.is_relative_to(place) for place in slow):
             item.add_marker("slow")
     items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "corpus"))
+
+
+@pytest.fixture(scope="session")
+def media_people(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight frames of the campus clip, with people in each."""
+    import cv2
+
+    folder = tmp_path_factory.mktemp("campus")
+    video = cv2.VideoCapture(str(shared / "media" / "vtest.mp4"))
+    for number in range(8):
+        video.set(cv2.CAP_PROP_POS_FRAMES, 30 + 60 * number)
+        there, picture = video.read()
+        assert there
+        cv2.imwrite(str(folder / f"{number}.png"), picture)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def yolox_bundle(
+    shared: Path, media_people: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """YOLOX-nano as a bundle, in fp32 and fp16. Copy it before you change it."""
+    from skyreid.export.__main__ import main
+
+    out = tmp_path_factory.mktemp("yolox") / "yolox-nano"
+    command = ["bundle", str(shared / "media" / "yolox_nano.onnx"), "--kind", "detector"]
+    command += ["--family", "yolox", "--golden", str(media_people), "--formats", "fp32,fp16"]
+    assert main([*command, "--licence", "Apache-2.0", "--out", str(out)]) == 0
+    return out

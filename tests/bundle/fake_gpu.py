@@ -2,9 +2,11 @@
 
 `FakeDriver` stands at the border that ``cuda.Driver`` draws. Its stream does nothing before it is
 waited for, so that whoever reads too early reads garbage. `FakeTensorRT` has the attributes of one
-version and no more; its one network is the mean colour, of unit length.
+version and no more. What it runs is the mean colour, of unit length, whatever it was given; but for
+a model with another output than ``embedding``, which ONNX Runtime runs for it.
 """
 
+import base64
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,8 +14,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 
 from skyreid.bundle.cuda import Buffer, CudaError
+from skyreid.bundle.runner import OnnxRunner
 
 GARBAGE = 0xA5
 
@@ -149,6 +153,7 @@ class FakeTensorRT:
         self.contexts = 0
         self._builds, self._parses, self._takes = builds, parses, takes_timings
         self._shapes: tuple[Any, ...] = ()
+        self._model = b""
 
     def Builder(self, logger: Any) -> Any:
         self.logger = logger
@@ -163,9 +168,12 @@ class FakeTensorRT:
         error = SimpleNamespace(
             desc=lambda: "no such operator", node_name=lambda: "n7", node_operator=lambda: "Foo"
         )
-        return SimpleNamespace(
-            parse=lambda model: self._parses, num_errors=1, get_error=lambda index: error
-        )
+
+        def parse(model: bytes) -> bool:
+            self._model = model if _outputs(model) else b""
+            return self._parses
+
+        return SimpleNamespace(parse=parse, num_errors=1, get_error=lambda index: error)
 
     def Runtime(self, logger: Any) -> Any:
         self.logger = logger
@@ -215,7 +223,10 @@ class FakeTensorRT:
         if not self._builds:
             return None
         self.built += 1
-        return json.dumps({"version": self.__version__, "shapes": self._shapes}).encode()
+        plan = {"version": self.__version__, "shapes": self._shapes}
+        if self._model:
+            plan["model"] = base64.b64encode(self._model).decode()
+        return json.dumps(plan).encode()
 
     def _deserialize(self, plan: bytes) -> Any:
         try:
@@ -226,18 +237,33 @@ class FakeTensorRT:
         if self.fails("deserialize_cuda_engine") or found["version"] != self.__version__:
             self.logger.log(1, f"the plan is of version {found['version']}")
             return None
-        return _Engine(self, found["shapes"])
+        return _Engine(self, found["shapes"], base64.b64decode(found.get("model", "")))
+
+
+def _outputs(model: bytes) -> dict[str, tuple[int, ...]]:
+    """Shapes of a model's outputs without the batch; none of what is no model, or an embedder."""
+    try:
+        graph = onnx.load_from_string(model).graph
+    except Exception:
+        return {}
+    shapes = {
+        out.name: tuple(dim.dim_value for dim in out.type.tensor_type.shape.dim[1:])
+        for out in graph.output
+    }
+    return {} if "embedding" in shapes else shapes
 
 
 class _Engine:
-    num_io_tensors = 2
     device_memory_size_v2 = 1000
 
-    def __init__(self, trt: FakeTensorRT, shapes: Any) -> None:
+    def __init__(self, trt: FakeTensorRT, shapes: Any, model: bytes) -> None:
         self.trt, self.shapes = trt, shapes
+        self.outputs = _outputs(model) or {"embedding": (3,)}
+        self.runner = OnnxRunner(model, name="fake") if model else None
+        self.num_io_tensors = 1 + len(self.outputs)
 
     def get_tensor_name(self, index: int) -> str:
-        return ("images", "embedding")[index]
+        return ("images", *self.outputs)[index]
 
     def get_tensor_mode(self, name: str) -> str:
         return "in" if name == "images" else "out"
@@ -246,7 +272,7 @@ class _Engine:
         return self.trt.input_type if name == "images" else self.trt.output_type
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
-        return (-1, *self.shapes[0][1:]) if name == "images" else (-1, 3)
+        return (-1, *(self.shapes[0][1:] if name == "images" else self.outputs[name]))
 
     def get_tensor_profile_shape(self, name: str, index: int) -> Any:
         assert (name, index) == ("images", 0)
@@ -283,7 +309,7 @@ class _Context:
 
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         assert self.shape is not None
-        return self.shape if name == "images" else (self.shape[0], 3)
+        return self.shape if name == "images" else (self.shape[0], *self.engine.outputs[name])
 
     def set_tensor_address(self, name: str, address: int) -> bool:
         self.addresses[name] = address
@@ -301,12 +327,13 @@ class _Context:
 
         def work() -> None:
             assert driver is not None
-            pictures = driver.memory[addresses["images"]].reshape(shape).astype(np.float64)
-            means = pictures.mean((1, 2))
+            pictures = driver.memory[addresses["images"]].reshape(shape)
+            means = pictures.astype(np.float64).mean((1, 2))
             means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-            driver.memory[addresses["embedding"]][:] = (
-                means.astype(np.float32).view(np.uint8).ravel()
-            )
+            runner = self.engine.runner
+            found = runner.run(pictures) if runner else {"embedding": means.astype(np.float32)}
+            for name, values in found.items():
+                driver.memory[addresses[name]][:] = values.ravel().view(np.uint8)
 
         driver.put("execute", work)
         return True

@@ -75,6 +75,16 @@ def test_a_detectors_profile_reaches_from_small_to_the_largest_picture(bundle: B
         profile_of(manifest, height=100, width=128)
 
 
+def test_a_detector_with_a_size_takes_one_picture_of_it(bundle: Bundle) -> None:
+    spec = DetectorSpec(family="yolox", stride=0, align=32, score_min=0.1)
+    size = InputSpec(height=64, width=96, crop_margin=0.0)
+    change = {"kind": "detector", "detector": spec, "input": size, "embedding_dim": 0}
+    manifest = bundle.manifest.model_copy(update=change)
+    assert profile_of(manifest).text() == "1x64x96x3:1x64x96x3:1x64x96x3"
+    with pytest.raises(InputError, match="takes 64 x 96, not 96 x 128"):
+        profile_of(manifest, height=96, width=128)
+
+
 def test_a_profile_is_the_embedders_own_and_must_be_in_order(bundle: Bundle) -> None:
     assert profile_of(bundle.manifest, batch=8).text() == "1x8x4x3:2x8x4x3:8x8x4x3"
     assert profile_of(bundle.manifest).maximum == (32, 8, 4, 3)

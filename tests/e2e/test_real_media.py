@@ -1,6 +1,7 @@
 """Real pixels through a real detector to a real broker: as a file, and over RTSP with a kill."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from chain import Chain, free_port
 
 from skyreid.contract.recording import read_run, read_sightings
 from skyreid.contract.sighting import Lane
+from skyreid.export.__main__ import main as export
 
 Make = Callable[..., Chain]
 CAMERA = "cam6"
@@ -72,12 +74,24 @@ def check_order(chain: Chain) -> None:
         assert all(s.kind.name != "END" for s in parts[:-1])
 
 
-def test_a_real_clip_as_a_file(make_chain: Make, street: Path, shared: Path) -> None:
-    options = ("--camera.fps_max", "5")  # half of its frames: the machine is shared
+def test_a_real_clip_as_a_file_through_signed_bundles_only(
+    make_chain: Make, street: Path, repository: Path, yolox_bundle: Path, tmp_path: Path
+) -> None:
+    private, public = tmp_path / "release.key", tmp_path / "release.pub"
+    assert export(["keys", str(private), str(public)]) == 0
+    signed = {"yolox": yolox_bundle, "vdt": repository / "examples/bundle/vdt-tiny"}
+    for name, bundle in signed.items():
+        shutil.copytree(bundle, tmp_path / name)
+        assert export(["sign", str(tmp_path / name), "--key", str(private)]) == 0
+    options = (
+        *("--camera.fps_max", "5"),  # half of its frames: the machine is shared
+        *("--trust.require_signature", "true", f'--trust.keys=["{public}"]'),
+    )
     chain = make_chain(
         street,
         geometry=False,
-        detector=shared / "media" / "yolox_nano.onnx",
+        detector=tmp_path / "yolox",
+        embedder=tmp_path / "vdt",
         edge_options=options,
     )
     chain.start_broker()
@@ -99,12 +113,12 @@ def test_a_real_clip_as_a_file(make_chain: Make, street: Path, shared: Path) -> 
 
 
 def test_a_real_clip_over_rtsp_with_the_server_killed_in_the_middle(
-    make_chain: Make, street: Path, shared: Path, rtsp: Rtsp
+    make_chain: Make, street: Path, yolox_bundle: Path, rtsp: Rtsp
 ) -> None:
     chain = make_chain(
         street,
         geometry=False,
-        detector=shared / "media" / "yolox_nano.onnx",
+        detector=yolox_bundle,
         edge_options=("--camera.source", rtsp.url),
     )
     chain.start_broker()

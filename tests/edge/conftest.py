@@ -17,7 +17,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from skyreid.bundle.archive import write_bundle
-from skyreid.bundle.manifest import Manifest, model_key
+from skyreid.bundle.manifest import DetectorSpec, Manifest, model_key
 from skyreid.bundle.runner import OnnxRunner
 from skyreid.contract import topics
 from skyreid.contract.input_spec import InputSpec
@@ -346,30 +346,51 @@ def write_embedder(path: Path) -> None:
 
 
 def write_detector(path: Path) -> None:
-    """A YOLOX of 64 x 64 whose every cell says the same, and nobody is there."""
+    """A YOLOX of 64 x 64 that sees the same in every picture, and nobody in any."""
     cells = 8 * 8 + 4 * 4 + 2 * 2
     zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
-    blank = numpy_helper.from_array(np.zeros((1, cells, 6), np.float32), "blank")
+    blank = {"boxes": np.full((1, cells, 4), 7, np.float32), "scores": np.zeros((1, cells), "f4")}
     nodes = [
-        helper.make_node("ReduceMax", ["images"], ["most"], keepdims=0),
+        helper.make_node("Cast", ["images"], ["seen"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMax", ["seen"], ["most"], keepdims=0),
         helper.make_node("Mul", ["most", "zero"], ["nothing"]),
-        helper.make_node("Add", ["blank", "nothing"], ["output"]),
+        *(helper.make_node("Add", [f"blank {name}", "nothing"], [name]) for name in blank),
     ]
     graph = helper.make_graph(
         nodes,
         "blind",
-        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, [1, cells, 6])],
-        [zero, blank],
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, [1, 64, 64, 3])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, list(values.shape))
+            for name, values in blank.items()
+        ],
+        [zero, *(numpy_helper.from_array(v, f"blank {name}") for name, v in blank.items())],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
+    manifest = Manifest(
+        kind="detector",
+        name="blind",
+        input=InputSpec(height=64, width=64, crop_margin=0.0),
+        formats=("fp32",),
+        opset=18,
+        batch_max=1,
+        checkpoint_sha256="d" * 64,
+        detector=DetectorSpec(family="yolox", stride=0, align=32, score_min=0.1),
+    )
+    write_bundle(
+        path,
+        manifest,
+        {"fp32": model.SerializeToString()},
+        golden_pictures=np.zeros((1, 64, 64, 3), np.uint8),
+        golden_outputs={"boxes": blank["boxes"]},  # nobody's scores have no direction to compare
+        parity={},
+    )
 
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models")
     write_embedder(path / "tiny")
-    write_detector(path / "blind.onnx")
+    write_detector(path / "blind")
     return path

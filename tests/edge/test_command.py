@@ -38,7 +38,7 @@ def desk(tmp_path: Path, models: Path, clip: Path, free_port: int) -> Desk:
     (tmp_path / "edge.toml").write_text(
         'site = "site.toml"\n[device]\nid = "dev1"\n'
         f'[camera]\nid = "cam1"\nsource = "{clip}"\nfile_start_ns = 1700000000000000000\n'
-        f'[detector]\nmodel = "{models}/blind.onnx"\n'
+        f'[detector]\nmodel = "{models}/blind"\n'
         f'[embedder]\nbundles = ["{models}/tiny"]\n'
         f'[mqtt]\nurl = "mqtt://127.0.0.1:{free_port}"\ndrain_timeout_s = 0\n'
         '[spool]\npath = "spool.db"\n'

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skyreid.bundle.detections import Detections
 from skyreid.contract.errors import InputError
 from skyreid.contract.recording import Recorder, RunInfo, read_mot, read_sightings
 from skyreid.contract.sighting import Box, Clock, Kind, Modality, ModelRef, View
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.edge.people.collector import Statement
-from skyreid.edge.people.detections import Detections
 from skyreid.edge.people.tracker import Track
 from skyreid.edge.sighter import Identity, Sighter
 from skyreid.edge.video.frame import Frame

@@ -58,7 +58,7 @@ def exported(drawn: Callable[[str], Method]) -> Exported:
         spec = InputSpec(height=HEIGHT, width=WIDTH)
         served = Embedder(drawn(method).serving(view), spec)
         module = served.eval().requires_grad_(False)
-        traced = trace.Traced("embedder", module, spec, {}, "0" * 64, 0, 0)
+        traced = trace.Traced("embedder", module, spec, {}, "0" * 64)
         simple = graph.simplify(trace.export(traced, golden.draw(spec)[:2]))
         graph.check(simple)
         return simple

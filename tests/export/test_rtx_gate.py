@@ -12,7 +12,8 @@ import onnx
 import pytest
 
 from skyreid.bundle.archive import open_bundle
-from skyreid.bundle.engine import Built, Profile, build, load_api
+from skyreid.bundle.engine import Built, Profile, build, load_api, profile_of
+from skyreid.bundle.manifest import NumericFormat
 from skyreid.contract.errors import BundleError
 from skyreid.export import fp16, int8
 from skyreid.train.models.method import Method
@@ -79,6 +80,13 @@ def test_the_detector_is_parsed_and_built(detector_bundle: Path, form: Format) -
     model = in_format(open_bundle(detector_bundle).model("fp32"), form)
     made = built(model, Profile((1, 96, 128, 3), (1, 96, 128, 3), (4, 96, 128, 3)), "detector")
     assert len(made.plan) > 10_000
+
+
+@pytest.mark.parametrize("form", ["fp32", "fp16"])
+def test_a_wrapped_yolox_is_parsed_and_built(yolox_bundle: Path, form: NumericFormat) -> None:
+    bundle = open_bundle(yolox_bundle)
+    made = built(bundle.engine_model(form), profile_of(bundle.manifest), "yolox-nano")
+    assert len(made.plan) > 1_000_000
 
 
 def test_a_graph_that_only_onnx_runtime_takes_is_refused_with_the_node_named() -> None:

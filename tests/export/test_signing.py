@@ -1,13 +1,14 @@
 """The verbs around signatures, from making a key to a device that asks for one."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from skyreid.bundle.detector import open_detector
 from skyreid.bundle.signature import trusted
 from skyreid.contract.errors import BundleError
-from skyreid.edge.people.detector import open_detector
 from skyreid.export.__main__ import main
 
 
@@ -46,6 +47,11 @@ def test_a_bundle_of_somebody_else_is_refused_in_one_line(
     assert "not signed" in said
 
 
-def test_a_bare_onnx_file_cannot_be_signed(tmp_path: Path, keys: tuple[str, str]) -> None:
-    with pytest.raises(BundleError, match=r"bare \.onnx"):
-        open_detector(tmp_path / "yolox.onnx", trust=trusted([Path(keys[1])]))
+def test_another_projects_detector_is_signed_as_ours_is(
+    yolox_bundle: Path, keys: tuple[str, str], tmp_path: Path
+) -> None:
+    private, public = keys
+    bundle = tmp_path / "yolox"
+    shutil.copytree(yolox_bundle, bundle)
+    assert main(["sign", str(bundle), "--key", private]) == 0
+    open_detector(bundle, trust=trusted([Path(public)]))

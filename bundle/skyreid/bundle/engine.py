@@ -111,31 +111,31 @@ def profile_of(
     """The profile of a bundle: one rule, so that what `compile` made is what `run` looks for.
 
     An embedder takes 1 to `batch` pictures of its own size and is tuned for a quarter of them. A
-    detector takes pictures of any size from four times its alignment up to the one named, for
-    which it is tuned.
+    detector takes one picture, of its own size or, where it has none, of any from four times its
+    alignment up to the one named, for which it is tuned.
 
     Args:
         manifest: of the bundle.
         batch: largest number of pictures of one call; the manifest's, and 1 for a detector.
-        height: of the largest picture that a detector sees, pixels; `FRAME_MAX`. An embedder's
-            is its own.
+        height: of the largest picture that a detector sees, pixels; `FRAME_MAX`. A network with a
+            size of its own takes no other.
         width: as `height`.
 
     Raises:
-        InputError: an embedder with another size, or a detector's that is not a multiple of its
-            alignment.
+        InputError: another size than the network's own, or one that is not a multiple of a
+            detector's alignment.
     """
     spec = manifest.input
+    usual = 1 if manifest.kind == "detector" else manifest.batch_max
+    most = usual if batch is None else batch
     if spec.height and spec.width:
         if (height or spec.height, width or spec.width) != (spec.height, spec.width):
             raise InputError(
                 f"{manifest.name} takes {spec.height} x {spec.width}, not {height} x {width}"
             )
-        most = manifest.batch_max if batch is None else batch
         size = spec.height, spec.width, 3
         return Profile((1, *size), (max(1, most // 4), *size), (most, *size))
     height, width = height or FRAME_MAX[0], width or FRAME_MAX[1]
-    most = 1 if batch is None else batch
     align = manifest.detector.align if manifest.detector else 1
     if height % align or width % align:
         raise InputError(f"{height} x {width}: {manifest.name} needs multiples of {align}")

@@ -36,8 +36,10 @@ class ScorePrior(_Part):
 class DetectorSpec(_Part):
     """How a detector's outputs are read."""
 
+    family: str = "heatmap"
+    """See ``family.py``. Bundles of before there was a second family do not say theirs."""
     stride: int
-    """Pixels of the input per cell of the output; height and width are multiples of ``align``."""
+    """Pixels of the input per cell of the output; 0 where a family has cells of several sizes."""
     align: int
     """The input's height and width must be multiples of this."""
     score_min: float = Field(ge=0, le=1)

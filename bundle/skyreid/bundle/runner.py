@@ -198,7 +198,7 @@ def start(
     if execution.engines is None:
         raise InputError("an engine needs a directory to be kept in: say which")
     height, width = execution.frame_max or (None, None)
-    if bundle.manifest.kind == "embedder":
+    if bundle.manifest.input.height:  # it has a size of its own
         height = width = None
     profile = profile_of(bundle.manifest, height=height, width=width)
     runner = start_engine(
@@ -236,6 +236,12 @@ def _machine(execution: Execution, name: str) -> Machine | None:
         return None
 
 
+def _run_all(runner: Runner, pictures: NDArray[np.uint8], batch: int) -> Outputs:
+    """Outputs of all pictures uint8 [N, H, W, 3], N > 0, at most `batch` of them at a time."""
+    rows = [runner.run(pictures[first : first + batch]) for first in range(0, len(pictures), batch)]
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
 def self_test(bundle: Bundle, runner: Runner, *, min_cosine: float = 0.99) -> Mapping[str, float]:
     """Run the golden pictures and compare with the recorded outputs.
 
@@ -246,7 +252,7 @@ def self_test(bundle: Bundle, runner: Runner, *, min_cosine: float = 0.99) -> Ma
         GateError: an output is missing, has another shape or falls below ``min_cosine``.
     """
     pictures, expected = bundle.golden()
-    found = runner.run(pictures)
+    found = _run_all(runner, pictures, bundle.manifest.batch_max)
     worst: dict[str, float] = {}
     for name, want in expected.items():
         if name not in found or found[name].shape != want.shape:

@@ -26,7 +26,7 @@ from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.health import birth_of, send_health
-from skyreid.edge.sighter import Detector, Identity, Sighter
+from skyreid.edge.sighter import Detector, FrameDetector, Identity, Sighter
 from skyreid.edge.video.clock import FileClock, LiveClock
 from skyreid.edge.video.pipeline import Source, build, parse_source
 from skyreid.edge.video.platform import probe
@@ -66,9 +66,11 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
         PlatformError: a library or plugin is missing.
         EngineError: TensorRT cannot build or load an engine.
     """
+    from skyreid.bundle.detector import open_detector
     from skyreid.bundle.embedder import Embedder
     from skyreid.bundle.runner import Execution
-    from skyreid.edge.people.detector import open_detector
+    from skyreid.edge.people.colours import with_looks
+    from skyreid.edge.people.tiling import tiled
 
     site, camera, source, pipeline = find_source(settings, settings_directory=settings_directory)
     if source.kind == "file":
@@ -77,6 +79,13 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
     settings.mqtt.tls()  # its files are read, nothing is connected
     r = settings.runner
     execution = Execution(r.kind, r.engines, frame_max=r.frame_max)
+    finder = open_detector(
+        settings.detector.model,
+        score_min=settings.detector.score_min,
+        threads=settings.detector.threads,
+        trust=settings.trust,
+        execution=execution,
+    )
     return Plan(
         settings=settings,
         site=site,
@@ -85,14 +94,7 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
         poses=poses_of(camera),
         source=source,
         pipeline=pipeline,
-        detector=open_detector(
-            settings.detector.model,
-            score_min=settings.detector.score_min,
-            tiles=settings.detector.tiles,
-            threads=settings.detector.threads,
-            trust=settings.trust,
-            execution=execution,
-        ),
+        detector=FrameDetector(tiled(finder, settings.detector.tiles), with_looks),
         embedder=Embedder(
             settings.embedder.bundles,
             view=view,

@@ -60,7 +60,7 @@ class DetectorSection(Section):
     """What finds people in a frame."""
 
     model: Path
-    """A detector bundle (directory or zip) or a YOLOX ``.onnx`` file; relative to the settings."""
+    """A detector bundle of any family, directory or zip; relative to the settings."""
     score_min: float | None = Field(None, ge=0, le=1)
     """Detections below it are not looked at; none = the bundle's own."""
     tiles: tuple[int, int] = (1, 1)

@@ -18,13 +18,14 @@ from skyreid.edge.delivery.spool import Row
 from skyreid.edge.video.frame import Frame
 
 if TYPE_CHECKING:
+    from skyreid.bundle.detections import Detections
     from skyreid.edge.people.collector import Statement
-    from skyreid.edge.people.detections import Detections
+    from skyreid.edge.people.tiling import Finder
     from skyreid.edge.people.tracker import Track
 
 
 class Detector(Protocol):
-    """See ``detector.Detector``."""
+    """See `FrameDetector`."""
 
     def detect(self, frame: Frame) -> Detections:
         """People of a frame."""
@@ -54,6 +55,26 @@ class Collector(Protocol):
     def finish(self) -> list[Statement]:
         """The last word about everybody."""
         ...
+
+
+class FrameDetector:
+    """People of a frame, with what each of them looks like."""
+
+    def __init__(
+        self, finder: Finder, look: Callable[[NDArray[np.uint8], Detections], Detections]
+    ) -> None:
+        """Set up.
+
+        Args:
+            finder: finds people in a picture.
+            look: a picture and its people to the people with looks: `colours.with_looks`.
+        """
+        self._finder, self._look = finder, look
+
+    def detect(self, frame: Frame) -> Detections:
+        """People of a frame, boxes in its pixels, best first."""
+        picture = frame.rgb()
+        return self._look(picture, self._finder.find(picture))
 
 
 @dataclass(frozen=True)

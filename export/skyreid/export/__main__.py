@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from skyreid.bundle.manifest import ScorePrior
 from skyreid.contract.errors import GateError, InputError, PlatformError, run_command
+from skyreid.export import bare
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bundle(options: argparse.Namespace) -> int:
+    if options.kind is not None:
+        return bare.wrap(options)
+    bare.refuse(options)
+    if options.view is None:
+        raise InputError("--view: which cameras the bundle serves, aerial, ground or any")
+    options.formats = "fp32" if options.formats is None else options.formats
+    options.licence = options.licence or "Apache-2.0"
     if options.io == "deepstream":
         return _deepstream(options)
     try:
@@ -176,40 +184,19 @@ def _verify_signature(options: argparse.Namespace) -> int:
 
 
 def _compile(options: argparse.Namespace) -> int:
-    from skyreid.bundle.archive import open_bundle
-    from skyreid.bundle.compiled import compile_bundle
-    from skyreid.bundle.cuda import this_device
-    from skyreid.bundle.engine import load_api, profile_of
-    from skyreid.bundle.runner import GPU_FORMAT_ORDER, preferred
+    from skyreid.export.compiling import compile_here
 
-    bundle = open_bundle(options.bundle)
-    name, trt = load_api()
-    device = this_device()
-    print(f"{name} {trt.__version__} on {device}", file=sys.stderr, flush=True)
-    profile = profile_of(
-        bundle.manifest, batch=options.batch_max, height=options.height, width=options.width
-    )
-    engine = compile_bundle(
-        bundle,
-        options.format or preferred(bundle, GPU_FORMAT_ORDER),
-        profile,
+    facts = compile_here(
+        options.bundle,
         options.cache,
-        api=name,
-        trt=trt,
-        device=device,
+        numeric_format=options.format,
+        batch=options.batch_max,
+        height=options.height,
+        width=options.width,
         dla=options.dla,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
-    facts = {
-        "engine": str(engine.path),
-        "bytes": len(engine.plan),
-        "api": name,
-        "version": str(trt.__version__),
-        "device": device,
-        "profile": profile.text(),
-        "rebuilt_because": engine.rebuilt_because,
-    }
-    said = f"{engine.path} ({engine.rebuilt_because or 'from the cache'})"
+    said = f"{facts['engine']} ({facts['rebuilt_because'] or 'from the cache'})"
     print(json.dumps(facts) if options.json else said)
     return 0
 
@@ -253,20 +240,39 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="skyreid-export", description=__doc__)
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    bundle = verbs.add_parser("bundle", help="export a checkpoint to ONNX and write its bundle")
+    bundle = verbs.add_parser(
+        "bundle", help="export a checkpoint, or wrap a bare detector .onnx, into a bundle"
+    )
     bundle.set_defaults(verb=_bundle)
-    bundle.add_argument("checkpoint", type=Path, help="what skyreid-train fit wrote")
+    bundle.add_argument(
+        "checkpoint",
+        type=Path,
+        metavar="MODEL",
+        help="what skyreid-train fit wrote, or a detector's .onnx (with --kind and --family)",
+    )
     bundle.add_argument("-o", "--out", type=Path, required=True, help="bundle directory to make")
-    bundle.add_argument("--view", choices=("aerial", "ground", "any"), required=True)
+    bundle.add_argument(
+        "--view", choices=("aerial", "ground", "any"), help="that it serves (a .onnx: any)"
+    )
     bundle.add_argument("--name", help="of the model, for people (default: name of the directory)")
-    bundle.add_argument("--formats", default="fp32", help="of fp32, fp16 and int8, comma separated")
+    bundle.add_argument(
+        "--formats",
+        help="of fp32, fp16 and int8, comma separated (default: fp32; a .onnx: its own)",
+    )
     bundle.add_argument("--batch-max", type=int, default=32, help="pictures of the largest batch")
-    bundle.add_argument("--golden", type=Path, help="directory of pictures (default: drawn ones)")
+    bundle.add_argument(
+        "--golden",
+        type=Path,
+        help="directory of pictures (default: drawn ones; a .onnx needs some of people)",
+    )
+    bare.add_options(bundle)
     _add_ranges(bundle, required=False)
     bundle.add_argument(
         "--form", nargs="+", default=[], metavar="KEY=VALUE", help="options of a method's form"
     )
-    bundle.add_argument("--licence", default="Apache-2.0", help="of the weights, SPDX")
+    bundle.add_argument(
+        "--licence", help="of the weights, SPDX (default: Apache-2.0; a .onnx: NOASSERTION)"
+    )
     bundle.add_argument("--notes", default="", help="for people, into the manifest")
     bundle.add_argument(
         "--score-priors", type=Path, help="JSON of cosine distributions by view pair"

@@ -66,6 +66,10 @@ def bench(
         if not values or min(values) < 1:
             raise InputError(f"--{name} {','.join(map(str, values))}: whole numbers from 1 on")
     bundle = open_bundle(path)
+    if bundle.manifest.batch_max == 1 and max(batches) > 1:
+        raise InputError(
+            f"--batch {max(batches)}: {path} takes one picture of a call; say --batch 1"
+        )
     load = os.getloadavg()[0] / (os.cpu_count() or 1)
     golden, _ = bundle.golden()
     names = [*bundle.manifest.formats, *([TORCH] if checkpoint else [])]

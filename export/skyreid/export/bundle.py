@@ -12,13 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.bundle.archive import Bundle, write_bundle
-from skyreid.bundle.manifest import (
-    DetectorSpec,
-    Manifest,
-    NumericFormat,
-    ScorePrior,
-    model_key,
-)
+from skyreid.bundle.manifest import Manifest, NumericFormat, ScorePrior, model_key
 from skyreid.bundle.runner import OnnxRunner, self_test_all
 from skyreid.contract.errors import BundleError, GateError, InputError
 from skyreid.export import closeness, fp16, golden, graph, parity, ranges, trace
@@ -104,7 +98,7 @@ def export_bundle(
         say(f"read pictures of {range_pictures.directory}")
         people = ranges.read(range_pictures.directory, spec, range_pictures.count)
 
-    say(f"export the {traced.kind} to ONNX, opset {trace.OPSET}")
+    say(f"export the {traced.kind} to ONNX, opset {graph.OPSET}")
     raw = trace.export(traced, pictures[:2])
     say("simplify and check the graph")
     simple = graph.simplify(raw)
@@ -155,7 +149,7 @@ def export_bundle(
         checkpoint_sha256=traced.checkpoint_sha256,
         tools={tool: version(tool) for tool in _TOOLS},
         licence=licence,
-        detector=_detector_spec(traced) if traced.kind == "detector" else None,
+        detector=traced.detector,
         score_priors=score_priors or {},
         notes=notes,
     )
@@ -224,9 +218,9 @@ def _measure_parity(
             for suffix, shown in sizes.items():
                 some = np.ascontiguousarray(shown[:batch])
                 found, label = after.run(some), f"batch {batch}{suffix}"
-                surface = trace.surface(traced, some)
-                to_torch = parity.distance(found, trace.ask(traced, some), surface)
-                to_raw = parity.distance(found, before.run(some), surface)
+                wanted = trace.reference(traced, some)
+                to_torch = parity.distance(found, wanted, traced.family)
+                to_raw = parity.distance(found, {**wanted, **before.run(some)}, traced.family)
                 parity.require(
                     f"ONNX Runtime against torch at {label}", to_torch, parity.TORCH_LIMIT
                 )
@@ -244,11 +238,3 @@ def _embedding_dim(outputs: trace.Outputs) -> int:
     if not off <= 1e-4:
         raise GateError(f"embeddings are not L2-normalised: a length is off by {off:.2e}")
     return int(embedding.shape[1])
-
-
-def _detector_spec(traced: trace.Traced) -> DetectorSpec:
-    return DetectorSpec(
-        stride=traced.stride,
-        align=traced.align,
-        score_min=float(traced.config.get("score_min", 0.3)),
-    )

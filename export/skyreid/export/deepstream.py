@@ -75,7 +75,7 @@ def export_deepstream(
     spec = traced.input_spec
     pictures = golden.draw(spec) if pictures_from is None else golden.read(pictures_from, spec)
 
-    say(f"export the embedder to ONNX, opset {trace.OPSET}")
+    say(f"export the embedder to ONNX, opset {graph.OPSET}")
     kit = graph.simplify(trace.export(traced, pictures[:2]))
     graph.check(kit)
     model = planes_in(kit)
@@ -124,15 +124,15 @@ def planes_in(data: bytes) -> bytes:
     """
     model = onnx.load_from_string(data)
     nodes = list(model.graph.node)
-    casts = [n for n in nodes if n.op_type == "Cast" and n.input[0] == trace.INPUT]
+    casts = [n for n in nodes if n.op_type == "Cast" and n.input[0] == graph.INPUT]
     turns = [n for n in nodes if casts and casts[0].output[0] in n.input]
     if len(casts) != 1 or len(turns) != 1 or not _is_nhwc_to_nchw(turns[0]):
         raise GateError("the graph does not begin with one Cast and one Transpose to NCHW")
     for node in nodes:
-        if node.op_type == "Shape" and trace.INPUT in node.input and not _asks_for_batch(node):
+        if node.op_type == "Shape" and graph.INPUT in node.input and not _asks_for_batch(node):
             raise GateError(f"Shape {node.output[0]} asks for more than the batch")
         for place, read in enumerate(node.input):
-            if read in (trace.INPUT, turns[0].output[0]):
+            if read in (graph.INPUT, turns[0].output[0]):
                 node.input[place] = INPUT
     kept = [n for n in nodes if n is not casts[0] and n is not turns[0]]
     del model.graph.node[:]

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.bundle.detector import place
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
 from skyreid.train.data.pictures import read_rgb
@@ -26,13 +27,25 @@ def read(directory: Path, spec: InputSpec) -> NDArray[np.uint8]:
     Raises:
         InputError: fewer than eight, one cannot be read, or one is smaller than the window.
     """
+    return np.stack([_prepare(path, spec) for path in _chosen(directory)])
+
+
+def read_for_detector(directory: Path, size: InputSpec) -> NDArray[np.uint8]:
+    """The same for a detector whose input has a size: whole pictures, placed as a device does.
+
+    Raises:
+        InputError: fewer than eight, or one cannot be read.
+    """
+    return np.stack([place(read_rgb(path), size, 1)[0] for path in _chosen(directory)])
+
+
+def _chosen(directory: Path) -> list[Path]:
     paths = sorted(p for p in directory.rglob("*") if p.suffix.lower() in _SUFFIXES)
     if len(paths) < COUNT:
         raise InputError(
             f"--golden {directory}: {len(paths)} pictures, at least {COUNT} are needed"
         )
-    chosen = [paths[i] for i in np.linspace(0, len(paths) - 1, COUNT).round().astype(int)]
-    return np.stack([_prepare(path, spec) for path in chosen])
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, COUNT).round().astype(int)]
 
 
 def draw(spec: InputSpec, seed: int = 0) -> NDArray[np.uint8]:

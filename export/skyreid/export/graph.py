@@ -8,7 +8,11 @@ import onnx
 import onnxsim
 
 from skyreid.contract.errors import GateError
-from skyreid.export.trace import INPUT, OPSET
+
+INPUT = "images"
+"""The one input of every graph of ours: uint8 [N, H, W, 3] RGB."""
+OPSET = 20
+"""The newest that TensorRT 10.3 (JetPack 6) documents; it has LayerNormalization and Gelu whole."""
 
 _FORBIDDEN = {
     "Attention": "TensorRT before 10.14 cannot parse it",
@@ -38,14 +42,18 @@ def simplify(raw: bytes) -> bytes:
     return serialised
 
 
-def check(data: bytes) -> dict[str, Any]:
+def check(data: bytes, batch: int | None = None) -> dict[str, Any]:
     """Hold a graph against the rules of the export.
+
+    Args:
+        data: serialised ONNX.
+        batch: that it takes; None = any.
 
     Returns:
         ``nodes`` (count), ``opset`` and ``operators`` (count by type).
 
     Raises:
-        GateError: the graph is invalid, too new, holds an operator that a target lacks, has a fixed
+        GateError: the graph is invalid, too new, holds an operator that a target lacks, has another
             batch, or lets its uint8 input feed anything but a Cast (TensorRT allows no other).
     """
     model = onnx.load_from_string(data)
@@ -61,8 +69,11 @@ def check(data: bytes) -> dict[str, Any]:
     if [i.name for i in inputs] != [INPUT] or inputs[0].type.tensor_type.elem_type != uint8:
         found = ", ".join(i.name for i in inputs)
         raise GateError(f"expected one uint8 input {INPUT}, the graph has: {found}")
-    if not inputs[0].type.tensor_type.shape.dim[0].dim_param:
+    first = inputs[0].type.tensor_type.shape.dim[0]
+    if batch is None and not first.dim_param:
         raise GateError("the batch is fixed; it must be dynamic")
+    if batch is not None and first.dim_value != batch:
+        raise GateError(f"the batch must be fixed at {batch}")
     operators: dict[str, int] = {}
     for node in model.graph.node:
         operators[node.op_type] = operators.get(node.op_type, 0) + 1

@@ -39,10 +39,10 @@ def as_lines(facts: dict[str, Any]) -> list[str]:
         )
     else:
         detector = manifest["detector"]
-        lines.append(
-            f"stride {detector['stride']}, sides multiples of {detector['align']}, "
-            f"default score {detector['score_min']}"
-        )
+        size = f"{manifest['input']['width']} x {manifest['input']['height']} pixels"
+        if not manifest["input"]["height"]:
+            size = f"stride {detector['stride']}, sides multiples of {detector['align']}"
+        lines.append(f"{detector['family']}, {size}, default score {detector['score_min']}")
     lines.append(f"formats    {', '.join(manifest['formats'])}, opset {manifest['opset']}")
     lines += [f"{size:>11,} {name}" for name, size in facts["files"].items()]
     for label, gates in facts["parity"].get("gates", {}).items():

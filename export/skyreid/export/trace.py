@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from skyreid.bundle.archive import Bundle
+from skyreid.bundle.family import Family, family_of
+from skyreid.bundle.heatmap import SURFACE
+from skyreid.bundle.manifest import DetectorSpec
 from skyreid.contract.errors import GateError, InputError
 from skyreid.contract.input_spec import InputSpec
+from skyreid.export.graph import INPUT, OPSET
 from skyreid.train import checkpoint, serving
 
 Outputs = dict[str, NDArray[np.float32]]
 Kind = Literal["embedder", "detector"]
 View = Literal["aerial", "ground", "any"]
 
-INPUT = "images"
-OUTPUTS: dict[Kind, tuple[str, ...]] = {"embedder": ("embedding",), "detector": ("heat", "box")}
-OPSET = 20
-"""The newest that TensorRT 10.3 (JetPack 6) documents; it has LayerNormalization and Gelu whole."""
 LARGEST_BATCH = 256
 """That a graph takes at all."""
 _LARGEST_SIDE = 8192
@@ -43,14 +43,23 @@ class Traced:
     input_spec: InputSpec
     config: dict[str, Any]
     checkpoint_sha256: str
-    align: int
-    """Height and width must be multiples of it; 0 where both are fixed."""
-    stride: int
-    """Pixels per cell of the outputs; 0 for an embedder."""
+    detector: DetectorSpec | None = None
+    """How a detector's outputs are read; None for an embedder."""
+
+    @property
+    def family(self) -> Family | None:
+        """Of a detector."""
+        return family_of(self.detector) if self.detector else None
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        return OUTPUTS[self.kind]
+        """In the order of the network's outputs."""
+        return self.family.outputs if self.family else ("embedding",)
+
+    @property
+    def align(self) -> int:
+        """Height and width must be multiples of it; 0 where both are fixed."""
+        return self.detector.align if self.detector else 0
 
 
 def load(path: Path, view: View, *, form: Mapping[str, Any] | None = None) -> Traced:
@@ -69,14 +78,14 @@ def load(path: Path, view: View, *, form: Mapping[str, Any] | None = None) -> Tr
     served = serving.build(read, None if view == "any" else view)
     module = served.eval().requires_grad_(False)
     kind: Kind = "detector" if read.kind == "detector" else "embedder"
-    align = stride = 0
+    detector = None
     if kind == "detector":
-        from skyreid.train.models.heatmap import MULTIPLE, STRIDE
+        from skyreid.train.detector.inference import spec_of
 
-        align, stride = MULTIPLE, STRIDE
+        detector = spec_of(float(read.config["score_min"]))
     elif not (read.input_spec.height and read.input_spec.width):
         raise InputError(f"{path}: an embedder needs a fixed input size, this one has none")
-    return Traced(kind, module, read.input_spec, dict(read.config), read.sha256, align, stride)
+    return Traced(kind, module, read.input_spec, dict(read.config), read.sha256, detector)
 
 
 def load_for(bundle: Bundle, path: Path) -> Traced:
@@ -106,16 +115,16 @@ def ask(traced: Traced, pictures: NDArray[np.uint8]) -> Outputs:
     }
 
 
-def surface(traced: Traced, pictures: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    """A detector's heat before its peaks are picked, float32 [N, h, w]; None for an embedder."""
+def reference(traced: Traced, pictures: NDArray[np.uint8]) -> Outputs:
+    """What a graph is held against: `ask`, and what a detector's family compares with beside it."""
     from skyreid.train.models.heatmap import PersonDetector
 
-    if not isinstance(traced.module, PersonDetector):
-        return None
-    with torch.inference_mode():
-        logits, _ = traced.module.raw(torch.from_numpy(pictures))
-        heat: NDArray[np.float32] = logits.sigmoid().numpy()
-    return heat
+    wanted = ask(traced, pictures)
+    if isinstance(traced.module, PersonDetector):
+        with torch.inference_mode():
+            logits, _ = traced.module.raw(torch.from_numpy(pictures))
+        wanted[SURFACE] = logits.sigmoid().numpy()
+    return wanted
 
 
 def export(traced: Traced, example: NDArray[np.uint8]) -> bytes:

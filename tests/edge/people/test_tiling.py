@@ -1,7 +1,7 @@
 import numpy as np
 
-from skyreid.edge.people.detections import Detections
-from skyreid.edge.people.tiling import lay_tiles, merge_tiles
+from skyreid.bundle.detections import Detections
+from skyreid.edge.people.tiling import lay_tiles, merge_tiles, tiled
 
 
 def found(*rows: tuple[float, float, float, float, float]) -> Detections:
@@ -29,3 +29,18 @@ def test_a_part_at_a_seam_stays_when_nobody_saw_the_whole() -> None:
     left, right = (0, 0, 60, 100), (40, 0, 100, 100)
     merged = merge_tiles([(left, found((50, 10, 60, 60, 0.9))), (right, found())], 100, 100, 0.5)
     assert len(merged) == 1
+
+
+def test_a_detector_is_run_over_tiles_and_as_it_is_where_there_is_one() -> None:
+    class Corner:
+        """Somebody is in the bottom right corner of whatever is shown."""
+
+        def find(self, picture: np.ndarray) -> Detections:
+            height, width = picture.shape[:2]
+            return found((width - 20, height - 40, width - 8, height - 8, 0.9))
+
+    picture = np.zeros((100, 200, 3), np.uint8)
+    corner = Corner()
+    assert tiled(corner, (1, 1)) is corner
+    merged = tiled(corner, (1, 2)).find(picture)
+    np.testing.assert_allclose(merged.boxes, [[92, 60, 104, 92], [180, 60, 192, 92]])

@@ -3,7 +3,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from skyreid.edge.people.detections import Detections, nobody
+from skyreid.bundle.detections import Detections, nobody
 from skyreid.edge.people.tracker import Track, Tracker, TrackerOptions
 
 Person = tuple[float, float, float, float]  # x, y at time 0 and velocity, px and px/s

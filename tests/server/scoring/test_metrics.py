@@ -5,10 +5,18 @@ import itertools
 import numpy as np
 
 from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.recording import MotRows
 from skyreid.server.scoring.metrics import score_cross_view, score_detector
 from skyreid.server.scoring.truth import CameraTruth
 
 FIRST, SECOND, NOBODY = [0.0, 0, 40, 100], [200.0, 0, 240, 100], [400.0, 0, 440, 100]
+
+
+def rows(boxes: np.ndarray) -> MotRows:
+    """Detections of frame 1, the first one the surest."""
+    count = len(boxes)
+    frame, identity = np.ones(count, np.int64), np.full(count, -1)
+    return MotRows(frame, identity, boxes, np.linspace(0.9, 0.5, count), np.ones(count))
 
 
 def test_a_box_on_a_dont_care_person_is_neither_right_nor_wrong():
@@ -17,7 +25,7 @@ def test_a_box_on_a_dont_care_person_is_neither_right_nor_wrong():
     )
     boxes = np.array([FIRST, SECOND, NOBODY])
 
-    score = score_detector(truth, np.ones(3, np.int64), boxes)
+    score = score_detector(truth, rows(boxes))
 
     assert (score.recall, score.precision) == (1.0, 0.5)
 
@@ -26,7 +34,7 @@ def test_a_second_box_on_a_dont_care_person_is_wrong():
     truth = CameraTruth(np.array([1]), np.array([2]), np.array([SECOND]), np.array([False]))
     boxes = np.array([SECOND, SECOND]) + np.array([[0.0], [1.0]])
 
-    score = score_detector(truth, np.ones(2, np.int64), boxes)
+    score = score_detector(truth, rows(boxes))
 
     assert (score.recall, score.precision) == (None, 0.0)
 

@@ -1,13 +1,12 @@
 """Boxes of truth: who counts, and which box belongs to whom."""
 
-import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from skyreid.contract.errors import InputError
-from skyreid.server.scoring.truth import CameraTruth, match, overlaps, read_truth
+from skyreid.server.scoring.truth import CameraTruth, match, read_truth
 
 
 def test_visibility_and_height_decide_who_is_a_dont_care(tmp_path: Path):
@@ -41,18 +40,3 @@ def test_matching_maximises_the_sum_of_overlaps_and_not_each_best():
     boxes = np.array([[14.0, 0, 114, 100], [-20, 0, 80, 100]])
 
     assert match(truth, np.ones(2, np.int64), boxes).row.tolist() == [1, 0]
-
-
-def test_overlaps_agree_with_counting_pixels():
-    rng = np.random.default_rng(3)
-    corner = rng.integers(0, 12, (8, 2))
-    boxes = np.concatenate([corner, corner + rng.integers(1, 9, (8, 2))], 1)
-    grid = np.zeros((8, 24, 24), bool)
-    for plane, (x0, y0, x1, y1) in zip(grid, boxes, strict=True):
-        plane[y0:y1, x0:x1] = True
-
-    found = overlaps(boxes[:5].astype(float), boxes[5:].astype(float))
-
-    for i, j in itertools.product(range(5), range(3)):
-        both, either = grid[i] & grid[5 + j], grid[i] | grid[5 + j]
-        assert found[i, j] == pytest.approx(both.sum() / either.sum())

@@ -1,7 +1,8 @@
 import numpy as np
 import torch
 
-from skyreid.train.detector.decode import decode
+from skyreid.bundle.heatmap import Heatmap
+from skyreid.train.detector.inference import spec_of
 from skyreid.train.detector.losses import box_loss, heat_loss
 from skyreid.train.detector.targets import draw_targets
 
@@ -11,7 +12,9 @@ NONE_IGNORED = np.zeros(3, bool)
 
 def test_decoding_the_targets_returns_the_boxes() -> None:
     drawn = draw_targets(BOXES, NONE_IGNORED, 192, 192)
-    boxes, scores = decode(np.where(drawn.heat == 1, 1, 0), drawn.box, score_min=0.5)
+    peaks = {"heat": np.where(drawn.heat == 1, np.float32(1), np.float32(0)), "box": drawn.box}
+    found = Heatmap().decode(peaks, spec_of(0.5), 0.5)
+    boxes, scores = found.boxes, found.scores
     order = np.argsort(boxes[:, 0])
     np.testing.assert_allclose(boxes[order], BOXES, atol=1e-4)
     assert (scores == 1).all()

@@ -9,12 +9,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.edge.people.detections import Float32
+from skyreid.bundle.detections import Detections, Float32
 
 ROWS, COLUMNS = 6, 2
 SIZE = 3 * ROWS * COLUMNS
 """Numbers per person."""
 _SIDE, _END = 0.2, 0.06  # cut off left and right, top and bottom: background
+
+
+def with_looks(picture: NDArray[np.uint8], found: Detections) -> Detections:
+    """The same people, with what each of them looks like in the RGB picture uint8 [H, W, 3]."""
+    return Detections(found.boxes, found.scores, describe(picture, found.boxes))
 
 
 def describe(picture: NDArray[np.uint8], boxes: NDArray[np.floating]) -> Float32:

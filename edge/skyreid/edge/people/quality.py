@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.edge.people.detections import Float64, area, intersection
+from skyreid.bundle.detections import Float64, area, intersection
 
 UInt8 = NDArray[np.uint8]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.edge.people.detections import Detections, area, intersection, nobody, suppress
+from skyreid.bundle.detections import Detections, area, intersection, nobody, suppress
 
 Tile = tuple[int, int, int, int]
 """x0, y0, x1, y1 in pixels of the frame; x1 and y1 are exclusive."""
@@ -16,6 +17,44 @@ SEAM_PX = 3.0
 """A box that ends this close to an inner border of its tile is taken to be cut by it."""
 PART_MIN = 0.6
 """A cut box is a part of another one when this fraction of its area lies inside that one."""
+
+
+class Finder(Protocol):
+    """Finds people in a picture: a detector, or one that is run over tiles."""
+
+    def find(self, picture: NDArray[np.uint8]) -> Detections:
+        """RGB uint8 [H, W, 3] of any size -> boxes in its pixels, best first."""
+        ...
+
+
+class Tiled:
+    """Runs a detector over a picture tile by tile."""
+
+    def __init__(
+        self, finder: Finder, tiles: tuple[int, int], *, overlap: float = 0.2, iou_max: float = 0.5
+    ) -> None:
+        """Set up.
+
+        Args:
+            finder: what finds people in a tile.
+            tiles: rows and columns of tiles.
+            overlap: fraction of a tile that its neighbour covers too; at least a person's size.
+            iou_max: when tiles are merged, of two boxes with a higher IoU the weaker one goes.
+        """
+        self._finder, self._tiles = finder, tiles
+        self._overlap, self._iou_max = overlap, iou_max
+
+    def find(self, picture: NDArray[np.uint8]) -> Detections:
+        """See `Finder.find`."""
+        height, width = picture.shape[:2]
+        tiles = lay_tiles(width, height, *self._tiles, self._overlap)
+        found = [(tile, self._finder.find(cut_out(picture, tile))) for tile in tiles]
+        return merge_tiles(found, width, height, self._iou_max)
+
+
+def tiled(finder: Finder, tiles: tuple[int, int]) -> Finder:
+    """A detector run over rows and columns of tiles; itself where there is one."""
+    return finder if tiles == (1, 1) else Tiled(finder, tiles)
 
 
 def lay_tiles(width: int, height: int, rows: int, columns: int, overlap: float) -> list[Tile]:
@@ -57,8 +96,10 @@ def merge_tiles(
         )
     boxes, at_seam = np.concatenate(shifted), np.concatenate(cut)
     scores = np.concatenate([detections.scores for _, detections in found])
-    held = intersection(boxes, boxes) / np.maximum(area(boxes), 1e-9)[:, None]
-    part = at_seam & (held[:, ~at_seam] >= PART_MIN).any(1)
+    whole, part = boxes[~at_seam], np.zeros(len(boxes), bool)
+    for index in np.flatnonzero(at_seam):  # one by one: many boxes must not make a square of them
+        mine = boxes[index : index + 1]
+        part[index] = (intersection(mine, whole) >= PART_MIN * np.maximum(area(mine), 1e-9)).any()
     return suppress(Detections(boxes[~part], scores[~part]), iou_max)
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.bundle.detections import Detections, Float32, Float64, area, intersection, iou
 from skyreid.edge.people import kalman
 from skyreid.edge.people.assignment import assign
-from skyreid.edge.people.detections import Detections, Float32, Float64, area, intersection, iou
 from skyreid.edge.people.kalman import Noise
 from skyreid.edge.people.options import TrackerOptions
 

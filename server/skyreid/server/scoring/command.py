@@ -151,10 +151,7 @@ def evaluate(
         final=score_tracking(final, frames),
         live=score_tracking(live, frames),
         detector={
-            run.info.camera: score_detector(
-                truth[run.info.camera], run.detections.frame, run.detections.box_xyxy
-            )
-            for run in runs
+            run.info.camera: score_detector(truth[run.info.camera], run.detections) for run in runs
         },
         dropped=dict(sorted(dropped.items())),
         not_run=tuple(sorted(set(truth) - {r.info.camera for r in runs})),

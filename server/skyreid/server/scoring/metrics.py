@@ -18,8 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.bundle.detections import Detections, iou
+from skyreid.bundle.recall import judge, merge
 from skyreid.contract.errors import PlatformError
-from skyreid.server.scoring.truth import CameraTruth, Int64, Matched, match, overlaps
+from skyreid.contract.recording import MotRows
+from skyreid.server.scoring.truth import CameraTruth, Int64, Matched, match
 
 
 @dataclass(frozen=True)
@@ -77,15 +80,16 @@ class TrackedBoxes:
     tracklet: Sequence[Hashable]
 
 
-def score_detector(
-    truth: CameraTruth, frame: Int64, box_xyxy: NDArray[np.float64]
-) -> DetectorScore:
-    """Recall and precision at IoU .5 of one camera's detections (frame [N], boxes [N, 4])."""
-    found = match(truth, frame, box_xyxy)
-    counted = ~found.ignored
-    right = int(((found.row >= 0) & counted).sum())
-    people, boxes = int(truth.cared.sum()), int(counted.sum())
-    return DetectorScore(right / people if people else None, right / boxes if boxes else None)
+def score_detector(truth: CameraTruth, found: MotRows) -> DetectorScore:
+    """Recall and precision of one camera's detections, by the rule of ``bundle/recall.py``."""
+    parts = []
+    for number in np.union1d(truth.frame, found.frame):
+        theirs, mine = truth.frame == number, found.frame == number
+        detections = Detections(
+            found.box_xyxy[mine].astype(np.float32), found.score[mine].astype(np.float32)
+        )
+        parts.append(judge(detections, truth.box_xyxy[theirs], truth.cared[theirs]))
+    return DetectorScore(*merge(parts).rates())
 
 
 def majority_person(truth: CameraTruth, found: Matched, members: NDArray[np.bool_]) -> int | None:
@@ -169,7 +173,7 @@ def _sequence(cameras: Sequence[TrackedBoxes], frames: int) -> dict[str, Any]:
             mine = np.flatnonzero((camera.frame == number) & ~found.ignored)
             truth_ids.append(_numbers(people, [int(truth.person[i]) for i in theirs]))
             label_ids.append(_numbers(labels, [claimed[i] for i in mine]))
-            similarity.append(overlaps(truth.box_xyxy[theirs], camera.box_xyxy[mine]))
+            similarity.append(iou(truth.box_xyxy[theirs], camera.box_xyxy[mine]))
     return {
         "num_timesteps": len(truth_ids),
         "num_gt_ids": len(people),

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
+from skyreid.contract.recording import read_mot
 
 UInt8 = NDArray[np.uint8]
 
@@ -59,24 +60,12 @@ def find_views(clip: Path) -> list[View]:
 
 
 def read_truth(path: Path) -> dict[int, People]:
-    """Rows ``frame,id,x,y,w,h,1,1,visibility`` as people by frame number; raises `InputError`."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError:
-        raise InputError(f"{path}: missing; every video of a clip needs its truth") from None
-    if not text.strip():
-        return {}
-    try:
-        rows = np.array([line.split(",") for line in text.split()], np.float32)
-        if rows.shape[1] < 9:
-            raise ValueError(f"{rows.shape[1]} columns instead of 9")
-    except ValueError as error:
-        raise InputError(f"{path}: not MOTChallenge rows with a visibility: {error}") from None
-    frames = rows[:, 0].astype(int)
-    boxes = np.concatenate([rows[:, 2:4], rows[:, 2:4] + rows[:, 4:6]], 1)
+    """MOTChallenge rows with a visibility as people by frame number; raises `InputError`."""
+    rows = read_mot(path, truth=True)
+    boxes, visibility = rows.box_xyxy.astype(np.float32), rows.visibility.astype(np.float32)
     return {
-        int(frame): People(boxes[frames == frame], rows[frames == frame, 8])
-        for frame in np.unique(frames)
+        int(frame): People(boxes[rows.frame == frame], visibility[rows.frame == frame])
+        for frame in np.unique(rows.frame)
     }
 
 

@@ -11,6 +11,7 @@ from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.settings import read_table
 
 if TYPE_CHECKING:
+    from skyreid.train.detector.inference import Detect
     from skyreid.train.fit.curves import Board
     from skyreid.train.fit.parallel import Crew
 
@@ -78,8 +79,9 @@ def measure(model: Path, clip: Path) -> dict[str, Any]:
     """A detector over every frame of a clip, at its own default threshold.
 
     Returns:
-        JSON-ready: ``model``, ``clip``, ``score_min`` and ``cameras``, by name ``recall``,
-        ``precision`` and ``average_precision`` (0 to 1) and ``people`` (boxes to be found).
+        JSON-ready: ``model``, ``clip``, ``score_min`` and ``cameras``, by name ``recall`` and
+        ``precision`` (0 to 1, None where nobody is to be found, or nothing was),
+        ``average_precision`` (0 to 1) and ``people`` (boxes to be found).
     """
     import sys
 
@@ -88,14 +90,14 @@ def measure(model: Path, clip: Path) -> dict[str, Any]:
     from skyreid.train.detector.clips import find_views
     from skyreid.train.detector.evaluate import average_precision, tally
 
-    detect, score_min = _open(model)
-    cameras: dict[str, dict[str, float]] = {}
+    detect, score_min = open_model(model)
+    cameras: dict[str, dict[str, float | None]] = {}
     for view in tqdm(find_views(clip), unit="camera", file=sys.stderr):
         part = tally(detect, view)
         recall, precision = part.rates(score_min)
         cameras[view.camera] = {
-            "recall": round(recall, 4),
-            "precision": round(precision, 4),
+            "recall": None if recall is None else round(recall, 4),
+            "precision": None if precision is None else round(precision, 4),
             "average_precision": round(average_precision(part), 4),
             "people": part.people,
         }
@@ -106,26 +108,38 @@ def table(report: dict[str, Any]) -> list[str]:
     """The report for people, in percent, a line a camera."""
     lines = [f"{'score >= ' + str(report['score_min']):<14} recall  precision    AP  people"]
     for camera, row in report["cameras"].items():
+        recall, precision = (
+            "-" if row[name] is None else f"{100 * row[name]:.1f}"
+            for name in ("recall", "precision")
+        )
         lines.append(
-            f"{camera:<14} {100 * row['recall']:6.1f} {100 * row['precision']:10.1f} "
+            f"{camera:<14} {recall:>6} {precision:>10} "
             f"{100 * row['average_precision']:5.1f} {row['people']:7d}"
         )
     return lines
 
 
-def _open(model: Path) -> tuple[Any, float]:
-    """A detect function and the default threshold of a checkpoint or a bundle."""
-    from skyreid.train.detector import inference
+def open_model(model: Path) -> tuple[Detect, float]:
+    """A checkpoint or a bundle as a function from a frame to people, and its default threshold.
+
+    The function gives everybody down to `SCORE_FLOOR`; at the threshold they are those that a
+    device finds.
+
+    Raises:
+        SkyreidError: it cannot be read, or is no detector.
+    """
+    from skyreid.train.detector.inference import SCORE_FLOOR, with_torch
 
     if model.suffix != ".safetensors":
         from skyreid.bundle.archive import open_bundle
+        from skyreid.bundle.detector import start_detector
 
         bundle = open_bundle(model)
-        if bundle.manifest.detector is None:
-            raise InputError(f"{model} is no detector bundle")
-        return inference.with_bundle(bundle), bundle.manifest.detector.score_min
+        detector = start_detector(bundle, score_min=SCORE_FLOOR)
+        assert bundle.manifest.detector is not None  # or it would not have started
+        return detector.find, bundle.manifest.detector.score_min
     from skyreid.train import checkpoint
     from skyreid.train.models.heatmap import build
 
     read = checkpoint.load(model)
-    return inference.with_torch(build(read.config, read.state)), float(read.config["score_min"])
+    return with_torch(build(read.config, read.state)), float(read.config["score_min"])

@@ -1,4 +1,4 @@
-"""A detector as a function from a frame to boxes and scores, with torch or from a bundle."""
+"""A network in training as the detector that a device would run: only what runs it differs."""
 
 from __future__ import annotations
 
@@ -6,45 +6,36 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
-from skyreid.bundle.archive import Bundle
-from skyreid.bundle.runner import start
-from skyreid.train.detector.clips import UInt8
-from skyreid.train.detector.decode import Float32, decode
-from skyreid.train.models.heatmap import MULTIPLE
+from skyreid.bundle.detections import Detections
+from skyreid.bundle.detector import Detector
+from skyreid.bundle.family import family_of
+from skyreid.bundle.manifest import DetectorSpec
+from skyreid.train.models.heatmap import INPUT_SPEC, MULTIPLE, STRIDE
 
-Detect = Callable[[UInt8], tuple[Float32, Float32]]
-"""A frame uint8 [H, W, 3] RGB to boxes [K, 4] and scores [K], best first."""
+Detect = Callable[[NDArray[np.uint8]], Detections]
+"""A frame uint8 [H, W, 3] RGB to its people, best first."""
 
 SCORE_FLOOR = 0.05
 """Detections below it are never looked at: no useful threshold lies there."""
 
 
+def spec_of(score_min: float) -> DetectorSpec:
+    """How the outputs of this package's network are read."""
+    return DetectorSpec(family="heatmap", stride=STRIDE, align=MULTIPLE, score_min=score_min)
+
+
 def with_torch(model: nn.Module) -> Detect:
-    """Detect with the network itself, on its device."""
+    """Detect with the network itself, on its device, down to `SCORE_FLOOR`."""
     device = next(model.parameters()).device
+    spec = spec_of(SCORE_FLOOR)
+    names = family_of(spec).outputs
 
-    def detect(frame: UInt8) -> tuple[Float32, Float32]:
+    def run(pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
         with torch.inference_mode():
-            heat, box = model(torch.from_numpy(pad(frame))[None].to(device))
-        return decode(heat[0].cpu().numpy(), box[0].cpu().numpy(), score_min=SCORE_FLOOR)
+            outputs = model(torch.from_numpy(pictures).to(device))
+        return {name: value.cpu().numpy() for name, value in zip(names, outputs, strict=True)}
 
-    return detect
-
-
-def with_bundle(bundle: Bundle, threads: int = 1) -> Detect:
-    """Detect as a device does, with ONNX Runtime."""
-    runner = start(bundle, threads=threads)
-
-    def detect(frame: UInt8) -> tuple[Float32, Float32]:
-        found = runner.run(pad(frame)[None])
-        return decode(found["heat"][0], found["box"][0], score_min=SCORE_FLOOR)
-
-    return detect
-
-
-def pad(frame: UInt8) -> UInt8:
-    """The frame with black rows and columns at bottom and right up to what the network takes."""
-    extra = [(0, -size % MULTIPLE) for size in frame.shape[:2]]
-    return np.pad(frame, [*extra, (0, 0)]) if any(more for _, more in extra) else frame
+    return Detector(run, spec, INPUT_SPEC).find

@@ -1,0 +1,182 @@
+"""Pictures to people: the only padding, letterboxing, decoding and clipping there is.
+
+Suppression follows (``detections.py``). Beside ``embedder.py``. A device, training's evaluation
+and every gate look through this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.bundle.archive import Bundle, open_bundle
+from skyreid.bundle.detections import Detections, Float32, clip, suppress
+from skyreid.bundle.family import Family, family_of
+from skyreid.bundle.manifest import DetectorSpec
+from skyreid.bundle.runner import ON_CPU, Execution, Outputs, self_test, start
+from skyreid.bundle.signature import ANYONE, Trust
+from skyreid.contract.errors import BundleError
+from skyreid.contract.input_spec import InputSpec
+
+UInt8 = NDArray[np.uint8]
+
+GREY = 114
+"""Of what is filled up around a picture."""
+
+Run = Callable[[UInt8], Outputs]
+"""uint8 [N, H, W, 3] RGB of a size that the network takes -> float32 outputs by name."""
+
+
+class Detector:
+    """Finds people in pictures of any size."""
+
+    def __init__(
+        self,
+        run: Run,
+        spec: DetectorSpec,
+        size: InputSpec,
+        *,
+        score_min: float | None = None,
+        close: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Set up.
+
+        Args:
+            run: the network.
+            spec: its family, and how its outputs are read.
+            size: of its input; 0 x 0 = any multiple of ``spec.align``.
+            score_min: detections below it are dropped; None = what ``spec`` says.
+            close: frees the network.
+
+        Raises:
+            BundleError: the family is unknown.
+        """
+        self._run, self._spec, self._size, self.close = run, spec, size, close
+        self._family: Family = family_of(spec)
+        self._score_min = spec.score_min if score_min is None else score_min
+
+    def find(self, picture: UInt8) -> Detections:
+        """People in an RGB picture uint8 [H, W, 3], boxes in its pixels and inside it, best first.
+
+        The same in training's evaluation and on a device, whatever runs the network.
+        """
+        height, width = picture.shape[:2]
+        canvas, scale = place(picture, self._size, self._spec.align)
+        outputs = {name: values[0] for name, values in self._run(canvas[None]).items()}
+        found = self._family.decode(outputs, self._spec, self._score_min)
+        if scale != 1:
+            boxes: Float32 = (found.boxes / np.float32(scale)).astype(np.float32)
+            found = Detections(boxes, found.scores)
+        return suppress(clip(found, width, height), self._family.iou_max)
+
+    def require_shapes(self, name: str) -> None:
+        """Run a blank picture and hold the outputs against the family.
+
+        Raises:
+            BundleError: they are not the family's; `name` is in the message.
+        """
+        side = 4 * self._spec.align
+        height, width = self._size.height or side, self._size.width or side
+        outputs = self._run(np.full((1, height, width, 3), GREY, np.uint8))
+        found = {key: tuple(values.shape) for key, values in outputs.items()}
+        shapes = self._family.shapes(height, width, self._spec)
+        if found != {key: (1, *shape) for key, shape in shapes.items()}:
+            raise BundleError(
+                f"{name} is no detector of family {self._family.name}: for {height} x {width} "
+                f"pixels it gives {_said(found)}, the family {_said(shapes)} a picture; export it "
+                "again, as what it is"
+            )
+
+
+def open_detector(
+    path: Path,
+    *,
+    score_min: float | None = None,
+    threads: int = 1,
+    trust: Trust = ANYONE,
+    execution: Execution = ON_CPU,
+) -> Detector:
+    """Open a detector bundle, directory or zip, and let it prove itself on its golden pictures.
+
+    Args:
+        path: of the bundle.
+        score_min: detections below it are dropped; None = the bundle's own.
+        threads: CPU threads of one call.
+        trust: whose bundles are accepted.
+        execution: where the model runs.
+
+    Raises:
+        PlatformError: ONNX Runtime, or what `execution` asks for, is not installed.
+        BundleError: it is no detector bundle, its outputs are not its family's, or it is not signed
+            as `trust` asks.
+        GateError: the self-test failed.
+    """
+    if path.suffix.lower() == ".onnx":
+        raise BundleError(
+            f"{path} is a bare .onnx file, which says neither its family nor its threshold and "
+            f"cannot be signed: wrap it once, skyreid-export bundle {path.name} --kind detector "
+            "--family yolox --golden PICTURES --out DIRECTORY"
+        )
+    return start_detector(
+        open_bundle(path, trust), score_min=score_min, threads=threads, execution=execution
+    )
+
+
+def start_detector(
+    bundle: Bundle,
+    *,
+    score_min: float | None = None,
+    threads: int = 1,
+    execution: Execution = ON_CPU,
+) -> Detector:
+    """`open_detector` of a bundle that is open already."""
+    spec = bundle.manifest.detector
+    if bundle.manifest.kind != "detector" or spec is None:
+        raise BundleError(
+            f"bundle {bundle.path} holds an embedder, not a detector; "
+            "give it as the embedder, and a detector bundle here"
+        )
+    family_of(spec)  # before an engine is built for minutes
+    runner = start(bundle, threads=threads, execution=execution)
+    detector = Detector(
+        runner.run, spec, bundle.manifest.input, score_min=score_min, close=runner.close
+    )
+    detector.require_shapes(f"bundle {bundle.path}")
+    self_test(bundle, runner)
+    return detector
+
+
+def place(picture: UInt8, size: InputSpec, align: int) -> tuple[UInt8, float]:
+    """A picture as the network takes it, filled up right and bottom with grey.
+
+    Where the input has a size, the picture is scaled into it, its aspect ratio kept (bilinear);
+    else it stays as it is, and both sides grow to multiples of `align`.
+
+    Args:
+        picture: uint8 [H, W, 3] RGB.
+        size: of the input; 0 x 0 = any.
+        align: see ``DetectorSpec``.
+
+    Returns:
+        uint8 [h, w, 3], and the scale that was applied.
+    """
+    height, width = picture.shape[:2]
+    scale = 1.0
+    if size.height and size.width:
+        scale = min(size.height / height, size.width / width)
+        height, width = max(1, int(height * scale)), max(1, int(width * scale))
+        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
+        below, beside = size.height - height, size.width - width
+    else:
+        below, beside = -height % align, -width % align
+    if below or beside:
+        picture = np.pad(picture, ((0, below), (0, beside), (0, 0)), constant_values=GREY)
+    return picture, scale
+
+
+def _said(shapes: dict[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())

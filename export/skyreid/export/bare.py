@@ -1,0 +1,84 @@
+"""``skyreid-export bundle MODEL.onnx --kind detector``: the options of a bare file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from skyreid.contract.errors import InputError, PlatformError
+
+_OWN = ("family", "size", "score_min")
+_EMBEDDERS = ("pictures", "score_priors", "form")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What only a bare file is asked."""
+    parser.add_argument("--kind", choices=("detector",), help="MODEL is a bare .onnx of that kind")
+    parser.add_argument("--family", help="of the bare detector: yolox")
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="of the bare detector's input, where the file leaves it open",
+    )
+    parser.add_argument(
+        "--score-min", type=float, help="default threshold of the bare detector (the family's)"
+    )
+
+
+def refuse(options: argparse.Namespace) -> None:
+    """Raise `InputError` for an option of a bare file that a checkpoint was given with."""
+    for option in _OWN:
+        if getattr(options, option) is not None:
+            raise InputError(
+                f"{_flag(option)}: is for a bare .onnx, which says --kind detector, and a "
+                "checkpoint knows it: leave it out"
+            )
+
+
+def wrap(options: argparse.Namespace) -> int:
+    """Write the bundle; returns the exit code.
+
+    Raises:
+        SkyreidError: an option is missing or too many, or what the wrapping itself raises.
+    """
+    if options.family is None:
+        raise InputError("--family: of the detector, yolox for one; nothing is guessed from a file")
+    if options.golden is None:
+        raise InputError(
+            "--golden: a directory of at least 8 pictures with people, in which the detector must "
+            "find some: a family cannot be proved otherwise"
+        )
+    for option in _EMBEDDERS:
+        if getattr(options, option):
+            raise InputError(
+                f"{_flag(option)}: is for embedders, and this is a detector; leave it out"
+            )
+    if options.view not in (None, "any") or options.io != "kit":
+        raise InputError("--view, --io: a detector serves any view, in a bundle; leave them out")
+    try:
+        from skyreid.export import wrap as wrapping
+    except ImportError as error:
+        raise PlatformError(
+            f"{error.name} is not installed: pip install 'skyreid[export]'"
+        ) from error
+    bundle = wrapping.wrap(
+        options.checkpoint,
+        options.out,
+        family=options.family,
+        pictures_from=options.golden,
+        name=options.name or options.out.name,
+        size=None if options.size is None else tuple(options.size),
+        score_min=options.score_min,
+        formats=() if options.formats is None else tuple(options.formats.split(",")),
+        licence=options.licence or "NOASSERTION",
+        notes=options.notes,
+        say=lambda line: sys.stderr.write(f"{line}\n"),
+    )
+    sys.stdout.write(f"{bundle.path}\n")
+    return 0
+
+
+def _flag(option: str) -> str:
+    return f"--{option.replace('_', '-')}"

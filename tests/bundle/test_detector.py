@@ -1,0 +1,90 @@
+"""Pictures to people: how they are placed, and what a detector must prove before it looks."""
+
+import numpy as np
+import pytest
+
+from skyreid.bundle.archive import Bundle
+from skyreid.bundle.detector import GREY, Detector, place, start_detector
+from skyreid.bundle.manifest import DetectorSpec
+from skyreid.contract.errors import BundleError
+from skyreid.contract.input_spec import InputSpec
+
+ANY = InputSpec(height=0, width=0, crop_margin=0.0)
+FIXED = InputSpec(height=64, width=128, crop_margin=0.0)
+SPEC = DetectorSpec(family="heatmap", stride=4, align=16, score_min=0.3)
+YOLOX = DetectorSpec(family="yolox", stride=0, align=32, score_min=0.1)
+
+
+def picture(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 100, (height, width, 3)).astype(np.uint8)
+
+
+def test_a_picture_is_filled_up_with_grey_to_multiples() -> None:
+    shown = picture(45, 65)
+    placed, scale = place(shown, ANY, 16)
+    assert (placed.shape, scale) == ((48, 80, 3), 1)
+    np.testing.assert_array_equal(placed[:45, :65], shown)
+    assert (placed[45:] == GREY).all()
+    assert (placed[:, 65:] == GREY).all()
+    assert place(picture(48, 80), ANY, 16)[0].shape == (48, 80, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "inside", "scale"),
+    [((128, 64), (64, 32), 0.5), ((32, 32), (64, 64), 2), ((40, 400), (12, 128), 0.32)],
+)
+def test_a_picture_is_letterboxed_into_an_input_with_a_size(
+    size: tuple[int, int], inside: tuple[int, int], scale: float
+) -> None:
+    placed, found = place(picture(*size), FIXED, 32)
+    assert (placed.shape, found) == ((64, 128, 3), scale)
+    assert (placed[: inside[0], : inside[1]] < GREY).all()
+    assert (placed[inside[0] :] == GREY).all()
+    assert (placed[:, inside[1] :] == GREY).all()
+
+
+def test_boxes_come_back_in_pixels_of_the_picture_cut_off_and_best_first() -> None:
+    """A network that says the same everywhere, in pixels of its input of 64 x 128."""
+    boxes = np.array([[[8, 8, 16, 32], [9, 8, 17, 32], [20, 0, 70, 40], [90, 0, 99, 9]]], "f4")
+    scores = np.array([[0.5, 0.4, 0.9, 0.8]], "f4")
+    seen: list[np.ndarray] = []
+
+    def run(pictures: np.ndarray) -> dict[str, np.ndarray]:
+        seen.append(pictures)
+        return {"boxes": boxes, "scores": scores}
+
+    found = Detector(run, YOLOX, FIXED).find(picture(128, 100))
+    np.testing.assert_array_equal(found.boxes, [[40, 0, 100, 80], [16, 16, 32, 64]])
+    np.testing.assert_allclose(found.scores, [0.9, 0.5])
+    assert seen[0].shape == (1, 64, 128, 3)
+    strict = Detector(run, YOLOX, FIXED, score_min=0.6).find(picture(128, 100))
+    assert len(strict) == 1
+
+
+def test_outputs_of_another_shape_or_name_are_refused() -> None:
+    cells = 8 * 16 + 4 * 8 + 2 * 4
+    right = {"boxes": np.zeros((1, cells, 4), "f4"), "scores": np.zeros((1, cells), "f4")}
+    Detector(lambda shown: right, YOLOX, FIXED).require_shapes("x")
+    wrong = [
+        {"boxes": right["boxes"]},
+        {"rows": right["boxes"], "scores": right["scores"]},
+        {**right, "boxes": np.zeros((1, cells + 1, 4), "f4")},
+        {**right, "more": np.zeros((1, 1), "f4")},
+    ]
+    for outputs in wrong:
+        with pytest.raises(BundleError, match="x is no detector of family yolox: for 64 x 128"):
+            Detector(lambda shown, said=outputs: said, YOLOX, FIXED).require_shapes("x")
+    with pytest.raises(BundleError, match="heat"):
+        Detector(lambda shown: right, SPEC, ANY).require_shapes("x")
+
+
+def test_an_unknown_family_and_an_embedder_are_refused(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="family 'fpn' is unknown, this version has: heatmap"):
+        Detector(lambda shown: {}, SPEC.model_copy(update={"family": "fpn"}), ANY)
+    with pytest.raises(BundleError, match="holds an embedder, not a detector"):
+        start_detector(bundle)
+
+
+def test_a_manifest_of_before_there_were_families_is_a_heatmap() -> None:
+    old = DetectorSpec.model_validate({"stride": 4, "align": 16, "score_min": 0.36})
+    assert old.family == "heatmap"
