@@ -56,7 +56,8 @@ def test_suppression_of_boxes_of_every_size_equals_the_table_of_all_pairs(seed: 
     boxes = np.concatenate([corner, corner + sides], 1).astype(np.float32)
     scores = rng.choice(np.linspace(0.1, 0.9, 9), 400).astype(np.float32)  # with ties
     order = np.argsort(-scores, kind="stable")
-    overlap, kept = iou(boxes, boxes), []
+    overlap = iou(boxes, boxes)
+    kept: list[int] = []
     for index in order:
         if not kept or overlap[index, kept].max() <= 0.4:
             kept.append(index)

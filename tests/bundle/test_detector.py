@@ -1,5 +1,7 @@
 """Pictures to people: how they are placed, and what a detector must prove before it looks."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -61,6 +63,10 @@ def test_boxes_come_back_in_pixels_of_the_picture_cut_off_and_best_first() -> No
     assert len(strict) == 1
 
 
+def always(outputs: dict[str, np.ndarray]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    return lambda shown: outputs
+
+
 def test_outputs_of_another_shape_or_name_are_refused() -> None:
     cells = 8 * 16 + 4 * 8 + 2 * 4
     right = {"boxes": np.zeros((1, cells, 4), "f4"), "scores": np.zeros((1, cells), "f4")}
@@ -73,7 +79,7 @@ def test_outputs_of_another_shape_or_name_are_refused() -> None:
     ]
     for outputs in wrong:
         with pytest.raises(BundleError, match="x is no detector of family yolox: for 64 x 128"):
-            Detector(lambda shown, said=outputs: said, YOLOX, FIXED).require_shapes("x")
+            Detector(always(outputs), YOLOX, FIXED).require_shapes("x")
     with pytest.raises(BundleError, match="heat"):
         Detector(lambda shown: right, SPEC, ANY).require_shapes("x")
 

@@ -6,6 +6,7 @@ import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,7 @@ def test_a_good_engine_is_loaded_and_not_built_again(cache: Path) -> None:
     ],
 )
 def test_an_engine_of_another_version_device_or_shape_is_built_again(
-    cache: Path, field: str, value: str, said: str
+    cache: Path, field: str, value: Any, said: str
 ) -> None:
     engine = ensure(cache, dataclasses.replace(KEY, **{field: value}), build_plan)
     assert said in engine.rebuilt_because

@@ -47,7 +47,7 @@ def test_an_overlap_below_a_half_finds_nobody() -> None:
 
 def test_rates_of_a_hand_made_case() -> None:
     part = Tally(np.array([0.9, 0.8, 0.7, 0.6], "f4"), np.array([True, False, True, False]), 4)
-    assert part.rates(0.65) == (0.5, pytest.approx(2 / 3))
+    assert part.rates(0.65) == pytest.approx((0.5, 2 / 3))
     assert part.rates() == (0.5, 0.5)
     assert part.rates(0.95) == (0.0, None)
     assert merge([part, part]).people == 8

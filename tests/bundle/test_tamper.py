@@ -230,7 +230,7 @@ class Board:
             self.given.append(plan)
             return load(plan)
 
-        self.trt._deserialize = remember  # type: ignore[method-assign]
+        self.trt._deserialize = remember
 
     def start(self, bundle: Bundle) -> None:
         machine = Machine("tensorrt", self.trt, "sm87-orin", self._open)

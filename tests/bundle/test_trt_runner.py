@@ -1,16 +1,17 @@
 """The TensorRT runner on a fake GPU; and the buffer layer on a real one where there is one."""
 
+import atexit
 import gc
 import json
 import sys
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 from fake_gpu import FakeDriver, FakeTensorRT
 
-from skyreid.bundle import trt_runner
 from skyreid.bundle.cuda import CudaError, Driver, PycudaDriver, this_device
 from skyreid.bundle.engine import EngineError
 from skyreid.bundle.trt_runner import SHAPES_MAX, TensorRtRunner, buckets
@@ -95,7 +96,8 @@ def test_an_integrated_device_copies_nothing() -> None:
 def test_where_graphs_cannot_be_had_it_is_said_once_and_the_result_is_the_same(
     case: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trt, driver, said = FakeTensorRT(), FakeDriver(captures=case != "driver"), []
+    said: list[str] = []
+    trt, driver = FakeTensorRT(), FakeDriver(captures=case != "driver")
     with made(trt, driver, say=said) as runner:
         if case == "tensorrt":  # refuses only while it is captured
             monkeypatch.setattr(driver, "begin_capture", refusing(trt, driver.begin_capture))
@@ -137,6 +139,7 @@ def test_shapes_that_were_used_longest_ago_make_room() -> None:
 
 def test_pictures_that_the_engine_was_not_built_for_are_named() -> None:
     with made(FakeTensorRT(), FakeDriver()) as runner:
+        wrong: Any
         for wrong in (drawn(2, 16, 4), drawn(1).astype(np.float32), drawn(1)[0]):
             with pytest.raises(InputError, match=r"m/fp16 takes uint8 \[N, H, W, 3\] from \[8, 4"):
                 runner.run(wrong)
@@ -214,8 +217,8 @@ def test_a_runner_that_nobody_closes_is_closed_before_the_interpreter_is(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     at_the_end: list[object] = []
-    monkeypatch.setattr(trt_runner.atexit, "register", at_the_end.append)
-    monkeypatch.setattr(trt_runner.atexit, "unregister", at_the_end.remove)
+    monkeypatch.setattr(atexit, "register", at_the_end.append)
+    monkeypatch.setattr(atexit, "unregister", at_the_end.remove)
     driver = FakeDriver()
     runner = made(FakeTensorRT(), driver)
     assert at_the_end == [runner.close]

@@ -259,7 +259,8 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
 
 def test_those_who_wait_get_it_one_after_the_other(tmp_path: Path) -> None:
     """Whoever gives the lock back takes its file away, which others have open already."""
-    path, inside, most, told = tmp_path / "x.lock", [0], [0], []
+    path, inside, most = tmp_path / "x.lock", [0], [0]
+    told: list[str] = []
 
     def turn(_: int) -> None:
         for _ in range(50):

@@ -3,6 +3,7 @@
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -221,7 +222,7 @@ def test_a_wrong_envelope_is_refused(changes: dict[str, object], reason: str) ->
         {"ground": Ground(0, 0, 1, 2, 1)},
     ],
 )
-def test_a_wrong_sighting_is_refused(changes: dict[str, object]) -> None:
+def test_a_wrong_sighting_is_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(MessageError) as caught:
         decode(encode_batch(make_batch(make_sighting(**changes))))
     assert caught.value.reason == "sighting"

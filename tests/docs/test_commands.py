@@ -67,8 +67,8 @@ def test_every_verb_and_option_that_a_page_gives_exists(
                 if option.startswith("--") and option not in known:
                     section, _, key = option[2:].partition(".")
                     settings = SETTINGS.get(program)
-                    field = settings and settings.model_fields.get(section)
-                    inner = getattr(field and field.annotation, "model_fields", {})
+                    field = settings.model_fields.get(section) if settings else None
+                    inner = getattr(field.annotation, "model_fields", {}) if field else {}
                     if key not in inner:
                         wrong.append(f"{name}: {verb} has no option {option}")
     assert wrong == []

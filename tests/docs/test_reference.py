@@ -102,7 +102,7 @@ def test_every_route_is_in_the_reference(pages: dict[str, str], repository: Path
 
 def literals(files: Iterable[Path], *calls: str) -> set[str]:
     """First texts given to functions of these names in some files."""
-    found = set()
+    found: set[str] = set()
     for path in files:
         for node in ast.walk(ast.parse(path.read_text())):
             if not isinstance(node, ast.Call):

@@ -77,7 +77,7 @@ class Trace:
             yield
         finally:
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]  # what the documentation says
+            threading.setprofile(None)
 
 
 class Server:

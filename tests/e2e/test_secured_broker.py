@@ -13,7 +13,9 @@ import pytest
 from certificates import Authority
 from chain import Chain, q
 
+from skyreid.contract.device import Birth, BirthCamera
 from skyreid.contract.errors import SettingsError
+from skyreid.contract.sighting import ModelRef
 from skyreid.edge.config import MqttSection as EdgeMqtt
 from skyreid.edge.delivery.publisher import Publisher
 from skyreid.server.broker.ingest import Broker, Queue
@@ -97,7 +99,9 @@ def as_device(section: dict[str, Any]) -> None:
     publisher = Publisher(
         mqtt.address[:2], site="plaza", device="uav1", tls=mqtt.tls(), login=mqtt.login
     )
-    publisher.start(b"{}", lambda event: None)
+    model = ModelRef("0123456789abcdef", 4, "b" * 64, "test")
+    birth = Birth(boot="1-aa", model=model, cameras=(BirthCamera(id="cam1", view="ground"),))
+    publisher.start(birth, lambda event: None)
     time.sleep(2.5)  # a second attempt comes after one second, and says nothing new
     publisher.stop()
 

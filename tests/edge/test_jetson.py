@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import pytest
 
@@ -50,14 +51,14 @@ def test_a_release_is_named_and_judged(
         ("tensorrt_rtx", "1.7.1.116", True, "TensorRT-RTX 1.7.1.116"),
     ],
 )
-def test_a_tensorrt_that_is_too_old_is_told(api: str, version: str, good: bool, says: str) -> None:
+def test_a_tensorrt_that_is_too_old_is_told(api: Any, version: str, good: bool, says: str) -> None:
     found = jetson.tensorrt(lambda: (api, SimpleNamespace(__version__=version)))
     assert found[0] is good
     assert says in found[1]
 
 
 def test_what_is_not_there_is_a_line_and_no_error(tmp_path: Path) -> None:
-    def missing() -> None:
+    def missing() -> NoReturn:
         raise PlatformError("no TensorRT: it comes with JetPack")
 
     assert jetson.tensorrt(missing) == (False, "not found: no TensorRT: it comes with JetPack")

@@ -150,7 +150,7 @@ def test_a_square_beyond_float16_and_a_small_epsilon_survive() -> None:
         w=100 * EYE,
         eye=EYE,
         axes=np.array([3], np.int64),
-        eps=np.float32(1e-12),
+        eps=np.array(1e-12, np.float32),
     )
     half = fp16.convert(data)
     np.testing.assert_allclose(run(half, [200, 0, 0, 0]), [2, 0, 0, 0], atol=1e-3)
@@ -191,7 +191,7 @@ def test_cosines_are_float32_and_products_with_probabilities_are_not() -> None:
         ],
         eye=EYE,
         axes=np.array([3], np.int64),
-        eps=np.float32(1e-12),
+        eps=np.array(1e-12, np.float32),
     )
     half = fp16.convert(data)
     kinds = widths(onnx.load_from_string(half))
@@ -200,7 +200,7 @@ def test_cosines_are_float32_and_products_with_probabilities_are_not() -> None:
 
 
 def test_a_double_is_refused_by_name() -> None:
-    data = graph_of([helper.make_node("Mul", ["x", "c"], ["embedding"])], c=np.float64(2))
+    data = graph_of([helper.make_node("Mul", ["x", "c"], ["embedding"])], c=np.array(2.0))
     with pytest.raises(GateError, match="constant c is float64"):
         fp16.convert(data)
 

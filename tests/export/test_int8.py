@@ -14,7 +14,7 @@ from skyreid.bundle.archive import open_bundle
 from skyreid.bundle.runner import SPOIL_INT8, OnnxRunner, start
 from skyreid.contract.errors import GateError, InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.export import int8, quantize, ranges
+from skyreid.export import closeness, int8, ranges
 from skyreid.export.__main__ import main
 from skyreid.export.closeness import distance, require
 
@@ -211,9 +211,9 @@ def test_int8_that_fails_the_golden_pictures_leaves_no_bundle(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Should the other gates let crude ranges pass, the bundle is asked before it is one."""
-    monkeypatch.setattr(quantize.closeness, "require", lambda measured, rounded: None)
+    monkeypatch.setattr(closeness, "require", lambda measured, rounded: None)
     crude = int8.quantised_inputs(onnx.load(embedder_bundle / "model.fp32.onnx"))
-    monkeypatch.setattr(quantize.ranges, "measure", lambda *_: dict.fromkeys(crude, 0.1))
+    monkeypatch.setattr(ranges, "measure", lambda *_: dict.fromkeys(crude, 0.1))
     assert quantized(embedder_bundle, crops, tmp_path / "out") == 3
     assert "self-test of embedding" in capsys.readouterr().err.splitlines()[-1]
     assert [path.name for path in tmp_path.iterdir()] == ["crops"]

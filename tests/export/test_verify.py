@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -35,7 +36,7 @@ def split(tree: Path) -> retrieval.TestSplit:
     return retrieval.read(tree, InputSpec(height=32, width=16), ("aerial", "ground"))
 
 
-def verified(path: Path) -> dict:
+def verified(path: Path) -> dict[str, Any]:
     found = json.loads(open_bundle(path).files["parity.json"])["verified"]
     assert isinstance(found, dict)
     return found
@@ -171,7 +172,7 @@ def test_ranks_that_are_lost_fail_though_every_cosine_holds(
     monkeypatch.setattr(retrieval, "FEWEST_QUERIES", 1)
     real = retrieval.scores
 
-    def scores(rows: np.ndarray, test: retrieval.TestSplit) -> dict:
+    def scores(rows: np.ndarray, test: retrieval.TestSplit) -> dict[str, Any]:
         table = real(rows, test)
         if seen:
             table["ALL"]["mAP"] -= 0.6

@@ -154,6 +154,7 @@ def test_h265_dusk_and_a_contact_sheet(tmp_path: Path):
     poses = read_poses(out / "calib.json", "cam2")
     assert np.linalg.norm(poses.models[-1].position - poses.models[0].position) > 1.5
     sheet = cv2.imread(str(out / "preview.png"))
+    assert sheet is not None
     assert sheet.shape == (2 * (216 + 4), 5 * (384 + 4), 3)
 
 

@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,6 +20,12 @@ from skyreid.train.data import catalogue
 
 NAME = re.compile(r"Cam(\d+)_(day|night)_(\d{4})_(\d+)\.jpg")
 ARGUMENTS = ["--people", "8", "--cameras", "1,9,10", "--frames", "2", "--seed", "4"]
+
+
+def read(path: Path) -> np.ndarray[Any, Any]:
+    picture = cv2.imread(str(path))
+    assert picture is not None, path
+    return picture
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +97,7 @@ def test_the_crops_are_read_as_cargo_without_a_switch(crops: Path):
     records = (*train.records, *test.records)
     assert sorted(record.path for record in records) == pictures(crops)
     assert train.refused == test.refused == train.left_out == test.left_out == {}
-    altitudes = {record.camera: record.altitude_m for record in records}
+    altitudes = {record.camera: record.altitude_m or 0.0 for record in records}
     assert altitudes[1] == pytest.approx(station(1).position[2], abs=0.01)
     assert altitudes[1] > 10 > altitudes[9] > 1
 
@@ -99,7 +106,7 @@ def test_two_pictures_of_one_camera_differ_in_light(crops: Path):
     tones: dict[str, list[float]] = {}
     for path in pictures(crops):
         camera = path.name.split("_")[0]
-        tones.setdefault(camera, []).append(float(np.mean(cv2.imread(str(path)))))
+        tones.setdefault(camera, []).append(float(read(path).mean()))
     assert np.std(tones["Cam1"]) > 3
 
 
@@ -108,8 +115,8 @@ def test_the_same_seed_gives_the_same_crops_whoever_else_is_drawn(crops: Path, t
     fewer = ["--people", "8", "--cameras", "10", "--frames", "1", "--seed", "4"]
     assert main(["crops", str(out), *fewer]) == 0
     for path in pictures(out):
-        first = cv2.imread(str(crops / path.relative_to(out))).astype(int)
-        again = cv2.imread(str(path)).astype(int)
+        first = read(crops / path.relative_to(out)).astype(int)
+        again = read(path).astype(int)
         assert first.shape == again.shape
         assert np.mean(np.abs(first - again) > 8) < 0.01
 

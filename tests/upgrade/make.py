@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.picture import Picture
 from skyreid.contract.recording import Recorder, RunInfo
 from skyreid.contract.sighting import (
     Box,
@@ -28,7 +29,7 @@ from skyreid.contract.sighting import (
     View,
 )
 from skyreid.contract.sighting_wire import encode_batch, encode_sighting
-from skyreid.edge.delivery.spool import Picture, Row, Spool
+from skyreid.edge.delivery.spool import Row, Spool
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store import records
 from skyreid.server.store.journal import Journal
@@ -86,7 +87,8 @@ def write_journal(path: Path) -> None:
         for s in sent.sightings
     ]
     heard = records.Heard("uav-1", now, sent.boot, START_NS, "cam1", int(View.AERIAL), MODEL.key)
-    picture = records.Picture("uav-1", sent.boot, "cam1", 1, 1, START_NS, now, JPEG)
+    best = Picture(sent.boot, "cam1", 1, 1, START_NS, JPEG)
+    picture = records.ArrivedPicture("uav-1", now, best)
     journal.store(arrived, [heard], [picture])
     keys = [TrackKey("uav-1", sent.boot, "cam1", n) for n in (1, 2)]
     decisions = [Decision("assign", START_NS, key.identity_id(0), (key,)) for key in keys]

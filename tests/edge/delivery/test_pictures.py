@@ -11,7 +11,9 @@ def test_a_small_picture_keeps_its_size_and_its_colours() -> None:
     picture[:48] = (200, 30, 30)
     picture[48:] = (20, 60, 180)
     data = encode_picture(picture)
-    back = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert decoded is not None
+    back = decoded[..., ::-1]
     assert back.shape == picture.shape
     assert np.abs(back.astype(int) - picture)[[10, 80]].mean() < 4
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from skyreid.bundle.detections import Detections, nobody
-from skyreid.edge.people.tracker import Track, Tracker, TrackerOptions
+from skyreid.edge.people.options import TrackerOptions
+from skyreid.edge.people.tracker import Track, Tracker
 
 Person = tuple[float, float, float, float]  # x, y at time 0 and velocity, px and px/s
 
@@ -165,10 +166,8 @@ def test_a_camera_that_turns_is_followed_when_its_motion_is_told() -> None:
 
 def test_tracks_are_the_same_on_every_run() -> None:
     rng = np.random.default_rng(3)
-    frames = [
-        detections(np.concatenate([c := rng.uniform(0, 500, (12, 2)), np.add(c, [40, 100])], 1))
-        for _ in range(20)
-    ]
+    corners = [rng.uniform(0, 500, (12, 2)) for _ in range(20)]
+    frames = [detections(np.hstack([c, np.add(c, (40, 100))]).tolist()) for c in corners]
 
     def run() -> list[tuple[int, bytes]]:
         tracker = Tracker()

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.identity_event import Evidence, Match, TrackKey
+from skyreid.contract.identity_event import Evidence, LinkState, Match, TrackKey
 from skyreid.server.matching.identity import Decision, State, apply, replay
 
 
@@ -13,7 +13,7 @@ def key(number: int) -> TrackKey:
     return TrackKey("dev", "1-a", "cam1", number)
 
 
-def match(other: TrackKey, state: str = "accepted", probability: float = 0.9) -> Match:
+def match(other: TrackKey, state: LinkState = "accepted", probability: float = 0.9) -> Match:
     evidence = (
         Evidence("appearance", 2.1, 0.63),
         Evidence("place", 3.0, 0.4),
@@ -23,7 +23,7 @@ def match(other: TrackKey, state: str = "accepted", probability: float = 0.9) ->
     return Match(state, probability, other, evidence)
 
 
-def assign(number: int, identity: str | None = None, state: str = "accepted") -> Decision:
+def assign(number: int, identity: str | None = None, state: LinkState = "accepted") -> Decision:
     """Into ``identity``, or as somebody new."""
     if identity is None:
         return Decision("assign", number, key(number).identity_id(), (key(number),))
@@ -155,7 +155,7 @@ def test_erasing_forgets_the_tracklets_and_refuses_them_later():
         Decision("move", 9, key(3).identity_id(), (key(1),), key(1).identity_id()),
         Decision("split", 9, "FRESH000", (key(1),), key(1).identity_id()),
         Decision("split", 9, key(3).identity_id(), (key(9),), key(1).identity_id()),
-        Decision("sing", 9, "x"),
+        Decision("sing", 9, "x"),  # type: ignore[arg-type]
     ],
     ids=lambda d: d.kind,
 )

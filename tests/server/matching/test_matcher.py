@@ -1,5 +1,6 @@
 import dataclasses
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,7 @@ def test_tracklets_of_one_camera_that_overlap_in_time_are_never_one_person(world
             for d, b, _, s in made.told
             if TrackKey(d, b, s.camera, s.track) in identity.members
         ]
-        last = {}
+        last: dict[Any, tuple[int, int]] = {}
         for camera, track, first, end in spans:
             last[camera, track] = (first, max(end, last.get((camera, track), (0, 0))[1]))
         for (camera, track), (first, end) in last.items():

@@ -194,7 +194,7 @@ def test_a_broker_that_is_away_is_told_apart_from_a_server_that_is_gone(browser:
 
 def test_withheld_pictures_say_why(browser: Any, server: Any):
     server.pictures = "never"
-    none = {"picture": None, "picture_reason": "policy: never"}
+    none: dict[str, Any] = {"picture": None, "picture_reason": "policy: never"}
     people = tracklet("cam1", 3, **none), tracklet("cam6", 5, match=link("cam1", 3), **none)
     server.people = {"AB12CD34": identity("AB12CD34", *people)}
     show(browser, server)
@@ -263,7 +263,10 @@ def test_filters_and_keys_choose_and_walk(browser: Any, server: Any):
     focused = "return document.activeElement.dataset.identity"
     for expected in order[:2]:
         browser.press("j")
-        eventually(lambda want=expected: browser.run(focused) == want, f"{expected} has the focus")
+        eventually(
+            lambda want=expected: bool(browser.run(focused) == want),  # type: ignore[misc]
+            f"{expected} has the focus",
+        )
 
 
 def test_a_card_and_the_plan_point_at_each_other(browser: Any, server: Any):

@@ -169,7 +169,9 @@ def test_a_tracklet_without_an_identity_keeps_an_id_of_its_own():
 
 def test_a_correction_that_came_later_counts_at_the_end_but_not_live():
     right = START_NS + int((FRAMES // 2) / FPS * 1e9)  # from frame 11 on
-    steps = {k: ((START_NS, f"P{k.track}"),) for k in (key(c, p) for c in CAMERAS for p in (1, 2))}
+    steps: dict[TrackKey, tuple[tuple[int, str], ...]] = {
+        k: ((START_NS, f"P{k.track}"),) for k in (key(c, p) for c in CAMERAS for p in (1, 2))
+    }
     steps[key("cam6", 1)] = ((START_NS, "X"), (right, "P1"))
 
     report = report_of(perfect_runs(), Lineage(steps))
@@ -256,6 +258,7 @@ def test_the_table_is_for_people_and_fits_a_terminal():
 
 
 def sighting(camera: str, track: int, seq: int) -> Sighting:
+    x0, y0, x1, y1 = box(track, FRAMES)
     return Sighting(
         seq=seq,
         camera=camera,
@@ -267,7 +270,7 @@ def sighting(camera: str, track: int, seq: int) -> Sighting:
         captured_at_ns=START_NS + int((FRAMES - 1) / FPS * 1e9),
         clock=Clock.FILE,
         clock_error_ms=0,
-        box=Box(*box(track, FRAMES), 1280, 720),
+        box=Box(x0, y0, x1, y1, 1280, 720),
         quality=0.9,
         crops=4,
         embedding=np.eye(1, 8, track, dtype=np.float32)[0],

@@ -1,6 +1,7 @@
 """The numbers of the report, against cases by hand and against naive loops."""
 
 import itertools
+from collections.abc import Hashable
 
 import numpy as np
 
@@ -42,8 +43,10 @@ def test_a_second_box_on_a_dont_care_person_is_wrong():
 def test_cross_view_agrees_with_a_loop_over_all_pairs():
     rng = np.random.default_rng(7)
     keys = [TrackKey(f"dev-{c}", "b1", c, t) for c in ("cam1", "cam6") for t in range(12)]
-    identity = {k: f"I{rng.integers(5)}" for k in keys if rng.random() < 0.8}
-    person = {k: (None if rng.random() < 0.2 else int(rng.integers(4))) for k in keys}
+    identity: dict[Hashable, str] = {k: f"I{rng.integers(5)}" for k in keys if rng.random() < 0.8}
+    person: dict[Hashable, int | None] = {
+        k: (None if rng.random() < 0.2 else int(rng.integers(4))) for k in keys
+    }
     aerial, ground = keys[:12], keys[12:]
     pairs = right = possible = 0
     for a, g in itertools.product(aerial, ground):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -68,7 +70,8 @@ def test_a_removed_vector_is_overwritten_and_never_found_again():
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9), st.booleans())))
 def test_any_history_of_adds_and_removes_leaves_the_last_word_of_each_key(history):
-    data, gallery, want = vectors(10), Gallery(), {}
+    data, gallery = vectors(10), Gallery()
+    want: dict[Any, Any] = {}
     for key, which, remove in history:
         if remove:
             assert gallery.remove(key) == (key in want)

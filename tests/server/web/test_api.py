@@ -373,7 +373,7 @@ def test_a_silent_stream_says_that_it_is_alive() -> None:
         stream = hub.stream(hub.join(), ping_s=0.001)
         await anext(stream)
         assert await anext(stream) == ": still here\n\n"
-        await stream.aclose()
+        await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
         assert len(hub) == 0
         hub.close()
         assert [text async for text in hub.stream(hub.join())] == [": skyreid\n\n"]

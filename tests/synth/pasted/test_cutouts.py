@@ -20,6 +20,7 @@ def test_a_person_is_alone_with_soft_edges_and_a_box(backdrop: Backdrop):
         alpha = made.rgba[..., 3]
         assert 0.1 < (alpha > 250).mean() < 0.9
         assert ((alpha > 20) & (alpha < 235)).any()
+        assert made.body is not None
         x0, y0, x1, y1 = made.body
         assert 0 <= x0 < x1 <= width
         assert 0 <= y0 < y1 <= height
@@ -39,6 +40,7 @@ def test_a_bicycle_is_not_part_of_the_riders_box(backdrop: Backdrop):
     made = None
     while made is None:
         made = cutouts.photographed(ridden, backdrop, rng)
+    assert made.body is not None
     assert made.body[3] < made.rgba.shape[0]  # the wheels are lower than the feet
 
 

@@ -288,7 +288,7 @@ def test_batches_follow_from_the_seed_and_their_number(recipe: Path) -> None:
     def built(seed: int) -> task.Detection:
         text = {"kind": "detector", "run": {"steps": 1, "seed": seed}}
         settings = DetectorRecipe.model_validate(text)
-        return task.Detection(settings, source, 9, [], {}, PersonDetector(settings.model))
+        return task.Detection(settings, source, 9, [], [], {}, PersonDetector(settings.model))
 
     first, again, other = built(1), built(1), built(2)
     drawn = [first.draw().images for _ in range(3)]
