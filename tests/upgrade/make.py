@@ -23,6 +23,7 @@ from skyreid.contract.sighting import (
     Ground,
     Kind,
     Lane,
+    Modality,
     ModelRef,
     Sighting,
     SightingBatch,
@@ -59,6 +60,7 @@ def sighting(seq: int) -> Sighting:
         embedding=vector / np.linalg.norm(vector),
         spread=0.875,
         ground=Ground(1.0, -2.0, 0.25, 0.125, 0.5),
+        modality=Modality.GREY,
     )
 
 

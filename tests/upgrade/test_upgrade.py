@@ -9,8 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.runner import start
 from skyreid.contract.errors import InputError
 from skyreid.contract.migration import version
+from skyreid.contract.recording import read_mot, read_run, read_sightings
+from skyreid.contract.sighting_wire import decode_batch
 from skyreid.edge.delivery import migrations as spool_migrations
 from skyreid.edge.delivery.spool import Spool, read_stats
 from skyreid.server.matching import identity
@@ -66,6 +70,34 @@ def test_a_journal_of_it_is_read_whole(release: Path) -> None:
     assert version_of(path) == len(journal_migrations.STEPS)
     assert len(read_decisions(path)) == 2
     assert read_keys(path) == {("uav-1", "3-ab12cd34", n) for n in (1, 2, 3)}
+
+
+WHOLE = [path for path in RELEASES if (path / "bundle").is_dir()]
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=[path.name for path in WHOLE])
+def test_a_bundle_of_it_runs_and_gives_its_golden_outputs(folder: Path) -> None:
+    bundle = open_bundle(folder / "bundle")
+    with start(bundle) as runner:  # held against the golden pictures, or it does not start
+        assert runner.run(bundle.golden()[0])["embedding"].shape == (8, 3)
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=[path.name for path in WHOLE])
+def test_a_recording_of_it_is_read_whole(folder: Path) -> None:
+    info = read_run(folder / "recording")
+    assert (info.ended, info.frames, info.dropped) == (True, 1, {"frame_overtaken": 3})
+    (said,) = read_sightings(folder / "recording")
+    assert [s.seq for s in said.sightings] == [1]
+    assert len(read_mot(folder / "recording" / "tracks" / "cam1.txt").frame) == 1
+
+
+@pytest.mark.parametrize("folder", WHOLE, ids=[path.name for path in WHOLE])
+def test_a_message_of_it_is_understood(folder: Path) -> None:
+    said = decode_batch((folder / "sightings.bin").read_bytes(), site="plaza", device="uav-1")
+    assert [(s.seq, s.camera, s.modality.word) for s in said.sightings] == [
+        (1, "cam1", "grey"),
+        (2, "cam1", "grey"),
+    ]
 
 
 @pytest.mark.parametrize("look", [read_decisions, read_keys])
