@@ -9,8 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from skyreid.bundle.recall import Tally as Tally
-from skyreid.bundle.recall import cared, judge, merge
+from skyreid.bundle.recall import Tally, cared, judge, merge
 from skyreid.contract.errors import InputError
 from skyreid.train.detector.clips import NOBODY, View, read_frames
 from skyreid.train.detector.crops import Sample
