@@ -3,11 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from skyreid.bundle.detections import Detections
 from skyreid.contract.errors import InputError
 from skyreid.contract.recording import Recorder, RunInfo, read_mot, read_sightings
-from skyreid.contract.sighting import Box, Clock, Kind, Modality, ModelRef, View
+from skyreid.contract.sighting import Box, Clock, Kind, Modality, ModelRef, Sighting, View
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.edge.people.collector import Statement
 from skyreid.edge.people.tracker import Track
@@ -38,7 +39,7 @@ class OneTrack:
 class SayEach:
     """One statement for each confirmed track; the same picture every time."""
 
-    def __init__(self, picture: object = PICTURE) -> None:
+    def __init__(self, picture: NDArray[np.uint8] = PICTURE) -> None:
         self.watermark_ns = 0
         self.picture = picture
         self.revision = 0
@@ -52,7 +53,10 @@ class SayEach:
 
     def state(self, track: int, kind: Kind) -> Statement:
         self.revision += 1
-        return Statement(
+        sighting = Sighting(
+            seq=0,
+            camera=WHO.camera,
+            view=WHO.view,
             track=track,
             revision=self.revision,
             kind=kind,
@@ -66,8 +70,9 @@ class SayEach:
             embedding=np.full(4, 0.5, np.float32),
             spread=1.0,
             ground=None,
-            picture=self.picture,  # type: ignore[arg-type]
+            modality=WHO.modality,
         )
+        return Statement(sighting, self.picture)
 
 
 def frame(number: int, side: int = 16) -> Frame:

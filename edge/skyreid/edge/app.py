@@ -275,7 +275,9 @@ def _follow(plan: Plan, start_ns: int) -> tuple[Tracker, Collector]:
     collector = Collector(
         plan.embedder.embed,
         plan.embedder.spec,
+        camera=plan.camera.id,
         view=plan.view,
+        modality=Modality.of(plan.settings.camera.modality),
         poses=plan.poses,
         start_ns=None if plan.source.live else start_ns,
         options=plan.settings.crops,

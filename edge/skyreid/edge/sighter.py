@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -194,7 +194,8 @@ class Sighter:
         pictures: list[Picture] = []
         for statement in statements:
             self.seq += 1
-            sighting = self._sighting(statement)
+            said = statement.sighting
+            sighting = replace(said, seq=self.seq, track=said.track + self._offset)
             data = encode_sighting(sighting)
             if self._recorder is not None:
                 self._recorder.sighting(encode_raw_batch(self._envelope(), [data]))
@@ -202,27 +203,6 @@ class Sighter:
             pictures.extend(self._picture(statement, sighting))
         self._watermark_ns = max(watermark_ns, self._watermark_ns)
         return Said(tuple(rows), tuple(pictures), self._watermark_ns, people)
-
-    def _sighting(self, s: Statement) -> Sighting:
-        return Sighting(
-            seq=self.seq,
-            camera=self._identity.camera,
-            view=self._identity.view,
-            track=s.track + self._offset,
-            revision=s.revision,
-            kind=s.kind,
-            first_seen_ns=s.first_seen_ns,
-            captured_at_ns=s.captured_at_ns,
-            clock=s.clock,
-            clock_error_ms=s.clock_error_ms,
-            box=s.box,
-            quality=s.quality,
-            crops=s.crops,
-            embedding=s.embedding,
-            spread=s.spread,
-            ground=s.ground,
-            modality=self._identity.modality,
-        )
 
     def _envelope(self) -> SightingBatch:
         who = self._identity
@@ -238,11 +218,11 @@ class Sighter:
     def _picture(self, statement: Statement, sighting: Sighting) -> list[Picture]:
         """The tracklet's best picture, where it is another one than last time."""
         picture = statement.picture
-        if self._encode_picture is None or picture is None:
+        if self._encode_picture is None:
             return []
         last = self._shown.get(sighting.track)
         self._shown[sighting.track] = picture
-        if statement.kind is Kind.END:  # nothing more is said of it
+        if sighting.kind is Kind.END:  # nothing more is said of it
             del self._shown[sighting.track]
         if picture is last:
             return []

@@ -1,7 +1,7 @@
 import numpy as np
 
 from skyreid.contract.input_spec import InputSpec
-from skyreid.contract.sighting import Kind, View
+from skyreid.contract.sighting import Kind, Sighting, View
 from skyreid.edge.people.collector import Collector, Statement
 from skyreid.edge.people.quality import QualityOptions, measure
 from skyreid.edge.people.tracker import Track
@@ -15,16 +15,16 @@ def embed(crops: np.ndarray) -> np.ndarray:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def play(seen: list[bool], *, confirmed_from: int = 2) -> list[list[Statement]]:
+def play(seen: list[bool], *, confirmed_from: int = 2) -> list[list[Sighting]]:
     """One person at 8 fps; False: not detected; the track is gone after the list."""
-    collector = Collector(embed, InputSpec(height=32, width=16), view=View.GROUND)
-    said = []
+    collector = Collector(embed, InputSpec(height=32, width=16), camera="cam1", view=View.GROUND)
+    said: list[list[Statement]] = []
     box = np.array([50, 40, 100, 160], np.float32)
     for index, detected in enumerate([*seen, None]):
         frame = Frame.of_rgb(PICTURE, number=index + 1, captured_at_ns=10**9 + index * 125_000_000)
         track = Track(7, box, 0.9, index + 1, index / 8, index >= confirmed_from, bool(detected))
         said.append(collector.update(frame, [] if detected is None else [track]))
-    return [*said, collector.finish()]
+    return [[s.sighting for s in each] for each in (*said, collector.finish())]
 
 
 def test_a_tracklet_is_new_then_updated_once_a_second_then_ended() -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from skyreid.contract.camera import CameraPoses
 from skyreid.contract.input_spec import InputSpec, crop_box, fit
-from skyreid.contract.sighting import Box, Clock, Ground, Kind, View
+from skyreid.contract.sighting import Box, Clock, Ground, Kind, Modality, Sighting, View
 from skyreid.edge.people import ground
 from skyreid.edge.people.options import CollectorOptions
 from skyreid.edge.people.quality import QualityOptions, measure, sharpness
@@ -34,26 +34,11 @@ BETTER_FACTOR = 1.5
 
 @dataclass(frozen=True, eq=False)
 class Statement:
-    """A sighting without what only the spool knows (its sequence number)."""
+    """A sighting that has no number yet, and the picture that belongs to it."""
 
-    track: int
-    revision: int
-    """From 1."""
-    kind: Kind
-    first_seen_ns: int
-    captured_at_ns: int
-    clock: Clock
-    clock_error_ms: int
-    box: Box
-    quality: float
-    """0 to 1: mean of the crops in the aggregate."""
-    crops: int
-    embedding: Float32
-    """float32 [D], L2-normalised."""
-    spread: float
-    """Mean cosine of the crops to the aggregate."""
-    ground: Ground | None
-    picture: UInt8 | None
+    sighting: Sighting
+    """``seq`` is 0; ``revision`` counts from 1."""
+    picture: UInt8
     """Best crop so far, uint8 [h, w, 3] RGB as cut from the frame."""
 
 
@@ -90,7 +75,9 @@ class Collector:
         embed: Embed,
         spec: InputSpec,
         *,
+        camera: str,
         view: View,
+        modality: Modality = Modality.UNKNOWN,
         poses: CameraPoses | None = None,
         start_ns: int | None = None,
         options: CollectorOptions | None = None,
@@ -102,7 +89,9 @@ class Collector:
         Args:
             embed: crops to embeddings.
             spec: how ``embed`` wants its crops.
+            camera: whose people these are.
             view: where the camera looks from.
+            modality: what its pixels are.
             poses: the camera's models; None = no ground positions.
             start_ns: capture time of the first frame of ``poses``; None = the first frame seen.
             options: which crops are kept, and when a tracklet is spoken of.
@@ -110,6 +99,7 @@ class Collector:
             foot_options: what is assumed for the ground position.
         """
         self._embed, self._spec = embed, spec
+        self._camera, self._modality = camera, modality
         self._view, self._poses, self._start_ns = view, poses, start_ns
         self._options = options or CollectorOptions()
         self._quality = quality_options or QualityOptions()
@@ -225,7 +215,10 @@ class Collector:
         vectors = np.stack([c.embedding for c in tracklet.crops if c.embedding is not None])
         embedding, spread = aggregate(vectors, weights)
         assert tracklet.box is not None  # a tracklet is made together with its first box
-        return Statement(
+        sighting = Sighting(
+            seq=0,
+            camera=self._camera,
+            view=self._view,
             track=tracklet.number,
             revision=tracklet.revision,
             kind=kind,
@@ -239,8 +232,9 @@ class Collector:
             embedding=embedding,
             spread=spread,
             ground=tracklet.ground,
-            picture=best.picture,
+            modality=self._modality,
         )
+        return Statement(sighting, best.picture)
 
 
 def aggregate(embeddings: Float32, weights: NDArray[np.float64]) -> tuple[Float32, float]:
