@@ -67,6 +67,28 @@ def always(outputs: dict[str, np.ndarray]) -> Callable[[np.ndarray], dict[str, n
     return lambda shown: outputs
 
 
+def test_large_pictures_are_looked_at_again_at_half_their_size() -> None:
+    """A network whose only person is always 32 px high: too small in the whole picture."""
+    seen: list[tuple[int, ...]] = []
+
+    def run(pictures: np.ndarray) -> dict[str, np.ndarray]:
+        height, width = pictures.shape[1:3]
+        seen.append((height, width))
+        heat = np.zeros((1, height // 4, width // 4), "f4")
+        heat[0, 6, 5] = 0.5 if width > 100 else 0.7  # centre at column 22, row 26
+        return {"heat": heat, "box": np.full((1, 4, height // 4, width // 4), 16, "f4")}
+
+    spec = SPEC.model_copy(update={"half_from_px": 128})
+    found = Detector(run, spec, ANY).find(picture(97, 129))
+    assert seen == [(112, 144), (48, 64)]
+    np.testing.assert_array_equal(found.boxes, [[12, 20, 76, 84], [6, 10, 38, 42]])
+    np.testing.assert_allclose(found.scores, [0.7, 0.5])
+    seen.clear()
+    assert len(Detector(run, spec, ANY).find(picture(97, 127))) == 1  # too narrow
+    assert len(Detector(run, SPEC, ANY).find(picture(97, 129))) == 1  # not asked for
+    assert seen == [(112, 128), (112, 144)]
+
+
 def test_outputs_of_another_shape_or_name_are_refused() -> None:
     cells = 8 * 16 + 4 * 8 + 2 * 4
     right = {"boxes": np.zeros((1, cells, 4), "f4"), "scores": np.zeros((1, cells), "f4")}

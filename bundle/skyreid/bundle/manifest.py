@@ -44,6 +44,9 @@ class DetectorSpec(_Part):
     """The input's height and width must be multiples of this."""
     score_min: float = Field(ge=0, le=1)
     """Default score threshold, chosen on validation clips."""
+    half_from_px: int = Field(default=0, ge=0)
+    """Pictures at least so wide are looked at again at half their size, where people who are too
+    large for the network are not; a quarter more time. 0 = never."""
 
 
 class Manifest(_Part):

@@ -70,7 +70,11 @@ def unfold(path: Path, clips: Sequence[Path], out: Path) -> float:
     checkpoint.save(
         out,
         kind="detector",
-        config={**notes, "score_min": bundle.manifest.detector.score_min},
+        config={
+            **notes,
+            "score_min": bundle.manifest.detector.score_min,
+            "half_from_px": bundle.manifest.detector.half_from_px,
+        },
         state=state,
         input_spec=INPUT_SPEC,
     )

@@ -142,4 +142,5 @@ def open_model(model: Path) -> tuple[Detect, float]:
     from skyreid.train.models.heatmap import build
 
     read = checkpoint.load(model)
-    return with_torch(build(read.config, read.state)), float(read.config["score_min"])
+    detect = with_torch(build(read.config, read.state), int(read.config.get("half_from_px", 0)))
+    return detect, float(read.config["score_min"])

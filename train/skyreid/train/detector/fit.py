@@ -139,6 +139,7 @@ def _config(
     """How to build the network, and notes of the run, as the checkpoints keep them."""
     return {
         "trunk": recipe.model.model_dump(mode="json"),
+        "half_from_px": recipe.half_from_px,
         "recipe": recipe.model_dump(mode="json"),
         "fitted": sorted(checkpoint.sha256_of(view.video) for view in views),
         "held_out": sorted(checkpoint.sha256_of(view.video) for view in held_out),

@@ -22,15 +22,21 @@ SCORE_FLOOR = 0.05
 """Detections below it are never looked at: no useful threshold lies there."""
 
 
-def spec_of(score_min: float) -> DetectorSpec:
-    """How the outputs of this package's network are read."""
-    return DetectorSpec(family="heatmap", stride=STRIDE, align=MULTIPLE, score_min=score_min)
+def spec_of(score_min: float, half_from_px: int = 0) -> DetectorSpec:
+    """How the outputs of this package's network are read; `half_from_px` as in `DetectorSpec`."""
+    return DetectorSpec(
+        family="heatmap",
+        stride=STRIDE,
+        align=MULTIPLE,
+        score_min=score_min,
+        half_from_px=half_from_px,
+    )
 
 
-def with_torch(model: nn.Module) -> Detect:
+def with_torch(model: nn.Module, half_from_px: int = 0) -> Detect:
     """Detect with the network itself, on its device, down to `SCORE_FLOOR`."""
     device = next(model.parameters()).device
-    spec = spec_of(SCORE_FLOOR)
+    spec = spec_of(SCORE_FLOOR, half_from_px)
     names = family_of(spec).outputs
 
     def run(pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:

@@ -28,6 +28,8 @@ class DetectorRecipe(TrainingRecipe):
     """So many clips, the last ones, are not trained on: they choose checkpoint and threshold."""
     validation_step: int = Field(8, ge=1)
     """Every n-th frame of the validation clips is used."""
+    half_from_px: int = Field(0, ge=0)
+    """Of the bundle, see `skyreid.bundle.manifest.DetectorSpec`; evaluation does the same."""
     model: DetectorConfig = DetectorConfig()
     crops: CropRules = CropRules()
     mix: Mix = Mix()

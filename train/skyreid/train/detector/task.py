@@ -111,7 +111,7 @@ class Detection(Task[Pictures]):
         nothing that looks like a person and is none, so the best one there is too low. Their
         average precision then counts as much as that of all cameras together.
         """
-        detect = with_torch(network)
+        detect = with_torch(network, self._recipe.half_from_px)
         parts = [tally(detect, view, step=self._recipe.validation_step) for view in self._held_out]
         rendered = float(np.mean([average_precision(part) for part in parts]))
         curves = {"AP": 100 * rendered}
