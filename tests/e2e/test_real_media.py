@@ -33,7 +33,7 @@ def street(tmp_path: Path, shared: Path) -> Path:
 
 @pytest.fixture
 def rtsp(repository: Path, shared: Path) -> Iterator["Rtsp"]:
-    server = Rtsp(repository / "tests/edge/rtsp_server.py", shared / "media" / "vtest.mp4")
+    server = Rtsp(repository / "tests/edge/video/rtsp_server.py", shared / "media" / "vtest.mp4")
     server.start()
     yield server
     server.kill()
