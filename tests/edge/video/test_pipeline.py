@@ -96,7 +96,7 @@ def test_a_source_is_read(text: str, source: Source) -> None:
     assert parse_source(text) == source
 
 
-@pytest.mark.parametrize("text", ["http://x/y.mp4", "rtsp://", "test://big"])
+@pytest.mark.parametrize("text", ["http://x/y.mp4", "test://big"])
 def test_a_source_of_another_kind_is_refused_by_name(text: str) -> None:
     with pytest.raises(SettingsError, match=r"camera\.source '"):
         parse_source(text)
@@ -104,6 +104,26 @@ def test_a_source_of_another_kind_is_refused_by_name(text: str) -> None:
 
 def test_the_name_of_a_source_has_no_password() -> None:
     assert parse_source("rtsp://user:secret@cam:8554/s").name == "rtsp://cam:8554/s"
+    escaped = parse_source("rtsp://user:s%2Fe%40c^!$&@[::1]:8554/s?a=1")
+    assert escaped.name == "rtsp://[::1]:8554/s?a=1"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "rtsp://",
+        "rtsp://admin:se/cret@127.0.0.1/s",
+        "rtsp://admin:554/cret@127.0.0.1/s",
+        "rtsp://admin:se@cret@127.0.0.1/s",
+        'rtsp://admin:se"cret@127.0.0.1/s',
+        "rtsp://admin:se cret@127.0.0.1/s",
+        "rtsp://admin:se[cret@127.0.0.1/s",
+    ],
+)
+def test_an_address_whose_login_could_not_be_told_is_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(SettingsError, match="write %40 for @") as caught:
+        parse_source(text)
+    assert "cret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", SOURCES)

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from skyreid.contract.errors import PlatformError, SettingsError
 from skyreid.contract.settings import without_login
@@ -18,6 +18,10 @@ RAW = "video/x-raw,format=(string){NV12,I420}"
 SINK = "sink"
 SOURCE = "source"
 _SIZE = re.compile(r"(\d{2,5})x(\d{2,5})(?:@(\d{1,3}))?")
+_RTSP = re.compile(
+    r'rtsps?://([^\s"/@\[\]]*@)?(\[[0-9A-Fa-f:.%]+\]|[^\s"/@:\[\]]+)(:\d{1,5})?([/?][^@]*)?'
+)
+"""A login only as ``without_login`` finds it, so that none is ever shown."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,12 @@ def parse_source(text: str, *, relative_to: Path | None = None) -> Source:
         path = Path(unquote(rest) if found else text).expanduser()
         return Source("file", str(path if relative_to is None else relative_to / path))
     if scheme in ("rtsp", "rtsps"):
-        if not urlsplit(text).hostname:
-            raise SettingsError(f"camera.source {text!r} names no host: rtsp://HOST[:PORT]/STREAM")
+        if not _RTSP.fullmatch(text):  # not shown: there may be a password in it
+            raise SettingsError(
+                "camera.source is no rtsp://[USER:PASSWORD@]HOST[:PORT]/STREAM: in a login, and "
+                "for an @ anywhere else, write %40 for @, %2F for /, %3A for :, %20 for a space, "
+                "%22 for a quote"
+            )
         return Source("rtsp", text)
     if scheme == "test":
         if not _SIZE.fullmatch(rest or "640x480@10"):
