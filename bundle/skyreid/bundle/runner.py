@@ -118,6 +118,9 @@ class OnnxRunner:
         options.log_severity_level = 3
         # A spinning worker burns a core while it waits; frames come in bursts, cores are shared.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Without VNNI, x86 adds up products of unsigned and signed bytes in 16 bits and overflows:
+        # embeddings would be others than elsewhere. No effect where there is VNNI, nor on Arm.
+        options.add_session_config_entry("session.x64quantprecision", "1")
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 model,
