@@ -30,9 +30,7 @@ def empty_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def stock_options(tmp_path_factory: pytest.TempPathFactory, empty_video: Path) -> StockOptions:
     out = tmp_path_factory.mktemp("stocks") / "stock"
-    return StockOptions(
-        out=out, people=10, things=10, seed=5, empty=(empty_video,), frames_each=20, preview=True
-    )
+    return StockOptions(out=out, people=10, things=10, seed=5, empty=(empty_video,), frames_each=20)
 
 
 @pytest.fixture(scope="session")

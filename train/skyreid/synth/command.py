@@ -204,12 +204,15 @@ def _run_cutouts(args: argparse.Namespace) -> int:
         seed=args.seed,
         empty=tuple(args.empty),
         frames_each=args.frames_each,
-        preview=args.preview,
     )
     _need_renderer()
     from skyreid.synth.pasted.stock import make_stock
 
     make_stock(options)
+    if args.preview:
+        from skyreid.synth.pasted.sheet import write_sheets
+
+        write_sheets(args.out)
     sys.stderr.write(f"{options.out}: {options.people} people, {options.things} things\n")
     return 0
 

@@ -143,7 +143,7 @@ class StockOptions:
     """Cut-outs to paste into the training pictures of a detector.
 
     `empty` are videos in which nobody can be seen; `frames_each` frames of the first two thirds of
-    each become grounds and negatives. `preview` asks for a contact sheet.
+    each become grounds and negatives.
     """
 
     out: Path
@@ -152,7 +152,6 @@ class StockOptions:
     seed: int = 0
     empty: tuple[Path, ...] = ()
     frames_each: int = 80
-    preview: bool = False
 
     def __post_init__(self) -> None:
         _between("--people", self.people, 10, 99_000)  # five digits in a name; a tenth is held out

@@ -30,6 +30,7 @@ HIDDEN_BELOW = 0.3
 CUT_BELOW = 0.3
 _HEIGHTS_PX = (20.0, 330.0)
 _DECOY_HEIGHTS_PX = (14.0, 300.0)
+_TURNED_FROM_PX = 80.0
 _GROUP_SIZES = (0, 1, 1, 2, 2, 3, 4, 6, 9)
 _CROWD = 0.12  # of the pictures: many small people
 _CLOSE_UP = 0.12  # of the people alone: half bodies and faces that fill the picture
@@ -137,7 +138,10 @@ class Composer:
             kind = rng.random()
             if kind < 0.4 and self._things:
                 decoy = _sized(rng, self._things[int(rng.integers(len(self._things)))], height)
-            elif kind < 0.6:  # a person upside down or lying is none that could be standing there
+            elif kind < 0.6:
+                # A person upside down or lying is none that could be standing there; a small one
+                # might be somebody seen from above.
+                height = max(height, _TURNED_FROM_PX)
                 person, _ = self._cast[int(rng.integers(len(self._cast)))]
                 turn = cv2.ROTATE_180 if rng.random() < 0.5 else cv2.ROTATE_90_CLOCKWISE
                 decoy = np.asarray(cv2.rotate(_sized(rng, person, height), turn), np.float32)

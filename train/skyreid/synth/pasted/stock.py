@@ -6,7 +6,7 @@
     OUT/things/{n:05d}.png    what is no person, alone, RGBA
     OUT/empty/{video}_{k}.jpg frames of real videos that show nobody
     OUT/stock.json            the order, every person's box, the videos the frames came from
-    OUT/preview.png           with --preview: some of each
+    OUT/preview.png           with --preview: some of each; pictures.png: what is made of them
 
 Every tenth of each kind is held out: it is never trained on and serves to choose a threshold.
 """
@@ -26,7 +26,6 @@ from tqdm import tqdm
 from skyreid.contract.errors import InputError
 from skyreid.synth.options import StockOptions
 from skyreid.synth.pasted.cutouts import Cutout, person_cutout, studio, thing_cutout
-from skyreid.synth.preview import PREVIEW, cutouts_sheet, write_sheet
 from skyreid.synth.shading import Bytes
 from skyreid.synth.unfinished import unfinished
 
@@ -81,12 +80,6 @@ def make_stock(options: StockOptions) -> None:
             "frames": empty,
         }
         (out / STOCK).write_text(json.dumps(table) + "\n")
-        if options.preview:
-            stock = read_stock(out)
-            write_sheet(
-                out / PREVIEW,
-                cutouts_sheet([c.rgba for c in (*stock.people[:48], *stock.things[:24])]),
-            )
 
 
 def is_stock(folder: Path) -> bool:
