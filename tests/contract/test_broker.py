@@ -35,6 +35,7 @@ def read(tmp_path: Path, text: str, *options: str) -> Role:
         ("mqtt://127.0.0.1:1999", ("127.0.0.1", 1999, False)),
         ("mqtts://broker/", ("broker", 8883, True)),
         ("mqtts://[::1]:1", ("::1", 1, True)),
+        ("MQTTS://[fe80::1%eth0]", ("fe80::1%eth0", 8883, True)),
     ],
 )
 def test_a_broker_address_is_read(url: str, address: tuple[str, int, bool]) -> None:
@@ -44,7 +45,11 @@ def test_a_broker_address_is_read(url: str, address: tuple[str, int, bool]) -> N
 
 @pytest.mark.parametrize(
     "url",
-    ["broker:1883", "mqtt://", "mqtt://u:p@h", "mqtt://h/x", "", "mqtt://broker..lan", "ws://h"],
+    [
+        *("broker:1883", "mqtt://", "mqtt://u:p@h", "mqtt://h/x", "", "mqtt://broker..lan"),
+        *("ws://h", "mqtt://h:0", "mqtt://h:70000", "mqtt://h:x", "mqtt://h h", "mqtt://h\n"),
+        *("mqtt://h\u200b", "mqtt://[::1", "mqtt://h?x", "mqtt://" + "a" * 300),
+    ],
 )
 def test_a_broker_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="is no broker address"):
@@ -72,6 +77,11 @@ def test_without_tls_there_is_no_context_and_with_it_names_are_checked() -> None
     assert context.verify_mode is ssl.CERT_REQUIRED
 
 
+def test_a_path_that_no_file_can_have_is_named() -> None:
+    with pytest.raises(SettingsError, match=r"mqtt\.ca 'a.*null"):
+        BrokerSection(url="mqtts://h", ca=Path("a\0b")).tls()
+
+
 def test_a_login_is_read_and_shown_to_nobody(tmp_path: Path) -> None:
     got = read(tmp_path, f"[mqtt]\nusername = 'u'\npassword = '{SECRET}'\n")
     assert got.mqtt.login == ("u", SECRET)
@@ -87,6 +97,13 @@ def test_a_login_is_read_and_shown_to_nobody(tmp_path: Path) -> None:
         f"username = 'u'\npassword = ['{SECRET}']",
         f"url = 'mqtt://u:{SECRET}@h'",
         f"url = 'http://u:{SECRET}@h'",
+        f"url = 'mqtt://u:se/{SECRET}@h'",
+        f"url = 'mqtt://u:se {SECRET}@h'",
+        f"url = 'mqtt://u:\"{SECRET}@h'",
+        f"url = 'mqtt://:{SECRET}@h'",
+        f"url = 'mqtt:u:{SECRET}@h'",
+        f"url = 'u:{SECRET}@h:1883'",
+        f"url = ['u:{SECRET}@h:1883']",
         f"username = 'u'\npassword = '{SECRET}'\nca = 'x'",
         f"pasword = '{SECRET}'",
     ],

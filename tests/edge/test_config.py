@@ -74,6 +74,22 @@ def test_a_wrong_value_is_refused_with_its_path(tmp_path: Path, wrong: str) -> N
         read(tmp_path, "", wrong)
 
 
+@pytest.mark.parametrize("value", ["inf", "nan", "1e300"])
+def test_no_span_of_time_is_beyond_what_a_clock_counts(tmp_path: Path, value: str) -> None:
+    sections = {name: field.annotation for name, field in EdgeSettings.model_fields.items()}
+    spans = [
+        f"{section}.{name}"
+        for section, kind in sections.items()
+        for name in getattr(kind, "model_fields", {})
+        if name.endswith(("_s", "_ms", "_h", "_ns")) and not name.endswith("_per_s")
+    ]
+    assert len(spans) > 10
+    with pytest.raises(SettingsError) as caught:
+        read(tmp_path, "", *[f"--{span}={value}" for span in spans])
+    for span in spans:
+        assert f"{span}: " in str(caught.value)
+
+
 def test_a_password_is_not_shown(tmp_path: Path) -> None:
     from skyreid.contract.settings import effective
 

@@ -49,12 +49,30 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("[http]\nport = 8080\nhost = '0.0.0.0'", "no log-in.*insecure_public"),
         ("[http]\nhost = 'server.example'", "no log-in.*insecure_public"),
         ("[matching]\nfpir = 0", "matching.fpir"),
+        ("[matching]\nbatch_s = 1e-10", "matching.batch_s"),
         ("[gallery]\nsize = 1", "gallery: unknown key"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, complaint: str) -> None:
     with pytest.raises(SettingsError, match=complaint):
         read_settings(settings_file(tmp_path, text), [], verb="run")
+
+
+@pytest.mark.parametrize("value", ["inf", "nan", "1e300"])
+def test_no_span_of_time_is_beyond_what_a_clock_counts(tmp_path: Path, value: str) -> None:
+    sections = {name: field.annotation for name, field in ServerSettings.model_fields.items()}
+    spans = [
+        f"{section}.{name}"
+        for section, kind in sections.items()
+        for name in getattr(kind, "model_fields", {})
+        if name.endswith(("_s", "_ms", "_h", "_ns")) and not name.endswith("_per_s")
+    ]
+    assert len(spans) > 5
+    options = [f"--{span}={value}" for span in spans]
+    with pytest.raises(SettingsError) as caught:
+        read_settings(settings_file(tmp_path), options, verb="run")
+    for span in spans:
+        assert f"{span}: " in str(caught.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1", "127.3.2.1"])

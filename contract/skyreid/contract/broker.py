@@ -6,17 +6,21 @@ line, with the setting that mends it, and never a password.
 
 from __future__ import annotations
 
+import re
 import ssl
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr, field_validator, model_validator
 
 from skyreid.contract.errors import SettingsError
-from skyreid.contract.settings import Section, without_login
+from skyreid.contract.settings import Section
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883}
+_ADDRESS = re.compile(
+    r"(mqtts?)://(\[[0-9a-f:.]+(?:%[\w.-]+)?\]|[^\s/:?#\[\]]+)(?::([0-9]{1,5}))?/?", re.IGNORECASE
+)
+_NO_ADDRESS = "is no broker address: write mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
 B = TypeVar("B", bound="BrokerSection")
 
 
@@ -101,6 +105,8 @@ class BrokerSection(Section):
                     path.read_bytes()
             except OSError as error:
                 raise SettingsError(f"mqtt.{name} {path}: {error.strerror}") from error
+            except ValueError as error:  # a NUL in the path
+                raise SettingsError(f"mqtt.{name} {str(path)!r}: {error}") from error
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except (ssl.SSLError, ValueError) as error:
@@ -123,21 +129,22 @@ def broker_address(url: str) -> Address:
     Raises:
         ValueError: not ``mqtt://HOST[:PORT]`` or ``mqtts://HOST[:PORT]`` (pydantic-friendly).
     """
-    parts = urlsplit(url)
-    extra = parts.path.strip("/") or parts.query or parts.fragment or parts.username
-    shown = without_login(url)
-    if parts.scheme not in _PORTS or not parts.hostname or extra:
+    if "@" in url:  # not shown: where in it a password begins and ends can only be guessed
         raise ValueError(
-            f"{shown!r} is no broker address: write mqtt://HOST[:PORT] or mqtts://HOST[:PORT]"
-            + ("; name and password go into username and password" if parts.username else "")
+            f"an address with @ {_NO_ADDRESS}; name and password go into username and password"
         )
+    parts = _ADDRESS.fullmatch(url)
+    if parts is None or not url.isprintable():
+        raise ValueError(f"{url[:300]!r} {_NO_ADDRESS}")
+    scheme, host = parts[1].lower(), parts[2].strip("[]").lower()
+    port = int(parts[3] or _PORTS[scheme])
+    if not 1 <= port <= 65_535:
+        raise ValueError(f"{url!r} {_NO_ADDRESS}: a port is 1 to 65535")
     try:
-        parts.hostname.encode("idna")  # as a resolver will, long after anybody looks
+        host.encode("idna")  # as a resolver will, long after anybody looks
     except UnicodeError:
-        raise ValueError(
-            f"{shown!r} is no broker address: {parts.hostname!r} is no host name"
-        ) from None
-    return Address(parts.hostname, parts.port or _PORTS[parts.scheme], parts.scheme == "mqtts")
+        raise ValueError(f"{url[:300]!r} {_NO_ADDRESS}: {host[:300]!r} is no host name") from None
+    return Address(host, port, scheme == "mqtts")
 
 
 def explain_unreachable(error: BaseException | None) -> str:

@@ -12,9 +12,9 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args
+from typing import Annotated, Any, TypeVar, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -32,10 +32,17 @@ else:
     import tomli as tomllib
 
 
+Seconds = Annotated[float, Field(le=1e8)]
+"""A span of time, at most three years: so much is still a number of nanoseconds in 64 bits when a
+UTC time is added, and a wait that every clock takes."""
+
+
 class Section(BaseModel):
     """A table of a settings file: frozen, unknown keys refused, docstrings under the fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
 
 class Settings(BaseSettings):
@@ -155,8 +162,10 @@ def explain(cls: type[BaseModel], error: ValidationError) -> str:
         else:
             said = item["msg"].removeprefix("Value error, ")
             several = isinstance(item["input"], (dict, BaseModel))  # it is about several keys
-            if not several and not _is_secret(cls, item["loc"]):
-                said += f" (got {without_login(repr(item['input']))})"
+            value = without_login(repr(item["input"]))
+            # With an @ left in it, it may be a login that is not written as one.
+            if not several and "@" not in value and not _is_secret(cls, item["loc"]):
+                said += f" (got {value})"
             parts.append(f"{path}: {said}" if item["loc"] else said)
     return "; ".join(parts)
 

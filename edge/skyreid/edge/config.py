@@ -11,7 +11,7 @@ from pydantic_settings import SettingsConfigDict
 
 from skyreid.bundle.signature import Trust
 from skyreid.contract.broker import BrokerSection
-from skyreid.contract.settings import Section, Settings, load, without_login
+from skyreid.contract.settings import Seconds, Section, Settings, load, without_login
 from skyreid.contract.site import Identifier
 from skyreid.edge.delivery.outbox import OutboxOptions
 from skyreid.edge.people.options import CollectorOptions, TrackerOptions
@@ -37,7 +37,7 @@ class CameraSection(Section):
     modality: Literal["unknown", "colour", "grey", "infrared"] = "unknown"
     """What its pixels are, said of every sighting. ``unknown`` until somebody who knows the camera
     says it: nothing on the device can tell, and a camera for day and night changes by itself."""
-    file_start_ns: int | None = Field(None, gt=0)
+    file_start_ns: int | None = Field(None, gt=0, le=1 << 62)
     """UTC capture time of a file's first frame, nanoseconds; the same for all cameras of a
     recording. Without it the file is taken to start now."""
     fps_max: float = Field(0.0, ge=0)
@@ -48,7 +48,7 @@ class CameraSection(Section):
     """How RTSP carries the pictures."""
     latency_ms: int = Field(100, ge=0, le=10_000)
     """Milliseconds for which RTSP packets are put in order."""
-    stall_s: float = Field(3.0, gt=0)
+    stall_s: Seconds = Field(3.0, gt=0)
     """Seconds without a frame after which a live source is connected anew."""
 
     @field_serializer("source", when_used="json")
@@ -114,10 +114,10 @@ class MqttSection(BrokerSection, OutboxOptions):
     """Seconds of silence after which a ping is sent."""
     inflight_max: int = Field(64, ge=1, le=1000)
     """Messages on their way to the broker at once."""
-    drain_timeout_s: float = Field(30.0, ge=0)
+    drain_timeout_s: Seconds = Field(30.0, ge=0)
     """Seconds at the end of a file to wait for the last receipts; what remains stays in the spool
     and is delivered by the next run."""
-    stop_timeout_s: float = Field(5.0, ge=0)
+    stop_timeout_s: Seconds = Field(5.0, ge=0)
     """The same after SIGINT or SIGTERM."""
 
 
@@ -126,16 +126,16 @@ class SpoolSection(Section):
 
     path: Path
     """SQLite file, made when absent; relative to the settings file. One for each device."""
-    max_mb: float = Field(256.0, gt=0)
+    max_mb: float = Field(256.0, gt=0, le=1e9)
     """Megabytes of sightings and pictures; beyond it the oldest are dropped and counted."""
-    max_age_h: float = Field(24.0, gt=0)
+    max_age_h: float = Field(24.0, gt=0, le=100_000)
     """Hours after which they are dropped and counted."""
 
 
 class HealthSection(Section):
     """What the device says about itself."""
 
-    period_s: float = Field(30.0, gt=0)
+    period_s: Seconds = Field(30.0, gt=0)
     """Seconds between two health messages."""
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from skyreid.contract.broker import BrokerSection
-from skyreid.contract.settings import Section, Settings, load
+from skyreid.contract.settings import Seconds, Section, Settings, load
 from skyreid.server.matching.options import MatchingOptions
 
 PROGRAM = "skyreid-server"
@@ -19,10 +19,11 @@ PROGRAM = "skyreid-server"
 class MqttSection(BrokerSection):
     """The broker, and what is read ahead of the journal."""
 
-    keepalive_s: int = Field(30, ge=5)
+    keepalive_s: int = Field(30, ge=5, le=3600)
     """Seconds of silence after which a ping is sent."""
-    session_expiry_s: int = Field(7 * 86_400, ge=86_400)
-    """Seconds for which the broker keeps messages for a server that is away; a day at least."""
+    session_expiry_s: int = Field(7 * 86_400, ge=86_400, le=(1 << 32) - 1)
+    """Seconds for which the broker keeps messages for a server that is away; a day at least.
+    The largest, 4294967295, means for ever."""
     queue_messages: int = Field(2_000, ge=1)
     """Messages read ahead of the journal; beyond it the socket is left alone (back-pressure)."""
     queue_mb: int = Field(64, ge=1)
@@ -36,7 +37,7 @@ class JournalSection(Section):
     """SQLite file, made when absent; relative to the settings file."""
     batch_messages: int = Field(256, ge=1)
     """Messages stored in one transaction at most."""
-    batch_wait_ms: int = Field(20, ge=0)
+    batch_wait_ms: int = Field(20, ge=0, le=10_000)
     """Milliseconds for which a transaction waits for more messages."""
 
 
@@ -69,9 +70,9 @@ class MatchingSection(MatchingOptions):
 
     bundle: Path | None = None
     """Bundle of the devices' embedder: score calibration starts from its manifest's priors."""
-    stall_s: float = Field(10.0, gt=0)
+    stall_s: Seconds = Field(10.0, gt=0)
     """A device with no news for so many seconds of wall time does not hold the others up."""
-    period_s: float = Field(0.2, gt=0)
+    period_s: Seconds = Field(0.2, gt=0)
     """Wall seconds between two rounds of matching, at least."""
 
 

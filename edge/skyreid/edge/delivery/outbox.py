@@ -22,7 +22,7 @@ from pydantic import Field
 
 from skyreid.contract.picture import CONTENT_TYPE, Picture, picture_properties
 from skyreid.contract.receipt import Receipt
-from skyreid.contract.settings import Section
+from skyreid.contract.settings import Seconds, Section
 from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import MAX_SIGHTINGS, encode_raw_batch
 from skyreid.contract.topics import DeviceChannel
@@ -56,9 +56,9 @@ class Link(Protocol):
 class OutboxOptions(Section):
     """How eagerly is sent; also a part of ``[mqtt]`` in the settings. Seconds of wall time."""
 
-    resend_after_s: float = Field(10.0, gt=0)
+    resend_after_s: Seconds = Field(10.0, gt=0)
     """Seconds without a receipt after which sightings are sent again; doubles up to 60 s."""
-    backfill_after_s: float = Field(30.0, gt=0)
+    backfill_after_s: Seconds = Field(30.0, gt=0)
     """A sighting that is sent later than this after it was made goes to the backfill lane."""
     backfill_per_s: float = Field(500.0, gt=0)
     """Sightings a second of the backfill lane at most."""

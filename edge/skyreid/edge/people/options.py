@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from skyreid.contract.settings import Section
+from skyreid.contract.settings import Seconds, Section
 
 
 class TrackerOptions(Section):
@@ -20,7 +20,7 @@ class TrackerOptions(Section):
     """Detections below it are not looked at."""
     hits_min: int = Field(3, ge=1)
     """Detections after which a track is believed."""
-    lost_max_s: float = Field(1.0, gt=0)
+    lost_max_s: Seconds = Field(1.0, gt=0)
     """Seconds without a detection after which a track ends."""
 
 
@@ -31,11 +31,11 @@ class CollectorOptions(Section):
     """Crops in the aggregate at most."""
     crops_min: int = Field(2, ge=1)
     """Crops before the first sighting, unless the person leaves earlier."""
-    crop_every_s: float = Field(0.4, ge=0)
+    crop_every_s: Seconds = Field(0.4, ge=0)
     """At most one crop in this many seconds: two crops of successive frames say the same."""
     quality_min: float = Field(0.15, ge=0, le=1)
     """Crops below it are not kept."""
-    update_every_s: float = Field(1.0, ge=0)
+    update_every_s: Seconds = Field(1.0, ge=0)
     """At most one update of a person in this many seconds, but for a much better crop."""
 
     @model_validator(mode="after")

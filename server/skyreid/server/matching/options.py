@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from skyreid.contract.settings import Section
+from skyreid.contract.settings import Seconds, Section
 
 
 class MatchingOptions(Section):
@@ -16,7 +16,7 @@ class MatchingOptions(Section):
 
     fpir: float = Field(0.01, gt=0, lt=1)
     """Accepted rate of strangers taken for somebody known (false-positive identification)."""
-    batch_s: float = Field(0.5, gt=0)
+    batch_s: Seconds = Field(0.5, ge=0.001)
     """Length of a micro-batch, seconds of capture time."""
-    window_s: float = Field(600.0, gt=0)
+    window_s: Seconds = Field(600.0, gt=0)
     """Tracklets last seen longer ago take no part in matching, seconds of capture time."""
