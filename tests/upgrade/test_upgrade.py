@@ -111,7 +111,7 @@ def test_an_older_journal_is_not_changed_by_who_only_looks(
     assert path.read_bytes() == (HERE / "unversioned" / "journal.sqlite").read_bytes()
 
 
-@pytest.mark.parametrize(
+OPENERS = pytest.mark.parametrize(
     ("name", "opened"),
     [
         ("spool.db", Spool),
@@ -121,6 +121,9 @@ def test_an_older_journal_is_not_changed_by_who_only_looks(
     ],
     ids=["spool", "spool, looked at", "journal", "journal, looked at"],
 )
+
+
+@OPENERS
 def test_a_file_of_a_later_release_is_left_alone(
     name: str, opened: Callable[[Path], object], tmp_path: Path
 ) -> None:
@@ -132,3 +135,38 @@ def test_a_file_of_a_later_release_is_left_alone(
     with pytest.raises(InputError, match=r"has version 99, this release knows up to \d+"):
         opened(path)
     assert version_of(path) == 99
+
+
+@OPENERS
+@pytest.mark.parametrize("tables", [["t"], ["spool"], ["meta"], []])
+def test_a_file_of_another_program_is_left_as_it_is_whatever_its_version(
+    name: str, opened: Callable[[Path], object], tables: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    db = sqlite3.connect(path)
+    for table in tables:
+        db.execute(f"CREATE TABLE {table} (x)")
+    db.execute("PRAGMA user_version = 1")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=rf"{name} has .*{''.join(tables)}.* and is no "):
+        opened(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["a?mode=memory", "a%41", "a#b", "a b"])
+def test_the_name_of_a_file_is_not_part_of_how_it_is_opened(name: str, tmp_path: Path) -> None:
+    with Spool(tmp_path / name):
+        assert read_stats(tmp_path / name).sightings == 0
+
+
+def test_a_link_to_a_file_is_the_same_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    with Spool(tmp_path / "file"), pytest.raises(InputError, match="is in use by"):
+        Spool(tmp_path / "link")
+    (tmp_path / "other").symlink_to(tmp_path / "journal")
+    first = Journal(tmp_path / "journal", "plaza", pictures_max_bytes=1)
+    with pytest.raises(InputError, match="is in use by"):
+        Journal(tmp_path / "other", "plaza", pictures_max_bytes=1)
+    first.close()

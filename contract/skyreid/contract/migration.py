@@ -7,7 +7,7 @@ A step is never changed after a release: what must change is another step.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from skyreid.contract.errors import InputError
 
@@ -73,6 +73,26 @@ def require_newest(db: sqlite3.Connection, steps: Sequence[Step], *, what: str, 
             f"{what} has version {found}, this release reads {len(steps)}: "
             f"{by} once, which brings it up to date"
         )
+
+
+def require_own(db: sqlite3.Connection, marks: Set[str], *, what: str, remedy: str) -> None:
+    """Refuse another program's file, before anything is changed in it: its version says nothing.
+
+    Args:
+        db: a connection.
+        marks: tables that every version of our file has.
+        what: the file is.
+        remedy: for the error.
+
+    Raises:
+        InputError: tables or a version are in it, and not ours.
+        sqlite3.Error: it is none of SQLite's.
+    """
+    found = tables(db)
+    if (found or version(db)) and not marks <= found:
+        kind = what.split()[0]
+        has = f"has tables {', '.join(sorted(found))}" if found else "has no tables"
+        raise InputError(f"{what} {has:.200} and is no {kind}: {remedy}")
 
 
 def version(db: sqlite3.Connection) -> int:

@@ -149,7 +149,7 @@ def test_what_is_not_a_journal_is_said_so(tmp_path: Path) -> None:
         read_keys(tmp_path / "nowhere")
     foreign = tmp_path / "foreign"
     sqlite3.connect(foreign).execute("CREATE TABLE t (x)").connection.close()
-    with pytest.raises(InputError, match="foreign is not a journal"):
+    with pytest.raises(InputError, match="foreign has tables t and is no journal"):
         read_decisions(foreign)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
-from skyreid.contract.errors import InputError
-from skyreid.contract.migration import Step, execute_all, tables
+from skyreid.contract.migration import Step, execute_all, require_own
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS spool (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -25,14 +25,13 @@ CREATE TABLE IF NOT EXISTS picture (
 """
 
 
+def check_own(db: sqlite3.Connection, path: Path) -> None:
+    """Raise InputError where the file is another program's; see ``contract.migration``."""
+    require_own(db, {"spool", "sighting"}, what=f"spool {path}", remedy="give another spool.path")
+
+
 def _first(db: sqlite3.Connection) -> None:
     """The tables of release 0.1.0: made, or taken over where they had no version yet."""
-    found = tables(db)
-    if found and not {"spool", "sighting"} <= found:
-        raise InputError(
-            f"the file has tables {', '.join(sorted(found))} and is no spool: "
-            "give another spool.path"
-        )
     execute_all(db, _TABLES)
     db.execute("DELETE FROM spool WHERE name = 'schema'")  # the version says it now
 

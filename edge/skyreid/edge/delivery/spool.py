@@ -10,6 +10,7 @@ random word made with the file, so that a lost spool never uses a key twice.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sqlite3
 import time
@@ -24,7 +25,7 @@ from skyreid.contract.migration import migrate, require_newest
 from skyreid.contract.picture import Picture, PictureRequest
 from skyreid.contract.receipt import Range, Status
 from skyreid.contract.sighting import ModelRef
-from skyreid.edge.delivery.migrations import STEPS
+from skyreid.edge.delivery.migrations import STEPS, check_own
 
 _SEQ_MAX = 2**62  # what SQLite can compare; the wire allows 64 bits
 _NS_PER_HOUR = 3_600_000_000_000
@@ -80,6 +81,7 @@ class Spool:
         Raises:
             InputError: the file cannot be opened, is damaged, or another process has it.
         """
+        path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
         self.path, self._max_bytes = path, max_bytes
         self._max_age_ns = int(max_age_h * _NS_PER_HOUR)
         self._models: dict[ModelRef, int] = {}
@@ -95,6 +97,7 @@ class Spool:
             self._lock.close()
             raise InputError(f"spool {path} cannot be opened: {error}") from error
         try:
+            check_own(self._db, path)
             self._db.execute("PRAGMA journal_mode = WAL")
             self._db.execute("PRAGMA synchronous = FULL")
             migrate(self._db, STEPS, what=f"spool {path}")
@@ -322,8 +325,9 @@ def read_stats(path: Path) -> Stats:
     if not path.is_file():
         raise InputError(f"spool {path} does not exist")
     try:
-        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
         try:
+            check_own(database, path)
             by = "run skyreid-edge run with it"
             require_newest(database, STEPS, what=f"spool {path}", by=by)
             return _stats(database)

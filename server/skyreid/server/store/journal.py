@@ -8,6 +8,7 @@ what a restart replays are the same thing.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -16,11 +17,11 @@ from pathlib import Path
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
 from skyreid.contract.identity_event import TrackKey
-from skyreid.contract.migration import migrate, require_newest, tables
+from skyreid.contract.migration import migrate, require_newest
 from skyreid.contract.sighting import Kind
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Decision
-from skyreid.server.store.migrations import STEPS
+from skyreid.server.store.migrations import STEPS, check_own
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard, OutboxRow
 
 
@@ -33,6 +34,7 @@ class Journal:
         Raises:
             InputError: the file is in use, is not a journal of this version, or is another site's.
         """
+        path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
         self._path = path
         self._pictures_max_bytes = pictures_max_bytes
         self._lock = FileLock(
@@ -41,17 +43,21 @@ class Journal:
             remedy="one server writes a journal",
         )
         try:
-            self._db = _open(path)
-            self._prepare(site)
+            # isolation_level None: transactions are begun here, by name, nowhere behind our back.
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             self._lock.close()
             raise InputError(f"journal {path} cannot be opened: {error}") from error
+        try:
+            self._prepare(site)
+            row = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM picture").fetchone()
+            self._picture_bytes: int = row[0]
+        except sqlite3.Error as error:
+            self.close()
+            raise InputError(f"journal {path} cannot be opened: {error}") from error
         except InputError:
-            self._db.close()
-            self._lock.close()
+            self.close()
             raise
-        row = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM picture").fetchone()
-        self._picture_bytes: int = row[0]
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
@@ -181,6 +187,10 @@ class Journal:
             raise
 
     def _prepare(self, site: str) -> None:
+        self._db.execute("PRAGMA busy_timeout = 5000")
+        check_own(self._db, self._path)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
         migrate(self._db, STEPS, what=f"journal {self._path}")
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('site', ?)", (site,))
         (owner,) = self._db.execute("SELECT value FROM meta WHERE key = 'site'").fetchone()
@@ -223,22 +233,12 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             db.execute("PRAGMA busy_timeout = 5000")
-            if "meta" not in tables(db):
-                raise InputError(f"{path} is not a journal")
+            check_own(db, path)
             by = "run skyreid-server run on it"
             require_newest(db, STEPS, what=f"journal {path}", by=by)
             yield db
     except sqlite3.Error as error:
         raise InputError(f"journal {path}: {error}") from error
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    # isolation_level None: transactions are begun here, by name, and nowhere behind our back.
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    db.execute("PRAGMA busy_timeout = 5000")
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    return db
 
 
 def _decisions(db: sqlite3.Connection) -> Iterator[Decision]:

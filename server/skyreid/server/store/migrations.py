@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 
-from skyreid.contract.errors import InputError
-from skyreid.contract.migration import Step, execute_all, tables
+from skyreid.contract.migration import Step, execute_all, require_own
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -49,14 +49,18 @@ CREATE TABLE IF NOT EXISTS outbox (  -- events that the broker has not taken yet
 """
 
 
+def check_own(db: sqlite3.Connection, path: Path) -> None:
+    """Raise InputError where the file is another program's; see ``contract.migration``."""
+    require_own(
+        db,
+        {"meta", "sighting", "decision"},
+        what=f"journal {path}",
+        remedy="give another journal.path",
+    )
+
+
 def _first(db: sqlite3.Connection) -> None:
     """The tables of release 0.1.0: made, or taken over where they had no version yet."""
-    found = tables(db)
-    if found and not {"meta", "sighting", "decision"} <= found:
-        raise InputError(
-            f"the file has tables {', '.join(sorted(found))} and is no journal: "
-            "give another journal.path"
-        )
     execute_all(db, _TABLES)
     db.execute("DELETE FROM meta WHERE key = 'schema'")  # the version says it now
 
