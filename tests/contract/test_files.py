@@ -222,6 +222,38 @@ def test_a_folder_is_not_put_over_another(tmp_path: Path) -> None:
     assert names(tmp_path) == ["x"]
 
 
+def test_a_link_is_followed_and_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("there/file")
+    for content in (b"first", b"second"):
+        files.write(tmp_path / "link", content)
+        assert (tmp_path / "link").is_symlink()
+        assert (tmp_path / "there" / "file").read_bytes() == content
+    assert names(tmp_path / "there") == ["file"]
+
+
+def test_a_file_does_not_take_the_place_of_a_pipe_or_a_device(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to("/dev/null")
+    for path in (tmp_path / "pipe", tmp_path / "null", Path("/")):
+        with pytest.raises(InputError, match="it is no file; nothing was changed"):
+            files.write(path, b"x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["null", "pipe"]
+
+
+def test_a_link_in_place_of_the_lock_or_the_temporary_is_not_written_through(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "other").write_bytes(b"other")
+    (tmp_path / ".a.lock").symlink_to("other")
+    with pytest.raises(InputError, match=r"cannot write .*/a: "):
+        files.write(tmp_path / "a", b"x")
+    (tmp_path / ".b.partial").symlink_to("other")
+    files.write(tmp_path / "b", b"x")
+    assert (tmp_path / "other").read_bytes() == b"other"
+
+
 def test_a_lock_is_one_s_at_a_time_and_the_error_says_whose(tmp_path: Path) -> None:
     path = tmp_path / "room" / "x.lock"
     with FileLock(path, of="spool x"):

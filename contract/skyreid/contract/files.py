@@ -3,7 +3,8 @@
 **Atomic write** (`write`, `replacing`, `new_folder`): what is new is written into a temporary
 beside its place, brought to the disk (fsync), renamed, and the folder that holds the new name is
 brought to the disk too. A kill or a power cut leaves the old or the new, never half of one. A
-temporary that a killed process left is written over by the next writer.
+temporary that a killed process left is written over by the next writer. A symbolic link is followed
+and stays one; a device or a pipe is refused, because a file would take its place.
 
 **Lock** (`FileLock`): flock on a file of its own. The kernel gives it back when the process dies,
 however it dies, so that nothing has to be cleaned up.
@@ -81,7 +82,8 @@ def _take(path: Path, waiting: Callable[[str], None] | None) -> int:
     """The handle of the file at `path`, locked."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        # Not through a link: what somebody else put there is written over otherwise.
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:
             _wait(handle, waiting)
             if _is_at(path, handle):
@@ -141,14 +143,14 @@ def replacing(path: Path) -> Iterator[Path]:
         InputError: it cannot be written: a full disk, a read-only place; nothing has changed then.
             So does an OSError of the block.
     """
-    with _turn(path) as partial:
+    with _turn(path) as (place, partial):
         partial.write_bytes(b"")
         mode = partial.stat().st_mode
         yield partial
         partial.chmod(mode)  # as any new file's; a library may have made another file of this name
         _sync(partial)
-        partial.replace(path)
-        _sync(path.parent)
+        partial.replace(place)
+        _sync(place.parent)
 
 
 @contextmanager
@@ -159,27 +161,32 @@ def new_folder(path: Path) -> Iterator[Path]:
         InputError: it cannot be written, or there is something at `path`; an empty folder may be.
             So does an OSError of the block.
     """
-    with _turn(path) as partial:
+    with _turn(path) as (place, partial):
         partial.mkdir()
         yield partial
         for folder, _, names in os.walk(partial):
             for name in names:
                 _sync(Path(folder) / name)
             _sync(Path(folder))
-        partial.rename(path)
-        _sync(path.parent)
+        partial.rename(place)
+        _sync(place.parent)
 
 
 @contextmanager
-def _turn(path: Path) -> Iterator[Path]:
-    """The name of the temporary, where nothing is; after an error nothing is left there."""
-    partial = path.with_name(f".{path.name}.partial")
-    lock = path.with_name(f".{path.name}.lock")
+def _turn(path: Path) -> Iterator[tuple[Path, Path]]:
+    """The place to fill, and the name of its temporary, where nothing is; nor after an error."""
+    place = Path(os.path.realpath(path))
+    # os.path: a folder that may not be looked into is an error of the write, further down.
+    is_other = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+    if is_other or not place.name:
+        raise InputError(f"cannot write {path}: it is no file; nothing was changed")
+    partial = place.with_name(f".{place.name}.partial")
+    lock = place.with_name(f".{place.name}.lock")
     try:
         handle = _take(lock, waiting=lambda who: None)
         try:
             _remove(partial)  # of a process that was killed
-            yield partial
+            yield place, partial
         except BaseException:
             with suppress(OSError):
                 _remove(partial)  # on a full disk it would keep the disk full
