@@ -1,11 +1,19 @@
 """The site file: one truth for devices and server."""
 
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
 from skyreid.contract.errors import SettingsError
-from skyreid.contract.site import poses_of, read_site
+from skyreid.contract.settings import check
+from skyreid.contract.site import Origin, Site, SiteCamera, poses_of, read_site
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 TEXT = """
 id = "plaza"
@@ -73,3 +81,17 @@ def test_a_view_that_differs_from_the_calibration_is_refused(tmp_path: Path, sha
     site = read_site(write(tmp_path, text))
     with pytest.raises(SettingsError, match="'cam1' is ground in the site file and aerial in"):
         poses_of(site.find_camera("cam1"))
+
+
+def test_the_example_has_every_key_and_its_default(repository: Path) -> None:
+    path = repository / "edge" / "site.example.toml"
+    text = path.read_text()
+    for section in (Site, Origin, SiteCamera):
+        for key in section.model_fields:
+            assert re.search(rf"^(# )?\[*{key}\]*( =|  )", text, re.MULTILINE), key
+    given = read_site(path)
+    assert (given.pictures, given.time_zone, given.origin) == ("never", "UTC", None)
+    assert len(given.camera) == 2
+    whole = check(Site, tomllib.loads(re.sub(r"^# (?=[\[a-z_\]]+ [ =])", "", text, flags=re.M)), "")
+    assert whole.origin is not None
+    assert whole.camera[1].poses == Path("calib.json")

@@ -108,3 +108,10 @@ def test_the_reference_has_the_defaults_and_choices_of_the_parsers(
                     assert default.strip() == str(wanted), option
                 elif not wanted:
                     assert default.strip() == "", option
+
+
+def test_help_is_plain_text(commands: dict[str, argparse.ArgumentParser]) -> None:
+    marked = [
+        name for name, parser in commands.items() if re.search("`|Args:", parser.format_help())
+    ]
+    assert marked == []

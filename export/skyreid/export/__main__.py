@@ -237,7 +237,9 @@ def _priors(path: Path | None) -> dict[str, ScorePrior]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="skyreid-export", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="skyreid-export", description="From a checkpoint to a bundle that proves itself."
+    )
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     bundle = verbs.add_parser(

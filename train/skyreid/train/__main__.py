@@ -18,7 +18,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     from skyreid.synth import command as synth
 
-    parser = argparse.ArgumentParser(prog="skyreid-train", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="skyreid-train",
+        description="Fit a recipe, evaluate a checkpoint or bundle, make synthetic data.",
+    )
     verbs = parser.add_subparsers(dest="verb", required=True)
 
     fit = verbs.add_parser("fit", help="train a recipe", description=_fit.__doc__)
@@ -186,7 +189,7 @@ def _again(arguments: argparse.Namespace) -> str:
 
 
 def _metrics(arguments: argparse.Namespace) -> int:
-    """CMC, mAP and mINP of features in a file under every protocol, as `evaluate` prints them."""
+    """CMC, mAP and mINP of features in a file under every protocol, as evaluate prints them."""
     import json
 
     from skyreid.train.evaluate import features, tables
