@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from skyreid.contract.errors import InputError
 from skyreid.contract.receipt import decode_receipt
 from skyreid.contract.site import read_site
 from skyreid.server import writer as writer_module
@@ -348,3 +349,31 @@ def test_the_queue_holds_its_writer_back_when_full_and_lets_go_when_closed() -> 
     assert len(queue) == 4  # two wait, two were taken
     queue.done()
     assert len(queue) == 2
+
+
+@pytest.mark.parametrize("damage", ["pages", "a sighting"])
+def test_a_journal_whose_middle_is_damaged_is_named_at_the_start(
+    damage: str, life: Any, make: Any, tmp_path: Path
+) -> None:
+    one = life()
+    one.arrive(make.payload([make.sighting(n, track=n) for n in range(1, 30)]))
+    one.writer.step(0.001)
+    one.journal.close()
+    path = tmp_path / "journal.sqlite"
+    if damage == "pages":
+        whole = path.read_bytes()
+        db = sqlite3.connect(path)
+        (page,) = db.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = 'sighting'"
+        ).fetchone()
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        db.close()
+        start = (page - 1) * size
+        path.write_bytes(whole[:start] + b"\xff" * size + whole[start + size :])
+    else:
+        db = sqlite3.connect(path)
+        with db:
+            db.execute("UPDATE sighting SET body = x'0a' WHERE seq = 7")
+        db.close()
+    with pytest.raises(InputError, match=r"journal .*journal\.sqlite is damaged: .*; restore"):
+        life()

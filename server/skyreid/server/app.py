@@ -5,14 +5,22 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import sqlite3
 import threading
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from skyreid.bundle.archive import open_bundle
 from skyreid.contract import files
-from skyreid.contract.errors import InputError, PlatformError, SettingsError, SkyreidError
+from skyreid.contract.errors import (
+    InputError,
+    MessageError,
+    PlatformError,
+    SettingsError,
+    SkyreidError,
+)
 from skyreid.contract.identity_event import CONTENT_TYPE
 from skyreid.contract.settings import effective
 from skyreid.contract.site import Site, read_site
@@ -156,41 +164,42 @@ def make_writer(
     """The writer where the journal's log left off.
 
     Raises:
-        InputError: the log does not fit together.
+        InputError: the journal is damaged, or its log does not fit together.
     """
     options = settings.matching
-    state = identity.replay(journal.decisions())
-    matcher = Matcher(options, state, score_priors(options.bundle))
-    devices = Devices(
-        journal.devices(),
-        [camera.id for camera in site.camera],
-        stall_s=options.stall_s,
-        window_s=options.window_s,
-        now_s=time.monotonic(),
-    )
-    writer = Writer(
-        site,
-        queue,
-        journal,
-        matcher,
-        devices,
-        broker,
-        outbox,
-        hub,
-        metrics,
-        batch_messages=settings.journal.batch_messages,
-        batch_wait_s=settings.journal.batch_wait_ms / 1000,
-        period_s=options.period_s,
-        micro_batch_s=options.batch_s,
-    )
-    writer.gallery.take(journal.sightings_since(0))
-    since_ns = matcher.state.at_ns - int(options.window_s * 1e9)
-    writer.feed(journal.sightings_since(since_ns))
-    # What came late, from before the window, and was stored in the last moment of the last life.
-    state = matcher.state
-    for key in journal.tracklets_before(since_ns) - state.erased_tracks:
-        if key not in state.tracks:
-            writer.feed(journal.sightings_of(key))
+    with _readable(settings.journal.path):
+        state = identity.replay(journal.decisions())
+        matcher = Matcher(options, state, score_priors(options.bundle))
+        devices = Devices(
+            journal.devices(),
+            [camera.id for camera in site.camera],
+            stall_s=options.stall_s,
+            window_s=options.window_s,
+            now_s=time.monotonic(),
+        )
+        writer = Writer(
+            site,
+            queue,
+            journal,
+            matcher,
+            devices,
+            broker,
+            outbox,
+            hub,
+            metrics,
+            batch_messages=settings.journal.batch_messages,
+            batch_wait_s=settings.journal.batch_wait_ms / 1000,
+            period_s=options.period_s,
+            micro_batch_s=options.batch_s,
+        )
+        writer.gallery.take(journal.sightings_since(0))
+        since_ns = matcher.state.at_ns - int(options.window_s * 1e9)
+        writer.feed(journal.sightings_since(since_ns))
+        # What came late, from before the window, stored in the last moment of the last life.
+        state = matcher.state
+        for key in journal.tracklets_before(since_ns) - state.erased_tracks:
+            if key not in state.tracks:
+                writer.feed(journal.sightings_of(key))
     _log.info(
         "journal open path=%s sightings=%d identities=%d",
         settings.journal.path,
@@ -198,6 +207,18 @@ def make_writer(
         len(writer.state.identities),
     )
     return writer
+
+
+@contextmanager
+def _readable(journal: Path) -> Iterator[None]:
+    """Say of a journal that turns out to be damaged while it is read that it is."""
+    try:
+        yield
+    except (sqlite3.DatabaseError, MessageError) as error:
+        raise InputError(
+            f"journal {journal} is damaged: {error}; restore a copy of it, or move it away to "
+            "start an empty one"
+        ) from error
 
 
 def score_priors(bundle: Path | None) -> dict[str, Normals]:
