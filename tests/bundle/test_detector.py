@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from skyreid.bundle.archive import Bundle
 from skyreid.bundle.detector import GREY, Detector, place, start_detector
@@ -116,3 +117,27 @@ def test_an_unknown_family_and_an_embedder_are_refused(bundle: Bundle) -> None:
 def test_a_manifest_of_before_there_were_families_is_a_heatmap() -> None:
     old = DetectorSpec.model_validate({"stride": 4, "align": 16, "score_min": 0.36})
     assert old.family == "heatmap"
+
+
+@pytest.mark.parametrize("sides", [(1, 1), (1, 2000), (2000, 1), (2, 3)])
+def test_a_picture_of_one_row_or_column_has_no_half(sides: tuple[int, int]) -> None:
+    def run(pictures: np.ndarray) -> dict[str, np.ndarray]:
+        cells = (pictures.shape[1] // 4, pictures.shape[2] // 4)
+        return {"heat": np.zeros((1, *cells), "f4"), "box": np.zeros((1, 4, *cells), "f4")}
+
+    spec = SPEC.model_copy(update={"half_from_px": 1})
+    assert len(Detector(run, spec, ANY).find(picture(*sides))) == 0
+
+
+@pytest.mark.parametrize(
+    "said", [{"stride": -4}, {"stride": 10**9}, {"align": 0}, {"align": -16}, {"align": 10**6}]
+)
+def test_a_manifest_cannot_say_cells_or_sides_that_cannot_be(said: dict[str, int]) -> None:
+    with pytest.raises(ValidationError, match="should be"):
+        DetectorSpec.model_validate({**SPEC.model_dump(), **said})
+
+
+def test_a_heatmap_without_a_stride_is_refused() -> None:
+    spec = SPEC.model_copy(update={"stride": 0})
+    with pytest.raises(BundleError, match="stride 0: a heatmap"):
+        Detector(always({}), spec, FIXED).require_shapes("x")

@@ -1,7 +1,9 @@
 """Running a bundle: the self-test proves a machine, several bundles are one model."""
 
+import io
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +42,41 @@ def test_any_batch_size_runs(bundle: Bundle) -> None:
             want = pictures.astype(float).mean((1, 2))
             want /= np.linalg.norm(want, axis=1, keepdims=True)
             np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def test_pictures_that_a_model_does_not_take_are_refused_in_our_words(bundle: Bundle) -> None:
+    with start(bundle) as runner, pytest.raises(BundleError, match=r"pictures \[1, 9, 4, 3\]"):
+        runner.run(np.zeros((1, 9, 4, 3), np.uint8))
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    data = io.BytesIO()
+    np.savez(data, **arrays)  # type: ignore[arg-type]
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({"pictures": b"junk"}, "pictures.npz is no npz"),
+        ({"pictures": None}, "pictures.npz is missing"),
+        ({"pictures": npz(others=np.zeros(3))}, "no pictures uint8"),
+        ({"pictures": npz(pictures=np.zeros((8, 8, 4, 3)))}, "no pictures uint8"),
+        ({"pictures": npz(pictures=np.zeros((0, 8, 4, 3), np.uint8))}, "no pictures uint8"),
+        ({"outputs": npz()}, "no outputs of the 8 golden pictures"),
+        ({"outputs": npz(embedding=np.zeros((7, 3), np.float32))}, "no outputs of the 8"),
+        ({"outputs": npz(embedding=np.array([{}]))}, "outputs.npz is no npz"),
+    ],
+)
+def test_a_self_test_that_could_prove_nothing_is_refused(
+    bundle: Bundle, changed: dict[str, bytes | None], why: str
+) -> None:
+    files = dict(bundle.files)
+    for name, data in changed.items():
+        del files[f"golden/{name}.npz"]
+        files |= {} if data is None else {f"golden/{name}.npz": data}
+    with start(bundle) as runner, pytest.raises(BundleError, match=why):
+        self_test(replace(bundle, files=files), runner)
 
 
 def test_what_is_no_model_is_refused() -> None:

@@ -203,6 +203,83 @@ def test_arguments_that_cannot_be_are_refused(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (("--score-min", "nan"), "--score-min nan: 0 to 1"),
+        (("--score-min", "1.1"), "--score-min 1.1: 0 to 1"),
+        (("--size", "0", "64"), "--size 0 64: 1 to 8192"),
+        (("--size", "64", "100000"), "--size 64 100000: 1 to 8192"),  # a picture of 19 MB
+        (("--notes", "\udcff"), "--notes '.udcff': is no UTF-8"),
+        (("-o", "/nowhere/\udcff"), "--name '.udcff': is no UTF-8"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_before_the_work(
+    bundle: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    why: str,
+) -> None:
+    path = write_file(tmp_path / "x.onnx", rows(), sides=(1, 3, "h", "w"))
+    assert bundle(path, *options) == 2
+    assert re.search(why, said(capsys))
+
+
+def test_a_bare_file_without_its_kind_is_told_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_file(tmp_path / "x.onnx", rows())
+    assert main(["bundle", str(path), "--view", "any", "-o", str(tmp_path / "out")]) == 2
+    assert "--kind detector --family yolox" in said(capsys)
+
+
+def test_outputs_that_cannot_be_joined_are_refused(
+    bundle: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One number alone for a picture, without the picture's axis."""
+    assert bundle(write_file(tmp_path / "x.onnx", np.array(0.5))) == 2
+    assert "something else than numbers of the same shape" in said(capsys)
+
+
+def two_outputs(path: Path, first: np.ndarray, second: np.ndarray) -> Path:
+    """A file that says the same two things to every picture."""
+    values = {"a": first, "b": second}
+    graph = helper.make_graph(
+        [helper.make_node("Identity", [f"of_{name}"], [name]) for name in values],
+        "g",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, list(value.shape))
+            for name, value in values.items()
+        ],
+        [numpy_helper.from_array(v.astype(np.float32), f"of_{n}") for n, v in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (np.full((1, 16, 16), 0.9), np.full((1, 4, 16, 16), 8)),  # of its own shapes
+        (np.zeros((1, 300, 4)), np.zeros((1, 300, 80))),  # RT-DETR
+    ],
+)
+def test_no_bare_file_becomes_a_heatmap_whose_stride_nobody_knows(
+    bundle: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
+    path = two_outputs(tmp_path / "x.onnx", first, second)
+    assert bundle(path, family="heatmap") == 2
+    assert "stride 0: a heatmap's cells have a size" in said(capsys)
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_device_says_what_to_do_with_a_bare_file(tmp_path: Path) -> None:
     path = write_file(tmp_path / "x.onnx", rows())
     with pytest.raises(BundleError, match=r"bare \.onnx .* skyreid-export bundle x\.onnx --kind"):

@@ -22,6 +22,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,12 +82,39 @@ class Bundle:
         return self.files.get(INT8_FOR_ENGINES, own) if numeric_format == "int8" else own
 
     def golden(self) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.float32]]]:
-        """Golden pictures uint8 [N, H, W, 3] and the fp32 outputs [N, ...] by name."""
-        with np.load(io.BytesIO(self.files["golden/pictures.npz"]), allow_pickle=False) as data:
-            pictures = data["pictures"]
-        with np.load(io.BytesIO(self.files["golden/outputs.npz"]), allow_pickle=False) as data:
-            outputs = {name: data[name] for name in data.files}
+        """Golden pictures uint8 [N, H, W, 3] and the fp32 outputs [N, ...] by name.
+
+        Raises:
+            BundleError: they cannot be read, or there is nothing to hold a model against.
+        """
+        pictures = self._arrays("golden/pictures.npz").get("pictures")
+        outputs = self._arrays("golden/outputs.npz")
+        if (
+            pictures is None
+            or pictures.dtype != np.uint8
+            or pictures.ndim != 4
+            or not pictures.size
+        ):
+            raise BundleError(
+                f"bundle {self.path}: golden/pictures.npz holds no pictures uint8 [N, H, W, 3]; "
+                "export the model again"
+            )
+        lengths = {name: values.shape[:1] for name, values in outputs.items()}
+        if not outputs or set(lengths.values()) != {pictures.shape[:1]}:
+            raise BundleError(
+                f"bundle {self.path}: golden/outputs.npz holds no outputs of the {len(pictures)} "
+                "golden pictures; export the model again"
+            )
         return pictures, outputs
+
+    def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        try:
+            with np.load(io.BytesIO(self.files[name]), allow_pickle=False) as data:
+                return {key: data[key] for key in data.files}
+        except KeyError as error:
+            raise BundleError(f"bundle {self.path}: {name} is missing") from error
+        except (*_NO_ZIP, AttributeError, TypeError) as error:  # the last two: an array alone
+            raise BundleError(f"bundle {self.path}: {name} is no npz: {error}") from error
 
 
 def open_bundle(path: Path, trust: Trust = ANYONE) -> Bundle:

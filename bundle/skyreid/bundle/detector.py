@@ -66,7 +66,7 @@ class Detector:
         """
         height, width = picture.shape[:2]
         found = self._look(picture)
-        if 0 < self._spec.half_from_px <= width:
+        if 0 < self._spec.half_from_px <= width and min(height, width) > 1:
             again = self._look(half(picture))
             boxes = [found.boxes, 2 * again.boxes]
             scores = [found.scores, again.scores]

@@ -41,7 +41,11 @@ class Family(Protocol):
         ...
 
     def shapes(self, height: int, width: int, spec: DetectorSpec) -> dict[str, tuple[int, ...]]:
-        """Shapes of the outputs for one picture of that size, without the picture's axis."""
+        """Shapes of the outputs for one picture of that size, without the picture's axis.
+
+        Raises:
+            BundleError: `spec` is none of the family.
+        """
         ...
 
     def decode(

@@ -16,6 +16,7 @@ import numpy as np
 
 from skyreid.bundle.detections import Detections, Float32
 from skyreid.bundle.manifest import DetectorSpec
+from skyreid.contract.errors import BundleError
 
 SURFACE = "surface"
 """Beside a reference's outputs: the heat before its peaks were picked, float32 [N, h, w]."""
@@ -31,6 +32,11 @@ class Heatmap:
 
     def shapes(self, height: int, width: int, spec: DetectorSpec) -> dict[str, tuple[int, ...]]:
         """See `family.Family.shapes`."""
+        if spec.stride < 1:
+            raise BundleError(
+                f"stride {spec.stride}: a heatmap's cells have a size, and only the checkpoint it "
+                "is exported from says which: export that"
+            )
         rows, columns = height // spec.stride, width // spec.stride
         return {"heat": (rows, columns), "box": (4, rows, columns)}
 

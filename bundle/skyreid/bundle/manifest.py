@@ -38,9 +38,9 @@ class DetectorSpec(_Part):
 
     family: str = "heatmap"
     """See ``family.py``. Bundles of before there was a second family do not say theirs."""
-    stride: int
+    stride: int = Field(ge=0, le=1024)
     """Pixels of the input per cell of the output; 0 where a family has cells of several sizes."""
-    align: int
+    align: int = Field(ge=1, le=1024)
     """The input's height and width must be multiples of this."""
     score_min: float = Field(ge=0, le=1)
     """Default score threshold, chosen on validation clips."""

@@ -137,12 +137,22 @@ class OnnxRunner:
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise BundleError(f"model {name}: expected one uint8 NHWC input, it has: {found}")
         self.by = f"ONNX Runtime {onnxruntime.__version__} on the CPU"
-        self._input = inputs[0].name
+        self._name, self._input = name, inputs[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, pictures: NDArray[np.uint8]) -> Outputs:
-        """See ``Runner.run``."""
-        values = self._session.run(self._outputs, {self._input: np.ascontiguousarray(pictures)})
+        """See ``Runner.run``.
+
+        Raises:
+            BundleError: the model does not take pictures of that size, or so many.
+        """
+        fed = {self._input: np.ascontiguousarray(pictures)}
+        try:
+            values = self._session.run(self._outputs, fed)
+        except Exception as error:  # as above
+            raise BundleError(
+                f"model {self._name} does not run on pictures {list(pictures.shape)}: {error}"
+            ) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def close(self) -> None:

@@ -22,6 +22,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bundle(options: argparse.Namespace) -> int:
+    options.name = options.name or options.out.name
+    for option in ("name", "notes", "licence"):  # before minutes of work: they go into a JSON
+        text = getattr(options, option) or ""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"--{option} {text!r}: is no UTF-8; give another (the name is by default that of "
+                "the directory to make)"
+            ) from error
     if options.kind is not None:
         return bare.wrap(options)
     bare.refuse(options)
@@ -42,7 +52,7 @@ def _bundle(options: argparse.Namespace) -> int:
         options.checkpoint,
         options.out,
         view=options.view,
-        name=options.name or options.out.name,
+        name=options.name,
         formats=tuple(options.formats.split(",")),
         batch_max=options.batch_max,
         pictures_from=options.golden,
@@ -81,7 +91,7 @@ def _deepstream(options: argparse.Namespace) -> int:
         options.checkpoint,
         options.out,
         view=options.view,
-        name=options.name or options.out.name,
+        name=options.name,
         batch_max=options.batch_max,
         pictures_from=options.golden,
         licence=options.licence,

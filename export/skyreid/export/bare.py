@@ -28,13 +28,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def refuse(options: argparse.Namespace) -> None:
-    """Raise `InputError` for an option of a bare file that a checkpoint was given with."""
+    """Raise `InputError` for an option of a bare file without its kind, or for such a file."""
     for option in _OWN:
         if getattr(options, option) is not None:
             raise InputError(
                 f"{_flag(option)}: is for a bare .onnx, which says --kind detector, and a "
                 "checkpoint knows it: leave it out"
             )
+    if options.checkpoint.suffix.lower() == ".onnx":
+        raise InputError(
+            f"{options.checkpoint}: a bare .onnx does not say what it is: --kind detector --family "
+            "yolox, for one"
+        )
 
 
 def wrap(options: argparse.Namespace) -> int:
@@ -68,7 +73,7 @@ def wrap(options: argparse.Namespace) -> int:
         options.out,
         family=options.family,
         pictures_from=options.golden,
-        name=options.name or options.out.name,
+        name=options.name,
         size=None if options.size is None else tuple(options.size),
         score_min=options.score_min,
         formats=() if options.formats is None else tuple(options.formats.split(",")),

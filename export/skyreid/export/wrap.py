@@ -37,6 +37,8 @@ FOREIGN: dict[str, Foreign] = {"yolox": yolox.FOREIGN}
 
 FOUND_MIN = 0.3
 """Score of somebody who was found for sure, in the golden pictures."""
+SIDE_MAX_PX = 8192
+"""Of an input: golden pictures have its size, eight at once are in memory."""
 _OPSET_MIN = 11
 _TOOLS = ("onnx", "onnxsim", "onnxruntime")
 HALF_LIMIT = 1e-2
@@ -99,6 +101,8 @@ def wrap(
     if out.exists():
         raise BundleError(f"{out} exists already: remove it, or write to another directory")
     kind, form = FAMILIES[family], FOREIGN.get(family, Foreign())
+    if score_min is not None and not 0 <= score_min <= 1:
+        raise InputError(f"--score-min {score_min}: 0 to 1 is possible")
     say(f"read {path}")
     file = read(path, size)
     wanted_formats = _formats(formats, file)
@@ -126,6 +130,7 @@ def wrap(
     with OnnxRunner(made, name=name) as runner:
         found = run_all(runner.run, pictures, 1, what=name)
         finder = Detector(runner.run, spec, sides, score_min=FOUND_MIN)
+        finder.require_shapes(str(path))
         seen = sum(len(finder.find(picture)) > 0 for picture in pictures)
     apart = parity.distance(found, wanted, kind)
     limit = parity.TORCH_LIMIT if file.numeric_format == "fp32" else HALF_LIMIT
@@ -214,6 +219,8 @@ def read(path: Path, size: tuple[int, int] | None) -> File:
 def _size(path: Path, own: list[Any], asked: tuple[int, int] | None) -> tuple[int, int]:
     """Height and width of the input: the file's own, or those that were asked for."""
     fixed = [isinstance(side, int) for side in own]
+    if asked is not None and not 1 <= min(asked) <= max(asked) <= SIDE_MAX_PX:
+        raise InputError(f"--size {asked[0]} {asked[1]}: 1 to {SIDE_MAX_PX} is possible")
     if asked is None:
         if not all(fixed):
             raise InputError(
@@ -245,7 +252,13 @@ def ask(file: File, form: Foreign, pictures: NDArray[np.uint8]) -> Answers:
         ]
     except Exception as error:  # onnxruntime's own tree has no public base class
         raise InputError(f"{file.path} does not run: {error}") from error
-    outputs = [np.concatenate(values).astype(np.float32) for values in zip(*rows, strict=True)]
+    try:
+        outputs = [np.concatenate(values).astype(np.float32) for values in zip(*rows, strict=True)]
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{file.path} gives something else than numbers of the same shape for every picture: "
+            f"{error}"
+        ) from error
     return Answers(file.path, file.height, file.width, outputs)
 
 

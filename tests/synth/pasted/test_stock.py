@@ -74,6 +74,23 @@ def test_a_missing_picture_is_named(stock_folder: Path, tmp_path: Path):
         read_stock(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        "",
+        "[]",
+        "null",
+        '{"bodies": 3, "things": 0, "frames": []}',
+        '{"bodies": [], "things": 0, "frames": []}',
+        '{"bodies": [[1, 2]], "things": 0, "frames": [7]}',
+    ],
+)
+def test_a_table_that_is_none_is_refused(tmp_path: Path, table: str):
+    (tmp_path / "stock.json").write_text(table)
+    with pytest.raises(InputError, match="is no finished stock of cut-outs"):
+        read_stock(tmp_path)
+
+
 def test_a_video_that_cannot_be_read_costs_no_rendering(tmp_path: Path, capsys):
     broken = tmp_path / "broken.mp4"
     broken.write_bytes(b"no video")

@@ -21,6 +21,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from pydantic import BaseModel, Field, ValidationError
 from tqdm import tqdm
 
 from skyreid.contract.errors import InputError
@@ -45,6 +46,15 @@ class Stock:
     people: Sequence[Cutout]
     things: Sequence[Cutout]
     empty: Sequence[Bytes]
+
+
+class _Table(BaseModel):
+    """What `read_stock` asks of ``stock.json``; the order beside it is for `make_stock`."""
+
+    bodies: list[tuple[int, int, int, int]] = Field(min_length=10)
+    """Fewer would leave nobody to hold out."""
+    things: int = Field(ge=0)
+    frames: list[str]
 
 
 def make_stock(options: StockOptions) -> None:
@@ -94,15 +104,16 @@ def read_stock(folder: Path, *, held_out: bool = False) -> Stock:
         InputError: the folder is no finished stock, or a picture of it is missing.
     """
     try:
-        table = json.loads((folder / STOCK).read_text())
-        bodies, things, frames = table["bodies"], int(table["things"]), table["frames"]
-    except (OSError, ValueError, KeyError) as error:
+        table = _Table.model_validate_json((folder / STOCK).read_bytes())
+    except (OSError, ValidationError) as error:
+        wrong = error.errors()[0]["msg"] if isinstance(error, ValidationError) else error.strerror
         raise InputError(
-            f"{folder} is no finished stock of cut-outs ({error}): make one with `synth cutouts`"
+            f"{folder} is no finished stock of cut-outs ({wrong}): make one with `synth cutouts`"
         ) from None
+    bodies, things, frames = table.bodies, table.things, table.frames
     count = len(bodies)
     people = [
-        Cutout(_read(folder / "people" / f"{number:05d}.png", 4), tuple(bodies[number]))
+        Cutout(_read(folder / "people" / f"{number:05d}.png", 4), bodies[number])
         for number in _part(count, held_out)
     ]
     other = [
