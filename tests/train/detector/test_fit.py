@@ -16,8 +16,9 @@ from skyreid.train import checkpoint
 from skyreid.train.__main__ import main
 from skyreid.train.detector import command, task
 from skyreid.train.detector.clips import find_views, read_frames, read_truth
-from skyreid.train.detector.crops import Sample
+from skyreid.train.detector.crops import CropRules, Sample
 from skyreid.train.detector.recipe import DetectorRecipe, read_recipe
+from skyreid.train.detector.sources import Mix, held_out_pictures
 from skyreid.train.fit.steps import BEST, BROKEN, LAST, STATE
 from skyreid.train.models.heatmap import PersonDetector
 
@@ -328,6 +329,33 @@ def test_one_clip_is_not_enough(
     assert "only validate" in capsys.readouterr().err
 
 
+def test_clips_that_validate_are_not_trained_on_too(
+    recipe: Path, clips: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As by ``--data clips/* clips/b``: the checkpoint would be chosen by what it knows."""
+    shutil.copytree(clips[0], tmp_path / "again")
+    assert main(words(recipe, (clips[0], tmp_path / "again"), tmp_path / "out")) == 2
+    assert "1 of the 1 videos that only validate are among" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_clips_that_validate_show_somebody(
+    recipe: Path, clips: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nobody = Path(shutil.copytree(clips[1], tmp_path / "nobody"))
+    for rows in ("", "1,1,20,20,16,40,1,1,0.40\n"):  # hidden by more than half
+        (nobody / "gt" / "cam6.txt").write_text(rows)
+        assert main(words(recipe, (clips[0], nobody), tmp_path / "out")) == 2
+        assert "show nobody who counts" in capsys.readouterr().err
+
+
+def test_people_who_are_only_pasted_among_rendered_ones_judge_nothing(stock: Path) -> None:
+    rules = CropRules(height_px=64, width_px=64)
+    assert held_out_pictures(stock, rules, Mix(rendered_among=0.5), 3) == []
+    assert held_out_pictures(stock, rules, Mix(empty=1.0), 3) == []
+    assert len(held_out_pictures(stock, rules, Mix(on_clutter=1.0, grounds=5), 3)) == 3
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -336,6 +364,7 @@ def test_one_clip_is_not_enough(
         (("width_px = 64", "width_px = 65"), "crops.width_px"),
         (("width_px = 64", "width_px = 64\nscale = [1.4, 0.7]"), "names the larger factor first"),
         (("width_px = 64", "width_px = 64\nscale = [0.0, 1.0]"), "crops.scale"),
+        (("width_px = 64", "width_px = 64\nscale = [1.0, 65.0]"), "less than one pixel"),
         (("warmup_steps = 1", 'kind = "sgd"\nmilestones = [1]'), "optimiser.*milestones"),
         (("steps = 5", "epochs = 5\nsteps = 5"), "exactly one of run.steps and run.epochs"),
     ],

@@ -41,6 +41,8 @@ class CropRules(Options):
     def _scales_are_a_range(self) -> CropRules:
         if self.scale[0] > self.scale[1]:
             raise ValueError(f"scale = {list(self.scale)} names the larger factor first")
+        if self.scale[1] > min(self.height_px, self.width_px):
+            raise ValueError(f"scale = {list(self.scale)} leaves a window less than one pixel")
         return self
 
 

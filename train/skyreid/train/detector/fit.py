@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from skyreid.bundle.recall import cared
 from skyreid.contract.errors import InputError
 from skyreid.synth.pasted.stock import STOCK
 from skyreid.train import checkpoint
@@ -62,9 +63,10 @@ def fit(
     split = len(clips) - recipe.validation_clips
     views = [view for clip in clips[:split] for view in find_views(clip)]
     held_out = [view for clip in clips[split:] for view in find_views(clip)]
+    config = _config(recipe, views, held_out)
+    require_held_out(config, held_out)
     with steps.held(out, crew):
         torch.manual_seed(recipe.run.seed)
-        config = _config(recipe, views, held_out)
         mark = resume.fingerprint(
             recipe,
             f"{len(views)} cameras, and {len(held_out)} to validate",
@@ -90,6 +92,21 @@ def fit(
             pasted = held_out_pictures(stock, recipe.crops, recipe.mix, count)
         task = Detection(recipe, source, len(frames), held_out, pasted, config, network)
         return steps.Run(task, recipe, out, mark, found, crew=crew, board=board).train()
+
+
+def require_held_out(config: Mapping[str, Any], held_out: Sequence[View]) -> None:
+    """Raise `InputError` where the clips that validate are trained on too, or show nobody."""
+    if both := set(config["fitted"]) & set(config["held_out"]):
+        raise InputError(
+            f"{len(both)} of the {len(held_out)} videos that only validate are among those that "
+            "are trained on: name every clip once with --data, those that validate last"
+        )
+    people = (people for view in held_out for people in view.truth.values())
+    if not any(cared(one.boxes, one.visibility).any() for one in people):
+        raise InputError(
+            f"{held_out[0].video.parent} and what else only validates show nobody who counts, and "
+            "can choose neither checkpoint nor threshold: give another clip last"
+        )
 
 
 def begin_with(

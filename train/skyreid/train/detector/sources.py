@@ -94,7 +94,12 @@ def open_source(
 
 
 def held_out_pictures(stock: Path, rules: CropRules, mix: Mix, count: int) -> list[Sample]:
-    """Pasted pictures of the people, things and grounds of a stock that are never trained on."""
+    """Pasted pictures of the people, things and grounds of a stock that are never trained on.
+
+    None where the mix pastes people into rendered windows only: then the clips judge alone.
+    """
+    if mix.on_clutter + mix.on_empty == 0:
+        return []
     composer = _composer(stock, rules, mix, held_out=True)
     draw = mixed(
         (composer.on_clutter, mix.on_clutter),
