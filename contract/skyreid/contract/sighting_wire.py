@@ -251,8 +251,10 @@ def _from_pb(m: pb.Sighting, dim: int) -> Sighting:
         len(m.embedding) == 2 * dim, "sighting", f"{len(m.embedding)} embedding bytes for {dim}-d"
     )
     raw = np.frombuffer(m.embedding, "<f2").astype(np.float32)
-    norm = float(np.linalg.norm(raw))  # nan and inf propagate into the norm
-    _require(math.isfinite(norm) and 0.9 < norm < 1.1, "sighting", f"embedding of length {norm}")
+    # Before any sum: of a signalling nan numpy would warn on the server's stderr.
+    _require(bool(np.isfinite(raw).all()), "sighting", "embedding is not finite")
+    norm = float(np.linalg.norm(raw))
+    _require(0.9 < norm < 1.1, "sighting", f"embedding of length {norm}")
     _require(_finite(m.spread), "sighting", "spread is not finite")
     ground = None
     if m.HasField("ground"):

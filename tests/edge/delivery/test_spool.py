@@ -1,5 +1,6 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,6 +179,17 @@ def test_two_processes_cannot_have_one_spool(tmp_path: Path) -> None:
 def test_a_damaged_spool_is_one_line_that_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "s.db").write_bytes(b"this is not a database, " * 100)
     with pytest.raises(InputError, match=r"s\.db cannot be used .* move it away"):
+        Spool(tmp_path / "s.db")
+
+
+def test_a_spool_on_a_full_disk_is_not_to_be_moved_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: Spool) -> str:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(Spool, "_begin", full)
+    with pytest.raises(InputError, match=r"s\.db cannot be used \(database or disk is full\)$"):
         Spool(tmp_path / "s.db")
 
 

@@ -106,9 +106,10 @@ class Spool:
             self._bytes = self._measure()
         except sqlite3.Error as error:
             self.close()
-            raise InputError(
-                f"spool {path} cannot be used ({error}): move it away to start an empty one"
-            ) from error
+            # Full, locked or read-only: what is in it is good, and is to stay.
+            good = isinstance(error, sqlite3.OperationalError)
+            remedy = "" if good else ": move it away to start an empty one"
+            raise InputError(f"spool {path} cannot be used ({error}){remedy}") from error
         except InputError:
             self.close()
             raise
