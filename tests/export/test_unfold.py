@@ -32,12 +32,12 @@ width_px = 64
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Two of two frames each, of noise and nobody."""
+    """Two of two frames each, of noise; the truth has one person, for something must validate."""
     folder = tmp_path_factory.mktemp("clips")
     random, code = np.random.default_rng(0), cv2.VideoWriter.fourcc(*"mp4v")
     for name in ("a", "b"):
         (folder / name / "gt").mkdir(parents=True)
-        (folder / name / "gt" / "cam1.txt").write_text("")
+        (folder / name / "gt" / "cam1.txt").write_text("1,1,20,20,16,40,1,1,1.00\n")
         video = cv2.VideoWriter(str(folder / name / "cam1.mp4"), code, 8.0, (480, 480))
         for _ in range(2):
             coarse = random.integers(0, 256, (30, 30, 3)).astype(np.uint8)
