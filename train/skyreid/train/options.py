@@ -22,15 +22,17 @@ def fields(pairs: Sequence[str]) -> dict[str, Any]:
     """`key=value` words of a command line; a value is JSON where it can be read so, else text.
 
     Raises:
-        SettingsError: for a word without `=`.
+        SettingsError: for a word without `=`, or a key that is given twice.
     """
     found: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not (key and equals):
             raise SettingsError(f"{pair!r} is not KEY=VALUE")
+        if key in found:
+            raise SettingsError(f"{key} is given twice, as {found[key]!r} and {value!r}: leave one")
         try:
             found[key] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[key] = value
     return found
