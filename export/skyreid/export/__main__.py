@@ -23,15 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _bundle(options: argparse.Namespace) -> int:
     options.name = options.name or options.out.name
-    for option in ("name", "notes", "licence"):  # before minutes of work: they go into a JSON
-        text = getattr(options, option) or ""
-        try:
-            text.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(
-                f"--{option} {text!r}: is no UTF-8; give another (the name is by default that of "
-                "the directory to make)"
-            ) from error
+    bare.require_texts(options)
     if options.kind is not None:
         return bare.wrap(options)
     bare.refuse(options)

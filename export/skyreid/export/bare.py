@@ -42,6 +42,19 @@ def refuse(options: argparse.Namespace) -> None:
         )
 
 
+def require_texts(options: argparse.Namespace) -> None:
+    """Raise `InputError` for what cannot stand in a manifest, before minutes of work."""
+    for option in ("name", "notes", "licence"):
+        text = getattr(options, option) or ""
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"--{option} {text!r}: is no UTF-8; give another (the name is by default that of "
+                "the directory to make)"
+            ) from error
+
+
 def wrap(options: argparse.Namespace) -> int:
     """Write the bundle; returns the exit code.
 

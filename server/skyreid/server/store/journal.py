@@ -17,11 +17,11 @@ from pathlib import Path
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
 from skyreid.contract.identity_event import TrackKey
-from skyreid.contract.migration import migrate, require_newest
+from skyreid.contract.migration import migrate, require_newest, require_own
 from skyreid.contract.sighting import Kind
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Decision
-from skyreid.server.store.migrations import STEPS, check_own
+from skyreid.server.store.migrations import OWN, STEPS
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard, OutboxRow
 
 
@@ -188,7 +188,7 @@ class Journal:
 
     def _prepare(self, site: str) -> None:
         self._db.execute("PRAGMA busy_timeout = 5000")
-        check_own(self._db, self._path)
+        _check_own(self._db, self._path)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         migrate(self._db, STEPS, what=f"journal {self._path}")
@@ -233,12 +233,16 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             db.execute("PRAGMA busy_timeout = 5000")
-            check_own(db, path)
+            _check_own(db, path)
             by = "run skyreid-server run on it"
             require_newest(db, STEPS, what=f"journal {path}", by=by)
             yield db
     except sqlite3.Error as error:
         raise InputError(f"journal {path}: {error}") from error
+
+
+def _check_own(db: sqlite3.Connection, path: Path) -> None:
+    require_own(db, OWN, what=f"journal {path}", remedy="give another journal.path")
 
 
 def _decisions(db: sqlite3.Connection) -> Iterator[Decision]:

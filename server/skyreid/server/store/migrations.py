@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from pathlib import Path
 
-from skyreid.contract.migration import Step, execute_all, require_own
+from skyreid.contract.migration import Step, execute_all
 
+OWN = frozenset({"meta", "sighting", "decision"})
+"""Tables by which a file is told from another program's."""
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sighting (
@@ -47,16 +48,6 @@ CREATE TABLE IF NOT EXISTS outbox (  -- events that the broker has not taken yet
   id INTEGER PRIMARY KEY AUTOINCREMENT, identity TEXT NOT NULL, body TEXT NOT NULL
 );
 """
-
-
-def check_own(db: sqlite3.Connection, path: Path) -> None:
-    """Raise InputError where the file is another program's; see ``contract.migration``."""
-    require_own(
-        db,
-        {"meta", "sighting", "decision"},
-        what=f"journal {path}",
-        remedy="give another journal.path",
-    )
 
 
 def _first(db: sqlite3.Connection) -> None:
