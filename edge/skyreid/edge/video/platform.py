@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +69,11 @@ def load_gst() -> tuple[Any, Any, Any]:
     Raises:
         PlatformError: PyGObject, GStreamer or its introspection data is not installed.
     """
+    # GStreamer makes the symbols of libunwind global, libgcc's `_Unwind_*` by the same names among
+    # them. Whatever is loaded later (ONNX Runtime) would throw by the one, and libstdc++, which is
+    # bound to the other already, could not catch: a process that is killed where an exception was.
+    with suppress(OSError):  # a system without it has one unwinder only
+        ctypes.CDLL("libgcc_s.so.1", ctypes.RTLD_GLOBAL)
     try:
         import gi
     except ImportError as error:
