@@ -204,11 +204,13 @@ class Receipt(_message.Message):
     def __init__(self, boot: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
 
 class Range(_message.Message):
-    __slots__ = ("first", "last", "status")
+    __slots__ = ("first", "last", "status", "reason")
     FIRST_FIELD_NUMBER: _ClassVar[int]
     LAST_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     first: int
     last: int
     status: Status
-    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ..., status: _Optional[_Union[Status, str]] = ...) -> None: ...
+    reason: str
+    def __init__(self, first: _Optional[int] = ..., last: _Optional[int] = ..., status: _Optional[_Union[Status, str]] = ..., reason: _Optional[str] = ...) -> None: ...

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from skyreid.contract.picture import Picture, decode_picture
-from skyreid.contract.receipt import Range, Receipt, Status
+from skyreid.contract.receipt import Range, Receipt, Status, decode_batch_properties
 from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import decode_batch
 from skyreid.edge.delivery.outbox import WINDOW, Outbox, OutboxOptions
@@ -37,7 +37,12 @@ class FakeLink:
             assert content_type == "image/jpeg"
             self.pictures.append((payload, dict(properties or {})))
         else:
-            self.batches.append(decode_batch(payload, site="square", device="dev1"))
+            batch = decode_batch(payload, site="square", device="dev1")
+            said = decode_batch_properties(properties or {})
+            assert said == (
+                (batch.boot, tuple(s.seq for s in batch.sightings)) if batch.sightings else None
+            )
+            self.batches.append(batch)
         return self.sent
 
     def flat(self, lane: Lane) -> list[int]:

@@ -21,7 +21,7 @@ from typing import Protocol
 from pydantic import Field
 
 from skyreid.contract.picture import CONTENT_TYPE, Picture, picture_properties
-from skyreid.contract.receipt import Receipt
+from skyreid.contract.receipt import Receipt, batch_properties
 from skyreid.contract.settings import Seconds, Section
 from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import MAX_SIGHTINGS, encode_raw_batch
@@ -250,7 +250,9 @@ class Outbox:
         )
         if group:
             envelope = replace(envelope, boot=group[0].boot, model=group[0].model)
-        self._link.send("sightings", encode_raw_batch(envelope, (row.data for row in group)))
+        said = batch_properties(envelope.boot, [row.seq for row in group]) if group else None
+        batch = encode_raw_batch(envelope, (row.data for row in group))
+        self._link.send("sightings", batch, properties=said)
         for row in group:
             self._flying[row.boot, row.seq] = now
         self.sent += len(group)
