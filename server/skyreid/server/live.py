@@ -6,9 +6,11 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 PING_S = 15.0
+NEWS_S = 2.0
+"""What changes about devices within this time is told together."""
 
 
 class Listener:
@@ -94,6 +96,49 @@ class Hub:
     def _end(self, listener: Listener) -> None:
         if listener.queue.qsize() <= listener.room:
             listener.queue.put_nowait(None)
+
+
+class Shown(Protocol):
+    """A device, as far as it is shown."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What is shown of it."""
+
+
+class DeviceNews:
+    """What changed about devices, told every few seconds in one event, changed keys only."""
+
+    def __init__(self, hub: Hub, every_s: float = NEWS_S) -> None:
+        """``every_s`` lies between two events at least."""
+        self._hub, self._every_s = hub, every_s
+        self._noted: set[str] = set()
+        self._told: dict[str, dict[str, Any]] = {}
+        self._told_at_s = float("-inf")
+
+    def note(self, device: str) -> None:
+        """Something about it may have changed."""
+        self._noted.add(device)
+
+    def tell(self, now_s: float, devices: Mapping[str, Shown]) -> None:
+        """Tell the listeners what changed, if it is time; ``now_s`` are monotonic seconds."""
+        if not self._noted or now_s - self._told_at_s < self._every_s:
+            return
+        self._told_at_s = now_s
+        noted, self._noted = sorted(self._noted), set()
+        if not len(self._hub):  # who comes later asks for all of them first
+            self._told.clear()
+            return
+        changed = []
+        for name in noted:
+            if name not in devices:
+                continue
+            now, before = devices[name].to_json(), self._told.get(name, {})
+            news = {key: value for key, value in now.items() if before.get(key) != value}
+            if news:
+                changed.append({"device": name, **news})
+            self._told[name] = now
+        if changed:
+            self._hub.send("devices", {"devices": changed})
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Any, *arguments: Any) -> None:

@@ -29,8 +29,8 @@ from skyreid.server.broker.decoding import Message, Refused, Sorted, receipts, s
 from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.outbox import Outbox
 from skyreid.server.counters import Metrics
-from skyreid.server.devices import Device, Devices
-from skyreid.server.live import Hub
+from skyreid.server.devices import Devices
+from skyreid.server.live import DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, State
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.gallery import Gallery
@@ -79,6 +79,7 @@ class Writer:
         self._round_at_s = 0.0
         self._failing = False
         self._cut_off = 0  # listeners, as far as they are counted
+        self._news = DeviceNews(hub)
         self.devices = devices
         """Read by the API; changed here only."""
         self.gallery = Gallery()
@@ -130,6 +131,7 @@ class Writer:
             self._queue.done()  # only now: the matcher knows of them
         self._match(time.monotonic())
         self._persist(self._outbox.pump)
+        self._news.tell(time.monotonic(), self.devices.by_id)
         self._show()
 
     def stop(self) -> None:
@@ -187,18 +189,18 @@ class Writer:
 
     def _note_devices(self, batch: Sorted) -> None:
         now_s = time.monotonic()
-        changed: dict[str, Device] = {}
         for row in batch.heard:
             self.devices.hear(row, now_s)
+            self._news.note(row.device)
         for name, birth in batch.births:
-            changed[name] = self.devices.birth(name, birth, now_s)
+            self.devices.birth(name, birth, now_s)
+            self._news.note(name)
         for name, health in batch.healths:
-            changed[name] = self.devices.health(name, health, now_s)
+            self.devices.health(name, health, now_s)
         for name, online in batch.statuses:
-            changed[name] = self.devices.status(name, online, now_s)
+            self.devices.status(name, online, now_s)
+            self._news.note(name)
             _log.info("device %s device=%s", "online" if online else "offline", name)
-        for device in changed.values():
-            self._hub.send("device", device.to_json())
 
     def _match(self, now_s: float) -> None:
         """One round: decide what everybody has spoken for, write it down, then tell."""
@@ -286,5 +288,6 @@ class Writer:
             "undecided": self.undecided,
             "settled": self.settled,
             "identities": len(self.state.identities),
+            "devices": len(self.devices.by_id),
             "devices_online": self.devices.online(),
         }

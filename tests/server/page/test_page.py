@@ -142,6 +142,29 @@ def test_an_event_adds_a_card_without_a_reload(browser: Any, server: Any):
     assert browser.run("return window.sameDocument") is True
 
 
+def test_however_much_happens_the_page_asks_at_most_once_in_four_seconds(browser: Any, server: Any):
+    server.people = {"AB12CD34": seen_from_both()}
+    show(browser, server)
+    eventually(lambda: browser.count(".card") == 1, "the card appears")
+    began, before = time.monotonic(), list(server.asked)
+    for number in range(50):
+        event = {"type": "assigned", "identity": f"AB12CD{number}", "at_ns": START_NS}
+        server.tell("identity", {**event, "tracks": [track_key("cam1", 3)]})
+        status = "offline" if number % 2 else "online"
+        server.tell("devices", {"devices": [{"device": "dev-cam1", "status": status}]})
+    asked = "/v1/identities?limit=200"
+    eventually(lambda: server.asked.count(asked) > before.count(asked), "it asks again")
+    eventually(lambda: "1 of 2 devices online" in browser.text("#status"), "what was told is shown")
+    browser.run("document.querySelector('#status details').open = true")
+    assert "15.5" not in browser.text("#status")
+    server.tell("devices", {"devices": [{"device": "dev-cam1", "health": {"fps": 15.5}}]})
+    eventually(lambda: "15.5" in browser.text("#status"), "without asking")
+    rounds = server.asked.count(asked) - before.count(asked)
+    assert rounds <= 1 + (time.monotonic() - began) / 4
+    devices = [path for path in server.asked if path.startswith("/v1/devices")]
+    assert len(devices) == 1, "what changed about devices came with the event"
+
+
 def test_an_erased_identity_disappears(browser: Any, server: Any):
     server.people = {"AB12CD34": seen_from_both()}
     show(browser, server)

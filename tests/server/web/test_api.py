@@ -14,7 +14,7 @@ from skyreid.contract.sighting import Modality
 from skyreid.contract.site import Site, SiteCamera
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices
-from skyreid.server.live import Hub
+from skyreid.server.live import DeviceNews, Hub
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store.gallery import Gallery
@@ -286,6 +286,21 @@ def test_the_site_and_its_devices_are_listed(serve: Callable[..., Served], share
     assert set(site["cameras"][0]["position"]) == {"east_m", "north_m"}
 
 
+def test_devices_come_a_page_at_a_time(serve: Callable[..., Served]) -> None:
+    served = serve()
+    for number in range(5):
+        served.writer.devices.hear(Heard(f"cam{number}", 9), 1)
+    names: list[str] = []
+    after: str | None = ""
+    while after is not None:
+        got = served.get("/v1/devices", limit=4, after=after).json()
+        assert got["total"] == 6
+        names += [device["device"] for device in got["devices"]]
+        after = got["next"]
+    assert names == ["cam0", "cam1", "cam2", "cam3", "cam4", "uav1"]
+    assert served.get("/v1/devices", limit=10**6).status_code == 422
+
+
 def test_health_and_readiness_are_two_things(serve: Callable[..., Served]) -> None:
     served = serve()
     assert served.get("/healthz").status_code == 200
@@ -379,3 +394,49 @@ def test_a_silent_stream_says_that_it_is_alive() -> None:
         assert [text async for text in hub.stream(hub.join())] == [": skyreid\n\n"]
 
     asyncio.run(listen())
+
+
+class TellingHub(Hub):
+    """Remembers what it is told to send."""
+
+    def __init__(self) -> None:
+        super().__init__(9)
+        self.listening = 0
+        self.told: list[tuple[str, Any]] = []
+
+    def __len__(self) -> int:
+        return self.listening
+
+    def send(self, name: str, data: Any) -> None:
+        self.told.append((name, data))
+
+
+def test_what_changed_about_devices_is_told_in_one_event_and_only_that() -> None:
+    devices = Devices([], [], stall_s=5, window_s=600, now_s=0)
+    hub = TellingHub()
+    news = DeviceNews(hub, every_s=2)
+
+    def hear(name: str, at_s: int) -> None:
+        devices.hear(Heard(name, at_s * 10**9), at_s)
+        news.note(name)
+
+    hear("a", 1)
+    news.tell(1, devices.by_id)
+    assert hub.told == []  # nobody listens, and who comes later asks first
+    hub.listening = 1
+    for name in ("a", "b"):
+        hear(name, 2)
+    news.tell(2.5, devices.by_id)
+    assert hub.told == []  # too soon after the last
+    news.tell(3, devices.by_id)
+    ((event, data),) = hub.told
+    assert event == "devices"
+    assert [d["device"] for d in data["devices"]] == ["a", "b"]
+    devices.status("a", False, 4)
+    news.note("a")
+    news.note("b")
+    news.tell(6, devices.by_id)
+    assert hub.told[1][1] == {"devices": [{"device": "a", "status": "offline"}]}
+    news.note("b")
+    news.tell(9, devices.by_id)
+    assert len(hub.told) == 2  # nothing changed

@@ -1,12 +1,14 @@
-// Talks to the server: first everything once, then what its events name, and a slow refresh for what
-// no event tells (a picture that arrived, a person who walked on). Reconnects by itself.
+// Talks to the server: rounds of questions, at most one in four seconds however much happens. Events
+// say when a round is worth it, and carry what changed about devices. Reconnects by itself.
 
 import { change, store } from "/page/store.js";
 import { useZone } from "/page/format.js";
 
 const LIMIT = 200;
-const QUICK_MS = 300; // events within this time are answered together
-const REFRESH_MS = 4000;
+const DEVICES = 200;
+const ROUND_MS = 4000; // from the start of a round to the start of the next, at least
+const QUIET_MS = 12000; // the same where nothing new was captured: then an event is answered at once
+const SLOW_ROUNDS = 15; // site and devices are asked for at first, and then so seldom
 const TIMEOUT_MS = 20000; // a busy server is not a server that is gone
 const RETRY_MS = [1000, 2000, 4000, 8000];
 const FEED_LENGTH = 60;
@@ -14,9 +16,11 @@ const FEED_LENGTH = 60;
 let stream = null;
 let attempt = 0;
 let retryTimer = null;
-let refreshTimer = null;
-let dirty = new Set();
-let dirtyTimer = null;
+let roundTimer = null;
+let roundAt = -Infinity; // when the last one began
+let rounds = 0;
+let asking = false;
+let stale = false; // something happened since the last round began
 let counted = null; // { at, sightings }
 
 /** Connect; never throws, never gives up. */
@@ -26,19 +30,20 @@ export function connect() {
   stream?.close();
   stream = new EventSource("/v1/events");
   const mine = stream;
+  rounds = 0;
   stream.onopen = async () => {
-    if (!(await refresh()) || mine.readyState !== EventSource.OPEN) return;
+    if (!(await round()) || mine.readyState !== EventSource.OPEN) return;
     attempt = 0;
     change({ connection: "live", goneSince: null });
   };
   stream.onerror = lost;
   stream.addEventListener("identity", (message) => heard(JSON.parse(message.data)));
-  stream.addEventListener("device", () => load("/v1/devices", (d) => change({ devices: d.devices })));
+  stream.addEventListener("devices", (message) => merge(JSON.parse(message.data).devices));
 }
 
 function lost() {
   stream?.close();
-  clearTimeout(refreshTimer);
+  clearTimeout(roundTimer);
   if (retryTimer !== null) return; // several requests fail together: that is one loss
   const wait = RETRY_MS[Math.min(attempt, RETRY_MS.length - 1)];
   attempt += 1;
@@ -46,11 +51,10 @@ function lost() {
   change({ connection: "gone", goneSince: store.goneSince ?? new Date() });
 }
 
+/** The JSON of an answer; null where the server answers that it has none now. */
 async function get(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store" });
-  if (answer.status === 404) return null;
-  if (!answer.ok && path !== "/readyz") throw new Error(`${path}: ${answer.status}`);
-  return answer.json();
+  return answer.ok || path === "/readyz" ? answer.json() : null;
 }
 
 async function load(path, use) {
@@ -65,14 +69,13 @@ async function load(path, use) {
 }
 
 /** Ask for everything; false when the server is gone (which is then shown). */
-async function refresh() {
-  clearTimeout(refreshTimer);
-  const answers = await Promise.all([
-    load("/v1/site", (site) => {
-      useZone(site.time_zone ?? "UTC");
-      change({ site });
-    }),
-    load("/v1/devices", (d) => change({ devices: d.devices })),
+async function round() {
+  clearTimeout(roundTimer);
+  roundAt = performance.now();
+  asking = true;
+  stale = false;
+  const before = store.sightings[0]?.captured_at_ns;
+  const questions = [
     load(`/v1/identities?limit=${LIMIT}`, (d) =>
       change({
         identities: new Map(d.identities.map((i) => [i.id, i])),
@@ -85,10 +88,43 @@ async function refresh() {
       count(ready);
       change({ ready });
     }),
-  ]);
-  const ok = answers.every(Boolean);
-  if (ok) refreshTimer = setTimeout(refresh, REFRESH_MS);
+  ];
+  if (rounds++ % SLOW_ROUNDS === 0) {
+    questions.push(
+      load("/v1/site", (site) => {
+        useZone(site.time_zone ?? "UTC");
+        change({ site });
+      }),
+      load(`/v1/devices?limit=${DEVICES}`, (d) => change({ devices: d.devices })),
+    );
+  }
+  const ok = (await Promise.all(questions)).every(Boolean);
+  asking = false;
+  const quiet = !stale && store.sightings[0]?.captured_at_ns === before;
+  if (ok) plan(quiet ? QUIET_MS : ROUND_MS);
   return ok;
+}
+
+function plan(after) {
+  clearTimeout(roundTimer);
+  roundTimer = setTimeout(round, Math.max(0, roundAt + after - performance.now()));
+}
+
+/** Something happened: the next round is due as soon as one may be. */
+function soon() {
+  stale = true;
+  if (!asking && store.connection === "live") plan(ROUND_MS);
+}
+
+/** Take in what changed about devices; one that is not known yet is asked for in the next round. */
+function merge(changed) {
+  const devices = new Map(store.devices.map((d) => [d.device, d]));
+  for (const news of changed) {
+    const known = devices.get(news.device);
+    if (known) devices.set(news.device, { ...known, ...news });
+    else if (devices.size < DEVICES) rounds = 0;
+  }
+  change({ devices: [...devices.values()] });
 }
 
 /** Sightings per second since the last answer. */
@@ -111,26 +147,5 @@ function heard(event) {
     change({ identities });
     return;
   }
-  dirty.add(event.identity);
-  if (event.other) dirty.add(event.other);
-  dirtyTimer ??= setTimeout(answer, QUICK_MS);
-}
-
-async function answer() {
-  dirtyTimer = null;
-  const ids = dirty;
-  dirty = new Set();
-  if (ids.size > 12) {
-    await refresh();
-    return;
-  }
-  try {
-    const found = await Promise.all([...ids].map((id) => get(`/v1/identities/${encodeURIComponent(id)}`)));
-    const identities = new Map(store.identities);
-    for (const id of ids) identities.delete(id); // gone, merged, or put back in the next line
-    for (const identity of found) if (identity) identities.set(identity.id, identity);
-    change({ identities, total: store.total + identities.size - store.identities.size });
-  } catch {
-    lost();
-  }
+  soon();
 }

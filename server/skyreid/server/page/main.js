@@ -13,7 +13,7 @@ import { drawTimeline } from "/page/timeline.js";
 import { showPointed } from "/page/pointing.js";
 
 const panels = [
-  [drawStatus, ["site", "devices", "rate", "connection", "identities"]],
+  [drawStatus, ["site", "devices", "ready", "rate", "connection", "identities"]],
   [drawBanner, ["connection", "goneSince", "ready", "loaded"]],
   [drawFilters, ["identities", "total", "filter", "loaded"]],
   [drawCards, ["identities", "filter", "loaded", "devices", "site", "connection"]],

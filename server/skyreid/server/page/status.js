@@ -45,9 +45,10 @@ export function tick() {
 
 function devices(open) {
   const list = store.devices;
-  const online = list.filter((d) => d.status === "online").length;
-  const label = list.length ? `${online} of ${list.length} devices online` : "no device yet";
-  const lamp = online === 0 ? "off" : online < list.length ? "some" : "on";
+  const online = store.ready?.devices_online ?? list.filter((d) => d.status === "online").length;
+  const known = store.ready?.devices ?? list.length; // the list may end before all are in it
+  const label = known ? `${online} of ${known} devices online` : "no device yet";
+  const lamp = online === 0 ? "off" : online < known ? "some" : "on";
   return h("details", { class: "devices", open },
     h("summary", {}, h("i", { class: `lamp ${lamp}` }), label),
     h("div", { class: "drop" },
@@ -55,7 +56,8 @@ function devices(open) {
         ? h("table", {},
             h("thead", {}, h("tr", {}, ["Device", "Camera", "State", "Last heard", "Frames/s", "Left out"]
               .map((t) => h("th", { scope: "col" }, t)))),
-            h("tbody", {}, list.map(row)))
+            h("tbody", {}, list.map(row)),
+            known > list.length ? h("caption", {}, `and ${known - list.length} more: /v1/devices`) : "")
         : h("p", {}, "No device has spoken to this server. Start one with ", h("code", {}, "skyreid-edge run edge.toml"), "."),
     ),
   );

@@ -134,12 +134,20 @@ def make_api(
             return JSONResponse({"reason": why_no_picture(site.pictures)}, 404)
         return Response(picture, media_type="image/jpeg")
 
-    @api.get("/v1/devices", summary="Devices and how they are")
-    def get_devices() -> dict[str, Any]:
-        devices = sorted(list(writer.devices.by_id.values()), key=lambda d: d.id)
-        return {"devices": [device.to_json() for device in devices]}
+    @api.get("/v1/devices", summary="Devices and how they are, by name, a page at a time")
+    def get_devices(
+        limit: Annotated[int, Query(ge=1, le=1000, description="at most so many")] = 200,
+        after: Annotated[str, Query(description="only names after this one: `next`")] = "",
+    ) -> dict[str, Any]:
+        devices = dict(writer.devices.by_id)
+        names = sorted(name for name in devices if name > after)
+        return {
+            "devices": [devices[name].to_json() for name in names[:limit]],
+            "total": len(devices),
+            "next": names[limit - 1] if len(names) > limit else None,
+        }
 
-    @api.get("/v1/events", summary="Live events (Server-Sent Events): identity, device")
+    @api.get("/v1/events", summary="Live events (Server-Sent Events): identity, devices")
     async def get_events() -> StreamingResponse:
         return StreamingResponse(hub.stream(hub.join()), media_type="text/event-stream")
 
