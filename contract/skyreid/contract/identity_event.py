@@ -22,6 +22,7 @@ _MEASURES = {
     "appearance": "similarity",
     "place": "distance_m",
     "time": "gap_s",
+    "clock": "error_s",
 }
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
@@ -65,15 +66,16 @@ class Evidence:
     """One reason for or against a link, as a log-likelihood ratio (natural logarithm).
 
     ``value`` is what was measured: a cosine for ``appearance``, metres for ``place``, seconds for
-    ``time``, nothing for ``prior``.
+    ``time``, nothing for ``prior``. ``clock`` is no reason (its ratio is 0) but says what time is
+    worth between the two cameras: both clocks' errors in seconds, None where they are unrelated.
     """
 
-    kind: Literal["appearance", "place", "time", "prior"]
+    kind: Literal["appearance", "place", "time", "clock", "prior"]
     llr: float
     value: float | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """``{"kind", "similarity" | "distance_m" | "gap_s", "llr"}``."""
+        """``{"kind", "similarity" | "distance_m" | "gap_s" | "error_s", "llr"}``."""
         measured = {} if self.value is None else {_MEASURES[self.kind]: self.value}
         return {"kind": self.kind, **measured, "llr": self.llr}
 

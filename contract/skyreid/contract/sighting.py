@@ -16,6 +16,9 @@ MAX_DIM = 4096
 MAX_INTEGER = (1 << 63) - 1
 """Numbers of sightings and tracks end here: both ends keep them in SQLite, whose integers are
 signed."""
+CLOCK_UNKNOWN_MS = (1 << 32) - 1
+"""``clock_error_ms`` of a clock that nobody has set, as that of a file without a known start: its
+times tell what happened in one camera in which order, and nothing about any other camera."""
 
 Float32 = NDArray[np.float32]
 

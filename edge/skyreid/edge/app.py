@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from skyreid.contract.camera import CameraPoses
 from skyreid.contract.recording import Recorder, RunInfo
 from skyreid.contract.settings import effective, without_login
-from skyreid.contract.sighting import Modality, View
+from skyreid.contract.sighting import CLOCK_UNKNOWN_MS, Modality, View
 from skyreid.contract.site import Site, SiteCamera, poses_of, read_site
 from skyreid.edge.config import EdgeSettings
 from skyreid.edge.delivery.outbox import Outbox
@@ -146,7 +146,10 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
     log.info("settings %s", effective(settings))
     start_ns = settings.camera.file_start_ns or time.time_ns()
     if plan.source.kind != "rtsp" and settings.camera.file_start_ns is None:
-        log.warning("camera.file_start_ns is not set: the file is taken to start now")
+        log.warning(
+            "camera.file_start_ns is not set: the file is taken to start now, and its times are "
+            "compared with those of no other camera"
+        )
     publisher = _publisher(plan)  # before anything is written: it may lack its library or a file
     with ExitStack() as open_things:
         spool = open_things.enter_context(
@@ -239,7 +242,7 @@ def _flow(
     source = GstSource(
         plan.pipeline,
         plan.source,
-        LiveClock() if plan.source.live else FileClock(start_ns),
+        LiveClock() if plan.source.live else FileClock(start_ns, _start_error_ms(settings)),
         stall_s=settings.camera.stall_s,
         on_state=_log_state,
     )
@@ -265,6 +268,13 @@ def _flow(
     )
     health = functools.partial(send_health, publisher, source, model, time.monotonic())
     return Flow(source, sighter, spool, outbox, model, options, send_health=health)
+
+
+def _start_error_ms(settings: EdgeSettings) -> int:
+    """How far off a file's start may be."""
+    if settings.camera.file_start_ns is None:
+        return CLOCK_UNKNOWN_MS
+    return settings.camera.file_start_error_ms
 
 
 def _follow(plan: Plan, start_ns: int) -> tuple[Tracker, Collector]:

@@ -39,7 +39,10 @@ class CameraSection(Section):
     says it: nothing on the device can tell, and a camera for day and night changes by itself."""
     file_start_ns: int | None = Field(None, gt=0, le=1 << 62)
     """UTC capture time of a file's first frame, nanoseconds; the same for all cameras of a
-    recording. Without it the file is taken to start now."""
+    recording. Without it the file is taken to start now, and the server compares its times with
+    those of no other camera."""
+    file_start_error_ms: int = Field(0, ge=0, le=3_600_000)
+    """How many milliseconds off ``file_start_ns`` may be."""
     fps_max: float = Field(0.0, ge=0)
     """Frames per second that are looked at; 0 = all. The others are counted as dropped."""
     pace: Literal["fast", "real"] = "fast"

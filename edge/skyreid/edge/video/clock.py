@@ -44,10 +44,11 @@ class Stamp:
 
 
 class FileClock:
-    """Start of the file plus presentation time: exact, the same at every run."""
+    """Start of the file plus presentation time: the same at every run."""
 
-    def __init__(self, start_ns: int) -> None:
-        self._start_ns, self._last_ns = start_ns, 0
+    def __init__(self, start_ns: int, error_ms: int = 0) -> None:
+        """``error_ms``: how far off ``start_ns`` may be; ``CLOCK_UNKNOWN_MS`` = nobody knows."""
+        self._start_ns, self._error_ms, self._last_ns = start_ns, error_ms, 0
 
     def reconnected(self) -> None:
         """A file is opened once."""
@@ -57,7 +58,7 @@ class FileClock:
         del sender_ns, arrived_at_ns
         # A broken file may repeat a time stamp; capture times must increase.
         self._last_ns = max(self._start_ns + pts_ns, self._last_ns + 1)
-        return Stamp(self._last_ns, Clock.FILE, 0)
+        return Stamp(self._last_ns, Clock.FILE, self._error_ms)
 
 
 class LiveClock:

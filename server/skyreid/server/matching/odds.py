@@ -13,6 +13,7 @@ from skyreid.contract.identity_event import Evidence, LinkState, Match, TrackKey
 from skyreid.server.matching.clustering import odds
 from skyreid.server.matching.identity import State
 from skyreid.server.matching.likelihood import (
+    APPEARANCE_MAX,
     Bool,
     Float64,
     Int64,
@@ -23,7 +24,7 @@ from skyreid.server.matching.likelihood import (
     prior_of,
     view_pair,
 )
-from skyreid.server.matching.pairs import PLACE, TIME, Tables
+from skyreid.server.matching.pairs import NONE, PLACE, TIME, Tables
 from skyreid.server.matching.tracklets import Tracklet
 
 CENTRING = 5.0
@@ -95,6 +96,9 @@ class Scores:
         rows = rows[rows != i]
         log_odds = self.link(key, rows)
         t = self.tables
+        if len(rows) and not (t.llr[i, rows] > 0).any():
+            # Looks alone: many pairs of them are still one kind of evidence, and bounded as one.
+            log_odds = min(log_odds, APPEARANCE_MAX + float(self.prior[i, rows].mean()))
         speaking = (self.appearance[i, rows] + t.llr[i, rows]) * np.sqrt(self.weight[i, rows])
         j = int(rows[np.argmax(speaking)])
         evidence = [
@@ -104,6 +108,10 @@ class Scores:
             evidence.append(Evidence("place", _short(t.llr[i, j]), _short(t.measure[i, j])))
         elif t.kind[i, j] == TIME:
             evidence.append(Evidence("time", _short(t.llr[i, j]), _short(t.measure[i, j])))
+        if np.isinf(t.clock_s[i, j]):
+            evidence.append(Evidence("clock", 0.0))
+        elif t.clock_s[i, j] > 0 or t.kind[i, j] == TIME:
+            evidence.append(Evidence("clock", 0.0, _short(t.clock_s[i, j])))
         evidence.append(Evidence("prior", _short(self.prior[i, j])))
         probability = 1 / (1 + math.exp(-max(min(log_odds, 50.0), -50.0)))
         state: LinkState = "accepted" if probability >= accept_from(fpir) else "tentative"
@@ -145,9 +153,9 @@ def score_window(
             appearance[of_pair] = appearance_llr(similarity[of_pair], normals)
     prior = _prior(tracklets, tables)
     weight = np.full((count, count), QUIET)
-    weight[tables.kind == PLACE] = 1.0
-    passing = tables.kind == TIME
-    weight[passing] += (1 - QUIET) * np.exp(-tables.measure[passing] / 2.0)
+    placed = tables.kind != NONE
+    unseen_s = tables.clock_s + np.where(tables.kind == TIME, tables.measure, 0.0)
+    weight[placed] += (1 - QUIET) * np.exp(-unseen_s[placed] / 2.0)
     return Scores(
         tracklets,
         tables,

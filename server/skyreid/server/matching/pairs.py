@@ -13,15 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.sighting import CLOCK_UNKNOWN_MS
 from skyreid.server.matching.likelihood import Bool, Float64, Int64, place_llr, time_llr
 from skyreid.server.matching.tracklets import Tracklet
 
 STEP_S = 0.25
 AREA_MIN_M2 = 64.0
+UNRELATED_S = 30.0
+"""Two clocks that may differ by more say nothing of each other: in that time a person may be
+anywhere (``likelihood.FORGET_S``), so their moments are not compared at all."""
 NONE, PLACE, TIME = 0, 1, 2
 # What every row is compared by, as columns; start and end are points on the grid of time.
 _FACTS = np.dtype(
-    [(name, np.int64) for name in ("first_ns", "last_ns", "camera", "model", "start", "end")]
+    [
+        (name, np.int64)
+        for name in ("first_ns", "last_ns", "camera", "model", "start", "end", "error_ms")
+    ]
 )
 
 
@@ -41,6 +48,9 @@ class Tables:
     """Pairs that cannot be one person."""
     together: Bool
     """Pairs seen by one camera at one time: certainly two people."""
+    clock_s: Float64
+    """How far the two clocks may be apart: both errors together, 0 within one camera; ``inf``
+    where the clocks are unrelated."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,6 +140,7 @@ class Window:
             self._shared[grid],
             self._forbidden[grid],
             self._together[grid],
+            self._clock[grid],
         )
 
     def _arrays(self) -> tuple[NDArray[Any], ...]:
@@ -140,14 +151,18 @@ class Window:
             self._shared,
             self._forbidden,
             self._together,
+            self._clock,
         )
 
-    def _fact(self, row: _Row) -> tuple[int, int, int, int, int, int]:
+    def _fact(self, row: _Row) -> tuple[int, int, int, int, int, int, int]:
         """One entry of ``_FACTS``."""
-        t = row.tracklet
-        camera = self._numbers.setdefault((t.key.device, t.key.camera), len(self._numbers))
+        t, error_ms = row.tracklet, row.tracklet.sighting.clock_error_ms
+        # A file without a known start has other times at every replay: each life is a clock alone.
+        life = t.key.boot if error_ms >= CLOCK_UNKNOWN_MS else ""
+        camera = self._numbers.setdefault((t.key.device, t.key.camera, life), len(self._numbers))
         model = self._numbers.setdefault(t.model_key, len(self._numbers))
-        return t.first_ns, t.last_ns, camera, model, row.start, row.start + len(row.points)
+        end = row.start + len(row.points)
+        return t.first_ns, t.last_ns, camera, model, row.start, end, error_ms
 
     def _size(self, capacity: int) -> None:
         old = self._arrays() if hasattr(self, "_llr") else None
@@ -161,6 +176,7 @@ class Window:
         self._shared = np.zeros(shape)
         self._forbidden = np.zeros(shape, np.bool_)
         self._together = np.zeros(shape, np.bool_)
+        self._clock = np.zeros(shape)
         for before, after in zip(old or (), self._arrays(), strict=False):
             after[: len(before), : len(before)] = before
 
@@ -173,14 +189,18 @@ class Window:
         facts = self._facts[:count]
         overlap_ns = np.minimum(facts["last_ns"], facts["last_ns"][at])
         overlap_ns -= np.maximum(facts["first_ns"], facts["first_ns"][at])
-        together = (facts["camera"] == facts["camera"][at]) & (overlap_ns > self._tolerance_ns)
+        own = facts["camera"] == facts["camera"][at]
+        together = own & (overlap_ns > self._tolerance_ns)
         together[at] = False
         self._both_ways(self._together, at, np.arange(count), together)
         foreign = facts["model"] != facts["model"][at]
         self._both_ways(self._forbidden, at, np.arange(count), together | foreign)
+        clock_s = np.where(own, 0.0, (facts["error_ms"] + facts["error_ms"][at]) / 1e3)
+        clock_s[clock_s > UNRELATED_S] = np.inf
+        self._both_ways(self._clock, at, np.arange(count), clock_s)
         if not len(row.points):
             return
-        known = facts["end"] > facts["start"]
+        known = (facts["end"] > facts["start"]) & np.isfinite(clock_s)
         known[at] = False
         first = np.maximum(facts["start"], row.start)
         past = np.minimum(facts["end"], facts["end"][at])
@@ -201,7 +221,15 @@ class Window:
         counts = (past - first)[others]
         starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
         # The mean over the shared time, not the sum: errors of one moment are those of the next.
-        llr = np.add.reduceat(place_llr(offset, a[:, 2:] + b[:, 2:], self._area_m2), starts)
+        clock_s = np.repeat(self._clock[at, others], counts)
+        covariance = a[:, 2:] + b[:, 2:]
+        # Clocks apart are a gap that is not seen: somebody walked for as long.
+        llr = np.where(
+            clock_s > 0,
+            time_llr(offset, covariance, clock_s, self._area_m2),
+            place_llr(offset, covariance, self._area_m2),
+        )
+        llr = np.add.reduceat(llr, starts)
         distance = np.add.reduceat(np.hypot(offset[:, 0], offset[:, 1]), starts)
         self._both_ways(self._llr, at, others, llr / counts)
         self._both_ways(self._measure, at, others, distance / counts)
@@ -222,7 +250,7 @@ class Window:
         )
         gap_s = np.abs(near[:, 0] - far[:, 0])
         offset, covariance = near[:, 1:3] - far[:, 1:3], near[:, 3:] + far[:, 3:]
-        llr = time_llr(offset, covariance, gap_s, self._area_m2)
+        llr = time_llr(offset, covariance, gap_s + self._clock[at, others], self._area_m2)
         self._both_ways(self._llr, at, others, llr)
         self._both_ways(self._measure, at, others, gap_s)
         self._both_ways(self._kind, at, others, TIME)
