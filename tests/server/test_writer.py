@@ -30,6 +30,8 @@ ARRIVED_NS = 1_700_086_400_000_000_000  # a day after the first sighting: no clo
 class RememberingBroker:
     def __init__(self) -> None:
         self.connected = True
+        self.packet_max = 300_000
+        self.renewed = self.unsendable = self.unjudged = 0
         self.did: list[tuple[Any, ...]] = []
 
     def acknowledge(self, messages: Any) -> None:

@@ -62,6 +62,21 @@ class Metrics:
             registry=r,
         )
         self.broker_dropped.set(float("nan"))  # until the broker has said
+        self.broker_renewed = Counter(
+            "skyreid_broker_sessions_renewed_total",
+            "Sessions given up because their connections went on ending",
+            registry=r,
+        )
+        self.broker_unsendable = Counter(
+            "skyreid_broker_unsendable_total",
+            "Messages not sent because the broker said that it takes none so large",
+            registry=r,
+        )
+        self.broker_unjudged = Counter(
+            "skyreid_broker_unjudged_packets_total",
+            "Packets read although the MQTT library refuses them",
+            registry=r,
+        )
         self.outbox = Gauge("skyreid_outbox_events", "Events that wait for the broker", registry=r)
         self.pictures = Counter("skyreid_pictures_stored_total", "Pictures stored", registry=r)
         self.devices_online = Gauge("skyreid_devices_online", "Devices online", registry=r)

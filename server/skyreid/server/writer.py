@@ -21,11 +21,25 @@ from typing import Any, TypeVar
 
 from skyreid.contract import topics
 from skyreid.contract.identity_event import encode_event
-from skyreid.contract.receipt import Receipt, encode_receipt, ranges_of
-from skyreid.contract.rejected import CONTENT_TYPE, rejected_properties
+from skyreid.contract.receipt import encode_receipt
+from skyreid.contract.rejected import (
+    CONTENT_TYPE,
+    KEPT_BYTES,
+    PROPERTIES_BYTES,
+    digest_properties,
+    rejected_properties,
+)
 from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site
-from skyreid.server.broker.decoding import Message, Refused, Sorted, receipts, sort_messages
+from skyreid.server.broker.decoding import (
+    DEFECT,
+    Message,
+    Refused,
+    Sorted,
+    receipts,
+    refuse_defect,
+    sort_messages,
+)
 from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.outbox import Outbox
 from skyreid.server.counters import Metrics
@@ -42,6 +56,8 @@ _T = TypeVar("_T")
 
 IDLE_S = 0.1
 RETRY_S = 1.0
+_FILES_FAULT = (sqlite3.DatabaseError, sqlite3.InternalError, sqlite3.NotSupportedError)
+"""Exactly these: what SQLite raises for a value is derived from the first."""
 
 
 class Stopped(Exception):
@@ -78,8 +94,8 @@ class Writer:
         self._settled = True  # nothing was fed since the last round without a horizon
         self._round_at_s = 0.0
         self._failing = False
-        self._cut_off = 0  # listeners, as far as they are counted
         self._news = DeviceNews(hub)
+        self._shown: dict[Any, int] = {}  # of others' counts, what the metrics have
         self.devices = devices
         """Read by the API; changed here only."""
         self.gallery = Gallery()
@@ -140,11 +156,7 @@ class Writer:
         self._queue.close()
 
     def _take_in(self, messages: Sequence[Message]) -> None:
-        batch = sort_messages(messages, self._site)
-        with self._metrics.commit_seconds.time():
-            new = self._persist(
-                lambda: self._journal.store(batch.sightings, batch.heard, batch.pictures)
-            )
+        batch, new = self._store(messages)
         for refused in batch.refused:
             self._set_aside(refused)
         self._send_receipts(batch)
@@ -155,25 +167,52 @@ class Writer:
         self._note_devices(batch)
         self.feed(new)
 
+    def _store(self, messages: Sequence[Message]) -> tuple[Sorted, list[Arrived]]:
+        """Sort messages and store what is in them; one that cannot be stored spoils no other."""
+        batch = sort_messages(messages, self._site)
+        try:
+            with self._metrics.commit_seconds.time():
+                new = self._persist(
+                    lambda: self._journal.store(batch.sightings, batch.heard, batch.pictures)
+                )
+        except Exception as error:
+            if isinstance(error, Stopped) or type(error) in _FILES_FAULT:
+                raise
+            if len(messages) == 1:
+                _log.exception("a message cannot be stored; it is set aside")
+                return Sorted(refused=[refuse_defect(messages[0], error, self._site)]), []
+            half = len(messages) // 2
+            batch, new = self._store(messages[:half])
+            rest, more = self._store(messages[half:])
+            batch.extend(rest)
+            new += more
+        return batch, new
+
     def _set_aside(self, refused: Refused) -> None:
         message, reason = refused.message, refused.reason
         self._metrics.rejected.labels(reason).inc()
-        _log.warning("message set aside topic=%s %s", message.topic, refused.detail)
+        level = logging.ERROR if reason == DEFECT else logging.WARNING
+        _log.log(level, "message set aside topic=%.200s %s", message.topic, refused.detail)
+        said = rejected_properties(
+            reason, refused.detail, topic=message.topic, received_at_ns=message.received_at_ns
+        )
+        payload = b""
+        if refused.keep_payload:
+            said |= digest_properties(message.payload)
+            room = max(0, self._broker.packet_max - PROPERTIES_BYTES)
+            payload = message.payload[: min(KEPT_BYTES, room)]
         self._broker.publish(
             topics.rejected(self._site.id, reason),
-            message.payload if refused.keep_payload else b"",
-            properties=rejected_properties(
-                reason, refused.detail, topic=message.topic, received_at_ns=message.received_at_ns
-            ),
+            payload,
+            properties=said,
             content_type=CONTENT_TYPE,
         )
 
     def _send_receipts(self, batch: Sorted) -> None:
-        for (device, boot), by_status in receipts(batch.sightings, batch.refused).items():
-            ranges = tuple(r for status, seqs in by_status.items() for r in ranges_of(seqs, status))
+        for device, receipt in receipts(batch.sightings, batch.refused):
             self._broker.publish(
                 topics.command(self._site.id, device, "receipt"),
-                encode_receipt(Receipt(boot, ranges)),
+                encode_receipt(receipt),
                 properties={},
                 content_type="application/x-protobuf",
             )
@@ -272,10 +311,17 @@ class Writer:
         metrics.model_keys.set(len(self.devices.model_keys()))
         metrics.devices_online.set(self.devices.online())
         metrics.broker_connected.set(self._broker.connected)
+        broker = self._broker
+        for counter, count in (
+            (metrics.broker_renewed, broker.renewed),
+            (metrics.broker_unsendable, broker.unsendable),
+            (metrics.broker_unjudged, broker.unjudged),
+            (metrics.listeners_dropped, self._hub.dropped),
+        ):
+            counter.inc(count - self._shown.get(counter, 0))
+            self._shown[counter] = count
         metrics.outbox.set(self._outbox.waiting)
         metrics.listeners.set(len(self._hub))
-        metrics.listeners_dropped.inc(self._hub.dropped - self._cut_off)
-        self._cut_off = self._hub.dropped
 
     def summary(self) -> dict[str, Any]:
         """What ``/readyz`` says."""

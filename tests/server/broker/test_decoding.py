@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from skyreid.contract.device import Birth, BirthCamera, Health, encode_birth
 from skyreid.contract.picture import Picture
-from skyreid.contract.receipt import Status
+from skyreid.contract.receipt import Range, Receipt, Status, batch_properties
 from skyreid.contract.sighting import Lane, ModelRef
-from skyreid.contract.sighting_wire import encode_raw_batch, encode_sighting
+from skyreid.contract.sighting_wire import decode_usable, encode_raw_batch, encode_sighting
 from skyreid.contract.site import Site, SiteCamera
+from skyreid.server.broker import decoding
 from skyreid.server.broker.decoding import Message, receipts, sort_messages
 
 SITE = Site(id="plaza", pictures="always", camera=(SiteCamera(id="cam6", view="ground"),))
@@ -39,7 +40,8 @@ def test_a_sighting_that_does_not_parse_is_set_aside_and_stays_with_its_device(m
     assert [a.sighting.seq for a in out.sightings] == [4, 5]
     (refused,) = out.refused
     assert (refused.reason, refused.seqs) == ("sighting", ())
-    assert receipts(out.sightings, out.refused) == {("uav1", "1-abcd"): {Status.STORED: [4, 5]}}
+    (told,) = receipts(out.sightings, out.refused)
+    assert told == ("uav1", Receipt("1-abcd", (Range(4, 5, Status.STORED),)))
 
 
 def test_a_heartbeat_carries_a_watermark_and_backfill_does_not(make: Any) -> None:
@@ -72,9 +74,9 @@ def test_a_bad_sighting_is_for_the_device_to_forget_and_the_others_are_kept(make
     assert [a.sighting.seq for a in out.sightings] == [4, 6]
     (refused,) = out.refused
     assert refused.detail == "2 of 4 sightings, the first: sighting: no crops"
-    assert receipts(out.sightings, out.refused) == {
-        ("uav1", "1-abcd"): {Status.STORED: [4, 6], Status.REJECTED: [5, 2**63]}
-    }
+    stored = (Range(4, 4, Status.STORED), Range(6, 6, Status.STORED))
+    bad = (Range(n, n, Status.REJECTED, "sighting") for n in (5, 2**63))
+    assert receipts(out.sightings, out.refused) == [("uav1", Receipt("1-abcd", (*stored, *bad)))]
     assert len(out.heard) == 1
 
 
@@ -181,6 +183,67 @@ def test_where_the_policy_is_never_a_picture_is_not_even_set_aside() -> None:
     (refused,) = sort_messages([message("picture", JPEG)], site).refused
     assert refused.reason == "policy"
     assert not refused.keep_payload
+
+
+def refusals(payload: bytes, **user: str) -> tuple[Any, Any]:
+    (refused,) = sort_messages([message("sightings", payload, **user)], SITE).refused
+    return refused.reason, refused.seqs
+
+
+def test_a_batch_that_nobody_can_parse_is_refused_by_the_numbers_beside_it(make: Any) -> None:
+    beside = batch_properties("1-abcd", [12, 13, 45])
+    good = make.payload([make.sighting(12)])
+    assert refusals(good[:-9], **beside) == ("parse", (12, 13, 45))
+    assert refusals(b"\0" * 300_000, **beside) == ("size", (12, 13, 45))
+
+
+def test_what_can_be_put_right_is_not_to_be_forgotten(make: Any) -> None:
+    beside = batch_properties("1-abcd", [12])
+    wrong = make.payload([make.sighting(12, camera="cam6", view=1)])
+    assert refusals(wrong, **beside) == ("view", ())
+
+
+def test_numbers_beside_a_batch_that_make_no_sense_are_no_numbers(make: Any) -> None:
+    broken = make.payload([make.sighting(12)])[:-9]
+    for user in ({"boot": "no name!", "seqs": "12"}, {"boot": "b"}, {"boot": "b", "seqs": "9-1"}):
+        assert refusals(broken, **user) == ("parse", ())
+
+
+def test_a_sighting_whose_bytes_say_nothing_is_the_one_that_is_missing(make: Any) -> None:
+    bodies = [
+        encode_sighting(make.sighting(4)),
+        b"\x0a",
+        encode_sighting(make.sighting(5, crops=0)),
+    ]
+    payload = encode_raw_batch(make.batch([]), bodies)
+    beside = batch_properties("1-abcd", [4, 5, 6])
+    out = sort_messages([message("sightings", payload, **beside)], SITE)
+    assert [a.sighting.seq for a in out.sightings] == [4]
+    assert sorted(out.refused[0].seqs) == [5, 6]
+    other = batch_properties("2-abcd", [4, 5, 6])
+    out = sort_messages([message("sightings", payload, **other)], SITE)
+    assert out.refused[0].seqs == (5,)
+
+
+def test_a_defect_of_ours_costs_the_message_that_met_it(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = decode_usable
+
+    def defect(data: bytes, **where: str) -> Any:
+        if data == poison:
+            raise ZeroDivisionError("of ours")
+        return decode(data, **where)
+
+    poison, good = (make.payload([make.sighting(n)]) for n in (1, 2))
+    monkeypatch.setattr(decoding, "decode_usable", defect)
+    beside = batch_properties("1-abcd", [1])
+    sent = [message("sightings", poison, **beside), message("sightings", good)]
+    out = sort_messages(sent, SITE)
+    assert [a.sighting.seq for a in out.sightings] == [2]
+    (refused,) = out.refused
+    assert (refused.reason, refused.seqs) == ("defect", (1,))
+    assert "ZeroDivisionError: of ours" in refused.detail
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,24 +1,31 @@
 """What arrived from the broker, decoded and checked; the rest is dead letters. No I/O.
 
-One bad message never harms another: what cannot be used is a ``Refused`` with a reason, and its
-original bytes are set aside on ``rejected/{reason}``.
+One bad message never harms another: what cannot be used is a ``Refused`` with a reason, and how it
+began is set aside on ``rejected/{reason}``. What no later time can put right is refused for good:
+its device is told to forget it, by the sequence numbers that stand beside the bytes.
 """
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from skyreid.contract import topics
 from skyreid.contract.device import Birth, Health, decode_birth, decode_health, decode_status
 from skyreid.contract.errors import MessageError
 from skyreid.contract.picture import decode_picture
-from skyreid.contract.receipt import Status
+from skyreid.contract.receipt import Receipt, Status, decode_batch_properties, ranges_of
 from skyreid.contract.sighting import Lane, SightingBatch
 from skyreid.contract.sighting_wire import Decoded, decode_usable
 from skyreid.contract.site import Site
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 
+FOR_GOOD = frozenset(("size", "parse", "envelope", "sighting", "defect"))
+"""Reasons that stay. Another schema, site file or clock can be put right, and the device still has
+its sightings then."""
+DEFECT = "defect"
+"""The reason of a message that met a defect of this server: it is told in the log."""
 CLOCK_AHEAD_MAX_NS = 60_000_000_000
 """A capture time further ahead of its arrival is not the time: it would hold up the whole site."""
 
@@ -66,6 +73,11 @@ class Sorted:
     healths: list[tuple[str, Health]] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
 
+    def extend(self, later: Sorted) -> None:
+        """Add what came after it."""
+        for each in fields(self):
+            getattr(self, each.name).extend(getattr(later, each.name))
+
 
 def sort_messages(messages: Iterable[Message], site: Site) -> Sorted:
     """Decode and check messages in order; never raises for what is in them."""
@@ -81,17 +93,36 @@ def sort_messages(messages: Iterable[Message], site: Site) -> Sorted:
         try:
             _sort(out, message, topic, site)
         except MessageError as error:
-            out.refused.append(
-                Refused(
-                    message,
-                    error.reason,
-                    str(error),
-                    topic.device,
-                    # A picture that must not exist is not passed on to yet another topic.
-                    keep_payload=topic.channel != "picture" or site.pictures != "never",
-                )
-            )
+            out.refused.append(_refused(message, error.reason, str(error), topic, site))
+        except Exception:  # a defect of ours must not stop the others, now and after each restart
+            out.refused.append(_refused(message, DEFECT, traceback.format_exc(), topic, site))
     return out
+
+
+def refuse_defect(message: Message, error: BaseException, site: Site) -> Refused:
+    """A message on which something else than its decoding failed."""
+    topic = topics.parse_device(message.topic)
+    return _refused(message, DEFECT, f"{type(error).__name__}: {error}", topic, site)
+
+
+def _refused(
+    message: Message, reason: str, detail: str, topic: topics.DeviceTopic, site: Site
+) -> Refused:
+    boot: str | None = None
+    seqs: tuple[int, ...] = ()
+    if topic.channel == "sightings" and reason in FOR_GOOD:
+        boot, seqs = _beside(message)
+    # A picture that must not exist is not passed on to yet another topic.
+    keep = topic.channel != "picture" or site.pictures != "never"
+    return Refused(message, reason, detail, topic.device, boot, seqs, keep)
+
+
+def _beside(message: Message) -> tuple[str | None, tuple[int, ...]]:
+    """Boot and sequence numbers as they are said beside the bytes of a batch."""
+    try:
+        return decode_batch_properties(message.properties) or (None, ())
+    except MessageError:  # then it is sent again, as by a device that says nothing
+        return None, ()
 
 
 def _sort(out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site) -> None:
@@ -171,31 +202,36 @@ def _arrived(decoded: Decoded, received_at_ns: int) -> list[Arrived]:
 def _forgettable(decoded: Decoded, message: Message) -> list[Refused]:
     """The bad sightings of a batch, which are for the device to forget; the good ones are kept.
 
-    Everything else that may be wrong (another schema, another site file, a clock) can be put right,
-    and the device still has it then. So it has one whose bytes do not even say which it is.
+    One whose bytes do not even say which it is, is one of those named beside the batch.
     """
     bad, batch = decoded.unusable, decoded.batch
     if not bad:
         return []
     seqs = tuple(each.seq for each in bad if each.seq is not None)
+    if len(seqs) < len(bad):
+        boot, named = _beside(message)
+        known = {*seqs, *(s.seq for s in batch.sightings)}
+        if boot == batch.boot:
+            seqs += tuple(seq for seq in named if seq not in known)
     whole = len(bad) + len(batch.sightings)
     detail = f"{len(bad)} of {whole} sightings, the first: {bad[0].error}"
     return [Refused(message, "sighting", detail, batch.device, batch.boot, seqs)]
 
 
-def receipts(
-    stored: Sequence[Arrived], refused: Sequence[Refused]
-) -> dict[tuple[str, str], dict[Status, list[int]]]:
-    """Sequence numbers by (device, boot) and what became of them.
+def receipts(stored: Sequence[Arrived], refused: Sequence[Refused]) -> list[tuple[str, Receipt]]:
+    """What each device (the first of a pair) is told of its sightings, a receipt for each boot.
 
     ``stored`` are all sightings that are in the journal now, the repeated ones too.
     """
-    out: dict[tuple[str, str], dict[Status, list[int]]] = {}
+    seqs: dict[tuple[str, str], dict[tuple[Status, str], list[int]]] = {}
     for item in stored:
-        by_status = out.setdefault((item.device, item.boot), {})
-        by_status.setdefault(Status.STORED, []).append(item.sighting.seq)
+        became = seqs.setdefault((item.device, item.boot), {})
+        became.setdefault((Status.STORED, ""), []).append(item.sighting.seq)
     for entry in refused:
         if entry.device is not None and entry.boot is not None and entry.seqs:
-            by_status = out.setdefault((entry.device, entry.boot), {})
-            by_status.setdefault(Status.REJECTED, []).extend(entry.seqs)
-    return out
+            became = seqs.setdefault((entry.device, entry.boot), {})
+            became.setdefault((Status.REJECTED, entry.reason), []).extend(entry.seqs)
+    return [
+        (device, Receipt(boot, tuple(r for of, s in became.items() for r in ranges_of(s, *of))))
+        for (device, boot), became in seqs.items()
+    ]

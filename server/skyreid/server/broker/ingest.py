@@ -1,13 +1,17 @@
 """The server's MQTT client: messages in, acknowledged only when told to; messages out.
 
 The only file that knows paho-mqtt. A persistent MQTT 5 session with a fixed client id: while the
-server is away the broker keeps what devices send, and what was not acknowledged comes again.
+server is away the broker keeps what devices send, and what was not acknowledged comes again. So
+does a packet that ends the connection: a packet that paho refuses is read by ``packet`` instead,
+nothing is sent that the broker said it would refuse, and a session that goes on killing its
+connections is given up for a new one (the devices still have what has no receipt).
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
+import struct
 import sys
 import threading
 import time
@@ -19,6 +23,7 @@ from skyreid.contract import topics
 from skyreid.contract.broker import explain_lost, explain_refused, explain_unreachable
 from skyreid.contract.topics import DeviceChannel
 from skyreid.server.broker.decoding import Message
+from skyreid.server.broker.packet import Publish, read_publish
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -27,6 +32,12 @@ _log = logging.getLogger(__name__)
 
 BROKER_DROPPED = "$SYS/broker/publish/messages/dropped"
 RECEIVE_MAXIMUM = 1_000
+PACKET_OVERHEAD = 64
+"""Bytes of a PUBLISH beside topic, payload and user properties, at most."""
+SHORT_LIFE_S, SHORT_LIVES_MAX = 5.0, 5
+"""So many connections in a row that ended so soon are an unreadable session's."""
+TAKEN_OVER = 0x8E
+"""What a broker says to a client when another one comes with its id."""
 _CHANNELS: tuple[DeviceChannel, ...] = ("sightings", "birth", "status", "health", "picture")
 
 
@@ -122,8 +133,17 @@ class Broker:
         self._on_taken, self._on_dropped = on_taken, on_dropped
         self._generation = 0
         self._told_away = self._answered = False
+        self._connected_at_s: float | None = None
+        self._short_lives = 0
+        self._packet_max: int | None = None
         self.connected = False
         """Whether the broker has answered and granted the subscriptions."""
+        self.renewed = 0
+        """How often the session was given up for a new one."""
+        self.unsendable = 0
+        """Messages that were not sent, being larger than the broker takes."""
+        self.unjudged = 0
+        """Packets that paho refused and `packet` read."""
         self._client = self._make_client()
         if login is not None:
             self._client.username_pw_set(*login)
@@ -132,15 +152,7 @@ class Broker:
 
     def start(self) -> None:
         """Connect in the background, and again whenever the connection is lost."""
-        from paho.mqtt.packettypes import PacketTypes
-        from paho.mqtt.properties import Properties
-
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = self._session_expiry_s
-        properties.ReceiveMaximum = RECEIVE_MAXIMUM
-        self._client.connect_async(
-            *self._address, keepalive=self._keepalive_s, clean_start=False, properties=properties
-        )
+        self._aim(self._client, clean_start=False)
         self._client.loop_start()
 
     def stop(self) -> None:
@@ -160,8 +172,20 @@ class Broker:
 
     def publish(
         self, topic: str, payload: bytes | str, *, properties: Mapping[str, str], content_type: str
-    ) -> int:
-        """Hand a message to the connection (QoS 1) and return its id; it survives reconnects."""
+    ) -> int | None:
+        """Hand a message to the connection (QoS 1) and return its id; it survives reconnects.
+
+        None: it is larger than the broker said it takes, and was not sent. It would have ended the
+        connection, again after each reconnect.
+        """
+        beside = sum(len(k.encode()) + len(v.encode()) + 5 for k, v in properties.items())
+        size = len(topic) + len(payload) + beside + PACKET_OVERHEAD
+        if self._packet_max is not None and size > self._packet_max:
+            self.unsendable += 1
+            _log.error(
+                "not sent: %d bytes to %s, the broker takes %d", size, topic, self._packet_max
+            )
+            return None
         from paho.mqtt.packettypes import PacketTypes
         from paho.mqtt.properties import Properties
 
@@ -170,6 +194,26 @@ class Broker:
         if properties:
             extra.UserProperty = list(properties.items())
         return self._client.publish(topic, payload, qos=1, properties=extra).mid
+
+    @property
+    def packet_max(self) -> int:
+        """Bytes of the largest packet that the broker takes, as it said."""
+        return self._packet_max or (1 << 28) - 1
+
+    def _aim(self, client: Client, *, clean_start: bool) -> None:
+        """Say how the next connection is made."""
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
+
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._session_expiry_s
+        properties.ReceiveMaximum = RECEIVE_MAXIMUM
+        client.connect_async(
+            *self._address,
+            keepalive=self._keepalive_s,
+            clean_start=clean_start,
+            properties=properties,
+        )
 
     def _make_client(self) -> Client:
         from paho.mqtt.client import Client
@@ -189,23 +233,27 @@ class Broker:
         client.on_subscribe = self._subscribed
         client.on_message = self._message
         client.on_publish = self._published
+        _forgive(client, self._take_unjudged)
         return client
 
     def _connected(
-        self, client: Client, _data: Any, flags: Any, reason: Any, _properties: Any
+        self, _client: Client, _data: Any, flags: Any, reason: Any, properties: Any
     ) -> None:
         self._generation += 1
         self._answered = True
         if reason.is_failure:
             self._away(explain_refused(str(reason)))
             return
+        self._connected_at_s = time.monotonic()
+        self._packet_max = getattr(properties, "MaximumPacketSize", None)
         filters = [(topics.every_device(self._site, channel), 1) for channel in _CHANNELS]
-        client.subscribe([*filters, (BROKER_DROPPED, 0)])
-        _log.info(
-            "broker connected address=%s:%d session_present=%s",
-            *self._address,
-            flags.session_present,
-        )
+        self._client.subscribe([*filters, (BROKER_DROPPED, 0)])
+        if not self._short_lives:
+            _log.info(
+                "broker connected address=%s:%d session_present=%s",
+                *self._address,
+                flags.session_present,
+            )
 
     def _subscribed(
         self, _client: Client, _data: Any, _mid: int, reasons: Sequence[Any], _properties: Any
@@ -222,13 +270,35 @@ class Broker:
         self._away(explain_unreachable(sys.exc_info()[1]))
 
     def _disconnected(
-        self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any
+        self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any
     ) -> None:
         self._generation += 1
+        began_s, self._connected_at_s = self._connected_at_s, None
         self.connected = False
         answered, self._answered = self._answered, False
-        if reason.is_failure:
-            self._away(explain_lost(str(reason), answered=answered))
+        if not reason.is_failure:
+            return
+        self._away(explain_lost(str(reason), answered=answered))
+        if began_s is not None and reason.value != TAKEN_OVER:
+            self._judge_life(client, time.monotonic() - began_s)
+
+    def _judge_life(self, client: Client, lived_s: float) -> None:
+        """Give a session up that goes on ending its connections as soon as they are made."""
+        if lived_s >= SHORT_LIFE_S:
+            if self._short_lives >= SHORT_LIVES_MAX:
+                self._aim(client, clean_start=False)
+            self._short_lives = 0
+            return
+        self._short_lives += 1
+        if self._short_lives == SHORT_LIVES_MAX:
+            self.renewed += 1
+            _log.error(
+                "%d connections in a row ended within %.0f s: something in the broker's session "
+                "cannot be read; it is given up, devices send again what has no receipt",
+                self._short_lives,
+                SHORT_LIFE_S,
+            )
+            self._aim(client, clean_start=True)
 
     def _away(self, why: str) -> None:
         self.connected = False
@@ -246,15 +316,40 @@ class Broker:
             if message.payload.isdigit():
                 self._on_dropped(int(message.payload))
             return
-        pairs = getattr(message.properties, "UserProperty", ())
-        self._queue.put(
-            Message(
-                message.topic,
-                bytes(message.payload),
-                dict(pairs),
-                time.time_ns(),
-                message.mid,
-                message.qos,
-                self._generation,
-            )
-        )
+        user = dict(getattr(message.properties, "UserProperty", ()))
+        self._take(message.topic, bytes(message.payload), user, message.mid, message.qos)
+
+    def _take_unjudged(self, packet: Publish) -> None:
+        self.unjudged += 1
+        self._take(packet.topic, packet.payload, packet.properties, packet.mid, packet.qos)
+
+    def _take(
+        self, topic: str, payload: bytes, user: Mapping[str, str], mid: int, qos: int
+    ) -> None:
+        self._queue.put(Message(topic, payload, user, time.time_ns(), mid, qos, self._generation))
+
+
+def _forgive(client: Client, take: Callable[[Publish], None]) -> None:
+    """Have ``take`` called with a PUBLISH that paho refuses, instead of losing the connection.
+
+    paho has no hook for this: its reader is wrapped. Were it renamed in a later release, a packet
+    that it refuses would end the connection again, and the session be given up for it.
+    """
+    from paho.mqtt import MQTTException
+    from paho.mqtt.enums import MQTTErrorCode
+
+    read = client._handle_publish
+
+    def read_or_take() -> MQTTErrorCode:
+        packet = client._in_packet
+        try:
+            return read()
+        except (ValueError, IndexError, KeyError, struct.error, MQTTException) as error:
+            try:
+                found = read_publish(packet["command"], bytes(packet["packet"]))
+            except ValueError:
+                raise error from None
+            take(found)
+            return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    client._handle_publish = read_or_take  # type: ignore[method-assign]

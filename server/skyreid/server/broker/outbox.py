@@ -14,8 +14,8 @@ from skyreid.server.store.journal import Journal
 IN_FLIGHT = 200
 """Events handed to the connection and not confirmed, at most."""
 
-Publish = Callable[[str, str], int]
-"""(topic, body) -> message id."""
+Publish = Callable[[str, str], "int | None"]
+"""(topic, body) -> message id; None = the broker will never take it."""
 
 
 class Outbox:
@@ -52,7 +52,10 @@ class Outbox:
         rows = self._journal.outbox(self._sent_up_to, room) if room > 0 else []
         for row in rows:
             mid = self._publish(topics.identity(self._site, row.identity), row.body)
-            self._in_flight[mid] = row.id
+            if mid is None:  # said and counted there; in the log it stays
+                self._taken.append(row.id)
+            else:
+                self._in_flight[mid] = row.id
             self._sent_up_to = row.id
         self._behind = self._journal.outbox_count(self._sent_up_to) if len(rows) >= room else 0
         return len(rows)
