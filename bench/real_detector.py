@@ -2,7 +2,8 @@
 
     python bench/real_detector.py DETECTOR... --reference DETECTOR --clips VIDEO... --empty VIDEO...
 
-On every tenth frame of a clip, boxes of the reference (a YOLOX bundle, say, over 2 x 2 tiles)
+On every tenth frame of a clip, boxes of the reference (a YOLOX bundle, say, over 2 x 2 tiles;
+`--tiles 1 1` where people are larger than a tile's overlap, for a seam makes two boxes of them)
 with a score of at least .5 count as the people, those from .1 on as don't-cares: whom it misses,
 and what it takes for somebody, counts against a detector that is right. On the empty videos every
 box at the detector's own threshold is false; only their last third is used, because frames of the
@@ -151,19 +152,21 @@ def _truth(args: argparse.Namespace) -> dict[str, dict[int, Detections]]:
     kept: dict[str, dict[str, list[list[float]]]] = {}
     if args.truth is not None and args.truth.is_file():
         kept = json.loads(args.truth.read_text())
-    missing = [video for video in args.clips if video.name not in kept]
+    rows, columns = args.tiles
+    keys = {video.name: f"{video.name} {rows}x{columns}" for video in args.clips}
+    missing = [video for video in args.clips if keys[video.name] not in kept]
     if missing:
-        reference = tiled(open_detector(args.reference, score_min=UNSURE), (2, 2))
+        reference = tiled(open_detector(args.reference, score_min=UNSURE), (rows, columns))
         for video in missing:
-            kept[video.name] = {
+            kept[keys[video.name]] = {
                 str(number): np.column_stack([found.boxes, found.scores]).tolist()
                 for number, found in look(reference, video).items()
             }
         if args.truth is not None:
             args.truth.write_text(json.dumps(kept))
     return {
-        name: {int(number): _detections(rows) for number, rows in frames.items()}
-        for name, frames in kept.items()
+        name: {int(number): _detections(boxes) for number, boxes in kept[key].items()}
+        for name, key in keys.items()
     }
 
 
@@ -219,6 +222,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--reference", type=Path, required=True, metavar="DETECTOR", help="bundle")
     parser.add_argument("--clips", nargs="+", type=Path, default=[], metavar="VIDEO")
     parser.add_argument("--empty", nargs="+", type=Path, default=[], metavar="VIDEO")
+    parser.add_argument(
+        "--tiles", nargs=2, type=int, default=(2, 2), metavar="N", help="rows, columns"
+    )
     parser.add_argument("--score", type=float, help="threshold instead of each detector's own")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="the reference's boxes")
     parser.add_argument("--sheet", type=Path, metavar="FILE", help="false alarms and misses")

@@ -91,6 +91,14 @@ def test_people_that_were_there_before_are_kept_unless_pasted_over(composer: Com
     assert hidden < 15
 
 
+def test_whom_a_thing_is_pasted_over_is_not_asked_for():
+    box = np.array([10, 10, 30, 50], np.float32)
+    canvas = Canvas(np.zeros((100, 100, 3), np.uint8))
+    assert canvas.covered(box) == 0
+    canvas.paste(opaque(30, 40), 5, 15)  # a thing, no person
+    assert canvas.covered(box) > 0.6
+
+
 def opaque(height: int, width: int):
     return np.dstack([np.full((height, width, 3), 200), np.full((height, width), 255)]).astype(
         np.float32

@@ -100,14 +100,15 @@ def room(rng: np.random.Generator, picture: Bytes) -> None:
     picture[:floor], picture[floor:] = dull(rng), dull(rng)
     corner = int(rng.uniform(0, width))
     cv2.rectangle(picture, (corner, 0), (width, floor), dull(rng), -1)
-    line, meet = dull(rng), int(rng.uniform(0, width))
-    step = int(rng.uniform(18, 90))
-    for at in range(-width, 2 * width, step):
-        cv2.line(picture, (meet + (at - meet) // 4, floor), (at, height), line, 1, cv2.LINE_AA)
-    row, gap = float(floor), rng.uniform(3, 12)
-    while row < height:
-        cv2.line(picture, (0, int(row)), (width, int(row)), line, 1)
-        row, gap = row + gap, gap * 1.35
+    lit = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None] * np.float32(rng.normal(0, 20))
+    picture[:] = cv2.add(picture, np.repeat(lit, height, 0).repeat(3, 2), dtype=cv2.CV_8U)
+    kind = rng.choice(["tiles", "boards", "carpet"])
+    if kind == "tiles":
+        _tiles(rng, picture, floor)
+    elif kind == "boards":
+        _boards(rng, picture, floor)
+    for _ in range(int(rng.integers(0, 4))):  # lamps and windows, seen in the floor
+        _shine(rng, picture, int(rng.uniform(floor, height)))
     for _ in range(int(rng.integers(1, 5))):
         left, wide = int(rng.uniform(-0.1, 0.9) * width), int(rng.uniform(20, 150))
         tall = int(rng.uniform(0.3, 1.0) * floor)
@@ -121,6 +122,43 @@ def room(rng: np.random.Generator, picture: Bytes) -> None:
         wide, tall = int(rng.uniform(30, 200)), int(rng.uniform(20, 120))
         cv2.rectangle(picture, (left, top), (left + wide, top + tall), dull(rng), -1)
         cv2.rectangle(picture, (left, top), (left + wide, top + tall // 5 + 1), dull(rng), -1)
+
+
+def _tiles(rng: np.random.Generator, picture: Bytes, floor: int) -> None:
+    """Joints that meet behind the wall, and such that run along it."""
+    height, width = picture.shape[:2]
+    line, meet = dull(rng), int(rng.uniform(0, width))
+    for at in range(-width, 2 * width, int(rng.uniform(18, 90))):
+        cv2.line(picture, (meet + (at - meet) // 4, floor), (at, height), line, 1, cv2.LINE_AA)
+    row, gap = float(floor), rng.uniform(3, 12)
+    while row < height:
+        cv2.line(picture, (0, int(row)), (width, int(row)), line, 1)
+        row, gap = row + gap, gap * 1.35
+
+
+def _boards(rng: np.random.Generator, picture: Bytes, floor: int) -> None:
+    """Wood: boards that meet behind the wall, each a little lighter or darker."""
+    height, width = picture.shape[:2]
+    wood = (rng.uniform(60, 190), rng.uniform(40, 130), rng.uniform(25, 100))
+    meet, wide = rng.uniform(0, width), int(rng.uniform(10, 60))
+    for at in range(-width, 2 * width, wide):
+        far = [meet + (x - meet) / 4 for x in (at, at + wide)]
+        corners = np.array([(far[0], floor), (far[1], floor), (at + wide, height), (at, height)])
+        shade = darker(wood, float(np.exp(rng.normal(0, 0.12))))
+        cv2.fillConvexPoly(picture, corners.astype(np.int32), shade, cv2.LINE_AA)
+
+
+def _shine(rng: np.random.Generator, picture: Bytes, row: int) -> None:
+    """Light that a floor throws back."""
+    height, width = picture.shape[:2]
+    glow = np.zeros((height, width), np.float32)
+    axes = (int(rng.uniform(8, 60)), int(rng.uniform(8, 60)))
+    middle = (int(rng.uniform(0, width)), row)
+    cv2.ellipse(glow, middle, axes, rng.uniform(-20, 20), 0, 360, (1.0,), -1)
+    glow = cv2.GaussianBlur(glow, (0, 0), float(rng.uniform(3, 15))) * np.float32(
+        rng.uniform(15, 110)
+    )
+    picture[:] = cv2.add(picture, cv2.merge([glow] * 3), dtype=cv2.CV_8U)
 
 
 def _courses(rng: np.random.Generator, picture: Bytes, x: int, y: int, w: int, h: int) -> None:

@@ -10,7 +10,10 @@ import numpy.typing as npt
 
 from skyreid.synth.shading import Bytes, Picture
 
-NOBODY = 0
+GROUND = 0
+"""Owner of a pixel that nothing was pasted over."""
+THING = -1
+"""Owner of a pixel of what is no person; people have numbers from 1."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,9 @@ class Canvas:
     def __init__(self, ground: Bytes) -> None:
         """Begin with a picture uint8 [H, W, 3]; it is not changed."""
         self.picture: Picture = ground.astype(np.float32)
-        self.owner: npt.NDArray[np.int32] = np.full(ground.shape[:2], NOBODY, np.int32)
+        self.owner: npt.NDArray[np.int32] = np.full(ground.shape[:2], GROUND, np.int32)
 
-    def paste(self, cutout: Picture, x: int, y: int, owner: int = NOBODY) -> int:
+    def paste(self, cutout: Picture, x: int, y: int, owner: int = THING) -> int:
         """Lay a cut-out, premultiplied float32 [h, w, 4], with its upper left corner at x, y.
 
         Returns:
@@ -58,6 +61,11 @@ class Canvas:
     def visibility(self, person: Pasted) -> float:
         """The part of a person's pixels in the picture that nothing was pasted over."""
         return np.count_nonzero(self.owner == person.number) / max(1, person.pixels)
+
+    def covered(self, box: npt.NDArray[np.float32]) -> float:
+        """The part of a box x0, y0, x1, y1 that anything was pasted over."""
+        x0, y0, x1, y1 = box.astype(int)
+        return float((self.owner[y0 : y1 + 1, x0 : x1 + 1] != GROUND).mean())
 
     def finished(self) -> Bytes:
         """The picture as uint8."""

@@ -17,7 +17,7 @@ SIZE_PX = (384, 512)
 def clutter(rng: np.random.Generator) -> Bytes:
     """One picture, uint8 [384, 512, 3] RGB."""
     picture = np.empty((*SIZE_PX, 3), np.uint8)
-    kind = rng.choice(["street", "room", "above", "heap"], p=[0.5, 0.12, 0.13, 0.25])
+    kind = rng.choice(["street", "room", "above", "heap"], p=[0.45, 0.22, 0.13, 0.2])
     if kind == "street":
         _street(rng, picture)
     elif kind == "room":

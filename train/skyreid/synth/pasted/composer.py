@@ -33,7 +33,9 @@ _DECOY_HEIGHTS_PX = (14.0, 300.0)
 _TURNED_FROM_PX = 80.0
 _GROUP_SIZES = (0, 1, 1, 2, 2, 3, 4, 6, 9)
 _CROWD = 0.12  # of the pictures: many small people
-_CLOSE_UP = 0.12  # of the people alone: half bodies and faces that fill the picture
+_CLOSE_UP = 0.3  # of the others: somebody of a third of the picture's height to beyond it
+_CLOSE_UP_HEIGHTS = (0.35, 1.8)  # of the picture's
+_LARGE = 0.45  # of the picture's height: from here on the head mostly stays in it
 
 
 class Composer:
@@ -82,7 +84,7 @@ class Composer:
         self._decoys(rng, canvas, int(rng.integers(0, 3)))
         people = self._people(rng, canvas, int(rng.integers(0, 4)))
         more, out = _labels(canvas, people)
-        hidden = [_covered(canvas, box) > 0.6 for box in boxes]
+        hidden = [canvas.covered(box) > 0.6 for box in boxes]
         return (
             canvas.finished(),
             np.concatenate([boxes, more]),
@@ -108,7 +110,7 @@ class Composer:
         alike = [base * float(np.exp(rng.normal(0, 0.18))) for _ in range(count)]
         heights = [h if rng.random() < 0.8 else _log_uniform(rng, low, high) for h in alike]
         if count and not crowd and rng.random() < _CLOSE_UP:
-            heights[0] = rng.uniform(0.9, 1.8) * side
+            heights[0] = _log_uniform(rng, *_CLOSE_UP_HEIGHTS) * side
         foot_line, gather_x = rng.uniform(0.25, 1.1) * side, rng.uniform(0, side)
         fall = rng.uniform(0.1, 0.9)
         pasted = []
@@ -119,8 +121,8 @@ class Composer:
                 if rng.random() < 0.4
                 else rng.uniform(-0.05, 1.05) * side
             )
-            if height > 0.9 * side:  # the head stays in the picture
-                foot = height * rng.uniform(0.9, 1.0) + rng.uniform(0, 0.5) * side
+            if height > _LARGE * side:
+                foot = height * rng.uniform(0.85, 1.0) + rng.uniform(0, 0.6) * side
             elif rng.random() < 0.75:
                 foot = foot_line + (height - base) * fall + rng.normal(0, 6)
             else:
@@ -256,12 +258,6 @@ def _labels(canvas: Canvas, people: Sequence[Pasted]) -> tuple[Boxes, Flags]:
         boxes.append(box)
         ignored.append(hidden or kept < CUT_BELOW or y1 - y0 < LEAST_PX)
     return np.array(boxes, np.float32).reshape(-1, 4), np.array(ignored, bool)
-
-
-def _covered(canvas: Canvas, box: Boxes) -> float:
-    """The part of a box that was pasted over with people."""
-    x0, y0, x1, y1 = box.astype(int)
-    return float((canvas.owner[y0 : y1 + 1, x0 : x1 + 1] > 0).mean())
 
 
 def _nobody() -> tuple[Boxes, Flags]:

@@ -264,15 +264,15 @@ def _extent(
 
 
 def _somewhere(rng: np.random.Generator, height_m: float) -> Station:
-    """A camera that looks at the origin: mostly from the street, some from a mast or a drone."""
+    """A camera that looks at the origin: from the street, a ceiling or a mast, or a drone."""
     steep = rng.random()
-    if steep < 0.6:
+    if steep < 0.45:
         pitch = rng.uniform(0, 15)
-    elif steep < 0.88:
-        pitch = rng.uniform(10, 45)
+    elif steep < 0.82:
+        pitch = rng.uniform(10, 50)
     else:
-        pitch = rng.uniform(40, 80)
-    away_m = float(np.exp(rng.uniform(np.log(3), np.log(25)))) * max(1.0, height_m / 1.8)
+        pitch = rng.uniform(40, 85)
+    away_m = float(np.exp(rng.uniform(np.log(2.2), np.log(25)))) * max(1.0, height_m / 1.8)
     down = np.radians(pitch)
     up = max(0.3, height_m / 2 + away_m * float(np.sin(down)))
     return Station((-away_m * float(np.cos(down)), 0.0, up), 0.0, -float(pitch), 50.0, View.GROUND)
