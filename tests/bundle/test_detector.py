@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from skyreid.bundle.archive import Bundle
-from skyreid.bundle.detector import GREY, Detector, place, start_detector
+from skyreid.bundle.detector import GREY, Detector, Placement, place, start_detector
 from skyreid.bundle.manifest import DetectorSpec
 from skyreid.contract.errors import BundleError
 from skyreid.contract.input_spec import InputSpec
@@ -24,8 +24,8 @@ def picture(height: int, width: int) -> np.ndarray:
 
 def test_a_picture_is_filled_up_with_grey_to_multiples() -> None:
     shown = picture(45, 65)
-    placed, scale = place(shown, ANY, 16)
-    assert (placed.shape, scale) == ((48, 80, 3), 1)
+    placed, where = place(shown, ANY, 16)
+    assert (placed.shape, where) == ((48, 80, 3), Placement())
     np.testing.assert_array_equal(placed[:45, :65], shown)
     assert (placed[45:] == GREY).all()
     assert (placed[:, 65:] == GREY).all()
@@ -40,7 +40,7 @@ def test_a_picture_is_letterboxed_into_an_input_with_a_size(
     size: tuple[int, int], inside: tuple[int, int], scale: float
 ) -> None:
     placed, found = place(picture(*size), FIXED, 32)
-    assert (placed.shape, found) == ((64, 128, 3), scale)
+    assert (placed.shape, found) == ((64, 128, 3), Placement(scale, scale))
     assert (placed[: inside[0], : inside[1]] < GREY).all()
     assert (placed[inside[0] :] == GREY).all()
     assert (placed[:, inside[1] :] == GREY).all()

@@ -7,14 +7,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from skyreid.bundle.boxes import P6_STRIDES, STRIDES, YOLOX
 from skyreid.bundle.manifest import DetectorSpec
 from skyreid.bundle.runner import OnnxRunner
-from skyreid.bundle.yolox import P6_STRIDES, STRIDES, Yolox
 from skyreid.contract.errors import BundleError
 from skyreid.export.foreign import Answers
 from skyreid.export.yolox import FOREIGN, grid, is_raw
 
-FAMILY = Yolox()
+FAMILY = YOLOX
 
 
 def drawn(strides: tuple[int, ...], *, raw: bool, height: int = 128, width: int = 192) -> Answers:
@@ -26,7 +26,7 @@ def drawn(strides: tuple[int, ...], *, raw: bool, height: int = 128, width: int 
         rows[..., :2] = rng.uniform(0, width, rows[..., :2].shape)
         rows[..., 2:4] = np.exp(rows[..., 2:4]) * 20
     rows[..., 4:] = 1 / (1 + np.exp(-rows[..., 4:]))
-    return Answers(Path("x.onnx"), height, width, [rows])
+    return Answers(Path("x.onnx"), height, width, [rows], FOREIGN.declared)
 
 
 @pytest.mark.parametrize("strides", [STRIDES, P6_STRIDES])
@@ -83,7 +83,7 @@ def test_files_of_other_families_are_refused_in_one_line() -> None:
 
     def refused(outputs: list[np.ndarray], why: str) -> None:
         with pytest.raises(BundleError, match=why) as caught:
-            FOREIGN.read(Answers(Path("x.onnx"), 128, 192, outputs), FAMILY)
+            FOREIGN.read(Answers(Path("x.onnx"), 128, 192, outputs, FOREIGN.declared), FAMILY)
         assert "\n" not in str(caught.value)
 
     refused([rows, rows], r"expected one output \[1, cells, 5 \+ classes\]")  # boxes and logits

@@ -71,6 +71,12 @@ def choose(detections: Detections, chosen: NDArray[np.integer] | NDArray[np.bool
     return Detections(detections.boxes[chosen], detections.scores[chosen], looks)
 
 
+def join(*parts: Detections) -> Detections:
+    """The boxes and scores of all parts in one."""
+    boxes = np.concatenate([part.boxes for part in parts])
+    return Detections(boxes, np.concatenate([part.scores for part in parts]))
+
+
 def suppress(detections: Detections, iou_max: float, kept_max: int = KEPT_MAX) -> Detections:
     """Greedy non-maximum suppression (NMS).
 

@@ -7,6 +7,7 @@ and every gate look through this one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.bundle.archive import Bundle, open_bundle
-from skyreid.bundle.detections import Detections, Float32, clip, suppress
+from skyreid.bundle.detections import Detections, Float32, clip, join, suppress
 from skyreid.bundle.family import Family, family_of
-from skyreid.bundle.manifest import DetectorSpec
+from skyreid.bundle.manifest import DetectorSpec, Fit
 from skyreid.bundle.runner import ON_CPU, Execution, Outputs, self_test, start
 from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract.errors import BundleError
@@ -65,23 +66,21 @@ class Detector:
         The same in training's evaluation and on a device, whatever runs the network.
         """
         height, width = picture.shape[:2]
-        found = self._look(picture)
+        found = self.look(picture)
         if 0 < self._spec.half_from_px <= width and min(height, width) > 1:
-            again = self._look(half(picture))
-            boxes = [found.boxes, 2 * again.boxes]
-            scores = [found.scores, again.scores]
-            found = Detections(np.concatenate(boxes), np.concatenate(scores))
+            again = self.look(half(picture))
+            found = join(found, Detections(2 * again.boxes, again.scores))
         return suppress(clip(found, width, height), self._family.iou_max)
 
-    def _look(self, picture: UInt8) -> Detections:
-        """One pass of the network: boxes in the picture's pixels, overlapping, in any order."""
-        canvas, scale = place(picture, self._size, self._spec.align)
+    def look(self, picture: UInt8) -> Detections:
+        """One pass of the network: boxes in the picture's pixels, overlapping, in any order.
+
+        They may reach out of it: what `find` makes people of.
+        """
+        canvas, placement = place(picture, self._size, self._spec.align, self._spec.fit)
         outputs = {name: values[0] for name, values in self._run(canvas[None]).items()}
         found = self._family.decode(outputs, self._spec, self._score_min)
-        if scale == 1:
-            return found
-        boxes: Float32 = (found.boxes / np.float32(scale)).astype(np.float32)
-        return Detections(boxes, found.scores)
+        return Detections(placement.undo(found.boxes), found.scores)
 
     def require_shapes(self, name: str) -> None:
         """Run a blank picture and hold the outputs against the family.
@@ -167,32 +166,65 @@ def half(picture: UInt8) -> UInt8:
     return np.asarray(cv2.resize(even, (width // 2, height // 2), interpolation=cv2.INTER_AREA))
 
 
-def place(picture: UInt8, size: InputSpec, align: int) -> tuple[UInt8, float]:
-    """A picture as the network takes it, filled up right and bottom with grey.
+@dataclass(frozen=True)
+class Placement:
+    """Where a picture lies in the network's input."""
 
-    Where the input has a size, the picture is scaled into it, its aspect ratio kept (bilinear);
-    else it stays as it is, and both sides grow to multiples of `align`.
+    across: float = 1.0
+    """Scale of the columns, input to picture."""
+    down: float = 1.0
+    """The same of the rows."""
+    left: int = 0
+    """Columns of grey before it."""
+    top: int = 0
+
+    def undo(self, boxes: Float32) -> Float32:
+        """Boxes [N, 4] of the input, in pixels of the picture."""
+        if self == Placement():
+            return boxes
+        corner = np.array([self.left, self.top] * 2, np.float32)
+        scale = np.array([self.across, self.down] * 2, np.float32)
+        result: Float32 = ((boxes - corner) / scale).astype(np.float32)
+        return result
+
+
+def place(
+    picture: UInt8, size: InputSpec, align: int, fit: Fit = "corner"
+) -> tuple[UInt8, Placement]:
+    """A picture as the network takes it, filled up with grey.
+
+    Where the input has a size, the picture is scaled into it (bilinear) as `fit` says; else it
+    stays as it is, and both sides grow right and bottom to multiples of `align`.
 
     Args:
         picture: uint8 [H, W, 3] RGB.
         size: of the input; 0 x 0 = any.
         align: see ``DetectorSpec``.
+        fit: the same.
 
     Returns:
-        uint8 [h, w, 3], and the scale that was applied.
+        uint8 [h, w, 3], and where the picture lies in it.
     """
     height, width = picture.shape[:2]
-    scale = 1.0
-    if size.height and size.width:
-        scale = min(size.height / height, size.width / width)
-        height, width = max(1, int(height * scale)), max(1, int(width * scale))
-        picture = cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR)
-        below, beside = size.height - height, size.width - width
-    else:
-        below, beside = -height % align, -width % align
-    if below or beside:
-        picture = np.pad(picture, ((0, below), (0, beside), (0, 0)), constant_values=GREY)
-    return picture, scale
+    if not (size.height and size.width):
+        return _filled(picture, 0, 0, -height % align, -width % align), Placement()
+    if fit == "stretch":
+        stretched = cv2.resize(picture, (size.width, size.height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(stretched), Placement(size.width / width, size.height / height)
+    scale = min(size.height / height, size.width / width)
+    height, width = max(1, int(height * scale)), max(1, int(width * scale))
+    scaled = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_LINEAR))
+    below, beside = size.height - height, size.width - width
+    top, left = (below // 2, beside // 2) if fit == "centre" else (0, 0)
+    canvas = _filled(scaled, top, left, below - top, beside - left)
+    return canvas, Placement(scale, scale, left, top)
+
+
+def _filled(picture: UInt8, top: int, left: int, below: int, beside: int) -> UInt8:
+    """The picture with rows and columns of grey around it."""
+    if not (top or left or below or beside):
+        return picture
+    return np.pad(picture, ((top, below), (left, beside), (0, 0)), constant_values=GREY)
 
 
 def _said(shapes: dict[str, tuple[int, ...]]) -> str:

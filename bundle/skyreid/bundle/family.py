@@ -1,8 +1,9 @@
 """Detector families: how the outputs of a graph are named, read and compared.
 
 A bundle says in its manifest which family it is of; nothing is ever guessed from a shape. A new
-family is a file beside ``heatmap.py`` and ``yolox.py`` and a row of `FAMILIES`; that its graph
-takes uint8 pictures [N, H, W, 3] RGB, whole or scaled into a fixed size, is the same for all.
+family is a row of `FAMILIES`, and a file beside ``heatmap.py`` where it is read in another way than
+``boxes.py`` reads. That its graph takes uint8 pictures [N, H, W, 3] RGB, whole or scaled into a
+fixed size, is the same for all.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from skyreid.bundle.boxes import DETR, NMS_IN_GRAPH, YOLOV8, YOLOX
 from skyreid.bundle.detections import Detections, Float32
 from skyreid.bundle.heatmap import Heatmap
 from skyreid.bundle.manifest import DetectorSpec
-from skyreid.bundle.yolox import Yolox
 from skyreid.contract.errors import BundleError
 
 
@@ -71,7 +72,8 @@ class Family(Protocol):
         ...
 
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (Heatmap(), Yolox())}
+_ALL: tuple[Family, ...] = (Heatmap(), YOLOX, YOLOV8, DETR, NMS_IN_GRAPH)
+FAMILIES: dict[str, Family] = {family.name: family for family in _ALL}
 
 
 def family_of(spec: DetectorSpec) -> Family:

@@ -33,6 +33,25 @@ class ScorePrior(_Part):
     """Same-person pairs behind the numbers."""
 
 
+Fit = Literal["corner", "centre", "stretch"]
+"""How a picture is scaled into an input that has a size: its aspect ratio kept and the rest filled
+with grey, with the picture in the top left corner or in the middle, or stretched."""
+
+
+class WrappedFile(_Part):
+    """What was declared of the file that a wrapped graph holds; the graph itself does all of it.
+
+    Mean and deviation are in the manifest's ``input``, the numeric format in ``formats``.
+    """
+
+    layout: Literal["nchw", "nhwc"]
+    channels: Literal["rgb", "bgr"]
+    person: int = Field(ge=0)
+    """The person's place among the classes."""
+    scores: Literal["sigmoid", "softmax", "plain"] = "plain"
+    """What the graph puts behind the file's class scores."""
+
+
 class DetectorSpec(_Part):
     """How a detector's outputs are read."""
 
@@ -47,6 +66,11 @@ class DetectorSpec(_Part):
     half_from_px: int = Field(default=0, ge=0)
     """Pictures at least so wide are looked at again at half their size, where people who are too
     large for the network are not; a quarter more time. 0 = never."""
+    fit: Fit = "corner"
+    rows: int = Field(default=0, ge=0, le=1_000_000)
+    """Boxes that the graph gives for a picture; 0 = one for each cell of the input."""
+    file: WrappedFile | None = None
+    """None: the graph is this project's own."""
 
 
 class Manifest(_Part):

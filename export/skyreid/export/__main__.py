@@ -267,7 +267,7 @@ def _parser() -> argparse.ArgumentParser:
     bundle.add_argument(
         "--golden",
         type=Path,
-        help="directory of pictures (default: drawn ones; a .onnx needs some of people)",
+        help="directory of pictures, of people for a .onnx (default: drawn ones)",
     )
     bare.add_options(bundle)
     _add_ranges(bundle, required=False)

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skyreid.contract.errors import InputError, PlatformError
+from skyreid.export.declared import CHOICES
 
-_OWN = ("family", "size", "score_min")
+if TYPE_CHECKING:
+    from skyreid.export.proof import Pictures
+
+_DECLARED = (*CHOICES, "person")
+_OWN = ("family", "size", "score_min", *_DECLARED)
+_WHAT = {
+    "layout": "order of the axes of the bare detector's input",
+    "channels": "order of its planes",
+    "range": "what it wants pixels of 0..255 to be",
+    "fit": "how a picture is scaled into it",
+    "scores": "what has yet to be done to its class scores",
+}
 _EMBEDDERS = ("pictures", "score_priors", "form")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """What only a bare file is asked."""
     parser.add_argument("--kind", choices=("detector",), help="MODEL is a bare .onnx of that kind")
-    parser.add_argument("--family", help="of the bare detector: yolox")
+    parser.add_argument(
+        "--family", help="of the bare detector: yolox, yolov8, detr or nms-in-graph"
+    )
     parser.add_argument(
         "--size",
         type=int,
@@ -24,6 +40,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--score-min", type=float, help="default threshold of the bare detector (the family's)"
+    )
+    for name, what in _WHAT.items():
+        parser.add_argument(f"--{name}", choices=CHOICES[name], help=f"{what} (the family's)")
+    parser.add_argument(
+        "--person", type=int, help="place of the person among the bare detector's classes (0)"
     )
 
 
@@ -62,11 +83,9 @@ def wrap(options: argparse.Namespace) -> int:
         SkyreidError: an option is missing or too many, or what the wrapping itself raises.
     """
     if options.family is None:
-        raise InputError("--family: of the detector, yolox for one; nothing is guessed from a file")
-    if options.golden is None:
         raise InputError(
-            "--golden: a directory of at least 8 pictures with people, in which the detector must "
-            "find some: a family cannot be proved otherwise"
+            "--family: of the detector, yolox, yolov8, detr or nms-in-graph; nothing is guessed "
+            "from a file"
         )
     for option in _EMBEDDERS:
         if getattr(options, option):
@@ -85,7 +104,8 @@ def wrap(options: argparse.Namespace) -> int:
         options.checkpoint,
         options.out,
         family=options.family,
-        pictures_from=options.golden,
+        pictures=lambda: proof_pictures(options.golden),
+        said={name: getattr(options, name) for name in _DECLARED},
         name=options.name,
         size=None if options.size is None else tuple(options.size),
         score_min=options.score_min,
@@ -96,6 +116,18 @@ def wrap(options: argparse.Namespace) -> int:
     )
     sys.stdout.write(f"{bundle.path}\n")
     return 0
+
+
+def proof_pictures(golden: Path | None) -> Pictures:
+    """Pictures of somebody's own, or drawn ones, whose people's places are known.
+
+    Raises:
+        InputError: there are fewer than eight, or one cannot be read.
+    """
+    from skyreid.export.drawn import draw
+    from skyreid.export.proof import pictures_of
+
+    return draw() if golden is None else pictures_of(golden)
 
 
 def _flag(option: str) -> str:

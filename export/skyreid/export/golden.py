@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.bundle.detector import place
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
 from skyreid.train.data.pictures import read_rgb
@@ -30,13 +29,13 @@ def read(directory: Path, spec: InputSpec) -> NDArray[np.uint8]:
     return np.stack([_prepare(path, spec) for path in _chosen(directory)])
 
 
-def read_for_detector(directory: Path, size: InputSpec) -> NDArray[np.uint8]:
-    """The same for a detector whose input has a size: whole pictures, placed as a device does.
+def originals(directory: Path) -> list[NDArray[np.uint8]]:
+    """The same eight pictures as they are, uint8 [H, W, 3] RGB, for a detector with an input size.
 
     Raises:
         InputError: fewer than eight, or one cannot be read.
     """
-    return np.stack([place(read_rgb(path), size, 1)[0] for path in _chosen(directory)])
+    return [read_rgb(path) for path in _chosen(directory)]
 
 
 def _chosen(directory: Path) -> list[Path]:

@@ -12,19 +12,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from skyreid.bundle.boxes import P6_STRIDES, STRIDES, cell_count
 from skyreid.bundle.family import Family
-from skyreid.bundle.yolox import P6_STRIDES, STRIDES, cell_count
 from skyreid.contract.errors import BundleError
-from skyreid.export.foreign import Answers, Floats, Foreign, Tail
-
-PERSON = 0
-"""The person's place among the classes: the first, as in COCO."""
+from skyreid.export.declared import Declared
+from skyreid.export.foreign import (
+    Answers,
+    Floats,
+    Foreign,
+    Tail,
+    corners,
+    require_person,
+)
 
 
 class ForeignYolox(Foreign):
     """See `Foreign`."""
 
-    bgr = True
+    declared = Declared(channels="bgr", range="255", fit="corner")
 
     def align(self, answers: Answers) -> int:
         """See `Foreign.align`: the largest stride."""
@@ -33,35 +38,28 @@ class ForeignYolox(Foreign):
     def read(self, answers: Answers, family: Family) -> dict[str, Floats]:
         """See `Foreign.read`."""
         rows = rows_of(answers)
+        require_person(answers, family, rows.shape[2] - 5)
         centre, size = rows[..., :2], rows[..., 2:4]
         if is_raw(rows):
             cells, strides = grid(answers.height, answers.width, strides_of(answers))
             centre, size = (centre + cells) * strides, np.exp(size) * strides
-        boxes = np.concatenate([centre - size / 2, centre + size / 2], 2)
-        return {"boxes": boxes, "scores": rows[..., 4] * rows[..., 5 + PERSON]}
+        boxes = corners(np.concatenate([centre, size], 2))
+        return {"boxes": boxes, "scores": rows[..., 4] * rows[..., 5 + answers.declared.person]}
 
     def tail(self, outputs: Sequence[str], answers: Answers, family: Family) -> Tail:
         """See `Foreign.tail`."""
         tail, (rows,) = Tail(), outputs
-
-        def column(name: str, values: Sequence[int] | int) -> str:
-            place = tail.constant(f"tail/{name}/columns", np.array(values, np.int64))
-            return tail.add("Gather", [rows, place], f"tail/{name}", axis=2)
-
-        centre, size = column("centre", [0, 1]), column("size", [2, 3])
+        centre = tail.columns(rows, "centre", [0, 1])
+        size = tail.columns(rows, "size", [2, 3])
         if is_raw(rows_of(answers)):
             cells, strides = grid(answers.height, answers.width, strides_of(answers))
-            at, stride = tail.constant("tail/cells", cells), tail.constant("tail/strides", strides)
-            centre = tail.add("Add", [centre, at], "tail/cell")
-            centre = tail.add("Mul", [centre, stride], "tail/middle")
-            size = tail.add("Exp", [size], "tail/grown")
-            size = tail.add("Mul", [size, stride], "tail/sides")
-        half = tail.constant("tail/half", np.array(0.5, np.float32))
-        half = tail.add("Mul", [size, half], "tail/half_sides")
-        low = tail.add("Sub", [centre, half], "tail/low")
-        high = tail.add("Add", [centre, half], "tail/high")
-        tail.add("Concat", [low, high], "boxes", axis=2)
-        tail.add("Mul", [column("there", 4), column("person", 5 + PERSON)], "scores")
+            at = tail.constant("tail/cells", cells)
+            centre = tail.scaled(tail.add("Add", [centre, at], "tail/cell"), "middle", strides)
+            size = tail.scaled(tail.add("Exp", [size], "tail/grown"), "sides", strides)
+        tail.corners(centre, size, "boxes")
+        there = tail.columns(rows, "there", 4)
+        person = tail.columns(rows, "person", 5 + answers.declared.person)
+        tail.add("Mul", [there, person], "scores")
         return tail
 
 
@@ -87,7 +85,7 @@ def rows_of(answers: Answers) -> Floats:
             f"{refusal}{answers.height} x {answers.width} pixels have {known[0]} cells, or "
             f"{known[1]} with stride 64, it gives {shapes}"
         )
-    if rows[..., 4:].min() < 0 or rows[..., 4:].max() > 1:
+    if not (rows[..., 4:].min() >= 0 and rows[..., 4:].max() <= 1):
         raise BundleError(f"{refusal}objectness and classes are not probabilities, 0 to 1")
     if np.ptp(rows[..., 4]) == 0:
         raise BundleError(f"{refusal}its objectness is {rows[0, 0, 4]:.3g} in every cell")
