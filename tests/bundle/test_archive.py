@@ -191,14 +191,17 @@ def test_engines_get_their_own_int8_and_cpus_theirs(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pictures, outputs = bundle.golden()
+    producer = b"\x12\x03"  # the field of an ONNX model that says by whom, of three letters
+    for_engines = bundle.model("fp32") + producer + b"gpu"
+    for_cpus = bundle.model("fp32") + producer + b"cpu"
     both = write_bundle(
         tmp_path / "both",
         bundle.manifest.model_copy(update={"formats": ("fp32", "int8")}),
-        {"fp32": bundle.model("fp32"), "int8": b"for a CPU"},
+        {"fp32": bundle.model("fp32"), "int8": for_cpus},
         golden_pictures=pictures,
         golden_outputs=outputs,
         parity={},
-        extra={INT8_FOR_ENGINES: b"for engines"},
+        extra={INT8_FOR_ENGINES: for_engines},
     )
     built: list[str] = []
 
@@ -216,6 +219,6 @@ def test_engines_get_their_own_int8_and_cpus_theirs(
             trt=FakeTensorRT("10.3.0"),
             device="sm87",
         )
-    digests = [hashlib.sha256(data).hexdigest() for data in (both.model("fp32"), b"for engines")]
+    digests = [hashlib.sha256(data).hexdigest() for data in (both.model("fp32"), for_engines)]
     assert built == digests
-    assert both.model("int8") == b"for a CPU"
+    assert both.model("int8") == for_cpus

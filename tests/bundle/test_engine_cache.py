@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -131,3 +132,57 @@ def test_two_that_need_one_engine_build_it_once(tmp_path: Path) -> None:
     assert len(said) == 1
     assert re.fullmatch(r"process \d+ \(.*\) builds an engine here: wait for it", said[0])
     assert two.result().rebuilt_because == ""
+
+
+def lay(directory: Path, content: bytes = b"EVIL PLAN") -> Path:
+    """A cache with a plan and a record that fit each other, as a stranger would write them."""
+    ensure(directory, KEY, lambda timings: Built(content, b"", 1))
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("mode", "said"), [(0o777, "everybody may write it"), (0o775, "may write it: chmod g-w")]
+)
+def test_a_cache_that_anybody_else_may_write_is_refused(
+    tmp_path: Path, mode: int, said: str
+) -> None:
+    directory = lay(tmp_path / "engines")
+    directory.chmod(mode)
+    with pytest.raises(InputError, match=said):
+        ensure(directory, KEY, build_nothing)
+
+
+def test_a_cache_below_a_folder_in_which_anybody_may_rename_is_refused(tmp_path: Path) -> None:
+    directory = lay(tmp_path / "open" / "engines")
+    directory.parent.chmod(0o777)
+    with pytest.raises(InputError, match="open, above it: everybody may write it"):
+        ensure(directory, KEY, build_nothing)
+    directory.parent.chmod(0o1777)  # as /tmp: there only the owner renames, and that is us or root
+    if os.geteuid() == 0:
+        assert ensure(directory, KEY, build_nothing).plan == b"EVIL PLAN"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a file away")
+def test_a_cache_of_another_user_is_refused_and_a_file_of_theirs_is_built_again(
+    tmp_path: Path,
+) -> None:
+    theirs = lay(tmp_path / "theirs")
+    os.chown(theirs, 65534, 65534)
+    (tmp_path / "link").symlink_to(theirs)
+    for directory in (theirs, tmp_path / "link"):
+        with pytest.raises(InputError, match="it belongs to user 65534"):
+            ensure(directory, KEY, build_nothing)
+    ours = lay(tmp_path / "ours")
+    plan = ours / f"{KEY.stem()}.plan"
+    os.chown(plan, 65534, 65534)
+    engine = ensure(ours, KEY, build_plan)
+    assert "may be anybody's: it belongs to user 65534" in engine.rebuilt_because
+    assert plan.stat().st_uid == 0
+    other = lay(tmp_path / "other")
+    (other / f"{KEY.stem()}.json").rename(other / "elsewhere")
+    (other / f"{KEY.stem()}.json").symlink_to(other / "elsewhere")
+    assert "it is no file" in ensure(other, KEY, build_plan).rebuilt_because
+    other.chmod(0o755)  # files of ours that others may write, where they can reach them
+    plan = other / f"{KEY.stem()}.plan"
+    plan.chmod(0o666)
+    assert "everybody may write it" in ensure(other, KEY, build_plan).rebuilt_because

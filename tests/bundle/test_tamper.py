@@ -74,7 +74,7 @@ def nothing_is_read(monkeypatch: pytest.MonkeyPatch, whole: Bundle, ours: Trust)
         raise Parsed
 
     monkeypatch.setattr(json, "loads", read)
-    monkeypatch.setattr(np, "load", read)
+    monkeypatch.setattr(np.lib.format, "read_array", read)
     monkeypatch.setattr(onnxruntime, "InferenceSession", read)
 
 

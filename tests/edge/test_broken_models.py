@@ -135,3 +135,48 @@ def test_an_exception_of_onnx_runtime_is_no_crash_beside_gstreamer(
     assert len(lines) == 1
     assert said in lines[0]
     assert "Traceback" not in error
+
+
+def loops_for_ever() -> bytes:
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["again"], ["go on"]),
+            helper.make_node("Add", ["value", "one"], ["next"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("again", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("value", TensorProto.FLOAT, [2, 3]),
+        ],
+        [
+            helper.make_tensor_value_info("go on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, [2, 3]),
+        ],
+        [numpy_helper.from_array(np.ones((2, 3), np.float32), "one")],
+    )
+    node = helper.make_node("Loop", ["rounds", "yes", "start"], ["embedding"], body=body)
+    weights = [
+        numpy_helper.from_array(np.array(1 << 62, np.int64), "rounds"),
+        numpy_helper.from_array(np.array(True), "yes"),
+        numpy_helper.from_array(np.zeros((2, 3), np.float32), "start"),
+    ]
+    return serialised([node], weights, "evil.ops")
+
+
+def test_a_graph_that_never_ends_is_cut_off(
+    needs_gst: None, settings: Path, environment: dict[str, str]
+) -> None:
+    write_broken(settings.parent / "broken", loops_for_ever())
+    soon = "import skyreid.bundle.limit as limit; limit.CPU_S = 1; limit.CPU_PER_PICTURE_S = 0;"
+    command = f"{soon} import skyreid.edge.__main__ as edge, sys; sys.exit(edge.main())"
+    done = subprocess.run(
+        [sys.executable, "-c", command, "check", str(settings)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "running it has not ended after" in done.stderr

@@ -55,3 +55,44 @@ def test_another_projects_detector_is_signed_as_ours_is(
     shutil.copytree(yolox_bundle, bundle)
     assert main(["sign", str(bundle), "--key", private]) == 0
     open_detector(bundle, trust=trusted([Path(public)]))
+
+
+@pytest.mark.parametrize(
+    "verb", [("inspect",), ("bench", "--batch", "1", "--rounds", "1"), ("compile", "--cache", "c")]
+)
+def test_a_verb_that_is_told_whom_to_trust_opens_nobody_elses_bundle(
+    embedder_bundle: Path,
+    keys: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    verb: tuple[str, ...],
+) -> None:
+    settings = tmp_path / "edge.toml"
+    settings.write_text('[trust]\nrequire_signature = true\nkeys = ["release.pub"]\n')
+    command = [verb[0], str(embedder_bundle), *verb[1:]]
+    assert main([*command, "--trust", str(settings)]) == 2
+    assert "is not signed and trust.require_signature is set" in capsys.readouterr().err
+    settings.write_text("[trust]\nmin_version = 3\n")
+    assert main([*command, "--trust", str(settings)]) == 2
+    assert "min_version proves nothing of unsigned bundles" in capsys.readouterr().err
+
+
+def test_sign_counts_up_and_inspect_says_the_version(
+    embedder_bundle: Path,
+    keys: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    bundle = Path(shutil.copytree(embedder_bundle, tmp_path / "copy"))
+    command = ["sign", str(bundle), "--key", keys[0], "--bundle-version", "7"]
+    assert main(command) == 0
+    assert main(command) == 0  # again, as it is
+    settings = tmp_path / "edge.toml"
+    trust = '[trust]\nrequire_signature = true\nkeys = ["release.pub"]\nmin_version = 7\n'
+    settings.write_text(trust)
+    capsys.readouterr()
+    assert main(["inspect", str(bundle), "--trust", str(settings), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["manifest"]["version"] == 7
+    settings.write_text(trust.replace("7", "8"))
+    assert main(["inspect", str(bundle), "--trust", str(settings)]) == 2
+    assert main([*command[:-1], "-1"]) == 2

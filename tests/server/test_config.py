@@ -1,5 +1,6 @@
 """Settings: what is wrong is said in one line, and the example is true."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,6 +14,9 @@ from skyreid.server.__main__ import main
 from skyreid.server.app import DroppedAlarm, check, score_priors
 from skyreid.server.config import ServerSettings, read_settings
 from skyreid.server.counters import Metrics
+
+BUNDLE = str(Path(__file__).parents[2] / "examples" / "bundle" / "vdt-tiny")
+OF_BUNDLE = hashlib.sha256((Path(BUNDLE) / "SHA256SUMS").read_bytes()).hexdigest()
 
 
 def settings_file(tmp_path: Path, text: str = "") -> Path:
@@ -103,7 +107,9 @@ def test_the_example_shows_every_key_with_its_default(repository: Path, tmp_path
         assert set(shown[name]) == set(section.model_fields), name
         for key, field in section.model_fields.items():
             if not field.is_required() and field.default is not None:
-                assert shown[name][key] == field.default, f"{name}.{key}"
+                default = field.default
+                default = list(default) if isinstance(default, tuple) else default  # of TOML
+                assert shown[name][key] == default, f"{name}.{key}"
 
 
 def test_check_says_what_it_read_and_leaves_nothing_behind(
@@ -126,6 +132,10 @@ def test_check_says_what_it_read_and_leaves_nothing_behind(
         (["check", "{here}", "--http.prot", "1"], "unrecognized arguments: --http.prot"),
         (["check", "{here}", "--site", "/nowhere/site.toml"], "site file /nowhere/site.toml: No"),
         (["check", "{here}", "--matching.bundle", "/nowhere"], "bundle /nowhere does not exist"),
+        (
+            ["check", "{here}", "--matching.bundle", BUNDLE, f'--trust.revoked=["{OF_BUNDLE}"]'],
+            f"is revoked: trust.revoked names {OF_BUNDLE}",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_one_line_and_exit_2(

@@ -7,8 +7,9 @@
     SHA256SUMS      one line a file: hex digest, two spaces, name
     SHA256SUMS.sig  optional, see signature.py
 
-A zip of the directory is opened alike. Verification comes before parsing: the signature first, then
-the sums, then the manifest's schema, then the model.
+A zip of the directory is opened alike. Verification comes before parsing, and before anything else
+is read or inflated: the signature first, then names and sizes, then the sums, then the manifest's
+schema, then the model.
 """
 
 from __future__ import annotations
@@ -18,29 +19,33 @@ import io
 import json
 import re
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from skyreid.bundle import container
+from skyreid.bundle.arrays import read_arrays
+from skyreid.bundle.container import Container
+from skyreid.bundle.external_data import require_own_data
 from skyreid.bundle.manifest import SCHEMA, Manifest, NumericFormat
-from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust, check
+from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust, check, require_version
 from skyreid.contract.errors import BundleError
 from skyreid.contract.files import new_folder, write
 
 SUMS = "SHA256SUMS"
-EXPLANATION = "README.md"
-"""May lie in a bundle, for people, and is no part of it."""
 INT8_FOR_ENGINES = "model.int8-fp16.onnx"
 FOR_DEEPSTREAM = "nvtracker_reid.yml"
 """Lies in a directory that was exported for DeepStream, which is no bundle."""
-_NO_ZIP = (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
-"""What zipfile raises for bytes that are none, or a damaged one: it has no class for it."""
+MAX_SUMS_BYTES = 64 << 10
+MAX_SIGNATURE_BYTES = 1 << 10
+MAX_JSON_BYTES = 16 << 20
+MAX_BYTES = 4 << 30
+"""Of all files of a bundle together; ONNX itself ends at 2 GiB a model."""
 _SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\s].*)")
 
 
@@ -53,6 +58,8 @@ class Bundle:
     sha256: str
     """Digest of SHA256SUMS: names exactly these bytes."""
     files: Mapping[str, bytes]
+    sums: bytes = b""
+    """SHA256SUMS as it was verified: what a signature is made over."""
     signed_by: str | None = None
     """Id of the trusted key whose signature was checked; None where none was."""
 
@@ -89,32 +96,53 @@ class Bundle:
         """
         pictures = self._arrays("golden/pictures.npz").get("pictures")
         outputs = self._arrays("golden/outputs.npz")
+        size = self.manifest.input
         if (
             pictures is None
             or pictures.dtype != np.uint8
             or pictures.ndim != 4
+            or pictures.shape[3] != 3
             or not pictures.size
+            or (size.height and pictures.shape[1:3] != (size.height, size.width))
         ):
+            sides = f"{size.height}, {size.width}" if size.height else "H, W"
             raise BundleError(
-                f"bundle {self.path}: golden/pictures.npz holds no pictures uint8 [N, H, W, 3]; "
+                f"bundle {self.path}: golden/pictures.npz holds no pictures uint8 [N, {sides}, 3]; "
                 "export the model again"
             )
         lengths = {name: values.shape[:1] for name, values in outputs.items()}
-        if not outputs or set(lengths.values()) != {pictures.shape[:1]}:
+        floats = all(v.dtype == np.float32 and np.isfinite(v).all() for v in outputs.values())
+        if not outputs or set(lengths.values()) != {pictures.shape[:1]} or not floats:
             raise BundleError(
                 f"bundle {self.path}: golden/outputs.npz holds no outputs of the {len(pictures)} "
-                "golden pictures; export the model again"
+                "golden pictures, finite float32 each; export the model again"
+            )
+        dim = self.manifest.embedding_dim
+        if dim and outputs.get("embedding", pictures).shape != (len(pictures), dim):
+            raise BundleError(
+                f"bundle {self.path}: embedding_dim is {dim}, and golden/outputs.npz holds no "
+                f"embeddings [{len(pictures)}, {dim}]; export the model again"
             )
         return pictures, outputs
 
-    def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
+    def parity(self) -> dict[str, Any]:
+        """What was measured against the checkpoint.
+
+        Raises:
+            BundleError: there is none, or it is not a JSON object.
+        """
         try:
-            with np.load(io.BytesIO(self.files[name]), allow_pickle=False) as data:
-                return {key: data[key] for key in data.files}
-        except KeyError as error:
-            raise BundleError(f"bundle {self.path}: {name} is missing") from error
-        except (*_NO_ZIP, AttributeError, TypeError) as error:  # the last two: an array alone
-            raise BundleError(f"bundle {self.path}: {name} is no npz: {error}") from error
+            found = json.loads(self.files["parity.json"])
+        except (KeyError, ValueError, RecursionError) as error:
+            raise BundleError(f"bundle {self.path}: parity.json cannot be read: {error}") from error
+        if not isinstance(found, dict):
+            raise BundleError(f"bundle {self.path}: parity.json is not a JSON object")
+        return found
+
+    def _arrays(self, name: str) -> dict[str, NDArray[Any]]:
+        if name not in self.files:
+            raise BundleError(f"bundle {self.path}: {name} is missing")
+        return read_arrays(self.files[name], f"bundle {self.path}: {name}")
 
 
 def open_bundle(path: Path, trust: Trust = ANYONE) -> Bundle:
@@ -125,39 +153,89 @@ def open_bundle(path: Path, trust: Trust = ANYONE) -> Bundle:
         trust: whose signatures are accepted, and whether one is required.
 
     Raises:
-        BundleError: it is missing, its signature is not as `trust` asks, a file is missing, foreign
-            or has another digest, or the manifest is not one this version reads.
+        BundleError: it is missing, its signature is not as `trust` asks, strangers may write it and
+            no signature was checked, a file is missing, foreign or has another digest, the manifest
+            is not one this version reads, or it is revoked.
     """
-    files = _read(path)
-    if SUMS not in files and FOR_DEEPSTREAM in files:
+    with container.opened(path) as files:
+        sums = _sums_of(path, files)
+        signed_by = check(path, sums, _signature_of(path, files), trust)
+        if signed_by is None and files.stranger:
+            raise BundleError(
+                f"bundle {path}: {files.stranger}, or have it signed and set "
+                "trust.require_signature: what a stranger may change is not what was checked"
+            )
+        listed = _listed(path, sums)
+        _require_names(path, listed, files.sizes)
+        content = {name: _verified(path, files, name, listed[name]) for name in sorted(listed)}
+    manifest = _manifest(path, content.get("manifest.json"))
+    for numeric_format in manifest.formats:
+        if f"model.{numeric_format}.onnx" not in content:
+            raise BundleError(f"bundle {path}: model.{numeric_format}.onnx is missing")
+    for name in content:
+        if name.endswith(".onnx"):
+            require_own_data(content[name], f"bundle {path}: {name}")
+    require_version(path, manifest.version, trust)
+    return Bundle(path, manifest, hashlib.sha256(sums).hexdigest(), content, sums, signed_by)
+
+
+def _sums_of(path: Path, files: Container) -> bytes:
+    if SUMS not in files.sizes and FOR_DEEPSTREAM in files.sizes:
         raise BundleError(
             f"{path} was exported for DeepStream and is not a bundle: export it with --io kit"
         )
-    if SUMS not in files:
+    if SUMS not in files.sizes:
         raise BundleError(f"{path} is not a bundle: it has no {SUMS}")
-    sums = files.pop(SUMS)
-    signed_by = check(path, sums, files.pop(SIGNATURE, None), trust)
+    _require_size(path, SUMS, files.sizes[SUMS], MAX_SUMS_BYTES)
+    return files.read(SUMS)
+
+
+def _signature_of(path: Path, files: Container) -> bytes | None:
+    if SIGNATURE not in files.sizes:
+        return None
+    _require_size(path, SIGNATURE, files.sizes[SIGNATURE], MAX_SIGNATURE_BYTES)
+    return files.read(SIGNATURE)
+
+
+def _listed(path: Path, sums: bytes) -> dict[str, str]:
+    """Digest by name, of SHA256SUMS."""
     listed: dict[str, str] = {}
     for line in sums.decode("utf-8", "replace").removesuffix("\n").split("\n"):
         match = _SUM_LINE.fullmatch(line)
         if match is None:
-            raise BundleError(f"bundle {path}: {SUMS} has a line that is not one: {line!r}")
+            raise BundleError(f"bundle {path}: {SUMS} has a line that is not one: {line!r:.200}")
+        if match[2] in listed:
+            raise BundleError(f"bundle {path}: {SUMS} has two lines for {match[2]:.200}")
         listed[match[2]] = match[1]
-    for name in sorted(listed.keys() | files.keys()):
-        if name not in files:
-            raise BundleError(f"bundle {path}: {name} is listed in {SUMS} and missing")
+    return listed
+
+
+def _require_names(path: Path, listed: Mapping[str, str], sizes: Mapping[str, int]) -> None:
+    """The files are those that the sums list, and of sizes that a bundle's may have."""
+    there = sizes.keys() - {SUMS, SIGNATURE}
+    for name in sorted(listed.keys() | there):
+        if name not in there:
+            raise BundleError(f"bundle {path}: {name:.200} is listed in {SUMS} and missing")
         if name not in listed:
             raise BundleError(f"bundle {path}: {name} is not listed in {SUMS}")
-        if hashlib.sha256(files[name]).hexdigest() != listed[name]:
-            raise BundleError(
-                f"bundle {path}: {name} does not have the digest that {SUMS} says; "
-                "it is damaged or was changed: get the bundle again"
-            )
-    manifest = _manifest(path, files.get("manifest.json"))
-    for numeric_format in manifest.formats:
-        if f"model.{numeric_format}.onnx" not in files:
-            raise BundleError(f"bundle {path}: model.{numeric_format}.onnx is missing")
-    return Bundle(path, manifest, hashlib.sha256(sums).hexdigest(), files, signed_by)
+        if name.endswith(".json"):
+            _require_size(path, name, sizes[name], MAX_JSON_BYTES)
+    _require_size(path, "all of it", sum(sizes.values()), MAX_BYTES)
+
+
+def _require_size(path: Path, name: str, size: int, most: int) -> None:
+    if size > most:
+        raise BundleError(f"bundle {path}: {name} has {size} bytes, at most {most} are read")
+
+
+def _verified(path: Path, files: Container, name: str, digest: str) -> bytes:
+    data = files.read(name)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise BundleError(
+            f"bundle {path}: {name} does not have the digest that {SUMS} says; "
+            "it is damaged or was changed: get the bundle again"
+        )
+    return data
 
 
 def write_bundle(
@@ -234,38 +312,6 @@ def replace_file(bundle: Bundle, name: str, data: bytes) -> Bundle:
 def _sums(files: Mapping[str, bytes]) -> bytes:
     lines = [f"{hashlib.sha256(data).hexdigest()}  {name}\n" for name, data in files.items()]
     return "".join(sorted(lines, key=lambda line: line[66:])).encode()
-
-
-def _read(path: Path) -> dict[str, bytes]:
-    """Every file of a bundle by its posix name."""
-    if path.is_dir():
-        return {
-            file.relative_to(path).as_posix(): file.read_bytes()
-            for file in sorted(path.rglob("*"))
-            if file.is_file() and file.name != EXPLANATION
-        }
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [
-                n
-                for n in archive.namelist()
-                if not n.endswith("/") and PurePosixPath(n).name != EXPLANATION
-            ]
-            prefix = _common_directory(names)
-            return {n[len(prefix) :]: archive.read(n) for n in names}
-    except FileNotFoundError as error:
-        raise BundleError(f"bundle {path} does not exist") from error
-    except _NO_ZIP as error:
-        raise BundleError(
-            f"{path} is neither a bundle directory nor a zip of one that is whole: {error}"
-        ) from error
-
-
-def _common_directory(names: list[str]) -> str:
-    roots = {PurePosixPath(name).parts[0] for name in names}
-    if len(roots) == 1 and all("/" in name for name in names):
-        return f"{roots.pop()}/"
-    return ""
 
 
 def _manifest(path: Path, data: bytes | None) -> Manifest:

@@ -1,14 +1,15 @@
 """Compiled engines on this device: what is not exactly right is built again, never loaded.
 
 Beside each plan lies a JSON with its key and its digest. It guards against a stale, foreign or
-damaged plan. It is no signature: who may write the directory may write both files, hence a
-directory that everybody may write is refused.
+damaged plan. It is no signature: who may write the directory may write both files, hence one that
+anybody else may write, or rename, is refused; and a file that is somebody else's is built again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -17,6 +18,7 @@ from typing import Any
 
 from skyreid.bundle.engine import Built
 from skyreid.bundle.manifest import NumericFormat
+from skyreid.bundle.ownership import strange_parent, stranger
 from skyreid.contract import files
 from skyreid.contract.errors import InputError
 
@@ -70,6 +72,9 @@ def cached(directory: Path, key: EngineKey) -> tuple[bytes | None, str]:
         return None, _nearest(directory, key)
     if not record_path.exists():
         return None, f"{plan_path.name} has no record beside it"
+    for path in (plan_path, record_path):
+        if said := _strange(path, directory):
+            return None, f"{path.name} may be anybody's: {said}"
     try:
         record: Any = json.loads(record_path.read_bytes())
         schema, found = record["schema_version"], record["key"]
@@ -104,13 +109,15 @@ def ensure(
         say: is told why one is built, before it is, and when another process builds one here.
 
     Raises:
-        InputError: the directory cannot be written, or everybody may write it.
+        InputError: the directory cannot be written, or somebody else may write or rename it.
     """
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if directory.stat().st_mode & stat.S_IWOTH:
+        said = stranger(directory.stat(), own_groups=False)
+        if said or (above := strange_parent(directory)):
             raise InputError(
-                f"everybody may write {directory}, and a plan is code: chmod o-w {directory}"
+                f"engine cache {directory}: {f'{said} {directory}' if said else above}; a plan is "
+                "code, and nobody else may write it"
             )
         plan_path = directory / f"{key.stem()}.plan"
         plan, reason = cached(directory, key)
@@ -146,9 +153,22 @@ def _build(
     # The record last: a power cut between the two leaves a plan that the old record refuses.
     files.write(plan_path, built.plan)
     files.write(plan_path.with_suffix(".json"), json.dumps(record, indent=1).encode())
+    for path in (plan_path, plan_path.with_suffix(".json")):
+        path.chmod(0o600)
     if built.timing_cache:
         files.write(timings, built.timing_cache)
     return built
+
+
+def _strange(path: Path, directory: Path) -> str:
+    """Why a file may hold what somebody else wrote; empty where it cannot."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        return "it is no file"
+    if found.st_uid != os.geteuid():
+        return f"it belongs to user {found.st_uid}"
+    closed = not directory.stat().st_mode & (stat.S_IXGRP | stat.S_IXOTH)
+    return "" if closed else stranger(found, own_groups=False)
 
 
 def discard(engine: Engine) -> None:

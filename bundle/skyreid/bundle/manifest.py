@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from skyreid.contract.input_spec import InputSpec
+from skyreid.contract.sighting import MAX_DIM
 
 SCHEMA = 1
+SIDE_MAX_PX = 8192
+"""Of an input: no picture that a device cuts or tiles is larger."""
 
 NumericFormat = Literal["fp32", "fp16", "int8"]
 
@@ -98,6 +108,42 @@ class Manifest(_Part):
     score_priors: dict[str, ScorePrior] = {}
     """By view pair: ``aerial-aerial``, ``aerial-ground``, ``ground-ground``."""
     notes: str = ""
+    version: int = Field(default=0, ge=0, lt=1 << 63)
+    """Counted up by who signs, over all bundles of a fleet (a date will do: 20261129), for
+    ``trust.min_version`` of the devices; 0 = never said, and not written."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> Manifest:
+        size = self.input
+        if max(size.height, size.width) > SIDE_MAX_PX or bool(size.height) != bool(size.width):
+            raise ValueError(f"an input of {size.height} x {size.width} pixels is none")
+        if len(set(self.formats)) < len(self.formats):
+            raise ValueError(f"formats name one twice: {', '.join(self.formats)}")
+        if self.kind == "detector":
+            if self.detector is None or self.embedding_dim or self.model_key:
+                raise ValueError("a detector has its spec, and no embedding_dim or model_key")
+            return self
+        if self.detector is not None or not size.height or not 0 < self.embedding_dim <= MAX_DIM:
+            raise ValueError(
+                f"an embedder has an input of a size and an embedding_dim of 1 to {MAX_DIM}, it "
+                f"says {size.height} x {size.width} pixels and {self.embedding_dim}"
+            )
+        key = model_key(self.checkpoint_sha256, size, self.embedding_dim)
+        if self.model_key != key:
+            raise ValueError(
+                f"model_key is {self.model_key[:100]!r}, checkpoint, input and embedding_dim make "
+                f"{key}"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_was_never_said(
+        self, serialise: SerializerFunctionWrapHandler
+    ) -> dict[str, Any]:
+        fields: dict[str, Any] = serialise(self)
+        if not self.version:  # releases before this key refuse a manifest that has it
+            fields.pop("version", None)
+        return fields
 
 
 def model_key(checkpoint_sha256: str, spec: InputSpec, embedding_dim: int) -> str:

@@ -7,7 +7,7 @@ runners are held against. `start` chooses between it and a compiled engine (trt_
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.bundle import limit
 from skyreid.bundle.archive import Bundle
 from skyreid.bundle.manifest import NumericFormat
 from skyreid.contract.errors import BundleError, GateError, InputError, PlatformError
@@ -92,7 +93,13 @@ class OnnxRunner:
     """Runs a model of a bundle with ONNX Runtime on the CPU."""
 
     def __init__(
-        self, model: bytes, *, name: str, threads: int = 1, quantised: bool = False
+        self,
+        model: bytes,
+        *,
+        name: str,
+        threads: int = 1,
+        quantised: bool = False,
+        limited: bool = False,
     ) -> None:
         """Load an ONNX model.
 
@@ -101,6 +108,8 @@ class OnnxRunner:
             name: what to call the model in messages.
             threads: threads of one call; calls do not overlap.
             quantised: whether its Linears are int8 between Q and DQ.
+            limited: whether loading and every call are cut off where they do not end, until
+                `self_test` has passed.
 
         Raises:
             PlatformError: ONNX Runtime is not installed.
@@ -121,8 +130,11 @@ class OnnxRunner:
         # Without VNNI, x86 adds up products of unsigned and signed bytes in 16 bits and overflows:
         # embeddings would be others than elsewhere. No effect where there is VNNI, nor on Arm.
         options.add_session_config_entry("session.x64quantprecision", "1")
-        try:
-            self._session: Any = onnxruntime.InferenceSession(
+        self._name, self._threads, self.limited = name, threads, limited
+        self._run_options = onnxruntime.RunOptions()
+
+        def load() -> Any:
+            return onnxruntime.InferenceSession(
                 model,
                 options,
                 providers=["CPUExecutionProvider"],
@@ -130,6 +142,11 @@ class OnnxRunner:
                 # both before int8 kernels are chosen (docs/LOG.md).
                 disabled_optimizers=list(SPOIL_INT8) if quantised else [],
             )
+
+        try:
+            self._session: Any = self._within(load, "loading", 6 * limit.CPU_S)
+        except BundleError:
+            raise
         except Exception as error:  # onnxruntime's own tree has no public base class
             raise BundleError(f"model {name} does not load: {error}") from error
         inputs = self._session.get_inputs()
@@ -137,23 +154,41 @@ class OnnxRunner:
             found = ", ".join(f"{i.name} {i.type} {i.shape}" for i in inputs)
             raise BundleError(f"model {name}: expected one uint8 NHWC input, it has: {found}")
         self.by = f"ONNX Runtime {onnxruntime.__version__} on the CPU"
-        self._name, self._input = name, inputs[0].name
+        self._input = inputs[0].name
         self._outputs = [output.name for output in self._session.get_outputs()]
 
     def run(self, pictures: NDArray[np.uint8]) -> Outputs:
         """See ``Runner.run``.
 
         Raises:
-            BundleError: the model does not take pictures of that size, or so many.
+            BundleError: the model does not take pictures of that size, or so many, or does not end.
         """
         fed = {self._input: np.ascontiguousarray(pictures)}
+
+        def call() -> Any:
+            return self._session.run(self._outputs, fed, self._run_options)
+
         try:
-            values = self._session.run(self._outputs, fed)
+            values = self._within(
+                call, "running", limit.CPU_S + limit.CPU_PER_PICTURE_S * len(pictures)
+            )
+        except BundleError:
+            raise
         except Exception as error:  # as above
             raise BundleError(
                 f"model {self._name} does not run on pictures {list(pictures.shape)}: {error}"
             ) from error
         return dict(zip(self._outputs, values, strict=True))
+
+    def _within(self, call: Callable[[], Any], doing: str, core_s: float) -> Any:
+        if not self.limited:
+            return call()
+        what = f"model {self._name}: {doing} it"
+        return limit.within(call, what, cpu_s=self._threads * core_s, cut=self._cut)
+
+    def _cut(self) -> None:
+        """Ask the call of another thread to end after the operator that it is at."""
+        self._run_options.terminate = True
 
     def close(self) -> None:
         """See ``Runner.close``."""
@@ -204,6 +239,7 @@ def start(
             name=f"{bundle.manifest.name}/{chosen}",
             threads=threads,
             quantised=chosen == "int8",
+            limited=True,
         )
     from skyreid.bundle.compiled import start_engine
     from skyreid.bundle.engine import profile_of
@@ -283,6 +319,8 @@ def self_test(bundle: Bundle, runner: Runner, *, min_cosine: float = 0.99) -> Ma
                 f"golden output, at least {min_cosine} is needed; this machine computes wrongly, "
                 "or the numeric format loses too much"
             )
+    if isinstance(runner, OnnxRunner):
+        runner.limited = False  # it has proved that it ends
     return worst
 
 

@@ -11,15 +11,21 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, StringConstraints, model_validator
 
 from skyreid.contract.errors import BundleError, InputError, PlatformError
-from skyreid.contract.settings import Section
+from skyreid.contract.settings import Section, read_table
+from skyreid.contract.settings import check as check_section
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+log = logging.getLogger(__name__)
 
 SIGNATURE = "SHA256SUMS.sig"
 PURPOSE = b"skyreid bundle 1\n"
@@ -34,6 +40,26 @@ class Trust(Section):
     keys: tuple[Path, ...] = ()
     """Public keys (PEM, ``skyreid-export keys``); a signed bundle must be signed by one of them.
     Without keys signatures are not looked at. Relative to the settings file."""
+    revoked: tuple[
+        Annotated[str, StringConstraints(pattern=r"^([0-9a-f]{16}|[0-9a-f]{64})$")], ...
+    ] = ()
+    """Ids of keys (16 hex digits) and digests of bundles (64, ``skyreid-export inspect``) that are
+    refused whatever else holds."""
+    min_version: int = Field(0, ge=0, lt=1 << 63)
+    """Bundles of a lower version (``skyreid-export sign --bundle-version``) are refused, so that
+    nobody can bring back an old one; needs ``require_signature``."""
+
+    @model_validator(mode="after")
+    def _proves_its_version(self) -> Trust:
+        if self.min_version and not self.require_signature:
+            raise ValueError(
+                "min_version proves nothing of unsigned bundles: set require_signature"
+            )
+        return self
+
+    def below(self, home: Path) -> Trust:
+        """The same with relative paths made to start from the settings file's directory."""
+        return self.model_copy(update={"keys": tuple(home / key for key in self.keys)})
 
 
 ANYONE = Trust()
@@ -60,11 +86,20 @@ def check(path: Path, sums: bytes, signature: bytes | None, trust: Trust) -> str
     """
     if trust.require_signature and not trust.keys:
         raise InputError("trust.require_signature is set and trust.keys is empty: name a key")
+    digest = hashlib.sha256(sums).hexdigest()
+    if digest in trust.revoked:
+        raise BundleError(f"bundle {path} is revoked: trust.revoked names {digest}: get another")
     if signature is None:
         if trust.require_signature:
             raise BundleError(
                 f"bundle {path} is not signed and trust.require_signature is set: "
                 "sign it (skyreid-export sign) or get a signed one"
+            )
+        if trust.keys:
+            log.warning(
+                "bundle %s is not signed, and accepted though trust.keys names keys: "
+                "trust.require_signature is not set",
+                path,
             )
         return None
     if not trust.keys:
@@ -74,6 +109,11 @@ def check(path: Path, sums: bytes, signature: bytes | None, trust: Trust) -> str
     if by not in known:
         raise BundleError(
             f"bundle {path} is signed by key {by}, trusted are {', '.join(sorted(known))}"
+        )
+    if by in trust.revoked:
+        raise BundleError(
+            f"bundle {path} is signed by key {by}, which trust.revoked names: get one that is "
+            "signed by another"
         )
     from cryptography.exceptions import InvalidSignature
 
@@ -85,6 +125,32 @@ def check(path: Path, sums: bytes, signature: bytes | None, trust: Trust) -> str
             "it was changed after it was signed: get the bundle again"
         ) from error
     return by
+
+
+def require_version(path: Path, version: int, trust: Trust) -> None:
+    """Refuse a bundle that is older than `trust` allows.
+
+    Raises:
+        BundleError: naming both versions.
+    """
+    if version < trust.min_version:
+        raise BundleError(
+            f"bundle {path} has version {version}, trust.min_version is {trust.min_version}: "
+            "get a newer one"
+        )
+
+
+def read_trust(settings: Path | None) -> Trust:
+    """The table ``[trust]`` of a device's or server's settings file; without one, anyone.
+
+    Raises:
+        SettingsError: the file cannot be read, or the table is wrong.
+    """
+    if settings is None:
+        return ANYONE
+    table = read_table(settings, "settings").get("trust", {})
+    trust = check_section(Trust, table, f"settings {settings}: trust")
+    return trust.below(settings.absolute().parent)
 
 
 def trusted(keys: Sequence[Path]) -> Trust:

@@ -178,7 +178,7 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> EdgeSetti
                 settings.embedder, bundles=tuple(base / p for p in settings.embedder.bundles)
             ),
             "runner": _with(settings.runner, engines=base / settings.runner.engines),
-            "trust": _with(settings.trust, keys=tuple(base / p for p in settings.trust.keys)),
+            "trust": settings.trust.below(base),
             "spool": _with(settings.spool, path=base / settings.spool.path),
             "mqtt": settings.mqtt.below(base),
         }

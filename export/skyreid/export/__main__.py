@@ -11,8 +11,9 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from skyreid.bundle.manifest import ScorePrior
+from skyreid.bundle.signature import read_trust
 from skyreid.contract.errors import GateError, InputError, PlatformError, run_command
-from skyreid.export import bare
+from skyreid.export import bare, signing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -100,7 +101,7 @@ def _unfold(options: argparse.Namespace) -> int:
         raise PlatformError(
             f"{error.name} is not installed: pip install 'skyreid[export]'"
         ) from error
-    difference = unfold(options.bundle, options.data, options.out)
+    difference = unfold(options.bundle, options.data, options.out, trust=read_trust(options.trust))
     print(f"{options.out}, within {difference:.1e} of the bundle's answers")
     return 0
 
@@ -108,7 +109,7 @@ def _unfold(options: argparse.Namespace) -> int:
 def _inspect(options: argparse.Namespace) -> int:
     from skyreid.export.report import as_lines, inspect
 
-    facts = inspect(options.bundle)
+    facts = inspect(options.bundle, read_trust(options.trust))
     print(json.dumps(facts) if options.json else "\n".join(as_lines(facts)))
     return 0
 
@@ -127,6 +128,7 @@ def _quantize(options: argparse.Namespace) -> int:
         method=options.method,
         percentile=options.percentile,
         count=options.count,
+        trust=read_trust(options.trust),
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(bundle.path)
@@ -148,6 +150,7 @@ def _verify(options: argparse.Namespace) -> int:
         data=options.data,
         write=not options.read_only,
         threads=options.threads,
+        trust=read_trust(options.trust),
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     if options.json:
@@ -156,32 +159,6 @@ def _verify(options: argparse.Namespace) -> int:
         print("\n".join(verified_lines(verdict.facts)))
     if verdict.failures:
         raise GateError("; ".join(verdict.failures))
-    return 0
-
-
-def _keys(options: argparse.Namespace) -> int:
-    from skyreid.export.signing import make_keys
-
-    identity = make_keys(options.private, options.public)
-    print(f"key {identity}: keep {options.private} secret, give {options.public} to the devices")
-    return 0
-
-
-def _sign(options: argparse.Namespace) -> int:
-    from skyreid.export.signing import sign
-
-    print(f"{options.bundle} signed by key {sign(options.bundle, options.key)}")
-    return 0
-
-
-def _verify_signature(options: argparse.Namespace) -> int:
-    from skyreid.bundle.archive import open_bundle
-    from skyreid.bundle.signature import trusted
-
-    opened = open_bundle(options.bundle, trusted(options.key))
-    facts = {"bundle": str(opened.path), "sha256": opened.sha256, "signed_by": opened.signed_by}
-    said = f"{options.bundle} is whole and signed by key {opened.signed_by}"
-    print(json.dumps(facts) if options.json else said)
     return 0
 
 
@@ -196,6 +173,7 @@ def _compile(options: argparse.Namespace) -> int:
         height=options.height,
         width=options.width,
         dla=options.dla,
+        trust=read_trust(options.trust),
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     said = f"{facts['engine']} ({facts['rebuilt_because'] or 'from the cache'})"
@@ -216,6 +194,7 @@ def _bench(options: argparse.Namespace) -> int:
         threads=options.threads,
         rounds=options.rounds,
         checkpoint=options.checkpoint,
+        trust=read_trust(options.trust),
     )
     print(json.dumps(report) if options.json else "\n".join(as_lines(report)))
     return 0
@@ -327,23 +306,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
-    keys = verbs.add_parser("keys", help="make a key pair for signatures")
-    keys.set_defaults(verb=_keys)
-    keys.add_argument("private", type=Path, help="PEM file to write, readable by you only")
-    keys.add_argument("public", type=Path, help="PEM file to write, for trust.keys of the devices")
-
-    sign = verbs.add_parser("sign", help="sign a bundle directory")
-    sign.set_defaults(verb=_sign)
-    sign.add_argument("bundle", type=Path)
-    sign.add_argument("--key", type=Path, required=True, help="private key, PEM")
-
-    signature = verbs.add_parser("verify-signature", help="check who signed a bundle")
-    signature.set_defaults(verb=_verify_signature)
-    signature.add_argument("bundle", type=Path)
-    signature.add_argument(
-        "--key", type=Path, action="append", required=True, help="public key, PEM; may be repeated"
-    )
-    signature.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    signing.add_verbs(verbs, print)
 
     compiled = verbs.add_parser("compile", help="build the engine of a bundle for this device")
     compiled.set_defaults(verb=_compile)
@@ -374,7 +337,18 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", type=Path, help="what the bundle was made of: PyTorch runs it beside"
     )
     bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    _add_trust(unfold, inspect, quantize, verify, compiled, bench)
     return parser
+
+
+def _add_trust(*parsers: argparse.ArgumentParser) -> None:
+    for parser in parsers:
+        parser.add_argument(
+            "--trust",
+            type=Path,
+            metavar="SETTINGS",
+            help="an edge.toml or server.toml: only what its [trust] accepts is opened",
+        )
 
 
 def _add_ranges(parser: argparse.ArgumentParser, *, required: bool) -> None:

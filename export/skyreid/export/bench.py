@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from skyreid.bundle.archive import Bundle, open_bundle
 from skyreid.bundle.runner import start
+from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract.errors import InputError, PlatformError
 
 TORCH = "torch eager"
@@ -42,6 +43,7 @@ def bench(
     threads: int = 1,
     rounds: int = ROUNDS,
     checkpoint: Path | None = None,
+    trust: Trust = ANYONE,
 ) -> dict[str, Any]:
     """Time every numeric format of a bundle with ONNX Runtime, and the checkpoint with PyTorch.
 
@@ -51,6 +53,7 @@ def bench(
         threads: of one call.
         rounds: calls of each, after two that do not count.
         checkpoint: what the bundle was made of; the network as it would be exported runs beside it.
+        trust: whose bundles are accepted.
 
     Returns:
         `cpu` (see `cpu`), `load` (runnable processes a core, the last minute's mean), `clock`
@@ -65,7 +68,7 @@ def bench(
     for name, values in (("batch", batches), ("threads", (threads,)), ("rounds", (rounds,))):
         if not values or min(values) < 1:
             raise InputError(f"--{name} {','.join(map(str, values))}: whole numbers from 1 on")
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, trust)
     if bundle.manifest.batch_max == 1 and max(batches) > 1:
         raise InputError(
             f"--batch {max(batches)}: {path} takes one picture of a call; say --batch 1"

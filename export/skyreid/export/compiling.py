@@ -12,6 +12,7 @@ from skyreid.bundle.cuda import this_device
 from skyreid.bundle.engine import load_api, profile_of
 from skyreid.bundle.manifest import NumericFormat
 from skyreid.bundle.runner import GPU_FORMAT_ORDER, preferred
+from skyreid.bundle.signature import ANYONE, Trust
 
 
 def compile_here(
@@ -23,6 +24,7 @@ def compile_here(
     height: int | None,
     width: int | None,
     dla: bool,
+    trust: Trust = ANYONE,
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Build an engine, or find it in the cache.
@@ -35,6 +37,7 @@ def compile_here(
         height: pixels.
         width: pixels.
         dla: refused, with the reason.
+        trust: whose bundles are accepted.
         say: receives a line per stage.
 
     Returns:
@@ -44,7 +47,7 @@ def compile_here(
     Raises:
         SkyreidError: what opening the bundle and `compile_bundle` raise.
     """
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, trust)
     name, trt = load_api()
     device = this_device()
     say(f"{name} {trt.__version__} on {device}")

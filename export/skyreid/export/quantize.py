@@ -14,6 +14,7 @@ from tqdm import tqdm
 from skyreid.bundle.archive import INT8_FOR_ENGINES, Bundle, open_bundle, write_bundle
 from skyreid.bundle.manifest import NumericFormat
 from skyreid.bundle.runner import self_test_all
+from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract.errors import BundleError, InputError
 from skyreid.export import closeness, fp16, int8, ranges
 from skyreid.export.batched import run_onnx
@@ -88,6 +89,7 @@ def quantize(
     method: ranges.Method = "minmax",
     percentile: float = ranges.PERCENTILE,
     count: int = 256,
+    trust: Trust = ANYONE,
     say: Say = lambda line: None,
 ) -> Bundle:
     """Write a bundle like `source` that has an int8 model as well.
@@ -102,6 +104,7 @@ def quantize(
         method: how ranges are taken, see `ranges.measure`.
         percentile: for `percentile`.
         count: pictures for the ranges; as many more judge the result.
+        trust: whose bundles are accepted.
         say: receives a line per stage.
 
     Raises:
@@ -111,7 +114,7 @@ def quantize(
     """
     if out.exists():
         raise BundleError(f"{out} exists already: remove it, or write to another directory")
-    old = open_bundle(source)
+    old = open_bundle(source, trust)
     spec = old.manifest.input
     if not (spec.height and spec.width):
         raise InputError(f"{source} is a {old.manifest.kind}: only embedders are quantised")
@@ -121,7 +124,7 @@ def quantize(
 
     formats: tuple[NumericFormat, ...] = tuple(dict.fromkeys((*old.manifest.formats, "int8")))
     golden_pictures, golden_outputs = old.golden()
-    parity = {**json.loads(old.files["parity.json"]), "int8": made.measured}
+    parity = {**old.parity(), "int8": made.measured}
     parity.pop("verified", None)
     return write_bundle(
         out,

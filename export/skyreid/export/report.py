@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,18 @@ from typing import Any
 import numpy as np
 
 from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.signature import ANYONE, Trust
 
 
-def inspect(path: Path) -> dict[str, Any]:
+def inspect(path: Path, trust: Trust = ANYONE) -> dict[str, Any]:
     """The manifest, digest, sizes and parity of a verified bundle; raises `BundleError`."""
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, trust)
     return {
         "path": str(path),
         "sha256": bundle.sha256,
         "manifest": bundle.manifest.model_dump(mode="json"),
         "files": {name: len(data) for name, data in sorted(bundle.files.items())},
-        "parity": json.loads(bundle.files["parity.json"]),
+        "parity": bundle.parity(),
     }
 
 

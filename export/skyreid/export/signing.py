@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from skyreid.bundle.archive import SUMS, open_bundle
-from skyreid.bundle.signature import PURPOSE, SIGNATURE, cryptography_modules, key_id, line
+from skyreid.bundle.archive import open_bundle, replace_file
+from skyreid.bundle.signature import PURPOSE, SIGNATURE, cryptography_modules, key_id, line, trusted
 from skyreid.contract import files
 from skyreid.contract.errors import BundleError, InputError
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+
+Say = Callable[[str], object]
 
 
 def make_keys(private: Path, public: Path) -> str:
@@ -46,8 +53,16 @@ def make_keys(private: Path, public: Path) -> str:
     return key_id(key.public_key())
 
 
-def sign(bundle: Path, private: Path) -> str:
+def sign(bundle: Path, private: Path, *, version: int | None = None) -> str:
     """Sign a bundle directory; an older signature is replaced.
+
+    What is signed are the sums that were verified, from memory: a file that is swapped meanwhile
+    makes a bundle whose signature does not hold.
+
+    Args:
+        bundle: a directory.
+        private: key, PEM.
+        version: written into the manifest first, see ``Manifest.version``; None = as it is.
 
     Returns:
         The key id.
@@ -59,10 +74,17 @@ def sign(bundle: Path, private: Path) -> str:
     if not bundle.is_dir():
         raise BundleError(f"{bundle} is not a directory: sign the bundle before it is zipped")
     key = _private_key(private)
-    open_bundle(bundle)  # nobody signs what does not hold together
-    sums = (bundle / SUMS).read_bytes()
+    whole = open_bundle(bundle)  # nobody signs what does not hold together
+    if version is not None and version != whole.manifest.version:
+        (bundle / SIGNATURE).unlink(missing_ok=True)  # of the sums that change now
+        manifest = whole.manifest.model_copy(update={"version": version})
+        text = (manifest.model_dump_json(indent=1) + "\n").encode()
+        verified = {**whole.files, "manifest.json": text}
+        whole = replace_file(whole, "manifest.json", text)
+        if whole.files != verified:
+            raise BundleError(f"{bundle} was changed by somebody else meanwhile: nothing is signed")
     identity = key_id(key.public_key())
-    files.write(bundle / SIGNATURE, line(identity, key.sign(PURPOSE + sums)))
+    files.write(bundle / SIGNATURE, line(identity, key.sign(PURPOSE + whole.sums)))
     return identity
 
 
@@ -76,3 +98,53 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
         raise InputError(f"{path} is not an Ed25519 key")
     private: Ed25519PrivateKey = key
     return private
+
+
+def add_verbs(verbs: Any, say: Say) -> None:
+    """``keys``, ``sign`` and ``verify-signature``, for the command line; `say` takes a result."""
+    keys = verbs.add_parser("keys", help="make a key pair for signatures")
+    keys.set_defaults(verb=partial(_keys, say))
+    keys.add_argument("private", type=Path, help="PEM file to write, readable by you only")
+    keys.add_argument("public", type=Path, help="PEM file to write, for trust.keys of the devices")
+
+    sign = verbs.add_parser("sign", help="sign a bundle directory")
+    sign.set_defaults(verb=partial(_sign, say))
+    sign.add_argument("bundle", type=Path)
+    sign.add_argument("--key", type=Path, required=True, help="private key, PEM")
+    sign.add_argument(
+        "--bundle-version",
+        type=int,
+        metavar="N",
+        help="written into the manifest first, for trust.min_version of the devices",
+    )
+
+    signature = verbs.add_parser("verify-signature", help="check who signed a bundle")
+    signature.set_defaults(verb=partial(_verify_signature, say))
+    signature.add_argument("bundle", type=Path)
+    signature.add_argument(
+        "--key", type=Path, action="append", required=True, help="public key, PEM; may be repeated"
+    )
+    signature.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def _keys(say: Say, options: argparse.Namespace) -> int:
+    identity = make_keys(options.private, options.public)
+    say(f"key {identity}: keep {options.private} secret, give {options.public} to the devices")
+    return 0
+
+
+def _sign(say: Say, options: argparse.Namespace) -> int:
+    version = options.bundle_version
+    if version is not None and not 0 <= version < 1 << 63:
+        raise InputError(f"--bundle-version {version}: a whole number from 0 on")
+    identity = sign(options.bundle, options.key, version=version)
+    say(f"{options.bundle} signed by key {identity}")
+    return 0
+
+
+def _verify_signature(say: Say, options: argparse.Namespace) -> int:
+    opened = open_bundle(options.bundle, trusted(options.key))
+    facts = {"bundle": str(opened.path), "sha256": opened.sha256, "signed_by": opened.signed_by}
+    said = f"{options.bundle} is whole and signed by key {opened.signed_by}"
+    say(json.dumps(facts) if options.json else said)
+    return 0

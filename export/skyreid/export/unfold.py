@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from skyreid.bundle.archive import Bundle, open_bundle
 from skyreid.bundle.runner import start
+from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract.errors import GateError, InputError
 from skyreid.train import checkpoint
 from skyreid.train.detector.clips import find_views
@@ -35,13 +36,14 @@ LARGEST = 1e-3
 fraction of 1,000 pixels."""
 
 
-def unfold(path: Path, clips: Sequence[Path], out: Path) -> float:
+def unfold(path: Path, clips: Sequence[Path], out: Path, *, trust: Trust = ANYONE) -> float:
     """Write the network of a detector's bundle as a checkpoint.
 
     Args:
         path: of the bundle.
         clips: whose frames, cut as training cuts them, give the batch norms their statistics.
         out: the checkpoint, `.safetensors`.
+        trust: whose bundles are accepted.
 
     Returns:
         The largest difference to the bundle's own answers, see `LARGEST`.
@@ -50,7 +52,7 @@ def unfold(path: Path, clips: Sequence[Path], out: Path) -> float:
         InputError: it is no bundle of `PersonDetector`, or a clip cannot be read.
         GateError: the difference is too large; nothing is written.
     """
-    bundle = open_bundle(path)
+    bundle = open_bundle(path, trust)
     if bundle.manifest.detector is None:
         raise InputError(f"{path} is no detector bundle")
     graph = onnx.load_from_string(bundle.model("fp32")).graph

@@ -22,7 +22,7 @@ from skyreid.bundle.archive import Bundle, open_bundle, replace_file
 from skyreid.bundle.embedder import open_all
 from skyreid.bundle.manifest import NumericFormat
 from skyreid.bundle.runner import Outputs
-from skyreid.bundle.signature import SIGNATURE
+from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust
 from skyreid.contract.errors import BundleError, InputError
 from skyreid.export import closeness, parity, retrieval
 from skyreid.export.batched import BATCH, run_all, run_onnx
@@ -69,6 +69,7 @@ def verify(
     data: Path | None = None,
     write: bool = True,
     threads: int = 1,
+    trust: Trust = ANYONE,
     say: Say = lambda line: None,
 ) -> Verdict:
     """Verify a bundle, or the bundles of two views that are one model.
@@ -79,13 +80,14 @@ def verify(
         data: data set whose test split is searched in every numeric format.
         write: whether parity.json is to say what came out. A bundle that fails says so too.
         threads: of ONNX Runtime.
+        trust: whose bundles are accepted.
         say: receives a line per stage.
 
     Raises:
         InputError: the checkpoint is another one, there is no reference, or the data will not do.
         BundleError: a bundle cannot be used, is signed, or they are not one model.
     """
-    bundles = [open_bundle(path) for path in paths]
+    bundles = [open_bundle(path, trust) for path in paths]
     if bundles[0].manifest.kind == "detector":
         if len(bundles) > 1 or data is not None:
             raise InputError("a detector is verified alone and without --data: it ranks nobody")
@@ -119,7 +121,7 @@ def verify(
         fact |= {"passed": not failures, "failures": failures}
         if write:
             say(f"write parity.json of {bundle.path}")
-            proof = {**json.loads(bundle.files["parity.json"]), VERIFIED: for_json(fact)}
+            proof = {**bundle.parity(), VERIFIED: for_json(fact)}
             text = json.dumps(proof, indent=1, sort_keys=True, allow_nan=False) + "\n"
             replace_file(bundle, "parity.json", text.encode())
     return Verdict(facts, failures)

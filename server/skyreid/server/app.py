@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract import files
 from skyreid.contract.errors import (
     InputError,
@@ -50,7 +51,7 @@ def check(settings: ServerSettings) -> Site:
     _need("fastapi", "paho.mqtt", "prometheus_client", "scipy", "uvicorn")
     site = read_site(settings.site)
     site_json(site, 0)  # reads the poses
-    score_priors(settings.matching.bundle)
+    score_priors(settings.matching.bundle, settings.trust)
     settings.mqtt.tls()
     if settings.http.port:
         _listen(settings.http.host, settings.http.port).close()
@@ -169,7 +170,7 @@ def make_writer(
     options = settings.matching
     with _readable(settings.journal.path):
         state = identity.replay(journal.decisions())
-        matcher = Matcher(options, state, score_priors(options.bundle))
+        matcher = Matcher(options, state, score_priors(options.bundle, settings.trust))
         devices = Devices(
             journal.devices(),
             [camera.id for camera in site.camera],
@@ -221,7 +222,7 @@ def _readable(journal: Path) -> Iterator[None]:
         ) from error
 
 
-def score_priors(bundle: Path | None) -> dict[str, Normals]:
+def score_priors(bundle: Path | None, trust: Trust = ANYONE) -> dict[str, Normals]:
     """Where score calibration starts: what a bundle's manifest says; nothing without a bundle.
 
     Raises:
@@ -230,7 +231,7 @@ def score_priors(bundle: Path | None) -> dict[str, Normals]:
     """
     if bundle is None:
         return {}
-    manifest = open_bundle(bundle).manifest
+    manifest = open_bundle(bundle, trust).manifest
     if not manifest.score_priors:
         raise SettingsError(
             f"matching.bundle {bundle}: its manifest has no score priors; "

@@ -9,6 +9,7 @@ from pathlib import Path
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from skyreid.bundle.signature import Trust
 from skyreid.contract.broker import BrokerSection
 from skyreid.contract.settings import Seconds, Section, Settings, load
 from skyreid.server.matching.options import MatchingOptions
@@ -95,6 +96,8 @@ class ServerSettings(Settings):
     http: HttpSection = Field(default_factory=HttpSection)
     matching: MatchingSection = Field(default_factory=MatchingSection)
     pictures: PicturesSection = Field(default_factory=PicturesSection)
+    trust: Trust = Trust()
+    """Whose bundle ``matching.bundle`` may be."""
 
 
 def read_settings(path: Path, options: Sequence[str], *, verb: str) -> ServerSettings:
@@ -117,6 +120,7 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> ServerSet
             "journal": given.journal.model_copy(update={"path": home / given.journal.path}),
             "http": http,
             "matching": matching,
+            "trust": given.trust.below(home),
         }
     )
 
