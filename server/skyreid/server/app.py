@@ -37,6 +37,13 @@ from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.journal import Journal
 from skyreid.server.web.answers import Lookup, site_json
 from skyreid.server.web.api import make_api
+from skyreid.server.web.connections import (
+    BACKLOG,
+    Connections,
+    connections_within,
+    descriptors,
+    make_http,
+)
 from skyreid.server.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -53,6 +60,7 @@ def check(settings: ServerSettings) -> Site:
     site_json(site, 0)  # reads the poses
     score_priors(settings.matching.bundle, settings.trust)
     settings.mqtt.tls()
+    connections_within(settings.http.connections, descriptors())
     if settings.http.port:
         _listen(settings.http.host, settings.http.port).close()
     return site
@@ -64,8 +72,6 @@ def run(settings: ServerSettings) -> int:
     Raises:
         SkyreidError: it cannot start.
     """
-    import uvicorn
-
     site = check(settings)
     _log.info("settings %s", effective(settings))
     listening = _listen(settings.http.host, settings.http.port)
@@ -95,12 +101,16 @@ def run(settings: ServerSettings) -> int:
         lambda topic, body: broker.publish(topic, body, properties={}, content_type=CONTENT_TYPE),
     )
     writer = make_writer(settings, site, journal, queue, broker, outbox, hub, metrics)
-    api = make_api(writer, Lookup(settings.journal.path, site.pictures), hub, metrics, site)
-    http = uvicorn.Server(
-        uvicorn.Config(
-            api, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
-        )
+    connections = Connections(connections_within(settings.http.connections, descriptors()), metrics)
+    api = make_api(
+        writer,
+        Lookup(settings.journal.path, site.pictures),
+        hub,
+        metrics,
+        site,
+        listeners=connections.limit // 2,
     )
+    http = make_http(api, connections, names=settings.http.names)
 
     stop = threading.Event()
     failed: list[str] = []
@@ -280,7 +290,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listening = on_failure.enter_context(socket.socket(family, socket.SOCK_STREAM))
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind((host, port))
-            listening.listen()
+            listening.listen(BACKLOG)
             on_failure.pop_all()
     except OSError as error:
         raise InputError(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from skyreid.bundle.signature import Trust
@@ -15,6 +17,17 @@ from skyreid.contract.settings import Seconds, Section, Settings, load
 from skyreid.server.matching.options import MatchingOptions
 
 PROGRAM = "skyreid-server"
+
+
+def _check_host_name(value: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9-.]{0,251}[A-Za-z0-9])?", value):
+        raise ValueError(
+            f"{value!r} is no host name: write it without scheme, port and dot at the end"
+        )
+    return value.lower()
+
+
+HostName = Annotated[str, AfterValidator(_check_host_name)]
 
 
 class MqttSection(BrokerSection):
@@ -51,6 +64,12 @@ class HttpSection(Section):
     """0 = any free port (see ``address_file``)."""
     address_file: Path | None = None
     """``http://HOST:PORT`` is written here once it answers; relative to the settings file."""
+    names: tuple[HostName, ...] = ()
+    """Host names under which it is asked, beside ``localhost`` and every IP address; any other name
+    is refused, so that a page of somebody else's cannot rebind its own to this server."""
+    connections: int = Field(512, ge=8, le=65_536)
+    """Open at once, at most; half of them may be listeners to events. Fewer where the limit of open
+    files is low."""
     insecure_public: bool = False
     """Say yes to a ``host`` that other machines can reach, without a log-in."""
     events_queue: int = Field(256, ge=1)

@@ -80,6 +80,15 @@ class Metrics:
         self.outbox = Gauge("skyreid_outbox_events", "Events that wait for the broker", registry=r)
         self.pictures = Counter("skyreid_pictures_stored_total", "Pictures stored", registry=r)
         self.devices_online = Gauge("skyreid_devices_online", "Devices online", registry=r)
+        self.http_connections = Gauge(
+            "skyreid_http_connections", "Open connections of the HTTP server", registry=r
+        )
+        self.http_cut = Counter(
+            "skyreid_http_connections_cut_total",
+            "Connections cut: full (others needed the place), silent, unread",
+            ["reason"],
+            registry=r,
+        )
         self.listeners = Gauge("skyreid_event_listeners", "Open /v1/events streams", registry=r)
         self.listeners_dropped = Counter(
             "skyreid_event_listeners_dropped_total",

@@ -1,125 +1,17 @@
 """The API: the agreed shapes, the errors, the headers; no socket, no broker."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from small_site import AIR, JPEG, MATCH, OTHER, SITE, STREET, Served
 
-from skyreid.contract.identity_event import Evidence, Match, TrackKey
-from skyreid.contract.picture import Picture
-from skyreid.contract.sighting import Modality
-from skyreid.contract.site import Site, SiteCamera
-from skyreid.server.counters import Metrics
-from skyreid.server.devices import Devices
-from skyreid.server.live import DeviceNews, Hub
+from skyreid.contract.identity_event import TrackKey
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
-from skyreid.server.store.gallery import Gallery
-from skyreid.server.store.journal import Journal
-from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
-from skyreid.server.web.answers import Lookup
-from skyreid.server.web.api import make_api
-
-JPEG = b"\xff\xd8\xff\xe0picture\xff\xd9"
-AIR = TrackKey("uav1", "1-a", "cam1", 7)
-STREET = TrackKey("street1", "1-b", "cam6", 3)
-OTHER = TrackKey("uav1", "1-a", "cam1", 8)
-SITE = Site(
-    id="plaza",
-    pictures="always",
-    camera=(SiteCamera(id="cam1", view="aerial"), SiteCamera(id="cam6", view="ground")),
-)
-MATCH = Match(
-    "accepted",
-    0.93,
-    AIR,
-    (
-        Evidence("appearance", 2.1, 0.63),
-        Evidence("place", 3.0, 0.4),
-        Evidence("time", 0.0, 0.0),
-        Evidence("prior", -3.0),
-    ),
-)
-
-
-class StandingWriter:
-    """What the API sees of a writer."""
-
-    def __init__(self) -> None:
-        self.state = identity.replay(
-            [
-                Decision("assign", 1, AIR.identity_id(), (AIR,)),
-                Decision("assign", 2, OTHER.identity_id(), (OTHER,)),
-                Decision("assign", 3, AIR.identity_id(), (STREET,), match=MATCH),
-            ]
-        )
-        self.devices = Devices([], [], stall_s=5, window_s=600, now_s=0)
-        self.devices.hear(Heard("uav1", 9, "1-a", 50, "cam1", 1, "key"), 1)
-        self.ready = True
-        self.gallery = Gallery()
-
-    def summary(self) -> dict[str, Any]:
-        return {"ready": self.ready, "undecided": 0}
-
-
-Get = Callable[..., httpx.Response]
-
-
-class Served:
-    def __init__(self, path: Path, page: Path, site: Site) -> None:
-        self.writer, self.hub, self.metrics = StandingWriter(), Hub(4), Metrics()
-        lookup = Lookup(path, site.pictures)
-        self.api = make_api(
-            self.writer,  # type: ignore[arg-type]
-            lookup,
-            self.hub,
-            self.metrics,
-            site,
-            page=page,
-        )
-
-    def get(self, path: str, **query: Any) -> httpx.Response:
-        async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(self.api)
-            async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-                return await client.get(path, params=query or None)
-
-        return asyncio.run(ask())
-
-
-@pytest.fixture
-def serve(tmp_path: Path, make: Any) -> Iterator[Callable[..., Served]]:
-    path = tmp_path / "journal.sqlite"
-    journal = Journal(path, "plaza", pictures_max_bytes=10**6)
-
-    def stored(key: TrackKey, seq: int, **changes: Any) -> Arrived:
-        sighting = make.sighting(seq, camera=key.camera, track=key.track, **changes)
-        body = make.batch([sighting])
-        from skyreid.contract.sighting_wire import encode_sighting
-
-        assert body.sightings[0] is sighting
-        return Arrived(key.device, key.boot, 1, "key", 16, 99, sighting, encode_sighting(sighting))
-
-    journal.store(
-        [
-            stored(AIR, 1, at_s=1, kind=1, modality=Modality.INFRARED),
-            stored(AIR, 2, at_s=2, revision=1, kind=3, crops=6, modality=Modality.INFRARED),
-            stored(STREET, 1, at_s=5, kind=1, ground=None),
-            stored(OTHER, 3, at_s=3, kind=1),
-        ],
-        [],
-        [ArrivedPicture("uav1", 5, Picture("1-a", "cam1", 7, 2, 5, JPEG))],
-    )
-    page = tmp_path / "page"
-    page.mkdir()
-    (page / "index.html").write_text("<!doctype html><title>skyreid</title>")
-    (page / "main.js").write_text("export const x = 1;")
-    (page / "page.css").write_text("body { color: black }")
-    yield lambda site=SITE: Served(path, page, site)
-    journal.close()
+from skyreid.server.store.records import Arrived, Heard
 
 
 def test_identities_have_the_agreed_shape(serve: Callable[..., Served], make: Any) -> None:
@@ -346,6 +238,35 @@ def test_the_page_is_served_with_its_types_and_needs_nothing_from_elsewhere(
     assert served.get("/docs").status_code == 404
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/pictures/d/b/c/99999999999999999999",
+        "/v1/pictures/d/b/c/-1",
+        "/v1/similar/d/b/c/99999999999999999999",
+        "/v1/similar/uav1/1-a/cam1/7?since_ns=99999999999999999999",
+        "/v1/similar/uav1/1-a/cam1/7?until_ns=99999999999999999999",
+        "/v1/identities?after_ns=99999999999999999999",
+        "/v1/identities?after_ns=-2",
+    ],
+)
+def test_a_number_beyond_64_bits_is_refused_and_no_error_of_ours(
+    serve: Callable[..., Served], path: str
+) -> None:
+    assert serve().get(path).status_code == 422
+
+
+def test_so_many_listeners_and_no_more(serve: Callable[..., Served]) -> None:
+    served = serve()
+
+    async def listen() -> None:
+        for _ in range(2):
+            served.hub.join()
+
+    asyncio.run(listen())
+    assert served.get("/v1/events").status_code == 503
+
+
 def test_every_endpoint_is_described(serve: Callable[..., Served]) -> None:
     paths = serve().get("/v1/openapi.json").json()["paths"]
     assert {
@@ -355,88 +276,3 @@ def test_every_endpoint_is_described(serve: Callable[..., Served]) -> None:
         *("/healthz", "/readyz", "/metrics"),
     } == set(paths)
     assert all(entry["get"]["summary"] for entry in paths.values())
-
-
-def test_events_reach_a_listener_and_a_slow_one_is_cut_off() -> None:
-    async def listen() -> None:
-        hub = Hub(3)
-        listener, slow = hub.join(), hub.join()
-        stream = hub.stream(listener, ping_s=30)
-        assert await anext(stream) == ": skyreid\n\n"
-        for number in range(5):
-            hub.send("identity", {"type": "assigned", "identity": str(number)})
-            if number == 0:
-                text = await anext(stream)
-                assert text == 'event: identity\ndata: {"type":"assigned","identity":"0"}\n\n'
-            await asyncio.sleep(0)
-            if number:
-                assert f'"{number}"' in await anext(stream)
-        assert hub.dropped == 1
-        got = [text async for text in hub.stream(slow)]
-        assert len(got) == 4  # the greeting and what was held; then the end
-        hub.close()
-        with pytest.raises(StopAsyncIteration):
-            await anext(stream)
-        assert len(hub) == 0
-
-    asyncio.run(listen())
-
-
-def test_a_silent_stream_says_that_it_is_alive() -> None:
-    async def listen() -> None:
-        hub = Hub(3)
-        stream = hub.stream(hub.join(), ping_s=0.001)
-        await anext(stream)
-        assert await anext(stream) == ": still here\n\n"
-        await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
-        assert len(hub) == 0
-        hub.close()
-        assert [text async for text in hub.stream(hub.join())] == [": skyreid\n\n"]
-
-    asyncio.run(listen())
-
-
-class TellingHub(Hub):
-    """Remembers what it is told to send."""
-
-    def __init__(self) -> None:
-        super().__init__(9)
-        self.listening = 0
-        self.told: list[tuple[str, Any]] = []
-
-    def __len__(self) -> int:
-        return self.listening
-
-    def send(self, name: str, data: Any) -> None:
-        self.told.append((name, data))
-
-
-def test_what_changed_about_devices_is_told_in_one_event_and_only_that() -> None:
-    devices = Devices([], [], stall_s=5, window_s=600, now_s=0)
-    hub = TellingHub()
-    news = DeviceNews(hub, every_s=2)
-
-    def hear(name: str, at_s: int) -> None:
-        devices.hear(Heard(name, at_s * 10**9), at_s)
-        news.note(name)
-
-    hear("a", 1)
-    news.tell(1, devices.by_id)
-    assert hub.told == []  # nobody listens, and who comes later asks first
-    hub.listening = 1
-    for name in ("a", "b"):
-        hear(name, 2)
-    news.tell(2.5, devices.by_id)
-    assert hub.told == []  # too soon after the last
-    news.tell(3, devices.by_id)
-    ((event, data),) = hub.told
-    assert event == "devices"
-    assert [d["device"] for d in data["devices"]] == ["a", "b"]
-    devices.status("a", False, 4)
-    news.note("a")
-    news.note("b")
-    news.tell(6, devices.by_id)
-    assert hub.told[1][1] == {"devices": [{"device": "a", "status": "offline"}]}
-    news.note("b")
-    news.tell(9, devices.by_id)
-    assert len(hub.told) == 2  # nothing changed

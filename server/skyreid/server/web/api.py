@@ -19,32 +19,36 @@ from skyreid.server.writer import Writer
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_INT64 = (1 << 63) - 1
 PAGE = Path(__file__).parents[1] / "page"
 
-_HEADERS = [
-    # The page needs nothing from elsewhere and may not be framed by anybody.
-    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-    (b"cache-control", b"no-store"),
-]
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
 
 
 def make_api(
-    writer: Writer, lookup: Lookup, hub: Hub, metrics: Metrics, site: Site, *, page: Path = PAGE
+    writer: Writer,
+    lookup: Lookup,
+    hub: Hub,
+    metrics: Metrics,
+    site: Site,
+    *,
+    listeners: int = 256,
+    page: Path = PAGE,
 ) -> "FastAPI":
     """The ASGI application; needs fastapi.
+
+    So many ``listeners`` to events at most. ``make_http`` serves it, behind a ``Guard``.
 
     Raises:
         InputError: a camera's pose file cannot be used.
     """
     from fastapi import FastAPI, HTTPException, Query, Response
+    from fastapi import Path as Segment
     from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
     from fastapi.staticfiles import StaticFiles
 
+    Track = Annotated[int, Segment(ge=0, le=_INT64)]
     for suffix, kind in _TYPES.items():  # the system's table may say otherwise, or nothing
         mimetypes.add_type(kind, suffix)
     api = FastAPI(
@@ -56,8 +60,6 @@ def make_api(
         openapi_url="/v1/openapi.json",
     )
     drawn_site = site_json(site, 0)
-
-    api.add_middleware(_Hardened)
 
     @api.get("/v1/site", summary="The site: cameras, their views and places, picture policy")
     def get_site() -> dict[str, Any]:
@@ -71,7 +73,7 @@ def make_api(
             Query(description="cross: only those seen from the air and from the ground"),
         ] = "all",
         after_ns: Annotated[
-            int, Query(description="only those last seen after this capture time")
+            int, Query(ge=-1, le=_INT64, description="only those last seen after this capture time")
         ] = -1,
     ) -> dict[str, Any]:
         return lookup.identities(writer.state, limit=limit, view=view, after_ns=after_ns)
@@ -104,13 +106,15 @@ def make_api(
         device: str,
         boot: str,
         camera: str,
-        track: int,
+        track: Track,
         k: Annotated[int, Query(ge=1, le=100, description="at most so many")] = 10,
         view: Annotated[
             Literal["all", "aerial", "ground"], Query(description="only seen from there")
         ] = "all",
-        since_ns: Annotated[int, Query(ge=0, description="last seen at or after")] = 0,
-        until_ns: Annotated[int | None, Query(description="last seen at or before")] = None,
+        since_ns: Annotated[int, Query(ge=0, le=_INT64, description="last seen at or after")] = 0,
+        until_ns: Annotated[
+            int | None, Query(ge=0, le=_INT64, description="last seen at or before")
+        ] = None,
     ) -> dict[str, Any] | JSONResponse:
         key = TrackKey(device, boot, camera, track)
         views = tuple(View) if view == "all" else (View.of(view),)
@@ -126,7 +130,7 @@ def make_api(
         response_class=Response,
         responses={200: {"content": {"image/jpeg": {}}}, 404: {"description": "reason in JSON"}},
     )
-    def get_picture(device: str, boot: str, camera: str, track: int) -> Response:
+    def get_picture(device: str, boot: str, camera: str, track: Track) -> Response:
         picture = None
         if site.pictures != "never":
             picture = lookup.picture(TrackKey(device, boot, camera, track))
@@ -149,6 +153,8 @@ def make_api(
 
     @api.get("/v1/events", summary="Live events (Server-Sent Events): identity, devices")
     async def get_events() -> StreamingResponse:
+        if len(hub) >= listeners:
+            raise HTTPException(503, f"{listeners} listen already", {"Retry-After": "10"})
         return StreamingResponse(hub.stream(hub.join()), media_type="text/event-stream")
 
     @api.get("/healthz", summary="The process is alive")
@@ -171,18 +177,3 @@ def make_api(
 
     api.mount("/page", StaticFiles(directory=page, check_dir=False))
     return api
-
-
-class _Hardened:
-    """ASGI middleware that adds the security headers; streams pass through unbuffered."""
-
-    def __init__(self, app: "ASGIApp") -> None:
-        self._app = app
-
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        async def add_headers(message: "Message") -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, add_headers)
