@@ -242,6 +242,8 @@ class Chain:
             f"site = {q(work / 'site.toml')}\n[mqtt]\nurl = {broker}\n"
             f"[journal]\npath = {q(self.journal)}\n[http]\nport = {self.http_port}\n"
             f"[matching]\nbundle = {q(self.embedder)}\n"
+            # Clips that are played beside each other: their devices start one after the other.
+            "hold_s = 30.0\n"
         )
         for camera in self.cameras:
             (work / f"{camera}.toml").write_text(

@@ -70,7 +70,7 @@ def said_of_itself(channel: str) -> Callable[[bytes, Path], None]:
         from fastapi import FastAPI
 
         got = sort_one(channel, data)
-        devices = Devices((), (), stall_s=5, window_s=600, now_s=0)
+        devices = Devices((), (), stall_s=5, now_s=0)
         for name, online in got.statuses:
             devices.status(name, online, 0)
         for name, birth in got.births:

@@ -12,8 +12,25 @@ CAMERA = BirthCamera(id="cam6", view="ground")
 BIRTH = Birth(boot="b", model=MODEL, cameras=(CAMERA,))
 
 
+HOUR_NS = 3600 * 10**9
+DAY_NS = 24 * HOUR_NS
+
+
 def devices(*known: Heard, cameras: tuple[str, ...] = ()) -> Devices:
-    return Devices(known, cameras, stall_s=5, window_s=60, now_s=100.0)
+    return Devices(known, cameras, stall_s=5, now_s=100.0)
+
+
+def live(all_of_them: Devices, name: str, at_s: float, lag_s: float) -> None:
+    """A live message of ``name`` at second ``at_s``, captured ``lag_s`` before."""
+    arrived_ns = DAY_NS + round(at_s * 1e9)
+    all_of_them.hear(Heard(name, arrived_ns, "b", arrived_ns - round(lag_s * 1e9)), at_s)
+
+
+def horizon_s(all_of_them: Devices, at_s: float) -> float:
+    """How far the horizon is behind now."""
+    horizon_ns = all_of_them.horizon_ns(at_s)
+    assert horizon_ns is not None
+    return round(at_s - (horizon_ns - DAY_NS) / 1e9, 3)
 
 
 def test_the_slowest_device_sets_the_horizon() -> None:
@@ -44,24 +61,84 @@ def test_a_device_that_lives_and_sees_nothing_new_holds_nobody_up() -> None:
     for second in range(101, 108):
         both.hear(Heard("blind", 1, "b", 0), second)
     both.hear(Heard("a", 1, "b", 60), 105)
-    assert both.horizon_ns(105) == 0
-    assert both.horizon_ns(106) == 60
+    assert both.horizon_ns(105) == 60
 
 
-def test_nobody_waits_for_a_device_whose_clock_is_far_behind(
+def test_one_device_twenty_seconds_behind_holds_nobody_up(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    three = devices()
-    hour_ns = 3600 * 10**9
-    three.hear(Heard("slow", 1, "b", hour_ns), 101)
-    assert three.horizon_ns(101) == hour_ns
-    three.hear(Heard("late", 1, "b", 4 * hour_ns - 59 * 10**9), 101)
-    three.hear(Heard("good", 1, "b", 4 * hour_ns), 101)
-    for _ in range(2):
-        assert three.horizon_ns(102) == 4 * hour_ns - 59 * 10**9
-    assert caplog.text.count("device slow is 10800 s behind the newest") == 1
-    three.hear(Heard("new", 1, "b", 0), 102)  # it has not spoken yet
-    assert three.horizon_ns(102) == 0
+    site = devices()
+    for second in range(101, 140):
+        live(site, "slow", second, 20)
+        for name in "abc":
+            live(site, name, second, 0.5)
+        assert horizon_s(site, second) == 0.5
+    assert site.wait.to_json() == {"device": None, "by_s": 0.0, "late": ["slow"]}
+    assert site.by_id["slow"].to_json()["late"] is True
+    assert site.by_id["slow"].to_json()["lag_s"] == 20.0
+    assert caplog.text.count("device slow comes 20.0 s after capture, the limit is 2.5 s") == 1
+    for second in range(140, 180):
+        for name in ("slow", *"abc"):
+            live(site, name, second, 0.5)
+        site.horizon_ns(second)
+    assert site.wait.late == ()
+
+
+def test_a_device_of_two_that_is_behind_holds_the_other_up_no_longer_than_a_while() -> None:
+    two = devices()
+    for second in range(101, 110):
+        live(two, "slow", second, 20)
+        live(two, "good", second, 0.5)
+        assert horizon_s(two, second) == 0.5
+
+
+def test_a_device_that_gets_slower_is_waited_for_up_to_the_limit_and_named() -> None:
+    site = devices()
+    for second in range(101, 120):
+        for name in "abc":
+            live(site, name, second, 0.5)
+    live(site, "a", 121.5, 0.5)
+    live(site, "b", 121.5, 0.5)  # and c, which was at 118.5, says nothing
+    assert horizon_s(site, 121.5) == 0.5 + 2  # not 3
+    assert (site.wait.device, site.wait.by_s) == ("c", 2.0)
+    live(site, "a", 124.5, 0.5)
+    live(site, "b", 124.5, 0.5)
+    assert horizon_s(site, 124.5) == 0.5  # stalled: nobody waits for it at all
+    assert site.wait.device is None
+
+
+def test_a_device_that_only_says_that_it_is_online_holds_nobody_up() -> None:
+    site = devices(Heard("flap", DAY_NS - HOUR_NS, "b", DAY_NS - HOUR_NS, "cam9", 1, "key"))
+    for second in range(106, 146):
+        if second % 4 == 0:
+            site.status("flap", True, second)
+        for name in "ab":
+            live(site, name, second, 0.5)
+        assert horizon_s(site, second) == 0.5
+
+
+def test_a_device_in_a_boot_loop_holds_nobody_up() -> None:
+    site = devices()
+    for second in range(101, 141):
+        if second % 4 == 0:
+            site.hear(Heard("loop", DAY_NS, f"boot-{second}", 0), second)
+        for name in "ab":
+            live(site, name, second, 0.5)
+        assert horizon_s(site, second) == 0.5
+
+
+def test_a_device_whose_clock_jumped_ahead_and_back_counts_again_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    site = devices()
+    live(site, "a", 101, 0.5)
+    live(site, "a", 102, -3600)  # this server's clock was ahead too, or it had been refused
+    live(site, "a", 103, 0.5)
+    assert horizon_s(site, 103) == 0.5
+    assert site.by_id["a"].lag_s == 0.5
+    assert "device a went back by 3600 s: its clock was set" in caplog.text
+    live(site, "a", 104, 10)  # a repeated message does not turn time back
+    assert horizon_s(site, 104) == 1.5
 
 
 def test_nobody_at_all_is_nobody_to_wait_for() -> None:
@@ -121,6 +198,8 @@ def test_a_device_is_shown_with_what_it_said() -> None:
         "birth": {},
         "health": {"schema_version": 1, "dropped": {}, "fps": 9.0, "lost_connections": {}},
         "watermark_ns": 50,
+        "lag_s": 0.0,
+        "late": False,
         "last_message_at_ns": 7,
     }
     assert one.model_keys() == {"key"}

@@ -65,7 +65,7 @@ class TellingHub(Hub):
 
 
 def test_what_changed_about_devices_is_told_in_one_event_and_only_that() -> None:
-    devices = Devices([], [], stall_s=5, window_s=600, now_s=0)
+    devices = Devices([], [], stall_s=5, now_s=0)
     hub = TellingHub()
     news = DeviceNews(hub, every_s=2)
 

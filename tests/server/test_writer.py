@@ -31,7 +31,6 @@ class RememberingBroker:
     def __init__(self) -> None:
         self.connected = True
         self.packet_max = 300_000
-        self.renewed = self.unsendable = self.unjudged = 0
         self.did: list[tuple[Any, ...]] = []
 
     def acknowledge(self, messages: Any) -> None:
@@ -226,7 +225,7 @@ def test_an_event_is_sent_until_it_is_taken_with_the_same_id(life: Any, make: An
 
 
 def test_other_cameras_are_waited_for_before_anything_is_decided(life: Any, make: Any) -> None:
-    one = life(stall_s=3600)
+    one = life(stall_s=3600, hold_s=3600)
     one.arrive(make.payload([make.sighting(1)], watermark_ns=make.start_ns + 60 * 10**9))
     one.writer.step(1)
     assert (one.writer.undecided, len(one.writer.state.tracks)) == (1, 0)
@@ -243,7 +242,7 @@ def test_other_cameras_are_waited_for_before_anything_is_decided(life: Any, make
 
 
 def test_what_the_matcher_still_holds_counts_as_undecided(life: Any, make: Any) -> None:
-    one = life(stall_s=3600)
+    one = life(stall_s=3600, hold_s=3600)
     for device, camera in (("uav1", "cam1"), ("street", "cam6")):
         first = [make.sighting(1, camera=camera)]
         mark = make.start_ns + 60 * 10**9

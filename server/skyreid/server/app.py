@@ -94,6 +94,7 @@ def run(settings: ServerSettings) -> int:
         session_expiry_s=settings.mqtt.session_expiry_s,
         on_taken=lambda mid: outbox.confirm(mid),
         on_dropped=DroppedAlarm(metrics),
+        on_trouble=lambda kind: metrics.broker_trouble[kind].inc(),
     )
     outbox = Outbox(
         journal,
@@ -185,8 +186,8 @@ def make_writer(
             journal.devices(),
             [camera.id for camera in site.camera],
             stall_s=options.stall_s,
-            window_s=options.window_s,
             now_s=time.monotonic(),
+            hold_s=options.hold_s,
         )
         writer = Writer(
             site,

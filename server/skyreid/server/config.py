@@ -91,7 +91,9 @@ class MatchingSection(MatchingOptions):
     bundle: Path | None = None
     """Bundle of the devices' embedder: score calibration starts from its manifest's priors."""
     stall_s: Seconds = Field(10.0, gt=0)
-    """A device with no news for so many seconds of wall time does not hold the others up."""
+    """A device that gets no further for so many seconds of wall time holds nobody up."""
+    hold_s: Seconds = Field(2.0, ge=0)
+    """The others wait so long, in capture time, beyond the device in the middle, not longer."""
     period_s: Seconds = Field(0.2, gt=0)
     """Wall seconds between two rounds of matching, at least."""
 

@@ -62,23 +62,37 @@ class Metrics:
             registry=r,
         )
         self.broker_dropped.set(float("nan"))  # until the broker has said
-        self.broker_renewed = Counter(
+        renewed = Counter(
             "skyreid_broker_sessions_renewed_total",
             "Sessions given up because their connections went on ending",
             registry=r,
         )
-        self.broker_unsendable = Counter(
+        unsendable = Counter(
             "skyreid_broker_unsendable_total",
             "Messages not sent because the broker said that it takes none so large",
             registry=r,
         )
-        self.broker_unjudged = Counter(
+        unjudged = Counter(
             "skyreid_broker_unjudged_packets_total",
             "Packets read although the MQTT library refuses them",
             registry=r,
         )
+        self.broker_trouble = {
+            "renewed": renewed,
+            "unsendable": unsendable,
+            "unjudged": unjudged,
+        }
         self.outbox = Gauge("skyreid_outbox_events", "Events that wait for the broker", registry=r)
         self.pictures = Counter("skyreid_pictures_stored_total", "Pictures stored", registry=r)
+        self.held_up = Gauge(
+            "skyreid_held_up_seconds",
+            "Capture time by which one device holds the site up; absent where none does",
+            ["device"],
+            registry=r,
+        )
+        self.devices_late = Gauge(
+            "skyreid_devices_late", "Devices so far behind that nobody waits for them", registry=r
+        )
         self.devices_online = Gauge("skyreid_devices_online", "Devices online", registry=r)
         self.http_connections = Gauge(
             "skyreid_http_connections", "Open connections of the HTTP server", registry=r

@@ -1,17 +1,25 @@
-"""Presence and watermarks: which devices speak, up to which capture time all of them have."""
+"""Presence and watermarks: which devices speak, up to which capture time all of them have.
+
+The right to hold the others up is earned by progress: only a device whose watermark rises is waited
+for, and never longer than ``hold_s`` beyond the device in the middle.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from skyreid.contract.device import Birth, Health
 from skyreid.contract.sighting import View
-from skyreid.server.store.records import Heard
+from skyreid.server.store.records import CLOCK_SET_NS, Heard
 
 _log = logging.getLogger(__name__)
+
+LAGS_KEPT, LAG_QUANTILE = 32, 0.9
+"""A device's own lag is this quantile of its latest messages."""
 
 
 @dataclass
@@ -28,12 +36,16 @@ class Device:
     """No later live sighting has ``captured_at_ns`` below this."""
     heard_at_ns: int | None = None
     """Wall time of its last message."""
-    moved_at_s: float = 0.0
-    """When its watermark last rose, on the monotonic clock of this process (or it came online)."""
-    behind: bool = False
-    """Whether nobody waits for it, see `Devices.horizon_ns`."""
+    rose_at_s: float = float("-inf")
+    """When its watermark last rose, on the monotonic clock of this process."""
+    lag_s: float | None = None
+    """How long after capture its live messages come, see `LAG_QUANTILE`; None = not known yet."""
+    late: bool = False
+    """Whether nobody waits for it, as it is too far behind the others; see `Devices.horizon_ns`."""
     birth: Birth | None = None
     health: Health | None = None
+    lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAGS_KEPT))
+    """Arrival minus watermark of its latest live messages."""
 
     def to_json(self) -> dict[str, Any]:
         """As ``/v1/devices`` shows it."""
@@ -47,8 +59,27 @@ class Device:
             "birth": _json(self.birth),
             "health": _json(self.health),
             "watermark_ns": self.watermark_ns,
+            "lag_s": None if self.lag_s is None else round(self.lag_s, 1),
+            "late": self.late,
             "last_message_at_ns": self.heard_at_ns,
         }
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Who holds the site up."""
+
+    device: str | None = None
+    """The device that is waited for now; None = nobody is, by more than a second."""
+    by_s: float = 0.0
+    """How much further the site would be without it, seconds of capture time."""
+    late: tuple[str, ...] = ()
+    """Devices that nobody waits for, being too far behind: what they send is decided when it comes,
+    out of its order."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``/readyz`` and the event ``wait`` show it."""
+        return {"device": self.device, "by_s": round(self.by_s, 1), "late": list(self.late)}
 
 
 class Devices:
@@ -60,8 +91,8 @@ class Devices:
         cameras: Sequence[str],
         *,
         stall_s: float,
-        window_s: float,
         now_s: float,
+        hold_s: float = 2.0,
     ) -> None:
         """Start from the journal's devices and the site's cameras.
 
@@ -69,25 +100,30 @@ class Devices:
             known: the journal's devices.
             cameras: of the site.
             stall_s: how long the others wait for a device that goes on no more.
-            window_s: how far back the matcher looks.
             now_s: the time.
+            hold_s: how long they wait, in capture time, beyond the device in the middle.
         """
         self._stall_s = stall_s
-        self._window_ns = round(window_s * 1e9)
+        self._hold_s, self._hold_ns = hold_s, round(hold_s * 1e9)
         self._first_heard_s: float | None = None
         self._cameras = frozenset(cameras)
         self.by_id: dict[str, Device] = {}
+        self.wait = Wait()
+        """Who holds the site up, as of the latest `horizon_ns`."""
         for row in known:
-            self.hear(row, now_s)
+            device = self.hear(row, now_s)
+            device.lags_s.clear()  # of then, not of now
+            device.lag_s = None
 
     def hear(self, row: Heard, now_s: float) -> Device:
         """A device sent something."""
         device = self._device(row.device, now_s)
         device.heard_at_ns = max(device.heard_at_ns or 0, row.heard_at_ns)
         if row.boot is not None and row.boot != device.boot:
-            device.boot, device.watermark_ns, device.moved_at_s = row.boot, 0, now_s
-        if row.watermark_ns > device.watermark_ns:
-            device.watermark_ns, device.moved_at_s = row.watermark_ns, now_s
+            device.boot, device.watermark_ns = row.boot, 0
+            device.lags_s.clear()
+        if row.watermark_ns:
+            self._progress(device, row, now_s)
         device.camera = row.camera or device.camera
         device.view = row.view or device.view
         device.model_key = row.model_key or device.model_key
@@ -97,8 +133,6 @@ class Devices:
         """A device came or went."""
         device = self._device(name, now_s)
         device.online = online
-        if online:
-            device.moved_at_s = now_s
         return device
 
     def birth(self, name: str, birth: Birth | None, now_s: float) -> Device:
@@ -118,34 +152,35 @@ class Devices:
         return device
 
     def horizon_ns(self, now_s: float) -> int | None:
-        """Up to where everybody who is expected to speak has spoken; None = nobody is.
+        """Up to where everybody who is waited for has spoken; None = nobody speaks.
 
-        Expected are the devices that are not offline and whose watermark rose within ``stall_s``
-        (one that says that it lives, and has lost its camera, holds nobody up), and for
-        the first ``stall_s`` after anybody spoke the cameras of the site that nobody spoke for.
-        Nobody waits for a device whose clock is behind the newest by more than the matcher looks
-        back: its sightings could be compared with nobody's anyway.
+        Waited for are the devices that are not offline and whose watermark rose within
+        ``stall_s``; one that only talks is not. Nobody waits in vain: not for a device whose own
+        lag is more than ``hold_s`` above that of the device in the middle, and for none longer
+        than until that one is ``hold_s`` further. For the first ``stall_s`` after anybody spoke
+        the cameras of the site that nobody spoke for are waited for too.
         """
-        holding = [d for d in self.by_id.values() if self._holds(d, now_s)]
-        newest = max((d.watermark_ns for d in holding), default=0)
-        marks = []
-        for device in holding:
-            behind = 0 < device.watermark_ns < newest - self._window_ns
-            if behind and not device.behind:
-                _log.warning(
-                    "device %s is %.0f s behind the newest: its clock is wrong, or it is too slow; "
-                    "nobody waits for it",
-                    device.id,
-                    (newest - device.watermark_ns) / 1e9,
-                )
-            device.behind = behind
-            if not behind:
-                marks.append(device.watermark_ns)
+        rising = [d for d in self.by_id.values() if self._rises(d, now_s)]
+        marks = sorted((d.watermark_ns for d in rising), reverse=True)
+        if not marks:
+            self._note_late(rising, float("inf"))
+            self.wait = Wait()
+            return None
+        middle_ns = marks[(len(marks) - 1) // 2]
+        lags = sorted(d.lag_s for d in rising if d.lag_s is not None)
+        limit_s = lags[(len(lags) - 1) // 2] + self._hold_s if lags else float("inf")
+        self._note_late(rising, limit_s)
+        waited = [d for d in rising if not d.late]
+        last = min(waited or rising, key=lambda d: d.watermark_ns)
+        horizon_ns = max(last.watermark_ns, middle_ns - self._hold_ns)
+        by_s = (middle_ns - horizon_ns) / 1e9
+        late = tuple(sorted(d.id for d in rising if d.late))
+        self.wait = Wait(last.id, by_s, late) if by_s > 1 else Wait(late=late)
         if self._first_heard_s is not None and now_s - self._first_heard_s < self._stall_s:
             spoken_for = {d.camera for d in self.by_id.values()}
             if self._cameras - spoken_for:
-                marks.append(0)
-        return min(marks, default=None)
+                return 0
+        return horizon_ns
 
     def model_keys(self) -> set[str]:
         """Models of the devices that are online."""
@@ -155,14 +190,46 @@ class Devices:
         """How many devices are online."""
         return sum(bool(d.online) for d in self.by_id.values())
 
-    def _holds(self, device: Device, now_s: float) -> bool:
-        return device.online is not False and now_s - device.moved_at_s < self._stall_s
+    def _progress(self, device: Device, row: Heard, now_s: float) -> None:
+        """What a live message says of how far its device is."""
+        if row.watermark_ns < device.watermark_ns - CLOCK_SET_NS:
+            _log.warning(
+                "device %s went back by %.0f s: its clock was set, or that of this server",
+                device.id,
+                (device.watermark_ns - row.watermark_ns) / 1e9,
+            )
+            device.lags_s.clear()
+            device.watermark_ns = 0
+        device.lags_s.append((row.heard_at_ns - row.watermark_ns) / 1e9)
+        ordered = sorted(device.lags_s)
+        device.lag_s = ordered[int(LAG_QUANTILE * (len(ordered) - 1))]
+        if row.watermark_ns > device.watermark_ns:
+            device.watermark_ns, device.rose_at_s = row.watermark_ns, now_s
+
+    def _note_late(self, rising: Sequence[Device], limit_s: float) -> None:
+        """Say once of a device that nobody waits for it, and once that it is waited for again."""
+        for device in rising:
+            late = device.lag_s is not None and device.lag_s > limit_s
+            if late and not device.late:
+                _log.warning(
+                    "device %s comes %.1f s after capture, the limit is %.1f s: its clock is "
+                    "wrong, or it is too slow; nobody waits for it",
+                    device.id,
+                    device.lag_s,
+                    limit_s,
+                )
+            elif device.late and not late:
+                _log.info("device %s is in step again", device.id)
+            device.late = late
+
+    def _rises(self, device: Device, now_s: float) -> bool:
+        return device.online is not False and now_s - device.rose_at_s < self._stall_s
 
     def _device(self, name: str, now_s: float) -> Device:
         if self._first_heard_s is None:
             self._first_heard_s = now_s
         if name not in self.by_id:
-            self.by_id[name] = Device(name, moved_at_s=now_s)
+            self.by_id[name] = Device(name)
         return self.by_id[name]
 
 

@@ -44,7 +44,7 @@ from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.outbox import Outbox
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices
-from skyreid.server.live import DeviceNews, Hub
+from skyreid.server.live import NEWS_S, DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, State
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.gallery import Gallery
@@ -95,7 +95,9 @@ class Writer:
         self._round_at_s = 0.0
         self._failing = False
         self._news = DeviceNews(hub)
-        self._shown: dict[Any, int] = {}  # of others' counts, what the metrics have
+        self._told_wait: tuple[str | None, tuple[str, ...]] = (None, ())
+        self._told_wait_at_s = float("-inf")
+        self._cut_off = 0  # listeners, as far as they are counted
         self.devices = devices
         """Read by the API; changed here only."""
         self.gallery = Gallery()
@@ -243,14 +245,17 @@ class Writer:
 
     def _match(self, now_s: float) -> None:
         """One round: decide what everybody has spoken for, write it down, then tell."""
-        if self._settled or now_s - self._round_at_s < self._period_s:
+        if now_s - self._round_at_s < self._period_s:
             return
         self._round_at_s = now_s
         horizon_ns = self.devices.horizon_ns(now_s)
+        self._tell_wait(now_s)
+        if self._settled:
+            return
         if horizon_ns is not None:
             horizon_ns -= horizon_ns % self._micro_batch_ns  # the matcher takes whole ones
-            if horizon_ns < (self._matcher.next_ns or 0):
-                return  # nothing that waits has come within it
+        if not self._matcher.due(horizon_ns):
+            return
         with self._metrics.match_seconds.time():
             made = self._matcher.advance(horizon_ns)
         if made:
@@ -258,6 +263,14 @@ class Writer:
         # Only now: whoever reads that all is settled finds it in the log.
         self.undecided = self._matcher.undecided
         self._settled = horizon_ns is None
+
+    def _tell_wait(self, now_s: float) -> None:
+        """Tell the listeners who holds the site up, when that changes."""
+        wait = self.devices.wait
+        who = wait.device, wait.late
+        if who != self._told_wait and now_s - self._told_wait_at_s >= NEWS_S:
+            self._told_wait, self._told_wait_at_s = who, now_s
+            self._hub.send("wait", wait.to_json())
 
     def _write_down(self, made: Sequence[Applied]) -> None:
         """Put decisions into the log, their events into the outbox; then tell the listeners."""
@@ -310,18 +323,16 @@ class Writer:
         metrics.identities.set(len(self.state.identities))
         metrics.model_keys.set(len(self.devices.model_keys()))
         metrics.devices_online.set(self.devices.online())
+        wait = self.devices.wait
+        metrics.devices_late.set(len(wait.late))
+        metrics.held_up.clear()
+        if wait.device is not None:
+            metrics.held_up.labels(wait.device).set(wait.by_s)
         metrics.broker_connected.set(self._broker.connected)
-        broker = self._broker
-        for counter, count in (
-            (metrics.broker_renewed, broker.renewed),
-            (metrics.broker_unsendable, broker.unsendable),
-            (metrics.broker_unjudged, broker.unjudged),
-            (metrics.listeners_dropped, self._hub.dropped),
-        ):
-            counter.inc(count - self._shown.get(counter, 0))
-            self._shown[counter] = count
         metrics.outbox.set(self._outbox.waiting)
         metrics.listeners.set(len(self._hub))
+        metrics.listeners_dropped.inc(self._hub.dropped - self._cut_off)
+        self._cut_off = self._hub.dropped
 
     def summary(self) -> dict[str, Any]:
         """What ``/readyz`` says."""
@@ -336,4 +347,5 @@ class Writer:
             "identities": len(self.state.identities),
             "devices": len(self.devices.by_id),
             "devices_online": self.devices.online(),
+            "wait": self.devices.wait.to_json(),
         }

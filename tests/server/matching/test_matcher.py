@@ -11,6 +11,8 @@ from skyreid.server.matching.identity import Decision, State, apply, replay
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
 
+START_NS = 1_790_000_000_000_000_000
+
 
 def feed(matcher, world, rows=None):
     for device, boot, model, sighting in world.told if rows is None else rows:
@@ -221,3 +223,58 @@ def test_a_wrong_pose_costs_recall_but_does_not_join_strangers(
     made = world(13, shifted)
     precision, _ = pairs_right(matched(made), made.truth)
     assert precision >= 0.85
+
+
+def joined(world, plaza, *, ahead_s=0.0):
+    """Pairs that join, of people whom both views see a second apart; a clock was ahead before."""
+    made = world(9, plaza, people=12, seconds=12, breaks=0.0)
+    matcher = Matcher(MatchingOptions())
+    if ahead_s:
+        device, boot, model, sighting = made.told[0]
+        at_ns = sighting.captured_at_ns + round(ahead_s * 1e9)
+        early = dataclasses.replace(sighting, track=900, captured_at_ns=at_ns, first_seen_ns=at_ns)
+        matcher.add(device, boot, model, early)
+        matcher.advance(None)
+        assert matcher.decided_ns >= at_ns
+    for row in made.told:
+        matcher.add(*row)
+        matcher.advance(row[3].captured_at_ns - 10**9)
+    matcher.advance(None)
+    return matcher, made
+
+
+@pytest.mark.parametrize("ahead_s", [3600.0, 365 * 86_400.0])
+def test_a_clock_that_was_ahead_once_harms_nothing_afterwards(world, plaza, pairs_right, ahead_s):
+    good, made = joined(world, plaza)
+    after, _ = joined(world, plaza, ahead_s=ahead_s)
+    (_, found), (_, before) = (pairs_right(m, made.truth) for m in (after, good))
+    assert found >= before - 0.02
+    assert len(after.state.tracks) == len(good.state.tracks) + 1
+    assert after.decided_ns == good.decided_ns
+
+
+def test_what_a_wrong_clock_dated_leaves_the_window_as_anything_else(world, plaza):
+    made = world(9, plaza, people=2, seconds=4, breaks=0.0)
+    options = MatchingOptions(window_s=30.0)
+    matcher = Matcher(options)
+    device, boot, model, first = made.told[0]
+
+    def see(track, at_s):
+        at_ns = START_NS + round(at_s * 1e9)
+        one = dataclasses.replace(first, track=track, captured_at_ns=at_ns, first_seen_ns=at_ns)
+        matcher.add(device, boot, model, one)
+        matcher.advance(at_ns)
+
+    see(900, 3600.0)
+    for second in range(40):
+        see(second, float(second))
+    assert matcher.decided_ns == START_NS + 39 * 10**9
+    kept = {t.key.track for t in matcher._window.tracklets()}
+    assert 900 not in kept
+    assert {10, 20, 38} <= kept
+
+
+def test_a_log_whose_clock_was_ahead_is_gone_on_from_where_time_is(world, plaza):
+    ahead, _ = joined(world, plaza, ahead_s=3600.0)
+    again = Matcher(MatchingOptions(), ahead.state)
+    assert START_NS <= again.decided_ns <= ahead.decided_ns < START_NS + 60 * 10**9

@@ -53,7 +53,7 @@ class StandingWriter:
                 Decision("assign", 3, AIR.identity_id(), (STREET,), match=MATCH),
             ]
         )
-        self.devices = Devices([], [], stall_s=5, window_s=600, now_s=0)
+        self.devices = Devices([], [], stall_s=5, now_s=0)
         self.devices.hear(Heard("uav1", 9, "1-a", 50, "cam1", 1, "key"), 1)
         self.ready = True
         self.gallery = Gallery()

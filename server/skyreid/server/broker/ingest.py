@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from skyreid.contract import topics
 from skyreid.contract.broker import explain_lost, explain_refused, explain_unreachable
@@ -38,6 +38,9 @@ SHORT_LIFE_S, SHORT_LIVES_MAX = 5.0, 5
 """So many connections in a row that ended so soon are an unreadable session's."""
 TAKEN_OVER = 0x8E
 """What a broker says to a client when another one comes with its id."""
+Trouble = Literal["unjudged", "unsendable", "renewed"]
+"""A packet that paho refused and `packet` read; a message larger than the broker takes, not sent; a
+session given up for a new one."""
 _CHANNELS: tuple[DeviceChannel, ...] = ("sightings", "birth", "status", "health", "picture")
 
 
@@ -114,6 +117,7 @@ class Broker:
         session_expiry_s: int,
         on_taken: Callable[[int], None],
         on_dropped: Callable[[int], None],
+        on_trouble: Callable[[Trouble], None],
     ) -> None:
         """Nothing is connected before ``start``.
 
@@ -127,10 +131,11 @@ class Broker:
             session_expiry_s: seconds for which the broker keeps the session.
             on_taken: called with a message id of ``publish`` when the broker has taken it.
             on_dropped: called with the broker's own count of messages that it dropped.
+            on_trouble: called when something went wrong that was lived with.
         """
         self._site, self._address, self._queue = site, address, queue
         self._keepalive_s, self._session_expiry_s = keepalive_s, session_expiry_s
-        self._on_taken, self._on_dropped = on_taken, on_dropped
+        self._on_taken, self._on_dropped, self._on_trouble = on_taken, on_dropped, on_trouble
         self._generation = 0
         self._told_away = self._answered = False
         self._connected_at_s: float | None = None
@@ -138,12 +143,6 @@ class Broker:
         self._packet_max: int | None = None
         self.connected = False
         """Whether the broker has answered and granted the subscriptions."""
-        self.renewed = 0
-        """How often the session was given up for a new one."""
-        self.unsendable = 0
-        """Messages that were not sent, being larger than the broker takes."""
-        self.unjudged = 0
-        """Packets that paho refused and `packet` read."""
         self._client = self._make_client()
         if login is not None:
             self._client.username_pw_set(*login)
@@ -181,7 +180,7 @@ class Broker:
         beside = sum(len(k.encode()) + len(v.encode()) + 5 for k, v in properties.items())
         size = len(topic) + len(payload) + beside + PACKET_OVERHEAD
         if self._packet_max is not None and size > self._packet_max:
-            self.unsendable += 1
+            self._on_trouble("unsendable")
             _log.error(
                 "not sent: %d bytes to %s, the broker takes %d", size, topic, self._packet_max
             )
@@ -291,7 +290,7 @@ class Broker:
             return
         self._short_lives += 1
         if self._short_lives == SHORT_LIVES_MAX:
-            self.renewed += 1
+            self._on_trouble("renewed")
             _log.error(
                 "%d connections in a row ended within %.0f s: something in the broker's session "
                 "cannot be read; it is given up, devices send again what has no receipt",
@@ -320,7 +319,7 @@ class Broker:
         self._take(message.topic, bytes(message.payload), user, message.mid, message.qos)
 
     def _take_unjudged(self, packet: Publish) -> None:
-        self.unjudged += 1
+        self._on_trouble("unjudged")
         self._take(packet.topic, packet.payload, packet.properties, packet.mid, packet.qos)
 
     def _take(

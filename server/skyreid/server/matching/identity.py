@@ -126,7 +126,7 @@ class State:
     erased_tracks: frozenset[TrackKey] = frozenset()
     """Tracklets that were erased: later revisions of them are refused."""
     at_ns: int = 0
-    """The latest ``at_ns`` of the log."""
+    """``at_ns`` of the latest decision: it goes back only where a clock was put right."""
 
     def resolve(self, identity: str) -> str | None:
         """The id under which ``identity`` lives now; None if it is unknown or erased."""
@@ -178,7 +178,7 @@ class _Draft:
         return State(*kept, self.at_ns)
 
     def step(self, d: Decision) -> tuple[Event, ...]:
-        self.at_ns = max(self.at_ns, d.at_ns)
+        self.at_ns = d.at_ns
         if d.kind == "assign":
             return self._assign(d)
         if d.kind == "revise":

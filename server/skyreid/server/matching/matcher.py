@@ -36,6 +36,8 @@ OVERLAP_TOLERANCE_S = 0.3
 to a ghost after it had begun anew)."""
 HYSTERESIS = 0.5
 """What present company counts for when the window is looked at again, as a log-odds."""
+_SET_BACK_NS = 60_000_000_000
+"""Capture time that is ahead by more than this is a wrong clock's, and is set back."""
 
 
 class Matcher:
@@ -65,6 +67,8 @@ class Matcher:
         self._arrived: list[tuple[int, TrackKey, int, int, str, Sighting]] = []
         self._arrivals = 0
         self._window = Window(overlap_tolerance_s=OVERLAP_TOLERANCE_S)
+        self._passed_ns = 0  # capture time gone by since the start, forwards only
+        self._touched_ns: dict[TrackKey, int] = {}  # when, of that, each tracklet was last revised
         self._made: list[Applied] = []  # by the call of `advance` that is going on
         self._changed = False  # since the window was last looked at as a whole
 
@@ -95,12 +99,23 @@ class Matcher:
         entry = (sighting.captured_at_ns, key, sighting.revision, self._arrivals)
         heapq.heappush(self._arrived, (*entry, model_key, sighting))
 
+    def due(self, horizon_ns: int | None) -> bool:
+        """Whether what waits has come within ``horizon_ns`` (None = everything has)."""
+        self._set_back(horizon_ns)
+        next_ns = self.next_ns
+        return next_ns is None or horizon_ns is None or next_ns <= horizon_ns
+
     def advance(self, horizon_ns: int | None) -> list[Applied]:
         """Decide everything captured up to ``horizon_ns`` (None = everything there is).
+
+        Time goes forward, but for a horizon that is ``_SET_BACK_NS`` behind what was decided (where
+        there is none: the newest that waits): a clock was ahead and was put right. What was seen
+        meanwhile stays in the window as long as anything else.
 
         The decisions have been folded into ``state``, in this order and once each: write them to
         the log in this order too, and tell their events.
         """
+        self._set_back(horizon_ns)
         while (next_ns := self.next_ns) is not None:
             if horizon_ns is not None and next_ns > horizon_ns:
                 break
@@ -124,6 +139,7 @@ class Matcher:
         if decision.kind == "erase":
             for key in self.state.erased_tracks:
                 self._window.drop(key)
+                self._touched_ns.pop(key, None)
         self._changed = True
         return events
 
@@ -132,14 +148,31 @@ class Matcher:
         self._made.append(Applied(decision, events))
         return self.state
 
+    def _set_back(self, horizon_ns: int | None) -> None:
+        """Let time go back to where it is now, if a clock had taken it far ahead."""
+        now_ns = horizon_ns
+        if now_ns is None:
+            now_ns = max((entry[0] for entry in self._arrived), default=self.decided_ns)
+        if not 0 < now_ns < self.decided_ns - _SET_BACK_NS:
+            return
+        oldest_ns = now_ns - round(self._options.window_s * 1e9)
+        waiting = [entry[0] for entry in self._arrived if oldest_ns <= entry[0] <= now_ns]
+        self._tick = min([*waiting, now_ns]) // self._batch_ns - 1
+
+    def _pass(self, tick: int) -> None:
+        """It is ``tick`` now."""
+        ahead_ns = (tick - self._tick) * self._batch_ns
+        self._passed_ns += min(max(0, ahead_ns), _SET_BACK_NS)  # beyond, it is a clock that jumps
+        self._tick = tick
+
     def _through(self, tick: int) -> None:
         """Let time pass without sightings: one look at the window covers any length of it."""
         every = max(1, round(RECLUSTER_S / self._options.batch_s))
         due = tick // every * every
         if due <= self._tick or not self._changed:
-            self._tick = max(self._tick, tick)
+            self._pass(max(self._tick, tick))
             return
-        self._tick = tick
+        self._pass(tick)
         self._regroup(due * self._batch_ns)
 
     def _batch(self, tick: int) -> None:
@@ -155,21 +188,27 @@ class Matcher:
             else:
                 self._window.put(begin(key, model_key, sighting))
             touched[key] = None
+            self._touched_ns[key] = self._passed_ns
         self._changed = self._changed or bool(touched)
         self._forget(at_ns)
         fresh = [key for key in sorted(touched) if key not in self.state.tracks]
         if fresh:
             self._place_new(fresh, at_ns)
         every = max(1, round(RECLUSTER_S / self._options.batch_s))
-        self._tick = tick
+        self._pass(tick)
         if tick % every == 0:
             self._regroup(at_ns)
 
     def _forget(self, at_ns: int) -> None:
-        oldest_ns = at_ns - round(self._options.window_s * 1e9)
+        window_ns = round(self._options.window_s * 1e9)
         for tracklet in self._window.tracklets():
-            if tracklet.last_ns < oldest_ns and tracklet.key in self.state.tracks:
-                self._window.drop(tracklet.key)
+            key = tracklet.key
+            # By its own time, or, where a clock was ahead then, by how long nobody spoke of it.
+            idle_ns = self._passed_ns - self._touched_ns[key]
+            old = tracklet.last_ns < at_ns - window_ns or idle_ns > window_ns
+            if old and key in self.state.tracks:
+                self._window.drop(key)
+                del self._touched_ns[key]
 
     def _place_new(self, fresh: Sequence[TrackKey], at_ns: int) -> None:
         """Assign tracklets that are in no identity yet, one camera after the other."""

@@ -22,7 +22,7 @@ from skyreid.contract.sighting import Kind
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store.migrations import OWN, STEPS
-from skyreid.server.store.records import Arrived, ArrivedPicture, Heard, OutboxRow
+from skyreid.server.store.records import CLOCK_SET_NS, Arrived, ArrivedPicture, Heard, OutboxRow
 
 
 class Journal:
@@ -304,8 +304,9 @@ def _hear(db: sqlite3.Connection, row: Heard) -> None:
         "INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (device) DO UPDATE SET "
         "heard_at_ns = max(heard_at_ns, excluded.heard_at_ns), "
         "watermark_ns = CASE WHEN excluded.boot IS NULL THEN watermark_ns "
-        "WHEN excluded.boot IS boot THEN max(watermark_ns, excluded.watermark_ns) "
-        "ELSE excluded.watermark_ns END, "
+        "WHEN excluded.boot IS NOT boot THEN excluded.watermark_ns "
+        f"WHEN excluded.watermark_ns BETWEEN 1 AND watermark_ns - {CLOCK_SET_NS} "
+        "THEN excluded.watermark_ns ELSE max(watermark_ns, excluded.watermark_ns) END, "
         "boot = coalesce(excluded.boot, boot), "
         "camera = coalesce(excluded.camera, camera), "
         "view = coalesce(excluded.view, view), "
