@@ -46,6 +46,8 @@ class Site(Section):
     """Whether devices send a person's picture: never, when an operator asks, or always."""
     time_zone: str = "UTC"
     """IANA name; for display only, every message is in UTC."""
+    notice: str = Field("", max_length=80)
+    """What everybody who looks at the page must know: shown on it, and on every picture there."""
     origin: Origin | None = None
     """None = a site frame that is not tied to the earth (a rendered clip)."""
     camera: tuple[SiteCamera, ...] = ()

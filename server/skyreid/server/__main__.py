@@ -12,7 +12,6 @@ from pathlib import Path
 
 from skyreid.contract.errors import run_command
 from skyreid.contract.settings import effective
-from skyreid.server.admin import command as admin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,7 +45,6 @@ def _main(arguments: list[str]) -> int:
         scoring.add_parser(verbs)
     else:
         verbs.add_parser("evaluate", help="score recorded runs and the journal against the truth")
-    admin.add_parser(verbs)
     given, rest = parser.parse_known_args(arguments)
     if given.run is not None:
         if rest:

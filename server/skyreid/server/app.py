@@ -30,7 +30,6 @@ from skyreid.server.broker.outbox import Outbox
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices
-from skyreid.server.isolation import shown_to
 from skyreid.server.live import Hub
 from skyreid.server.matching import identity
 from skyreid.server.matching.likelihood import Normals
@@ -95,7 +94,7 @@ def run(settings: ServerSettings) -> int:
         session_expiry_s=settings.mqtt.session_expiry_s,
         on_taken=lambda mid: outbox.confirm(mid),
         on_dropped=DroppedAlarm(metrics),
-        on_trouble=lambda kind: metrics.broker_trouble.labels(kind).inc(),
+        on_trouble=lambda kind: metrics.broker_trouble[kind].inc(),
     )
     outbox = Outbox(
         journal,
@@ -206,7 +205,13 @@ def make_writer(
             micro_batch_s=options.batch_s,
         )
         writer.gallery.take(journal.sightings_since(0))
-        writer.feed(shown_to(state, journal, options.window_s))
+        since_ns = matcher.state.at_ns - int(options.window_s * 1e9)
+        writer.feed(journal.sightings_since(since_ns))
+        # What came late, from before the window, stored in the last moment of the last life.
+        state = matcher.state
+        for key in journal.tracklets_before(since_ns) - state.erased_tracks:
+            if key not in state.tracks:
+                writer.feed(journal.sightings_of(key))
     _log.info(
         "journal open path=%s sightings=%d identities=%d",
         settings.journal.path,

@@ -51,11 +51,6 @@ class Metrics:
             "Stored sightings that wait for other cameras",
             registry=r,
         )
-        self.quarantined = Gauge(
-            "skyreid_quarantined_sightings",
-            "Stored sightings on which matching failed, and which it is not shown",
-            registry=r,
-        )
         self.identities = Gauge("skyreid_identities", "Identities known", registry=r)
         self.model_keys = Gauge(
             "skyreid_model_keys", "Models in use at once; more than one do not compare", registry=r
@@ -67,12 +62,26 @@ class Metrics:
             registry=r,
         )
         self.broker_dropped.set(float("nan"))  # until the broker has said
-        self.broker_trouble = Counter(
-            "skyreid_broker_trouble_total",
-            "What went wrong with the broker and was lived with",
-            ["kind"],
+        renewed = Counter(
+            "skyreid_broker_sessions_renewed_total",
+            "Sessions given up because their connections went on ending",
             registry=r,
         )
+        unsendable = Counter(
+            "skyreid_broker_unsendable_total",
+            "Messages not sent because the broker said that it takes none so large",
+            registry=r,
+        )
+        unjudged = Counter(
+            "skyreid_broker_unjudged_packets_total",
+            "Packets read although the MQTT library refuses them",
+            registry=r,
+        )
+        self.broker_trouble = {
+            "renewed": renewed,
+            "unsendable": unsendable,
+            "unjudged": unjudged,
+        }
         self.outbox = Gauge("skyreid_outbox_events", "Events that wait for the broker", registry=r)
         self.pictures = Counter("skyreid_pictures_stored_total", "Pictures stored", registry=r)
         self.held_up = Gauge(

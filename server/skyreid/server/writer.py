@@ -15,7 +15,6 @@ import logging
 import sqlite3
 import threading
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -23,21 +22,28 @@ from typing import Any, TypeVar
 from skyreid.contract import topics
 from skyreid.contract.identity_event import encode_event
 from skyreid.contract.receipt import encode_receipt
+from skyreid.contract.rejected import (
+    CONTENT_TYPE,
+    KEPT_BYTES,
+    PROPERTIES_BYTES,
+    digest_properties,
+    rejected_properties,
+)
 from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site
 from skyreid.server.broker.decoding import (
+    DEFECT,
     Message,
+    Refused,
     Sorted,
     receipts,
     refuse_defect,
     sort_messages,
 )
 from skyreid.server.broker.ingest import Broker, Queue
-from skyreid.server.broker.letters import set_aside
 from skyreid.server.broker.outbox import Outbox
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices
-from skyreid.server.isolation import isolate, shown_to
 from skyreid.server.live import NEWS_S, DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, State
 from skyreid.server.matching.matcher import Matcher
@@ -100,8 +106,6 @@ class Writer:
         """Who is who, as the log has it. Replaced as a whole, never changed."""
         self.undecided = 0
         """Stored sightings of which the log does not know yet."""
-        self.quarantined = journal.quarantined()
-        """Sightings on which matching failed, and which it is not shown."""
         self.stored, _ = journal.counts()
         """Sightings in the journal."""
 
@@ -119,17 +123,10 @@ class Writer:
     def feed(self, stored: Iterable[Arrived]) -> None:
         """Give the matcher sightings that are in the journal."""
         stored = list(stored)
-        try:
-            self.gallery.take(stored)
-            for item in stored:
-                self._matcher.add(item.device, item.boot, item.model_key, item.sighting)
-                self._settled = False
-        except Exception:  # a repeat changes nothing: each once more, alone
-            if len(stored) == 1:
-                self._quarantine(stored, traceback.format_exc())
-            else:
-                for item in stored:
-                    self.feed([item])
+        self.gallery.take(stored)
+        for item in stored:
+            self._matcher.add(item.device, item.boot, item.model_key, item.sighting)
+            self._settled = False
         self.undecided = self._matcher.undecided
 
     def run(self) -> None:
@@ -150,7 +147,6 @@ class Writer:
         if messages:
             self._take_in(messages)
             self._queue.done()  # only now: the matcher knows of them
-        self._obey()
         self._match(time.monotonic())
         self._persist(self._outbox.pump)
         self._news.tell(time.monotonic(), self.devices.by_id)
@@ -164,8 +160,7 @@ class Writer:
     def _take_in(self, messages: Sequence[Message]) -> None:
         batch, new = self._store(messages)
         for refused in batch.refused:
-            self._metrics.rejected.labels(refused.reason).inc()
-            set_aside(refused, self._broker, self._site.id)
+            self._set_aside(refused)
         self._send_receipts(batch)
         # Last, on the same connection: a kill between the two costs a repeated message, which gets
         # its receipt again. The other way round a receipt would be lost until the device asks.
@@ -194,6 +189,26 @@ class Writer:
             batch.extend(rest)
             new += more
         return batch, new
+
+    def _set_aside(self, refused: Refused) -> None:
+        message, reason = refused.message, refused.reason
+        self._metrics.rejected.labels(reason).inc()
+        level = logging.ERROR if reason == DEFECT else logging.WARNING
+        _log.log(level, "message set aside topic=%.200s %s", message.topic, refused.detail)
+        said = rejected_properties(
+            reason, refused.detail, topic=message.topic, received_at_ns=message.received_at_ns
+        )
+        payload = b""
+        if refused.keep_payload:
+            said |= digest_properties(message.payload)
+            room = max(0, self._broker.packet_max - PROPERTIES_BYTES)
+            payload = message.payload[: min(KEPT_BYTES, room)]
+        self._broker.publish(
+            topics.rejected(self._site.id, reason),
+            payload,
+            properties=said,
+            content_type=CONTENT_TYPE,
+        )
 
     def _send_receipts(self, batch: Sorted) -> None:
         for device, receipt in receipts(batch.sightings, batch.refused):
@@ -242,47 +257,12 @@ class Writer:
         if not self._matcher.due(horizon_ns):
             return
         with self._metrics.match_seconds.time():
-            made = self._advance(horizon_ns)
+            made = self._matcher.advance(horizon_ns)
         if made:
             self._write_down(made)
         # Only now: whoever reads that all is settled finds it in the log.
         self.undecided = self._matcher.undecided
         self._settled = horizon_ns is None
-
-    def _advance(self, horizon_ns: int | None) -> list[Applied]:
-        """Decide; what matching fails on is set aside, in the journal too, and it goes on."""
-        try:
-            return self._matcher.advance(horizon_ns)
-        except MemoryError:
-            raise
-        except Exception:
-            _log.exception("matching failed; looking for the sightings on which it does")
-        shown = list(shown_to(self.state, self._journal, self._matcher.window_s))
-        isolated = isolate(self._matcher, self.state, shown, horizon_ns)
-        for culprits, why in isolated.culprits:
-            self._quarantine(culprits, why)
-        if not isolated.culprits:
-            _log.error("matching did not fail again, made anew from the journal; it goes on")
-        self._matcher = isolated.matcher
-        return isolated.made
-
-    def _quarantine(self, culprits: Sequence[Arrived], why: str) -> None:
-        self._persist(lambda: self._journal.quarantine(culprits, time.time_ns(), why))
-        for item in culprits:
-            s = item.sighting
-            _log.error(
-                "sighting set aside device=%s boot=%s seq=%d camera=%s track=%d: matching fails on "
-                "it; skyreid-server quarantine shows and retries it",
-                *(item.device, item.boot, s.seq, s.camera, s.track),
-            )
-        self.quarantined = self._journal.quarantined()
-
-    def _obey(self) -> None:
-        """Do what an operator wrote into the journal meanwhile."""
-        if self._journal.written_elsewhere():
-            if retried := self._persist(self._journal.retried):
-                self.feed(retried)
-            self.quarantined = self._journal.quarantined()
 
     def _tell_wait(self, now_s: float) -> None:
         """Tell the listeners who holds the site up, when that changes."""
@@ -340,7 +320,6 @@ class Writer:
         metrics = self._metrics
         metrics.queue.set(len(self._queue))
         metrics.undecided.set(self.undecided)
-        metrics.quarantined.set(self.quarantined)
         metrics.identities.set(len(self.state.identities))
         metrics.model_keys.set(len(self.devices.model_keys()))
         metrics.devices_online.set(self.devices.online())
@@ -364,7 +343,6 @@ class Writer:
             "sightings": self.stored,
             "queued": len(self._queue),
             "undecided": self.undecided,
-            "quarantined": self.quarantined,
             "settled": self.settled,
             "identities": len(self.state.identities),
             "devices": len(self.devices.by_id),

@@ -49,6 +49,7 @@ class FakeServer:
     def __init__(self) -> None:
         self.people: dict[str, dict[str, Any]] = {}
         self.pictures = "always"
+        self.notice = ""
         self.sightings: list[dict[str, Any]] = []
         self.devices = [
             {
@@ -140,6 +141,7 @@ class FakeServer:
     def _json(self, path: str) -> Any:
         if path == "/v1/site":
             site = {"site": "plaza", "pictures": self.pictures, "time_zone": "Europe/Berlin"}
+            site["notice"] = self.notice
             return {**site, "cameras": self.cameras, "generated_at_ns": time.time_ns()}
         if path == "/v1/identities":
             return {"identities": list(self.people.values()), "total": len(self.people)}
@@ -225,6 +227,12 @@ class Browser:
         command = {"cmd": "Emulation.setDeviceMetricsOverride", "params": metrics}
         self._call("POST", "/goog/cdp/execute", command)
 
+    def scheme(self, name: str) -> None:
+        """What the system prefers: ``light`` or ``dark``."""
+        wanted = {"features": [{"name": "prefers-color-scheme", "value": name}]}
+        command = {"cmd": "Emulation.setEmulatedMedia", "params": wanted}
+        self._call("POST", "/goog/cdp/execute", command)
+
     def quit(self) -> None:
         self._call("DELETE", "")
 
@@ -292,6 +300,7 @@ def server() -> Iterator[FakeServer]:
 @pytest.fixture
 def browser(opened: Browser) -> Iterator[Browser]:
     opened.resize(1280, 800)
+    opened.scheme("dark")
     opened.log("browser")
     opened.log("performance")
     yield opened

@@ -62,7 +62,8 @@ function fill({ list, count }, people) {
 }
 
 function cardOf(identity) {
-  const shown = zoneName() + JSON.stringify(identity); // times read differently in another zone
+  // Times read differently in another zone.
+  const shown = zoneName() + (store.site?.notice ?? "") + JSON.stringify(identity);
   let entry = elements.get(identity.id);
   if (!entry) {
     const card = h("article", { class: "card", tabindex: 0, "data-identity": identity.id, "aria-label": `Identity ${identity.id}` });

@@ -1,7 +1,7 @@
 // Nobody to show: say what is there, what is missing, and what to do about it.
 
 import { h } from "/page/dom.js";
-import { store } from "/page/store.js";
+import { siteState, store } from "/page/store.js";
 
 export function emptyState() {
   if (!store.loaded) {
@@ -42,6 +42,8 @@ function missingView() {
 }
 
 function nobodyYet() {
+  const state = siteState();
+  if (state === "silent" || state === "ended") return overAndNobody();
   const online = store.devices.filter((d) => d.status === "online");
   const views = new Set(online.map((d) => d.view));
   const steps = [
@@ -57,5 +59,13 @@ function nobodyYet() {
     h("h2", {}, "Nobody yet"),
     h("ul", { class: "steps" }, steps.map(([done, text]) =>
       h("li", { class: done ? "done" : "missing" }, h("span", { class: "visually-hidden" }, done ? "there: " : "missing: "), text))),
+  );
+}
+
+function overAndNobody() {
+  return h("div", { class: "empty" },
+    h("h2", {}, "Nobody was seen"),
+    h("p", {}, "Every device has gone, and none told of anybody. ",
+      h("code", {}, "skyreid-edge preview edge.toml"), " shows what its detector finds and which crops are kept."),
   );
 }

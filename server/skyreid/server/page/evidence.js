@@ -1,13 +1,14 @@
 // Why: each reason as a signed bar, a number and plain words.
 
 import { h } from "/page/dom.js";
-import { duration, metres, percent, signed, sureness } from "/page/format.js";
+import { duration, metres, percent, plusMinus, signed, sureness } from "/page/format.js";
 
 const FULL_LLR = 6; // a bar is full at odds of about 400 to 1
 
 /** How sure a match is: percent and words. */
 export function surely(probability) {
-  return h("p", { class: "sure" }, h("b", {}, percent(probability)), " ", h("span", {}, sureness(probability)));
+  const title = "The matcher's own estimate from looks, place and time. Nobody has checked it on this site.";
+  return h("p", { class: "sure", title }, h("b", {}, percent(probability)), " ", h("span", {}, sureness(probability)));
 }
 
 /** The same as a bar. */
@@ -28,11 +29,13 @@ export function meter(probability, state) {
 /** The reasons of one link. */
 export function reasons(link) {
   const { match } = link;
-  const gap = match.evidence.find((e) => e.kind === "time")?.gap_s ?? 0;
-  return h("ul", { class: "reasons", "aria-label": "Why" }, match.evidence.map((e) => reason(e, gap)));
+  const clocks = match.evidence.find((e) => e.kind === "clock");
+  // The errors of two clocks stand beside what is measured with them; alone only where that is nothing.
+  const told = match.evidence.filter((e) => e !== clocks || e.error_s === undefined);
+  return h("ul", { class: "reasons", "aria-label": "Why" }, told.map((e) => reason(e, clocks?.error_s)));
 }
 
-function reason(evidence, gap) {
+function reason(evidence, error) {
   const bar = h("i", { class: evidence.llr < 0 ? "against" : "for" });
   bar.style.width = `${50 * Math.min(Math.abs(evidence.llr) / FULL_LLR, 1)}%`;
   const odds = Math.exp(Math.abs(evidence.llr));
@@ -42,20 +45,21 @@ function reason(evidence, gap) {
     h("span", { class: "kind" }, evidence.kind === "prior" ? "at first" : evidence.kind),
     h("span", { class: "bar", "aria-hidden": "true" }, bar),
     h("span", { class: "llr" }, signed(evidence.llr)),
-    h("span", { class: "words" }, words(evidence, gap)),
+    h("span", { class: "words" }, words(evidence, error)),
   );
 }
 
-function words(evidence, gap) {
+function words(evidence, error) {
+  const clocks = error === undefined ? "" : `, clocks ${plusMinus(error)}`;
   switch (evidence.kind) {
     case "appearance":
       return `${evidence.llr < 0 ? "looks different" : "looks alike"} ${evidence.similarity.toFixed(2)}`;
     case "place":
-      return gap > 0
-        ? `${metres(evidence.distance_m)} away, ${duration(gap)} later`
-        : `${metres(evidence.distance_m)} apart at the same moment`;
-    case "time":
-      return evidence.gap_s > 0 ? `seen ${duration(evidence.gap_s)} later` : "in both pictures at once";
+      return `${metres(evidence.distance_m)} apart at the same moment${clocks}`;
+    case "time": // between the last place here and the first one there; each may be in view for longer
+      return `${duration(evidence.gap_s)} between their known places${clocks}`;
+    case "clock":
+      return "no common clock: time and place say nothing";
     case "prior":
       return rivals(evidence.llr);
     default:

@@ -4,17 +4,19 @@ import { h } from "/page/dom.js";
 import { clock, percent } from "/page/format.js";
 import { lookOf } from "/page/palette.js";
 import { grouped, identityName } from "/page/mark.js";
-import { store } from "/page/store.js";
+import { store, trackletName } from "/page/store.js";
 
 const place = document.getElementById("feed");
+const LENGTH = 60;
 
 export function drawFeed() {
-  if (!store.events.length) {
-    place.replaceChildren(h("li", { class: "quiet" }, "Nothing since this page was opened."));
+  const told = [...store.events, ...before()].sort((a, b) => (b.at_ns ?? 0) - (a.at_ns ?? 0)).slice(0, LENGTH);
+  if (!told.length) {
+    place.replaceChildren(h("li", { class: "quiet" }, "Nothing yet."));
     return;
   }
   place.replaceChildren(
-    ...store.events.map((event) =>
+    ...told.map((event) =>
       h("li", { "data-identity": event.identity, class: event.type },
         h("time", {}, event.at_ns ? clock(event.at_ns) : ""),
         identityName(event.identity, lookOf(event.identity)),
@@ -22,6 +24,21 @@ export function drawFeed() {
       ),
     ),
   );
+}
+
+/** What the identities themselves tell of the time before this page was opened. */
+function before() {
+  const heard = new Set(store.events.flatMap((event) => (event.tracks ?? []).map(trackletName)));
+  return [...store.identities.values()].flatMap((identity) =>
+    identity.tracklets
+      .filter((t) => !heard.has(trackletName(t)))
+      .map((t) => ({
+        type: t.match?.state === "tentative" ? "tentative" : "assigned",
+        identity: identity.id,
+        at_ns: t.first_seen_ns,
+        tracks: [t],
+        match: t.match,
+      })));
 }
 
 function sentence(event) {

@@ -36,21 +36,22 @@ export const metres = (m) => `${m < 9.95 ? m.toFixed(1) : Math.round(m)} m`;
 
 export const signed = (x) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(1)}`;
 
-/** A probability as percent; never 100 % or 0 %, because the matcher is never that sure. */
+/** A probability as percent; 99 % at most, because beyond it no count of checked links has held. */
 export function percent(p) {
-  if (p >= 0.995) return p >= 0.9995 ? "> 99.9 %" : `${(100 * p).toFixed(1)} %`;
   if (p < 0.01) return "< 1 %";
-  return `${Math.round(100 * p)} %`;
+  return `${Math.min(Math.round(100 * p), 99)} %`;
 }
 
-/** How sure, in words. */
+/** How sure, in a word: how high the matcher's number is, and nothing about who is right. */
 export function sureness(p) {
-  if (p >= 0.99) return "as good as certain";
-  if (p >= 0.95) return "very likely one person";
-  if (p >= 0.85) return "likely one person";
+  if (p >= 0.95) return "high";
+  if (p >= 0.85) return "fairly high";
   if (p >= 0.6) return "more likely one person than two";
   return "could be one person";
 }
+
+/** What two clocks may be apart: `± 0.2 s`. */
+export const plusMinus = (seconds) => `± ${duration(seconds)}`;
 
 /** Ground position: `3.2 m east, 1.0 m south` of the site's origin. */
 export function position({ east_m, north_m }) {

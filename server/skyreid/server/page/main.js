@@ -13,13 +13,13 @@ import { drawTimeline } from "/page/timeline.js";
 import { showPointed } from "/page/pointing.js";
 
 const panels = [
-  [drawStatus, ["site", "devices", "ready", "rate", "connection", "identities"]],
+  [drawStatus, ["site", "devices", "ready", "rate", "connection", "identities", "sightings"]],
   [drawBanner, ["connection", "goneSince", "ready", "loaded"]],
   [drawFilters, ["identities", "total", "filter", "loaded"]],
-  [drawCards, ["identities", "filter", "loaded", "devices", "site", "connection"]],
+  [drawCards, ["identities", "filter", "loaded", "devices", "sightings", "site", "connection"]],
   [drawPlan, ["identities", "sightings", "site"]],
   [drawTimeline, ["identities", "site"]],
-  [drawFeed, ["events", "site"]],
+  [drawFeed, ["events", "identities", "site"]],
   [showPointed, ["pointed", "identities", "sightings", "filter", "events"]],
 ];
 

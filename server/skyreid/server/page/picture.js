@@ -2,6 +2,7 @@
 
 import { h, viewSign } from "/page/dom.js";
 import { clock } from "/page/format.js";
+import { store } from "/page/store.js";
 
 const VIEW_WORD = { aerial: "from above", ground: "from the ground" };
 
@@ -11,7 +12,7 @@ export function pictureOf(tracklet, view, name) {
     ? [viewSign(view), h("b", {}, tracklet.camera), h("time", {}, clock(tracklet.last_seen_ns))]
     : [viewSign(view), h("span", {}, VIEW_WORD[view])];
   return h("figure", { class: `picture ${view}${tracklet ? "" : " unseen"}` },
-    h("div", { class: "frame" }, inside(tracklet, view, name)),
+    h("div", { class: "frame", "data-notice": store.site?.notice || null }, inside(tracklet, view, name)),
     h("figcaption", {}, caption),
   );
 }

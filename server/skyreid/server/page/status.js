@@ -1,13 +1,14 @@
 // The bar at the top: which site, are we live, who is online, how much arrives, what may be shown.
 
 import { h, viewSign } from "/page/dom.js";
-import { clock, duration, zoneName } from "/page/format.js";
-import { newestNs, store } from "/page/store.js";
+import { clock, duration, plusMinus, zoneName } from "/page/format.js";
+import { newestNs, siteState, store, withoutClock } from "/page/store.js";
 
 const place = document.getElementById("status");
 const time = h("time", { class: "clock" });
 
-const CONNECTION = { connecting: "Connecting", live: "Live", gone: "Server gone" };
+const CONNECTION = { connecting: "Connecting", gone: "Server gone" };
+const SITE = { live: "Live", replay: "Replay", ended: "Replay ended", silent: "No device online", empty: "No device yet" };
 const PICTURES = {
   never: ["Pictures: never", "No picture of a person leaves a device (policy of the site)."],
   on_request: ["Pictures: on request", "A device sends a picture when an operator asks (policy of the site)."],
@@ -17,14 +18,17 @@ const PICTURES = {
 export function drawStatus() {
   const [policy, meaning] = PICTURES[store.site?.pictures] ?? ["Pictures: unknown", ""];
   const open = place.querySelector("details")?.open;
+  const state = store.connection === "live" ? siteState() : store.connection;
   place.replaceChildren(
     h("span", { class: "brand" }, "skyreid", store.site ? h("b", {}, store.site.site) : ""),
-    h("span", { class: `connection ${store.connection}`, role: "status" }, CONNECTION[store.connection]),
+    store.site?.notice ? h("strong", { class: "notice" }, store.site.notice) : "",
+    h("span", { class: `connection ${state}`, role: "status" }, CONNECTION[state] ?? SITE[state]),
     devices(open),
     h("span", { class: "fact", title: "Sightings stored by the server, per second" },
       store.rate === null ? "–" : store.rate.toFixed(store.rate < 10 ? 1 : 0), " sightings/s"),
     h("span", { class: `fact policy ${store.site?.pictures ?? ""}`, title: meaning }, policy),
     recorded(),
+    unrelated(),
     time,
   );
   tick();
@@ -36,6 +40,14 @@ function recorded() {
   if (!newest || Math.abs(Date.now() - newest) < 10 * 60 * 1000) return "";
   const day = new Date(newest).toLocaleDateString("en-GB", { day: "numeric", month: "short", year: "numeric" });
   return h("span", { class: "fact", title: "Times on the cards are times of capture" }, `captured ${day}`);
+}
+
+/** Of which cameras the times say nothing of the others. */
+function unrelated() {
+  const cameras = withoutClock();
+  if (!cameras.length) return "";
+  const title = "Nobody said when these began: between them and the others nothing is concluded from time or place, and looks alone make no sure match.";
+  return h("span", { class: "fact policy always", title }, `no common clock: ${cameras.join(", ")}`);
 }
 
 /** Set the clock; called every second. */
@@ -54,7 +66,7 @@ function devices(open) {
     h("div", { class: "drop" },
       list.length
         ? h("table", {},
-            h("thead", {}, h("tr", {}, ["Device", "Camera", "State", "Last heard", "Frames/s", "Left out"]
+            h("thead", {}, h("tr", {}, ["Device", "Camera", "State", "Last heard", "Frames/s", "Clock", "Left out"]
               .map((t) => h("th", { scope: "col" }, t)))),
             h("tbody", {}, list.map(row)),
             known > list.length ? h("caption", {}, `and ${known - list.length} more: /v1/devices`) : "")
@@ -73,6 +85,14 @@ function row(device) {
     h("td", {}, device.status ?? "unknown"),
     h("td", {}, heard ? `${duration(Math.max(0, Date.now() / 1000 - heard / 1e9))} ago` : "–"),
     h("td", {}, typeof health.fps === "number" ? health.fps.toFixed(1) : "–"),
+    h("td", {}, clockOf(health)),
     h("td", {}, dropped.map(([reason, n]) => `${reason} ${n}`).join(", ") || "–"),
   );
+}
+
+/** Where a device's times come from and how far off they may be. */
+function clockOf({ clock: word, clock_error_ms: error }) {
+  if (!word) return "–";
+  if (error === undefined) return word;
+  return error >= 2 ** 32 - 1 ? `${word}, start unknown` : `${word} ${plusMinus(error / 1000)}`;
 }

@@ -53,6 +53,28 @@ export function newestNs() {
 }
 let newest = { of: null, ns: 0 };
 
+/** Whether all that is shown came from files: such a site is never live. */
+export const isReplay = () => store.sightings.length > 0 && store.sightings.every((s) => s.clock === "file");
+
+/** live | replay | ended (every device that played a file has gone) | silent | empty. */
+export function siteState() {
+  const known = store.ready?.devices ?? store.devices.length;
+  if (!known) return "empty";
+  const online = store.ready?.devices_online ?? store.devices.filter((d) => d.status === "online").length;
+  if (online) return isReplay() ? "replay" : "live";
+  if (store.devices.some((d) => d.status !== "offline")) return "live"; // not said yet
+  return isReplay() ? "ended" : "silent";
+}
+
+const UNRELATED_MS = 30_000; // beyond it the matcher compares no moments
+
+/** Cameras whose clock has nothing to do with the others'; none where there is but one camera. */
+export function withoutClock() {
+  const cameras = new Set(store.sightings.map((s) => s.camera));
+  if (cameras.size < 2) return [];
+  return [...new Set(store.sightings.filter((s) => s.clock_error_ms > UNRELATED_MS).map((s) => s.camera))].sort();
+}
+
 /** Whether a tracklet goes on now: not ended, and not left behind by a device that went silent. */
 export const inView = (t) => !t.ended && newestNs() - t.last_seen_ns < 3e9;
 

@@ -21,7 +21,6 @@ from skyreid.contract.migration import migrate, require_newest, require_own
 from skyreid.contract.sighting import Kind
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Decision
-from skyreid.server.store import quarantine
 from skyreid.server.store.migrations import OWN, STEPS
 from skyreid.server.store.records import CLOCK_SET_NS, Arrived, ArrivedPicture, Heard, OutboxRow
 
@@ -38,7 +37,6 @@ class Journal:
         path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
         self._path = path
         self._pictures_max_bytes = pictures_max_bytes
-        self._data_version = 0
         self._lock = FileLock(
             path.with_name(f"{path.name}.lock"),
             of=f"journal {path}",
@@ -155,43 +153,12 @@ class Journal:
     def _sightings(self, where: str, values: tuple[object, ...]) -> Iterator[Arrived]:
         rows = self._db.execute(
             "SELECT device, boot, lane, model_key, dim, received_at_ns, body FROM sighting "
-            f"WHERE {where} AND {quarantine.SHOWN} ORDER BY id",
+            f"WHERE {where} ORDER BY id",
             values,
         )
         for device, boot, lane, model_key, dim, received_at_ns, body in rows:
             sighting = decode_sighting(body, dim)
             yield Arrived(device, boot, lane, model_key, dim, received_at_ns, sighting, body)
-
-    def quarantine(self, sightings: Sequence[Arrived], at_ns: int, traceback: str) -> None:
-        """Set stored sightings aside: ``sightings_since`` and the like pass over them from now on.
-
-        Raises:
-            sqlite3.Error: nothing of it was stored.
-        """
-        keys = [(s.device, s.boot, s.sighting.seq) for s in sightings]
-        with self._transaction() as db:
-            quarantine.hold(db, keys, at_ns, traceback)
-
-    def quarantined(self) -> int:
-        """How many sightings are held in quarantine."""
-        return quarantine.count_held(self._db)
-
-    def retried(self) -> list[Arrived]:
-        """Sightings that an operator wants tried again: they leave the quarantine by this.
-
-        Raises:
-            sqlite3.Error: they are still there.
-        """
-        with self._transaction() as db:
-            keys = quarantine.take_retries(db)
-        where = "(device, boot, seq) = (?, ?, ?)"
-        return [arrived for key in keys for arrived in self._sightings(where, key)]
-
-    def written_elsewhere(self) -> bool:
-        """Whether another connection (an operator's command) has written since the last call."""
-        (now,) = self._db.execute("PRAGMA data_version").fetchone()
-        before, self._data_version = self._data_version, now
-        return bool(now != before)
 
     def devices(self) -> list[Heard]:
         """Every device that was ever heard."""
@@ -270,25 +237,6 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
             by = "run skyreid-server run on it"
             require_newest(db, STEPS, what=f"journal {path}", by=by)
             yield db
-    except sqlite3.Error as error:
-        raise InputError(f"journal {path}: {error}") from error
-
-
-@contextmanager
-def open_to_write(path: Path) -> Iterator[sqlite3.Connection]:
-    """A transaction beside the server, which may be running: for an operator's few rows.
-
-    Raises:
-        InputError: the file is missing, is not a journal of this version, or cannot be written.
-    """
-    with open_to_read(path):
-        pass
-    try:
-        with closing(sqlite3.connect(path.resolve(), isolation_level=None)) as db:
-            db.execute("PRAGMA busy_timeout = 5000")
-            db.execute("BEGIN IMMEDIATE")
-            yield db
-            db.execute("COMMIT")
     except sqlite3.Error as error:
         raise InputError(f"journal {path}: {error}") from error
 

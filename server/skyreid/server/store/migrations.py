@@ -56,22 +56,4 @@ def _first(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM meta WHERE key = 'schema'")  # the version says it now
 
 
-_SET_ASIDE = """
-CREATE TABLE quarantine (  -- stored sightings that matching failed on; it is not shown them
-  device TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL,
-  at_ns INTEGER NOT NULL, traceback TEXT NOT NULL,
-  state TEXT NOT NULL,                      -- held, retry (by the operator) or dropped (for good)
-  PRIMARY KEY (device, boot, seq)
-) WITHOUT ROWID;
-CREATE TABLE admitted (  -- devices that the operator let in by name
-  device TEXT PRIMARY KEY, at_ns INTEGER NOT NULL
-) WITHOUT ROWID;
-"""
-
-
-def _set_aside(db: sqlite3.Connection) -> None:
-    """Sightings that matching fails on, and devices that the site file does not know."""
-    execute_all(db, _SET_ASIDE)
-
-
-STEPS: tuple[Step, ...] = (_first, _set_aside)
+STEPS: tuple[Step, ...] = (_first,)

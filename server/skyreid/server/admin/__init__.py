@@ -1,1 +1,0 @@
-"""What an operator says to a journal, beside the server: quarantine, devices."""
