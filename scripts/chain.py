@@ -1,4 +1,4 @@
-"""The whole chain on one machine: broker, server, and one edge process for each camera of a clip.
+"""The whole chain on one machine: broker, server, and one edge process for each video.
 
 Used by ``scripts/demo`` and by the end-to-end tests, which kill its parts on the way.
 """
@@ -19,12 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-AERIAL = range(1, 6)
-"""Cameras 1 to 5 of a clip are aerial, as in the CARGO data set."""
-SITE = "demo"
-START_NS = 1_760_000_000_000_000_000
-"""Capture time of every camera's first frame: a fixed moment, so that runs can be compared."""
+from settings_files import DETECTOR, EMBEDDER, Plan, write_settings
+from videos import Video
 
 
 class ChainError(Exception):
@@ -72,11 +68,17 @@ class Part:
 class Chain:
     """Everything that runs, and where it writes. Start the parts in the order of the methods."""
 
-    clip: Path
+    videos: tuple[Video, ...]
     work: Path
-    geometry: bool = True
-    detector: Path = ROOT / "examples/bundle/detector"
-    embedder: Path = ROOT / "examples/bundle/vdt-tiny"
+    site: Path | None = None
+    """The site file; None = one is written."""
+    notice: str = ""
+    """What every page of the written site says."""
+    poses: Path | None = None
+    """Calibration of every camera of the written site."""
+    detector: Path = DETECTOR
+    embedder: Path = EMBEDDER
+    tiles: tuple[int, int] = (1, 1)
     edge_options: tuple[str, ...] = ()
     broker: Part | None = None
     server: Part | None = None
@@ -85,11 +87,24 @@ class Chain:
     def __post_init__(self) -> None:
         self.work.mkdir(parents=True, exist_ok=True)
         (self.work / "logs").mkdir(exist_ok=True)
-        self.cameras = cameras_of(self.clip)
+        self.cameras = {video.camera: video.view for video in self.videos}
         self.broker_port = free_port()
         self.http_port = free_port()
         self._ended: int | None = None
-        self._write_settings()
+        write_settings(
+            Plan(
+                self.videos,
+                self.work,
+                self.site,
+                self.notice,
+                self.poses,
+                self.detector,
+                self.embedder,
+                self.tiles,
+                self.broker_port,
+                self.http_port,
+            )
+        )
 
     # --- what is where ---------------------------------------------------------------------------
 
@@ -151,6 +166,10 @@ class Chain:
         """
         self._ended = number
 
+    def resume(self) -> None:
+        """Take back what `end` was told: the end was only that of a live video."""
+        self._ended = None
+
     def kill(self, part: Part) -> None:
         """``kill -9`` a part and wait for it to be gone."""
         part.process.send_signal(signal.SIGKILL)
@@ -179,12 +198,6 @@ class Chain:
                 return json.load(answer)
         except (urllib.error.URLError, OSError, ValueError):
             return None
-
-    def duration_s(self, camera: str) -> float:
-        """Length of a camera's video, by the last frame of its ground truth."""
-        entry = json.loads((self.clip / "calib.json").read_text())[camera.removeprefix("cam")]
-        rows = (self.clip / "gt" / f"{camera}.txt").read_text().split()
-        return max(int(row.split(",")[0]) for row in rows) / float(entry["fps"])
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -220,61 +233,6 @@ class Chain:
                 )
             time.sleep(0.1)
 
-    def _write_settings(self) -> None:
-        work = self.work
-        (work / "broker").mkdir(exist_ok=True)
-        shipped = (ROOT / "docker" / "mosquitto.conf").read_text()
-        (work / "mosquitto.conf").write_text(
-            shipped.replace("listener 1883 ", f"listener {self.broker_port} ")
-            + f"persistence_location {work / 'broker'}/\n"
-            # Debian's mosquitto drops to its own user when started by root, and could then not
-            # write here.
-            f"user {user_name()}\n"
-        )
-        site = [f"id = {q(SITE)}", 'pictures = "always"']
-        for camera, view in self.cameras.items():
-            site += ["[[camera]]", f"id = {q(camera)}", f"view = {q(view)}"]
-            if self.geometry:
-                site.append(f"poses = {q(self.clip.resolve() / 'calib.json')}")
-        (work / "site.toml").write_text("\n".join(site) + "\n")
-        broker = q(f"mqtt://127.0.0.1:{self.broker_port}")
-        (work / "server.toml").write_text(
-            f"site = {q(work / 'site.toml')}\n[mqtt]\nurl = {broker}\n"
-            f"[journal]\npath = {q(self.journal)}\n[http]\nport = {self.http_port}\n"
-            f"[matching]\nbundle = {q(self.embedder)}\n"
-            # Clips that are played beside each other: their devices start one after the other.
-            "hold_s = 30.0\n"
-        )
-        for camera in self.cameras:
-            (work / f"{camera}.toml").write_text(
-                f"site = {q(work / 'site.toml')}\n"
-                f"[device]\nid = {q('device-' + camera)}\n"
-                f"[camera]\nid = {q(camera)}\n"
-                f"source = {q((self.clip / f'{camera}.mp4').resolve())}\n"
-                f"file_start_ns = {START_NS}\n"
-                'modality = "colour"\n'
-                f"[detector]\nmodel = {q(self.detector)}\n"
-                f"[embedder]\nbundles = [{q(self.embedder)}]\n"
-                f"[mqtt]\nurl = {broker}\n[spool]\npath = {q(self.spool(camera))}\n"
-            )
-
-
-def cameras_of(clip: Path) -> dict[str, str]:
-    """Camera names of a clip and their views, aerial first.
-
-    Raises:
-        ChainError: the folder is not a clip.
-    """
-    for needed in ("calib.json", "gt"):
-        if not (clip / needed).exists():
-            raise ChainError(
-                f"{clip} is not a clip: it has no {needed} (see examples/clip/README.md)"
-            )
-    numbers = sorted(int(p.stem.removeprefix("cam")) for p in clip.glob("cam*.mp4"))
-    if not numbers:
-        raise ChainError(f"{clip} is not a clip: it has no cam*.mp4")
-    return {f"cam{n}": "aerial" if n in AERIAL else "ground" for n in numbers}
-
 
 def free_port() -> int:
     """A TCP port on loopback that nobody uses now."""
@@ -288,15 +246,3 @@ def listens(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(1.0)
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def user_name() -> str:
-    """The account this process runs under."""
-    import pwd
-
-    return pwd.getpwuid(os.getuid()).pw_name
-
-
-def q(value: object) -> str:
-    """A TOML basic string."""
-    return json.dumps(str(value))

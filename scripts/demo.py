@@ -1,4 +1,4 @@
-"""The demo: runs the chain over a clip with known truth and reports how well it did."""
+"""The demo: the whole chain over a clip with known truth, or over your own videos."""
 
 from __future__ import annotations
 
@@ -6,28 +6,106 @@ import argparse
 import json
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from chain import ROOT, START_NS, Chain, ChainError, Ended
+from chain import Chain, ChainError, Ended
+from clip import clip_chain
+from settings_files import DETECTOR, ROOT
+from summary import as_text, summarise
+from videos import read_videos
 
-from skyreid.contract.errors import SkyreidError
+from skyreid.contract.errors import InputError, SkyreidError
+from skyreid.contract.site import read_site
 from skyreid.server.scoring.command import as_json, as_table, score
+
+RUN_DATA = ("server", "edge", "runs", "logs", "broker")
+"""Folders of a run, with people in them; what remains are the settings."""
 
 
 def main() -> int:
     """Parse, run, report; exit 0 when the whole chain ran to its end."""
-    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
-    parser.add_argument(
+    options = _parser().parse_args()
+    made_here = False
+    work = options.out
+    if work is None:
+        work, made_here = Path(tempfile.mkdtemp(prefix="skyreid-demo-")), True
+    elif work.exists() and any(work.iterdir()):
+        print(f"error: --out {work} is not empty: name a new folder", file=sys.stderr)
+        return 2
+    work = work.absolute()
+    keep = options.keep
+    done = False
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        code = demo(options, work)
+        done = True
+        return code
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ChainError as error:
+        keep = True
+        print(f"\nthe demo failed: {error}", file=sys.stderr)
+        return 1
+    except Ended as end:
+        print("\nstopped", file=sys.stderr)
+        return 128 + end.number
+    finally:
+        if keep:
+            print(f"kept in {work}")
+        else:
+            for folder in RUN_DATA:
+                shutil.rmtree(work / folder, ignore_errors=True)
+            if not done or not options.video:
+                shutil.rmtree(work, ignore_errors=True) if made_here else None
+            else:
+                (work / "broker").mkdir()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__, allow_abbrev=False)
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
         "--clip",
         type=Path,
         default=ROOT / "examples/clip",
         metavar="DIR",
         help="another clip of the same form (default: examples/clip): cam*.mp4, gt/, calib.json",
+    )
+    what.add_argument(
+        "--video",
+        action="append",
+        default=[],
+        metavar="VIEW=SOURCE[@START]",
+        help="your own, once for each camera: VIEW is aerial or ground (with --site one of its "
+        "cameras), SOURCE a file or rtsp://, START when it began: 2026-11-29T10:00:00Z, seconds on "
+        "a clock that all share, or unknown (default: what an MP4 says, else unknown)",
+    )
+    parser.add_argument(
+        "--site", type=Path, metavar="FILE", help="site file, with poses, of --video"
+    )
+    parser.add_argument(
+        "--detector",
+        type=Path,
+        default=DETECTOR,
+        metavar="FILE",
+        help="a detector's bundle, folder or zip, or a bare .onnx with --family",
+    )
+    parser.add_argument("--family", help="of a bare .onnx: yolox, for one")
+    parser.add_argument(
+        "--tiles",
+        type=int,
+        nargs=2,
+        default=(1, 1),
+        metavar=("ROWS", "COLUMNS"),
+        help="of the detector: 2 2 finds smaller people and takes four times as long",
     )
     parser.add_argument(
         "--headless",
@@ -38,39 +116,47 @@ def main() -> int:
     parser.add_argument(
         "--no-geometry",
         action="store_true",
-        help="without the cameras' poses: appearance and time only",
+        help="a clip without its cameras' poses: appearance and time only",
     )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: /tmp)")
     parser.add_argument("--keep", action="store_true", help="keep journal, recordings and logs")
-    options = parser.parse_args()
-    work = Path(tempfile.mkdtemp(prefix="skyreid-demo-"))
-    try:
-        return demo(options, work)
-    except ChainError as error:
-        options.keep = True
-        print(f"\nthe demo failed: {error}", file=sys.stderr)
-        return 1
-    except Ended as end:
-        print("\nstopped", file=sys.stderr)
-        return 128 + end.number
-    finally:
-        if options.keep:
-            print(f"kept in {work}")
-        else:
-            shutil.rmtree(work, ignore_errors=True)
+    return parser
 
 
 def demo(options: argparse.Namespace, work: Path) -> int:
     """Run the chain in ``work`` and report."""
     begun = time.monotonic()
-    chain = Chain(options.clip, work, geometry=not options.no_geometry)
+    if not options.video:
+        if options.site is not None:
+            raise InputError("--site: is for --video; a clip has its own poses")
+    detector = find_detector(options, work)
+    chosen: dict[str, Any] = {"detector": detector, "tiles": tuple(options.tiles)}
+    evaluate: Callable[[Chain], dict[str, Any]]
+    if options.video:
+        site = None if options.site is None else read_site(options.site)
+        videos = read_videos(options.video, site)
+        path = None if options.site is None else options.site.absolute()
+        chain = Chain(videos, work, site=path, **chosen)
+        evaluate = look_back
+        for video in videos:
+            print(f"{video.camera} ({video.view}): {video.name}, {_start(video)}")
+        policy = "always" if site is None else site.pictures
+    else:
+        chain = clip_chain(options.clip, work, geometry=not options.no_geometry, **chosen)
+        policy = "always"
+
+        def evaluate(chain: Chain) -> dict[str, Any]:
+            return score_clip(chain, options.clip)
+
+        views = ", ".join(f"{camera} ({view})" for camera, view in chain.cameras.items())
+        print(f"clip {options.clip}: {views}")
     for number in (signal.SIGINT, signal.SIGTERM):  # its parts live in sessions of their own
         signal.signal(number, chain.end)
     try:
         chain.start_broker()
         chain.start_server()
-        views = ", ".join(f"{camera} ({view})" for camera, view in chain.cameras.items())
-        print(f"clip {options.clip}: {views}")
-        print("pictures: always (this demo shows people's pictures; a site's default is never)")
+        if policy == "always":
+            print("pictures: always (this demo shows people's pictures; a site's default is never)")
         print(f"the page: {chain.address}", flush=True)
         if not options.headless:
             webbrowser.open(chain.address)
@@ -82,7 +168,7 @@ def demo(options: argparse.Namespace, work: Path) -> int:
         if options.json:
             options.json.write_text(json.dumps(report, indent=1) + "\n")
         if not options.headless:
-            print(f"\nthe page stays at {chain.address} until you press Ctrl-C")
+            print(f"\nthe page stays at {chain.address} until you press Ctrl-C", flush=True)
             while True:
                 time.sleep(1.0)
                 chain.check()
@@ -91,14 +177,80 @@ def demo(options: argparse.Namespace, work: Path) -> int:
         chain.stop()
 
 
+def find_detector(options: argparse.Namespace, work: Path) -> Path:
+    """The detector's bundle: as it is, or made of a bare ``.onnx``.
+
+    Raises:
+        InputError: it is not there, or cannot be made a bundle.
+    """
+    given: Path = options.detector
+    if not given.exists():
+        raise InputError(f"--detector {given}: there is no such file")
+    if given.suffix.lower() != ".onnx":
+        if options.family is not None:
+            raise InputError("--family: is for a bare .onnx; a bundle says its own")
+        return given.absolute()
+    if options.family is None:
+        raise InputError(f"--detector {given}: a bare .onnx needs --family (yolox, for one)")
+    bundle = work / "detector"
+    golden = work / "golden"
+    pictures_with_people(golden)
+    command = [sys.executable, "-m", "skyreid.export", "bundle", str(given)]
+    command += ["--kind", "detector", "--family", options.family]
+    command += ["--golden", str(golden), "--name", given.stem, "-o", str(bundle)]
+    print(f"making a bundle of {given}", flush=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    shutil.rmtree(golden)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or ["no reason was given"]
+        raise InputError(said[-1].removeprefix("error: "))
+    return bundle
+
+
+def pictures_with_people(folder: Path, count: int = 8) -> None:
+    """Write pictures in which every detector of people finds some: frames of the demo clip."""
+    import cv2
+
+    folder.mkdir()
+    for camera in ("cam6", "cam12"):
+        video = cv2.VideoCapture(str(ROOT / "examples/clip" / f"{camera}.mp4"))
+        for number in range(count // 2):
+            video.set(cv2.CAP_PROP_POS_FRAMES, 20 + 40 * number)
+            found, picture = video.read()
+            if found:
+                cv2.imwrite(str(folder / f"{camera}-{number}.png"), picture)
+        video.release()
+
+
+def _start(video: Any) -> str:
+    if video.live:
+        return "live"
+    if not video.dated:
+        return "its start is not known"
+    seconds = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(video.start_ns / 1e9))
+    return f"from {seconds} UTC" + (" as the file says" if video.start_of == "container" else "")
+
+
 def watch(chain: Chain) -> None:
-    """Show progress until every device has ended and the server has decided everything."""
-    total_s = {camera: chain.duration_s(camera) for camera in chain.cameras}
-    while any(part.alive for part in chain.edges.values()):
+    """Show progress until every device has ended and the server has decided everything.
+
+    A live video has no end: Ctrl-C ends it, and what was seen until then is reported.
+    """
+    if any(video.live for video in chain.videos):
+        print("live: press Ctrl-C for the summary", flush=True)
+    first: dict[str, int] = {}
+    try:
+        while any(part.alive for part in chain.edges.values()):
+            chain.check()
+            show(progress(chain, first))
+            time.sleep(0.5)
         chain.check()
-        show(progress(chain, total_s))
-        time.sleep(0.5)
-    chain.check()
+    except Ended:
+        if not any(video.live for video in chain.videos):
+            raise
+        chain.resume()
+        for part in chain.edges.values():
+            part.stop()
     end = time.monotonic() + 60
     while time.monotonic() < end:
         server = chain.get("/readyz") or {}
@@ -110,18 +262,23 @@ def watch(chain: Chain) -> None:
     raise ChainError(f"the server did not decide everything within 60 s: {chain.get('/readyz')}")
 
 
-def progress(chain: Chain, total_s: dict[str, float]) -> str:
-    """One line: how far each camera is, and what the server has."""
+def progress(chain: Chain, first: dict[str, int]) -> str:
+    """One line: how far each camera is, and what the server has; remembers in ``first``."""
     devices = (chain.get("/v1/devices") or {}).get("devices", [])
     reached = {d["camera"]: d.get("watermark_ns") or 0 for d in devices}
     parts = []
-    for camera, length_s in total_s.items():
-        done = (
-            1.0
-            if not chain.edges[camera].alive
-            else (max(0.0, (reached.get(camera, 0) - START_NS) / 1e9) / length_s)
-        )
-        parts.append(f"{camera} {min(done, 1.0):4.0%}")
+    for video in chain.videos:
+        now_ns = reached.get(video.camera, 0)
+        since_ns = video.start_ns or first.setdefault(video.camera, now_ns) or now_ns
+        first[video.camera] = since_ns
+        done_s = max(0.0, (now_ns - since_ns) / 1e9)
+        if not chain.edges[video.camera].alive:
+            said = "100%"
+        elif video.length_s:
+            said = f"{min(done_s / video.length_s, 1.0):4.0%}"
+        else:
+            said = f"{done_s:4.0f} s"
+        parts.append(f"{video.camera} {said}")
     identities = (chain.get("/v1/identities?limit=1") or {}).get("total", 0)
     return "  ".join(parts) + f"  identities {identities}"
 
@@ -132,11 +289,35 @@ def show(line: str) -> None:
         print(f"\r{line:<100}", end="", flush=True)
 
 
-def evaluate(chain: Chain) -> dict[str, Any]:
+def look_back(chain: Chain) -> dict[str, Any]:
+    """What was found in videos without truth; print it, with how to go on, and return it."""
+    report = summarise(chain)
+    print(as_text(report), end="")
+    bin_ = Path(sys.executable).parent
+    devices = [chain.work / f"{video.camera}.toml" for video in chain.videos]
+    report["settings"] = [str(chain.site or chain.work / "site.toml")]
+    report["settings"] += [str(path) for path in (chain.work / "server.toml", *devices)]
+    report["commands"] = [
+        f"{shutil.which('mosquitto') or '/usr/sbin/mosquitto'} -c {chain.work}/mosquitto.conf",
+        f"{bin_}/skyreid-server run {chain.work}/server.toml",
+        *(f"{bin_}/skyreid-edge run {path}" for path in devices),
+    ]
+    print("settings of this run")
+    for path in report["settings"]:
+        print(f"  {path}")
+    print("the same for good: broker, server, and a device for each video")
+    for command in report["commands"]:
+        print(f"  {command}")
+    if chain.site is None:
+        print('set pictures = "never" in site.toml unless you must see them')
+    return report
+
+
+def score_clip(chain: Chain, clip: Path) -> dict[str, Any]:
     """Score the run against the clip's truth: print the table, return the numbers."""
     runs = [chain.run_directory(camera) for camera in chain.cameras]
     try:
-        report = score(chain.clip, runs, chain.journal)
+        report = score(clip, runs, chain.journal)
     except SkyreidError as error:
         raise ChainError(str(error)) from error
     print(as_table(report), end="")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from chain import Chain
+from clip import clip_chain
 
 
 @pytest.fixture
@@ -13,7 +14,7 @@ def make_chain(tmp_path: Path) -> Iterator[Callable[..., Chain]]:
     made: list[Chain] = []
 
     def make(clip: Path, **options: object) -> Chain:
-        chain = Chain(clip, tmp_path / f"chain{len(made)}", **options)  # type: ignore[arg-type]
+        chain = clip_chain(clip, tmp_path / f"chain{len(made)}", **options)  # type: ignore[arg-type]
         made.append(chain)
         return chain
 

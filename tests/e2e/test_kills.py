@@ -8,7 +8,8 @@ from pathlib import Path
 import paho.mqtt.publish
 import pytest
 from bookkeeping import produced, stored, wait_until
-from chain import SITE, Chain
+from chain import Chain
+from settings_files import SITE
 
 Make = Callable[..., Chain]
 

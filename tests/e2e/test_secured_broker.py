@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from certificates import Authority
-from chain import Chain, q
+from chain import Chain
+from settings_files import q
 
 from skyreid.contract.device import Birth, BirthCamera
 from skyreid.contract.errors import SettingsError
