@@ -66,17 +66,14 @@ class Detector:
         The same in training's evaluation and on a device, whatever runs the network.
         """
         height, width = picture.shape[:2]
-        found = self.look(picture)
+        found = self._look(picture)
         if 0 < self._spec.half_from_px <= width and min(height, width) > 1:
-            again = self.look(half(picture))
+            again = self._look(half(picture))
             found = join(found, Detections(2 * again.boxes, again.scores))
         return suppress(clip(found, width, height), self._family.iou_max)
 
-    def look(self, picture: UInt8) -> Detections:
-        """One pass of the network: boxes in the picture's pixels, overlapping, in any order.
-
-        They may reach out of it: what `find` makes people of.
-        """
+    def _look(self, picture: UInt8) -> Detections:
+        """One pass of the network: boxes in the picture's pixels, overlapping, in any order."""
         canvas, placement = place(picture, self._size, self._spec.align, self._spec.fit)
         outputs = {name: values[0] for name, values in self._run(canvas[None]).items()}
         found = self._family.decode(outputs, self._spec, self._score_min)

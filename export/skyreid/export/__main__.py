@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from skyreid.bundle.manifest import ScorePrior
 from skyreid.bundle.signature import read_trust
 from skyreid.contract.errors import GateError, InputError, PlatformError, run_command
-from skyreid.export import bare, signing
+from skyreid.export import bare, get, signing
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -266,6 +266,8 @@ def _parser() -> argparse.ArgumentParser:
         default="kit",
         help="a bundle, or a float model with nvtracker's settings, which is none",
     )
+
+    get.add_verbs(verbs)
 
     unfold = verbs.add_parser(
         "unfold", help="make a checkpoint of a detector's bundle, to train on"

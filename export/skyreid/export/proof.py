@@ -103,15 +103,37 @@ def require_order(outputs: Mapping[str, Float32], what: str) -> None:
             )
 
 
-def require_people(
-    what: str, found: Sequence[Detections], raw: Sequence[Detections], pictures: Pictures
-) -> dict[str, float]:
+def require_places(
+    what: str, raw: Sequence[Detections], size: tuple[int, int], pictures: Pictures
+) -> None:
+    """Hold where a file puts its boxes against its input.
+
+    Args:
+        what: is proved, for messages.
+        raw: of each picture, in pixels of the input, nothing cut off or suppressed.
+        size: height and width of the input.
+        pictures: that they were found in.
+
+    Raises:
+        GateError: most of them lie outside.
+    """
+    height, width = size
+    whole = np.array([[0, 0, width, height]], np.float32)
+    boxes = np.concatenate([one.boxes for one in raw])
+    inside = intersection(boxes, whole)[:, 0] >= INSIDE_MIN * np.maximum(area(boxes), 1e-9)
+    if len(boxes) and np.mean(inside) < INSIDE_MIN:
+        raise GateError(
+            f"{what} puts {1 - np.mean(inside):.0%} of its boxes outside of its input for the "
+            f"pictures of {pictures.origin}: is that the file's family, and its size?"
+        )
+
+
+def require_people(what: str, found: Sequence[Detections], pictures: Pictures) -> dict[str, float]:
     """Hold detections with a score of `FOUND_MIN` or more against the pictures.
 
     Args:
         what: is proved, for messages.
         found: of each picture, in its pixels, suppressed.
-        raw: the same before they were cut off at the picture and suppressed.
         pictures: that they were found in.
 
     Returns:
@@ -127,14 +149,7 @@ def require_people(
             f"of {pictures.origin}, in half of them it must: do they show people, and is that the "
             "file's family, range and person?"
         )
-    inside = np.concatenate([_inside(*pair) for pair in zip(raw, pictures.originals, strict=True)])
-    part = float(np.mean(inside >= INSIDE_MIN))
-    if part < INSIDE_MIN:
-        raise GateError(
-            f"{what} puts {1 - part:.0%} of its boxes outside of the pictures of "
-            f"{pictures.origin}: is that the file's family, and the input's size?"
-        )
-    facts = {"pictures_with_somebody": float(seen), "boxes_inside": part}
+    facts = {"pictures_with_somebody": float(seen)}
     if pictures.truth is None:
         return facts
     tally = merge(
@@ -199,13 +214,3 @@ def _sureness(found: Detections, people: Float32) -> Float32:
     hits = iou(found.boxes, people) >= IOU_MIN
     best: Float32 = np.max(found.scores[:, None] * hits, axis=0)
     return np.round(best, 4)
-
-
-def _inside(found: Detections, picture: UInt8) -> NDArray[np.float64]:
-    """Part of each box's area that lies in the picture [N]."""
-    height, width = picture.shape[:2]
-    whole = np.array([[0, 0, width, height]], np.float32)
-    result: NDArray[np.float64] = intersection(found.boxes, whole)[:, 0] / np.maximum(
-        area(found.boxes), 1e-9
-    )
-    return result

@@ -127,8 +127,12 @@ def wrap(
         parity.require(f"the bundle's graph against {path.name} itself", apart, limit)
         say(f"look for people in {shown.origin}")
         faint = [finder.find(picture) for picture in shown.originals]
-        raw = [finder.look(picture) for picture in shown.originals]
-    seen = proof.require_people(what, proof.sure(faint), proof.sure(raw), shown)
+    raw = [
+        kind.decode({key: values[at] for key, values in found.items()}, spec, proof.FOUND_MIN)
+        for at in range(len(canvases))
+    ]
+    proof.require_places(what, raw, (file.height, file.width), shown)
+    seen = proof.require_people(what, proof.sure(faint), shown)
     others = {
         option: _otherwise(asked, other, form, kind, spec, sides, shown)
         for option, other in _alternatives(declared).items()
