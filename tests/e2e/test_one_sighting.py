@@ -21,11 +21,12 @@ from typing import Any
 import pytest
 
 from skyreid.contract import topics
+from skyreid.contract.broker import Trouble
 from skyreid.contract.receipt import decode_receipt
 from skyreid.contract.site import read_site
 from skyreid.edge import app as edge
 from skyreid.edge.config import EdgeSettings
-from skyreid.edge.delivery.publisher import Event, Received, Up
+from skyreid.edge.delivery.connection import Event, Received, Up
 from skyreid.server import app as server
 from skyreid.server.broker.decoding import Message
 from skyreid.server.broker.ingest import Queue
@@ -42,7 +43,7 @@ ROOMS = ("contract", "bundle", "train", "export", "edge", "server")
 FILES_MAX = 46
 """It may fall and not rise: 40 is where it should be."""
 SHAPES_MAX = 5
-BOTH_ENDS_OF_MQTT = {"edge/delivery/publisher.py", "server/broker/ingest.py"}
+BOTH_ENDS_OF_MQTT = {"edge/delivery/connection.py", "server/broker/ingest.py"}
 WARM = 12
 """Sightings after which everything that is made once has been made."""
 
@@ -143,10 +144,20 @@ class Link:
 
     def start(self, _: object, notify: Callable[[Event], None]) -> None:
         self.notify = notify
-        notify(Up())
+        notify(Up(self))
 
     def stop(self) -> None:
         self._trace.on = False
+
+    unacknowledged_max = 1_000_000
+
+    def room(self, channel: Any, properties: object = None) -> int:
+        return 1 << 20
+
+    def hang_up(self, why: Trouble) -> None:
+        raise AssertionError(why)
+
+    complain = hang_up
 
     def send(self, channel: Any, payload: bytes, **_: object) -> int:
         if channel == "sightings":

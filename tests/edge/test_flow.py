@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from skyreid.contract.broker import Trouble
 from skyreid.contract.device import Health, decode_health, encode_health
 from skyreid.contract.errors import InputError, SkyreidError
 from skyreid.contract.picture import Picture
 from skyreid.contract.receipt import Range, Receipt, Status
 from skyreid.contract.sighting import ModelRef
+from skyreid.edge.delivery.connection import PictureWanted, Received, Up
 from skyreid.edge.delivery.outbox import Outbox
-from skyreid.edge.delivery.publisher import PictureWanted, Received, Up
 from skyreid.edge.delivery.spool import Row, Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.sighter import Said
@@ -76,6 +77,15 @@ class NoLink:
 
     def __init__(self) -> None:
         self.channels: list[str] = []
+        self.unacknowledged_max = 10_000
+
+    def room(self, channel: str, properties: Mapping[str, str] | None = None) -> int:
+        return 1 << 20
+
+    def hang_up(self, why: Trouble) -> None:
+        raise AssertionError(why)
+
+    complain = hang_up
 
     def send(
         self,
@@ -100,7 +110,7 @@ class Bench:
         self.reports: list[Health] = []
 
     def flow(self, frames: Frames, **options: Any) -> Flow:
-        outbox = Outbox(self.spool, self.link, site="square", device="dev1", model=self.model)
+        outbox = Outbox(self.spool, site="square", device="dev1", model=self.model)
         chosen = FlowOptions(**{"drain_timeout_s": 0.0, "stop_timeout_s": 0.0, **options})
         return Flow(
             frames,
@@ -191,7 +201,7 @@ def test_a_spool_that_cannot_be_written_ends_the_run(
 
 def test_the_end_waits_for_receipts_and_stops_waiting_when_they_are_there(bench: Bench) -> None:
     flow = bench.flow(Frames(5), drain_timeout_s=120.0)
-    flow.notify(Up())
+    flow.notify(Up(bench.link))
     everything = Receipt(bench.spool.boot, (Range(1, 100, Status.STORED),))
 
     def answer() -> None:
@@ -216,7 +226,7 @@ def test_a_second_stop_does_not_wait_for_receipts(bench: Bench) -> None:
 
 def test_health_says_how_it_goes(bench: Bench) -> None:
     flow = bench.flow(Frames(30, pause_s=0.02), health_period_s=0.1)
-    flow.notify(Up())
+    flow.notify(Up(bench.link))
     flow.run(bench.stop)
     last = bench.reports[-1]
     assert decode_health(encode_health(last)) == last
@@ -232,7 +242,7 @@ def test_a_picture_is_sent_on_request_only_where_the_site_allows_it(
 ) -> None:
     bench.looks.pictures = (Picture(bench.spool.boot, "cam1", 7, 1, 5, b"jpeg"),)
     flow = bench.flow(Frames(3), pictures_allowed=allowed, drain_timeout_s=1.0)
-    flow.notify(Up())
+    flow.notify(Up(bench.link))
 
     def ask() -> None:
         if len(bench.looks.seen) == 2:

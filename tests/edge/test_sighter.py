@@ -12,7 +12,7 @@ from skyreid.contract.sighting import Box, Clock, Kind, Modality, ModelRef, Sigh
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.edge.people.collector import Statement
 from skyreid.edge.people.tracker import Track
-from skyreid.edge.sighter import Identity, Sighter
+from skyreid.edge.sighter import Identity, Sighter, record_said
 from skyreid.edge.video.frame import Frame
 
 MODEL = ModelRef("0123456789abcdef", 4, "b" * 64, "test")
@@ -133,7 +133,7 @@ def test_frames_that_do_not_fit_the_poses_are_refused() -> None:
         sighter.look(frame(1))
 
 
-def test_everything_is_recorded_before_it_is_sent(tmp_path: Path) -> None:
+def test_what_was_seen_is_recorded_and_what_is_said_once_it_is_stored(tmp_path: Path) -> None:
     info = RunInfo(
         site="square",
         device="dev1",
@@ -147,6 +147,8 @@ def test_everything_is_recorded_before_it_is_sent(tmp_path: Path) -> None:
     with Recorder(tmp_path / "run", info) as recorder:
         sighter = Sighter(WHO, OneBox(), lambda: (OneTrack(), SayEach()), recorder=recorder)
         rows = [row for n in (1, 2, 3) for row in sighter.look(frame(n)).rows]
+        assert not list(read_sightings(tmp_path / "run"))
+        record_said(recorder, WHO, rows)
         recorded = list(read_sightings(tmp_path / "run"))
         assert {b.sightings[0].modality for b in recorded} == {Modality.GREY}
         assert [b.sightings[0].seq for b in recorded] == [row.seq for row in rows] == [1, 2]

@@ -1,7 +1,8 @@
 """The MQTT broker's section of settings, once for device and server: address, TLS, login.
 
 Also what is said of a connection that does not come about, so that both ends say the same: one
-line, with the setting that mends it, and never a password.
+line, with the setting that mends it, and never a password. And of which kind it is: what heals by
+itself is tried again soon, what needs somebody rarely.
 """
 
 from __future__ import annotations
@@ -31,6 +32,18 @@ class Address(NamedTuple):
     port: int
     secure: bool
     """Whether it is spoken to over TLS."""
+
+
+class Trouble(NamedTuple):
+    """Why there is no connection, or why nothing can be sent over it."""
+
+    kind: str
+    """A word for counters: ``unreachable``, ``lost``, ``busy``, ``tls``, ``no_answer``,
+    ``not_authorised``, ``packet_limit``, ``same_name`` or ``refused``."""
+    why: str
+    """For one line of a log."""
+    human: bool = False
+    """Nothing mends it before somebody does something: to be tried again rarely."""
 
 
 class BrokerSection(Section):
@@ -153,7 +166,10 @@ def explain_unreachable(error: BaseException | None) -> str:
         why = error.verify_message.rstrip(".")
         return f"has a certificate that is not accepted: {why}; mqtt.ca says who may sign it"
     if isinstance(error, ssl.SSLError):
-        return f"does not agree on TLS: {error.strerror}; mqtts:// needs a port that speaks it"
+        mends = "mqtts:// needs a port that speaks it"
+        if "ALERT" in (error.reason or ""):  # the broker's word about us
+            mends = "it may not accept ours: mqtt.certificate, mqtt.key"
+        return f"does not agree on TLS: {error.strerror}; {mends}"
     if isinstance(error, OSError):
         return f"cannot be reached: {error.strerror or error}"
     return "cannot be reached"
@@ -172,3 +188,57 @@ def explain_lost(reason: str, *, answered: bool) -> str:
         f"ended the connection before it answered: {reason}; it may ask for a certificate "
         "(mqtt.certificate, mqtt.key), or for TLS (mqtts://)"
     )
+
+
+_NOT_AUTHORISED = frozenset((0x86, 0x87, 0x8A, 0x8C))
+_BUSY = frozenset((0x88, 0x89, 0x8B, 0x96, 0x97, 0x9C, 0x9D, 0x9F))
+_TOO_LARGE, _TAKEN_OVER = 0x95, 0x8E
+
+
+def unreachable(error: BaseException | None, *, secure: bool = False) -> Trouble:
+    """No connection came about: DNS, TCP or, where ``secure``, TLS; ``error`` says which."""
+    if isinstance(error, ssl.SSLError):
+        return Trouble("tls", explain_unreachable(error), human=True)
+    if secure and isinstance(error, ConnectionResetError):
+        why = f"ended the TLS handshake: {error.strerror}; mqtts:// needs a port that speaks it"
+        return Trouble("tls", why, human=True)
+    return Trouble("unreachable", explain_unreachable(error))
+
+
+def refused(code: int, reason: str) -> Trouble:
+    """The broker answered with a refusal: a reason code of MQTT 5, and its name."""
+    if code in _NOT_AUTHORISED:
+        return Trouble("not_authorised", explain_refused(reason), human=True)
+    if code in _BUSY:
+        return Trouble("busy", f"refused for now: {reason}")
+    return Trouble("refused", f"refused: {reason} (code {code:#04x})", human=True)
+
+
+def lost(
+    code: int, reason: str, *, answered: bool, client_id: str, cause: BaseException | None = None
+) -> Trouble:
+    """A connection ended.
+
+    Args:
+        code: of the broker's DISCONNECT; 0x80 where it did not say one.
+        reason: its name.
+        answered: the broker had accepted the connection.
+        client_id: ours, which nobody else may use.
+        cause: what reading or writing raised.
+    """
+    if isinstance(cause, ssl.SSLError):
+        return unreachable(cause)
+    if not answered:
+        return Trouble("no_answer", explain_lost(reason, answered=False), human=True)
+    if code == _TAKEN_OVER:
+        why = (
+            f"gave the connection to another client that is called {client_id} too: give each "
+            "device a device.id of its own"
+        )
+        return Trouble("same_name", why, human=True)
+    if code == _TOO_LARGE:
+        why = "ended the connection: a message is larger than its limit (max_packet_size)"
+        return Trouble("packet_limit", why, human=True)
+    if code in _NOT_AUTHORISED:
+        return refused(code, reason)
+    return Trouble("lost", explain_lost(reason, answered=True))

@@ -101,6 +101,10 @@ class Health(JsonMessage):
     temperature_c: float | None = Field(None, ge=-273.15, le=1000)
     """The hottest thermal zone, degrees Celsius."""
     model_key: Name | None = None
+    broker: Word | None = None
+    """``connected``, or the kind of a trouble that somebody has to mend (``broker.Trouble``)."""
+    broker_troubles: Counts | None = None
+    """How often there was no connection to the broker, or none any more, by kind."""
 
 
 def encode_birth(birth: Birth) -> bytes:

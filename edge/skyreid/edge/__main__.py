@@ -84,15 +84,17 @@ def _print_plan(plan: object, *, as_json: bool) -> None:
 
 
 def _doctor(given: argparse.Namespace, rest: Sequence[str]) -> int:
-    from skyreid.edge.doctor import examine
+    from skyreid.edge.doctor import Device, examine
 
-    url, engines_needed = None, False
+    device, engines_needed = None, False
     if given.settings is not None:
+        from skyreid.contract.site import read_site
         from skyreid.edge.config import read_settings
 
         settings = read_settings(given.settings, rest, verb="doctor")
-        url, engines_needed = settings.mqtt.url, settings.runner.kind == "tensorrt"
-    findings = examine(url, engines_needed=engines_needed)
+        device = Device(read_site(settings.site).id, settings.device.id, settings.mqtt)
+        engines_needed = settings.runner.kind == "tensorrt"
+    findings = examine(device, engines_needed=engines_needed)
     if given.json:
         print(json.dumps({f.name: {"good": f.good, "detail": f.detail} for f in findings}))
     else:

@@ -26,7 +26,7 @@ from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.health import birth_of, send_health
-from skyreid.edge.sighter import Detector, FrameDetector, Identity, Sighter
+from skyreid.edge.sighter import Detector, FrameDetector, Identity, Sighter, record_said
 from skyreid.edge.video.clock import FileClock, LiveClock
 from skyreid.edge.video.pipeline import Source, build, parse_source
 from skyreid.edge.video.platform import probe
@@ -248,7 +248,6 @@ def _flow(
     )
     outbox = Outbox(
         spool,
-        publisher,
         site=identity.site,
         device=identity.device,
         model=model,
@@ -267,7 +266,10 @@ def _flow(
         progress=progress and not plan.source.live,
     )
     health = functools.partial(send_health, publisher, source, model, time.monotonic())
-    return Flow(source, sighter, spool, outbox, model, options, send_health=health)
+    flow = Flow(source, sighter, spool, outbox, model, options, send_health=health)
+    if recorder is not None:
+        flow.on_stored = functools.partial(record_said, recorder, identity)
+    return flow
 
 
 def _start_error_ms(settings: EdgeSettings) -> int:

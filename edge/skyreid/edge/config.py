@@ -13,7 +13,7 @@ from skyreid.bundle.signature import Trust
 from skyreid.contract.broker import BrokerSection
 from skyreid.contract.settings import Seconds, Section, Settings, load, without_login
 from skyreid.contract.site import Identifier
-from skyreid.edge.delivery.outbox import OutboxOptions
+from skyreid.edge.delivery.options import OutboxOptions
 from skyreid.edge.people.options import CollectorOptions, TrackerOptions
 
 PROGRAM = "skyreid-edge"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import socket
 from dataclasses import dataclass
 
-from skyreid.contract.broker import broker_address
-from skyreid.contract.errors import PlatformError
+from skyreid.contract.broker import BrokerSection
+from skyreid.contract.errors import PlatformError, SettingsError
 from skyreid.edge import jetson
 from skyreid.edge.video.platform import PACKAGES, explain_missing, probe
 
@@ -25,11 +24,20 @@ class Finding:
     """Without it nothing runs."""
 
 
-def examine(broker_url: str | None = None, *, engines_needed: bool = False) -> list[Finding]:
-    """Look at GStreamer, the libraries, the GPU and, where one is named, the broker.
+@dataclass(frozen=True)
+class Device:
+    """Whom a broker is to let in."""
+
+    site: str
+    id: str
+    mqtt: BrokerSection
+
+
+def examine(device: Device | None = None, *, engines_needed: bool = False) -> list[Finding]:
+    """Look at GStreamer, the libraries, the GPU and, where there is a device, its broker.
 
     Args:
-        broker_url: of the settings.
+        device: of the settings.
         engines_needed: whether TensorRT and a GPU are a must; else the CPU does.
     """
     findings = [*_gstreamer()]
@@ -47,8 +55,8 @@ def examine(broker_url: str | None = None, *, engines_needed: bool = False) -> l
         ("power mode", jetson.power_mode(), False),
     ):
         findings.append(Finding(name, good, detail, needed))
-    if broker_url is not None:
-        findings.append(_broker(broker_url))
+    if device is not None:
+        findings.append(_broker(device))
     return findings
 
 
@@ -92,11 +100,20 @@ def _library(module: str, package: str) -> Finding:
     return Finding(package, True, str(version))
 
 
-def _broker(url: str) -> Finding:
-    host, port, _ = broker_address(url)
+def _broker(device: Device) -> Finding:
+    """The whole way in, as the device goes it: name, TCP, TLS, login, subscription."""
+    from skyreid.edge.delivery.publisher import ask_broker
+
+    host, port, _ = device.mqtt.address
     try:
-        with socket.create_connection((host, port), timeout=3):
-            return Finding("broker", True, f"{host}:{port} answers", needed=False)
-    except OSError as error:
-        detail = f"{host}:{port}: {error}; the device would spool until it answers"
-        return Finding("broker", False, detail, needed=False)
+        good, said = ask_broker(
+            (host, port),
+            site=device.site,
+            device=device.id,
+            tls=device.mqtt.tls(),
+            login=device.mqtt.login,
+        )
+    except (PlatformError, SettingsError) as error:
+        return Finding("broker", False, str(error), needed=False)
+    spools = "" if good else "; the device would spool"
+    return Finding("broker", good, f"{host}:{port} {said}{spools}", needed=False)

@@ -19,7 +19,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -28,8 +28,8 @@ from skyreid.contract.errors import MessageError, SkyreidError
 from skyreid.contract.picture import Picture, decode_picture_request
 from skyreid.contract.receipt import Range
 from skyreid.contract.sighting import Clock, ModelRef
+from skyreid.edge.delivery.connection import Down, Event, PictureWanted, Received, Taken, Up
 from skyreid.edge.delivery.outbox import Outbox
-from skyreid.edge.delivery.publisher import Down, Event, PictureWanted, Received, Taken, Up
 from skyreid.edge.delivery.spool import Row, Spool
 from skyreid.edge.drops import Drops
 from skyreid.edge.sighter import Said
@@ -38,11 +38,13 @@ from skyreid.edge.video.newest import Slot
 
 log = logging.getLogger(__name__)
 
-GROUP_S = 0.15
-"""Sightings wait this long for others, to share one fsync and one message ..."""
+GROUP_S = 0.03
+"""Sightings wait this long for others, to share one fsync ..."""
 GROUP_MAX = 32
 """... or until there are this many."""
 _TICK_S = 0.1
+_REQUESTS_MAX = 32
+"""Requests for pictures that wait at once; more are counted and forgotten."""
 _WAITING_MAX = 256
 
 
@@ -154,13 +156,19 @@ class Flow:
         self._options, self._send_health = options, send_health
         self._inbox: queue.SimpleQueue[Said | Event | _Ended] = queue.SimpleQueue()
         self._room = threading.BoundedSemaphore(_WAITING_MAX)
+        self._requests = threading.BoundedSemaphore(_REQUESTS_MAX)
         self._stop = Stop()
         self._failure: BaseException | None = None
+        self.on_stored: Callable[[Sequence[Row]], None] | None = None
+        """Takes sightings once they are on disk: now they are said."""
         self.drops = Drops()
         self.outcome = Outcome()
 
     def notify(self, event: Event) -> None:
         """Take an event of the connection; any thread, never blocks."""
+        if isinstance(event, PictureWanted) and not self._requests.acquire(blocking=False):
+            self.drops.tell("picture_request_flood")
+            return
         self._inbox.put(event)
 
     def run(self, stop: Stop) -> Outcome:
@@ -296,16 +304,18 @@ class Flow:
                 elif isinstance(item, _Ended):
                     deadline = time.monotonic() + item.wait_s
                 elif isinstance(item, Received):
-                    self._outbox.receipt(item.receipt)
-                    settled.extend((item.receipt.boot, span) for span in item.receipt.ranges)
+                    settled.extend(self._outbox.receipt(item.receipt))
                 else:
                     self._handle(item)
             if rows or settled or pictures:
                 dropped = self._spool.append(rows, self._model, pictures, settled)
-                for reason, count in dropped.items():
-                    self.drops.add(reason, count)
-                    log.warning("dropped reason=%s count=%d", reason, count)
+                if self.on_stored is not None and "spool_unwritten" not in dropped:
+                    self.on_stored(rows)
+                if dropped:
+                    self.drops.take(dropped)
             self._outbox.pump()
+            if self._outbox.dropped:
+                self.drops.take(self._outbox.dropped)
             now = time.monotonic()
             if now >= health_at and self._outbox.connected:
                 health_at = now + self._options.health_period_s
@@ -340,24 +350,23 @@ class Flow:
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Up):
-            self._outbox.up()
+            self._outbox.up(event.link)
         elif isinstance(event, Down):
             self._outbox.down()
         elif isinstance(event, Taken):
             self._outbox.acknowledged(event.message)
         elif isinstance(event, PictureWanted):
+            self._requests.release()
             if not self._options.pictures_allowed:
-                self.drops.add("picture_refused")
-                log.warning("picture refused: the site's policy is never")
+                self.drops.tell("picture_refused", note="the site's policy is never")
                 return
             try:
                 request = decode_picture_request(event.payload)
             except MessageError as error:
-                self.drops.add("picture_request_bad")
-                log.warning("picture request ignored reason=%s", error)
+                self.drops.tell("picture_request_bad", note=str(error))
                 return
             if not self._spool.want_picture(request):
-                log.info("picture not kept %s", request)
+                self.drops.tell("picture_not_kept", note=str(request))
 
     def report(self) -> Health:
         """What this side knows of ``health``: how much, drops, spool, clock."""

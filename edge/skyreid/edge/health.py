@@ -54,9 +54,11 @@ def send_health(
             "lost_connections": dict(source.lost),
             "temperature_c": temperature_c(),
             "model_key": model.key,
+            "broker": publisher.state,
+            "broker_troubles": dict(publisher.troubles) or None,
         }
     )
-    publisher.send("health", encode_health(whole), qos=0, content_type=CONTENT_TYPE)
+    publisher.send("health", encode_health(whole), content_type=CONTENT_TYPE)
 
 
 def temperature_c() -> float | None:

@@ -90,6 +90,20 @@ class Identity:
     modality: Modality = Modality.UNKNOWN
 
 
+def record_said(recorder: Recorder, who: Identity, rows: Sequence[Row]) -> None:
+    """Add sightings to a recording, once the spool has them: only then they are said."""
+    envelope = SightingBatch(
+        site=who.site,
+        device=who.device,
+        boot=who.boot,
+        lane=Lane.LIVE,
+        sent_at_ns=0,
+        model=who.model,
+    )
+    for row in rows:
+        recorder.sighting(encode_raw_batch(envelope, [row.data]))
+
+
 @dataclass(frozen=True)
 class Said:
     """What one frame gave rise to."""
@@ -103,7 +117,7 @@ class Said:
 
 
 class Sighter:
-    """Makes the sightings of one camera, numbers them, and records what it saw."""
+    """Makes the sightings of one camera, numbers them, and records whom it saw."""
 
     def __init__(
         self,
@@ -121,7 +135,7 @@ class Sighter:
             identity: what all sightings have in common.
             detector: finds people.
             follow: makes a tracker and a collector; called again when the frames' size changes.
-            recorder: takes everything before it is sent.
+            recorder: takes detections and tracks; of sightings see `record_said`.
             encode_picture: RGB picture to JPEG; None = no picture leaves the device.
             frame_size: width and height that the camera's poses are for.
         """
@@ -197,23 +211,10 @@ class Sighter:
             said = statement.sighting
             sighting = replace(said, seq=self.seq, track=said.track + self._offset)
             data = encode_sighting(sighting)
-            if self._recorder is not None:
-                self._recorder.sighting(encode_raw_batch(self._envelope(), [data]))
             rows.append(Row(self.seq, self._watermark_ns, data))
             pictures.extend(self._picture(statement, sighting))
         self._watermark_ns = max(watermark_ns, self._watermark_ns)
         return Said(tuple(rows), tuple(pictures), self._watermark_ns, people)
-
-    def _envelope(self) -> SightingBatch:
-        who = self._identity
-        return SightingBatch(
-            site=who.site,
-            device=who.device,
-            boot=who.boot,
-            lane=Lane.LIVE,
-            sent_at_ns=0,
-            model=who.model,
-        )
 
     def _picture(self, statement: Statement, sighting: Sighting) -> list[Picture]:
         """The tracklet's best picture, where it is another one than last time."""

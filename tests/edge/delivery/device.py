@@ -15,7 +15,8 @@ import numpy as np
 from skyreid.contract.device import Birth, BirthCamera
 from skyreid.contract.sighting import Box, Clock, Kind, ModelRef, Sighting, View
 from skyreid.contract.sighting_wire import encode_sighting
-from skyreid.edge.delivery.outbox import Outbox, OutboxOptions
+from skyreid.edge.delivery.options import OutboxOptions
+from skyreid.edge.delivery.outbox import Outbox
 from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.spool import Row, Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
@@ -77,7 +78,6 @@ def main() -> None:
         publisher = Publisher(("127.0.0.1", port), site="square", device="dev1")
         outbox = Outbox(
             spool,
-            publisher,
             site="square",
             device="dev1",
             model=MODEL,

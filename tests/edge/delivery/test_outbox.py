@@ -1,108 +1,12 @@
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 
-import pytest
+from outbox_bench import Bench
 
 from skyreid.contract.picture import Picture, decode_picture
-from skyreid.contract.receipt import Range, Receipt, Status, decode_batch_properties
-from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
-from skyreid.contract.sighting_wire import decode_batch
-from skyreid.edge.delivery.outbox import WINDOW, Outbox, OutboxOptions
-from skyreid.edge.delivery.spool import Row, Spool
+from skyreid.contract.sighting import Lane, ModelRef
+from skyreid.edge.delivery.options import OutboxOptions
 
 JPEG = b"\xff\xd8\xff\xe0picture\xff\xd9"
-
-
-@dataclass
-class FakeLink:
-    """Remembers what was sent."""
-
-    batches: list[SightingBatch] = field(default_factory=list)
-    pictures: list[tuple[bytes, Mapping[str, str]]] = field(default_factory=list)
-    sent: int = 0
-
-    def send(
-        self,
-        channel: str,
-        payload: bytes,
-        *,
-        qos: int = 1,
-        retain: bool = False,
-        properties: Mapping[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> int:
-        self.sent += 1
-        if channel == "picture":
-            assert content_type == "image/jpeg"
-            self.pictures.append((payload, dict(properties or {})))
-        else:
-            batch = decode_batch(payload, site="square", device="dev1")
-            said = decode_batch_properties(properties or {})
-            assert said == (
-                (batch.boot, tuple(s.seq for s in batch.sightings)) if batch.sightings else None
-            )
-            self.batches.append(batch)
-        return self.sent
-
-    def flat(self, lane: Lane) -> list[int]:
-        return [seq for group in self.seqs(lane) for seq in group]
-
-    def seqs(self, lane: Lane) -> list[list[int]]:
-        return [[s.seq for s in b.sightings] for b in self.batches if b.lane is lane if b.sightings]
-
-
-class Bench:
-    """An outbox with a spool and clocks that a test sets."""
-
-    def __init__(self, path: Path, model: ModelRef, row: Callable[[int], Row]) -> None:
-        self.path, self.model, self.row = path, model, row
-        self.now_s = 1000.0
-        self.options, self.window = OutboxOptions(), WINDOW
-        self.link = FakeLink()
-
-    def wall_ns(self) -> int:
-        return int((self.now_s + 1_700_000_000) * 1e9)
-
-    def open(self) -> None:
-        self.spool = Spool(self.path)
-        self.outbox = Outbox(
-            self.spool,
-            self.link,
-            site="square",
-            device="dev1",
-            model=self.model,
-            options=self.options,
-            window=self.window,
-            monotonic=lambda: self.now_s,
-            wall_ns=self.wall_ns,
-        )
-
-    def say(self, first: int, last: int) -> None:
-        self.spool.append([self.row(n) for n in range(first, last + 1)], self.model)
-
-    def receipt(self, first: int, last: int) -> None:
-        span = Range(first, last, Status.STORED)
-        self.outbox.receipt(Receipt(self.spool.boot, (span,)))
-        self.spool.append((), self.model, settled=[(self.spool.boot, span)])
-
-    def after(self, seconds: float) -> None:
-        self.now_s += seconds
-        self.outbox.pump()
-
-
-@pytest.fixture
-def bench(
-    tmp_path: Path,
-    model: ModelRef,
-    row: Callable[[int], Row],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Bench]:
-    made = Bench(tmp_path / "s.db", model, row)
-    monkeypatch.setattr("skyreid.edge.delivery.spool.time.time_ns", made.wall_ns)
-    made.open()
-    yield made
-    made.spool.close()
 
 
 def test_nothing_is_sent_without_a_connection(bench: Bench) -> None:
@@ -113,7 +17,7 @@ def test_nothing_is_sent_without_a_connection(bench: Bench) -> None:
 
 def test_sightings_go_out_in_order_in_batches_of_at_most_32(bench: Bench) -> None:
     bench.say(1, 70)
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     assert [len(group) for group in bench.link.seqs(Lane.LIVE)] == [32, 32, 6]
     assert bench.link.flat(Lane.LIVE) == list(range(1, 71))
@@ -125,7 +29,7 @@ def test_sightings_go_out_in_order_in_batches_of_at_most_32(bench: Bench) -> Non
 def test_the_watermark_never_runs_ahead_of_a_sighting_that_waits(bench: Bench) -> None:
     bench.say(1, 40)
     bench.outbox.watermark_ns = 2**60
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     first, last = bench.link.batches[:2]
     assert first.watermark_ns == bench.row(32).watermark_ns
@@ -134,7 +38,7 @@ def test_the_watermark_never_runs_ahead_of_a_sighting_that_waits(bench: Bench) -
 
 
 def test_an_empty_batch_carries_the_watermark_once_a_second(bench: Bench) -> None:
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     for step in range(21):
         bench.outbox.watermark_ns = 100 + step
         bench.after(0.1)
@@ -151,31 +55,36 @@ def test_without_a_receipt_everything_is_sent_again_in_order_ever_more_rarely(
     bench.spool.close()
     bench.open()
     bench.say(1, 3)
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
+    bench.taken()
     bench.receipt(2, 2)
     bench.after(9.9)
     assert bench.link.seqs(Lane.LIVE) == [[1, 2, 3]]
     bench.after(0.2)
-    assert bench.link.seqs(Lane.LIVE) == [[1, 2, 3], [1, 3]]
+    assert bench.link.seqs(Lane.LIVE) == [[1, 2, 3]]  # what is late is not live any more
+    assert bench.link.seqs(Lane.BACKFILL) == [[1, 3]]
+    bench.taken()
     bench.after(10.1)  # the pause has doubled
-    assert len(bench.link.seqs(Lane.LIVE)) == 2
+    bench.taken()
+    assert len(bench.link.seqs(Lane.BACKFILL)) == 1
     bench.after(10.0)
-    assert len(bench.link.seqs(Lane.LIVE)) == 3
+    assert bench.link.seqs(Lane.BACKFILL) == [[1, 3], [1, 3]]
     bench.receipt(1, 3)
+    bench.taken()
     bench.after(100)
-    assert len(bench.link.seqs(Lane.LIVE)) == 3
+    assert len(bench.link.seqs(Lane.BACKFILL)) == 2
 
 
 def test_a_new_connection_sends_again_whatever_has_no_receipt(bench: Bench) -> None:
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.say(1, 4)
     bench.outbox.pump()
     bench.receipt(1, 2)
     bench.outbox.down()
     bench.say(5, 5)
     bench.outbox.pump()
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     assert bench.link.seqs(Lane.LIVE) == [[1, 2, 3, 4], [3, 4, 5]]
 
@@ -184,7 +93,7 @@ def test_what_waited_long_goes_to_the_backfill_lane_after_the_live_one(bench: Be
     bench.say(1, 3)
     bench.now_s += 31
     bench.say(4, 5)
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     assert [(b.lane, [s.seq for s in b.sightings]) for b in bench.link.batches] == [
         (Lane.LIVE, [4, 5]),
@@ -198,7 +107,7 @@ def test_sightings_of_an_earlier_boot_are_backfill_however_young(bench: Bench) -
     bench.spool.close()
     bench.open()
     bench.say(1, 1)
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     assert [(b.lane, b.boot, len(b.sightings)) for b in bench.link.batches] == [
         (Lane.LIVE, bench.spool.boot, 1),
@@ -210,7 +119,7 @@ def test_a_batch_has_one_model(bench: Bench) -> None:
     other = ModelRef("f" * 16, bench.model.dim, "b" * 64, "other")
     bench.say(1, 2)
     bench.spool.append([bench.row(3)], other)
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     assert [(b.model.key, len(b.sightings)) for b in bench.link.batches] == [
         (bench.model.key, 2),
@@ -225,7 +134,7 @@ def test_backfill_is_limited_to_its_rate_and_live_is_not(bench: Bench) -> None:
     bench.open()
     bench.say(1, 300)
     bench.now_s += 31
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     start = sum(map(len, bench.link.seqs(Lane.BACKFILL)))
     assert start <= 64
@@ -244,7 +153,7 @@ def test_at_most_a_window_of_sightings_is_on_its_way(bench: Bench) -> None:
     bench.spool.close()
     bench.open()
     bench.say(1, 100)
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     assert bench.link.flat(Lane.LIVE) == list(range(1, 41))
     bench.receipt(1, 10)
@@ -255,7 +164,7 @@ def test_at_most_a_window_of_sightings_is_on_its_way(bench: Bench) -> None:
 def test_a_picture_goes_after_live_traffic_one_at_a_time(bench: Bench) -> None:
     pictures = [Picture(bench.spool.boot, "cam1", n, n, 7, b"jpeg%d" % n) for n in (1, 2)]
     bench.spool.append([bench.row(1)], bench.model, [(p, True) for p in pictures])
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     bench.outbox.pump()
     assert bench.link.batches[0].sightings
@@ -270,10 +179,10 @@ def test_a_picture_goes_after_live_traffic_one_at_a_time(bench: Bench) -> None:
 def test_a_picture_that_was_lost_with_the_connection_is_sent_again(bench: Bench) -> None:
     picture = Picture(bench.spool.boot, "cam1", 1, 1, 7, b"jpeg")
     bench.spool.append((), bench.model, [(picture, True)])
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     bench.outbox.down()
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     assert len(bench.link.pictures) == 2
 
@@ -284,7 +193,7 @@ def test_it_is_idle_when_everything_has_its_receipt_and_every_picture_is_taken(
     assert bench.outbox.idle
     picture = Picture(bench.spool.boot, "cam1", 1, 1, 7, b"jpeg")
     bench.spool.append([bench.row(1)], bench.model, [(picture, True)])
-    bench.outbox.up()
+    bench.outbox.up(bench.link)
     bench.outbox.pump()
     bench.receipt(1, 2**63)
     assert not bench.outbox.idle

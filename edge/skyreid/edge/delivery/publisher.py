@@ -1,68 +1,37 @@
-"""The device's MQTT client: paho, kept to one file.
+"""Keeps a connection to the broker: one after the other, and never gives up.
 
-Callbacks run on paho's thread; they only put an event into the inbox of whoever owns the outbox.
-A broker that cannot be reached is not an error: it is said once, and tried again for ever.
+A broker that cannot be reached is not an error: it is said once for each reason and counted, and
+tried again for ever: soon where that may help, rarely where somebody has to do something first.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import ssl
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
 
-from skyreid.contract import topics
-from skyreid.contract.broker import explain_lost, explain_refused, explain_unreachable
-from skyreid.contract.device import Birth, encode_birth, encode_status
-from skyreid.contract.errors import MessageError, PlatformError
-from skyreid.contract.json_message import CONTENT_TYPE
-from skyreid.contract.receipt import Receipt, decode_receipt
+from skyreid.contract.broker import Trouble
+from skyreid.contract.device import Birth
 from skyreid.contract.topics import DeviceChannel
-
-if TYPE_CHECKING:
-    from paho.mqtt.client import Client, MQTTMessage
+from skyreid.edge.delivery.connection import Connection, Down, Event, Who, require_paho
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Up:
-    """Connected, and subscribed to receipts."""
-
-
-@dataclass(frozen=True)
-class Down:
-    """Not connected any more."""
-
-
-@dataclass(frozen=True)
-class Received:
-    """A receipt of the server."""
-
-    receipt: Receipt
-
-
-@dataclass(frozen=True)
-class PictureWanted:
-    """Somebody asks for the picture of a tracklet; not looked at yet."""
-
-    payload: bytes
-
-
-@dataclass(frozen=True)
-class Taken:
-    """The broker has a message."""
-
-    message: int
-
-
-Event = Up | Down | Received | PictureWanted | Taken
+SOON_S, RARELY_S = (1.0, 30.0), (15.0, 120.0)
+"""First and longest pause before the next try, where it may help and where somebody must act."""
+SETTLED_S = 60.0
+"""A connection that lasted as long, or brought a receipt, was a good one."""
+REMEMBERED_S = 600.0
+"""So long ``state`` names a trouble of a broker that can be reached."""
+_COMES_AND_GOES = frozenset(("same_name", "packet_limit"))
 
 
 class Publisher:
-    """Keeps one MQTT 5 connection; implements ``outbox.Link``."""
+    """Keeps one MQTT 5 connection after the other."""
 
     def __init__(
         self,
@@ -89,148 +58,139 @@ class Publisher:
         Raises:
             PlatformError: paho-mqtt 2 is not installed.
         """
-        try:
-            from paho.mqtt.client import Client, MQTTv5
-            from paho.mqtt.enums import CallbackAPIVersion
-        except ImportError as error:
-            raise PlatformError(
-                "paho-mqtt 2 is not installed: pip install 'skyreid[edge]'"
-            ) from error
-        self._address, self._site, self._device = address, site, device
-        self._keepalive_s = keepalive_s
-        self._birth: Birth | None = None
-        self._notify: Callable[[Event], None] = lambda event: None
-        self._told_away = self._answered = False
-        self._receipt_topic = topics.command(site, device, "receipt")
-        client = Client(
-            CallbackAPIVersion.VERSION2, client_id=f"skyreid-edge-{device}", protocol=MQTTv5
-        )
-        self._client: Client = client
-        client.max_inflight_messages_set(inflight_max)  # only possible before connect
-        client.connect_timeout = 5.0
-        client.reconnect_delay_set(1, 8)
-        client.will_set(
-            topics.device(site, device, "status"), encode_status(False), qos=1, retain=True
-        )
-        if login is not None:
-            client.username_pw_set(*login)
-        if tls is not None:
-            client.tls_set_context(tls)
-        client.on_connect = self._connected
-        client.on_subscribe = self._subscribed
-        client.on_connect_fail = self._unreachable
-        client.on_disconnect = self._disconnected
-        client.on_message = self._message
-        client.on_publish = self._published
+        require_paho()
+        self._given = (address, site, device, tls, login, keepalive_s, inflight_max)
+        self._leaving = threading.Event()
+        self._current: Connection | None = None
+        self._keeper: threading.Thread | None = None
+        self._told: Trouble | None = None
+        self._told_at_s = 0.0
+        self.troubles: Counter[str] = Counter()
+        """How often there was no connection, or none any more, by kind of `Trouble`."""
 
     def start(self, birth: Birth, notify: Callable[[Event], None]) -> None:
         """Connect in the background, and again whenever the connection is lost.
 
         Args:
             birth: what this device is; said at each connection.
-            notify: takes the events, from paho's thread; must not block.
+            notify: takes the events, from the thread of the connection; must not block.
         """
-        self._birth, self._notify = birth, notify
-        # clean_start: what was sent to us meanwhile is not needed, because whatever has no receipt
-        # is sent again and receipted again; and a device that never returns leaves nothing behind.
-        self._client.connect_async(*self._address, keepalive=self._keepalive_s, clean_start=True)
-        self._client.loop_start()
+        who = Who(*self._given, client_id=f"skyreid-edge-{self._given[2]}", birth=birth)
+        # A daemon: a name server that does not answer must not hold up the end of the process.
+        self._keeper = threading.Thread(
+            target=self._keep, args=(who, notify), name="broker", daemon=True
+        )
+        self._keeper.start()
 
-    def stop(self, timeout_s: float = 3.0) -> None:
-        """Say ``offline`` and leave in good order; without a broker just leave."""
-        if self._client.is_connected():
-            last = self._client.publish(
-                topics.device(self._site, self._device, "status"),
-                encode_status(False),
-                qos=1,
-                retain=True,
-            )
-            try:
-                last.wait_for_publish(timeout_s)
-            except (RuntimeError, ValueError) as error:  # the connection broke meanwhile
-                log.info("broker did not take the last word error=%s", error)
-        self._client.disconnect()
-        self._client.loop_stop()
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """Say ``offline`` and leave in good order, within twice ``timeout_s``."""
+        connection = self._current
+        if connection is not None and connection.ready:
+            connection.say_offline(timeout_s)
+        self._leaving.set()
+        if self._keeper is not None:
+            self._keeper.join(timeout_s)
 
-    def send(
-        self,
-        channel: DeviceChannel,
-        payload: bytes,
-        *,
-        qos: int = 1,
-        retain: bool = False,
-        properties: Mapping[str, str] | None = None,
-        content_type: str | None = None,
-    ) -> int:
-        """See ``outbox.Link.send``."""
-        extra = None
-        if properties or content_type:
-            from paho.mqtt.packettypes import PacketTypes
-            from paho.mqtt.properties import Properties
+    def send(self, channel: DeviceChannel, payload: bytes, *, content_type: str) -> None:
+        """Send a message that nobody waits for (QoS 0), where there is a connection."""
+        connection = self._current
+        if connection is not None and connection.ready:
+            connection.send(channel, payload, qos=0, content_type=content_type)
 
-            extra = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            if properties:
-                extra.UserProperty = list(properties.items())
-            if content_type:
-                extra.ContentType = content_type
-        topic = topics.device(self._site, self._device, channel)
-        return self._client.publish(topic, payload, qos=qos, retain=retain, properties=extra).mid
+    @property
+    def state(self) -> str:
+        """``connected``, ``away``, or the kind of a trouble that somebody has to mend.
 
-    def _connected(
-        self, client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any
-    ) -> None:
-        self._answered = True
-        if reason.is_failure:
-            self._away(explain_refused(str(reason)))
-            return
-        own = (self._receipt_topic, topics.command(self._site, self._device, "picture"))
-        client.subscribe([(topic, 1) for topic in own])
+        It is named for as long as it lasts; where it comes and goes, for ten minutes more.
+        """
+        told = self._told
+        if told is not None and told.human and time.monotonic() - self._told_at_s < REMEMBERED_S:
+            return told.kind
+        connection = self._current
+        return "connected" if connection is not None and connection.ready else "away"
 
-    def _subscribed(
-        self, client: Client, _data: Any, _mid: int, reasons: Any, _properties: Any
-    ) -> None:
-        refused = [str(reason) for reason in reasons if reason.is_failure]
-        if refused:
-            log.error("broker refused a subscription reason=%s; check its access list", refused[0])
-            return
-        self._told_away = False
-        log.info("broker connected address=%s:%d", *self._address)
-        self.send("status", encode_status(True), retain=True)
-        if self._birth is not None:
-            birth = encode_birth(self._birth)
-            self.send("birth", birth, retain=True, content_type=CONTENT_TYPE)
-        self._notify(Up())
-
-    def _unreachable(self, _client: Client, _data: Any) -> None:
-        # paho calls this from where it caught what went wrong.
-        self._away(explain_unreachable(sys.exc_info()[1]))
-
-    def _disconnected(
-        self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any
-    ) -> None:
-        answered, self._answered = self._answered, False
-        self._notify(Down())
-        if reason.is_failure:
-            self._away(explain_lost(str(reason), answered=answered))
-
-    def _away(self, why: str) -> None:
-        if not self._told_away:
-            self._told_away = True
+    def _trouble(self, trouble: Trouble) -> None:
+        """Count it; say it in one line where it is another than before."""
+        self.troubles[trouble.kind] += 1
+        before, self._told, self._told_at_s = self._told, trouble, time.monotonic()
+        if before != trouble:
+            end = "until it answers"
+            if trouble.human:
+                end = "until somebody mends that; it is tried rarely"
+            host, port = self._given[0]
             log.warning(
-                "broker %s:%d %s; sightings wait in the spool until it answers", *self._address, why
+                "broker %s:%d %s; sightings wait in the spool %s", host, port, trouble.why, end
             )
 
-    def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        payload = bytes(message.payload)
-        if message.topic != self._receipt_topic:
-            self._notify(PictureWanted(payload))
-            return
-        try:
-            self._notify(Received(decode_receipt(payload)))
-        except MessageError as error:
-            log.warning("receipt ignored reason=%s", error)
+    def _keep(self, who: Who, notify: Callable[[Event], None]) -> None:
+        retain, pause_s = True, 0.0
+        while not self._leaving.is_set():
+            connection = Connection(
+                who,
+                retain=retain,
+                notify=notify,
+                on_ready=self._connected,
+                complain=self._trouble,
+            )
+            self._current = connection
+            began_s = time.monotonic()
+            trouble = connection.live(self._leaving)
+            self._current = None
+            if connection.ready:
+                notify(Down())
+            if self._leaving.is_set():
+                return
+            if connection.retain_refused:  # it says so instead of answering
+                retain = False
+                continue
+            self._trouble(trouble)
+            if connection.receipts or time.monotonic() - began_s > SETTLED_S:
+                pause_s = 0.0
+            first_s, longest_s = RARELY_S if trouble.human else SOON_S
+            pause_s = min(max(2 * pause_s, first_s), longest_s)
+            self._leaving.wait(pause_s * random.uniform(0.5, 1.0))
 
-    def _published(
-        self, _client: Client, _data: Any, mid: int, _reason: Any, _properties: Any
-    ) -> None:
-        self._notify(Taken(mid))
+    def _connected(self) -> None:
+        if self._told is not None and self._told.kind not in _COMES_AND_GOES:
+            self._told = None
+        log.info("broker connected address=%s:%d", *self._given[0])
+
+
+def ask_broker(
+    address: tuple[str, int],
+    *,
+    site: str,
+    device: str,
+    tls: ssl.SSLContext | None,
+    login: tuple[str, str] | None,
+    timeout_s: float = 15.0,
+) -> tuple[bool, str]:
+    """Whether a device would get in: the whole handshake, by a client of another name.
+
+    Returns:
+        Whether it would, and what the broker said of itself, or why not.
+
+    Raises:
+        PlatformError: paho-mqtt 2 is not installed.
+    """
+    require_paho()
+    done = threading.Event()
+    # Another name than the device's, which may be running: a broker gives a name's connection away.
+    name = f"skyreid-edge-{device}-doctor"
+    who = Who(address, site, device, tls, login, 20, 1, client_id=name, birth=None)
+    connection = Connection(
+        who,
+        retain=True,
+        notify=lambda event: None,
+        on_ready=done.set,
+        complain=lambda about: None,
+    )
+    timer = threading.Timer(timeout_s, done.set)
+    timer.start()
+    try:
+        trouble = connection.live(done)
+    finally:
+        timer.cancel()
+    if connection.ready:
+        return True, f"accepts {device}: {connection.granted}"
+    return False, trouble.why

@@ -28,6 +28,7 @@ from skyreid.contract.sighting import ModelRef
 from skyreid.edge.delivery.migrations import STEPS, check_own
 
 _SEQ_MAX = 2**62  # what SQLite can compare; the wire allows 64 bits
+_REASONS_MAX = 16
 _NS_PER_HOUR = 3_600_000_000_000
 
 
@@ -85,6 +86,7 @@ class Spool:
         self.path, self._max_bytes = path, max_bytes
         self._max_age_ns = int(max_age_h * _NS_PER_HOUR)
         self._models: dict[ModelRef, int] = {}
+        self._reasons: set[str] = set()
         self._lock = FileLock(
             path.with_name(f"{path.name}.lock"),
             of=f"spool {path}",
@@ -151,8 +153,11 @@ class Spool:
                     self._put(picture, wanted, now)
                 for boot, span in settled:
                     count = self._settle(boot, span)
-                    if span.status is Status.REJECTED and count:
+                    if span.status is Status.REJECTED and count and not span.reason:
                         dropped["rejected"] = dropped.get("rejected", 0) + count
+                    elif span.status is Status.REJECTED and count:
+                        reason = self._reason(span.reason)
+                        dropped[reason] = dropped.get(reason, 0) + count
                 self._trim(now, dropped)
         except sqlite3.Error as error:
             raise SkyreidError(f"spool {self.path} cannot be written: {error}") from error
@@ -170,6 +175,17 @@ class Spool:
             Stored(i, boot, seq, ModelRef(**json.loads(model)), at, watermark, data)
             for i, boot, seq, model, at, watermark, data in rows
         ]
+
+    def find(self, boot: str, first: int, last: int) -> list[tuple[int, int]]:
+        """Id and seq of the sightings of a boot with a seq in a range, both ends included."""
+        return self._db.execute(
+            "SELECT id, seq FROM sighting WHERE boot = ? AND seq BETWEEN ? AND ? ORDER BY seq",
+            (boot, min(first, _SEQ_MAX), min(last, _SEQ_MAX)),
+        ).fetchall()
+
+    def now_ns(self) -> int:
+        """What a sighting that is stored now is dated."""
+        return time.time_ns()
 
     def last_id_before(self, stored_at_ns: int) -> int:
         """Id of the latest sighting stored before a time; 0 when there is none."""
@@ -252,6 +268,12 @@ class Spool:
             row = self._db.execute("SELECT id FROM model WHERE reference = ?", (text,)).fetchone()
             self._models[model] = int(row[0])
         return self._models[model]
+
+    def _reason(self, word: str) -> str:
+        """Of a refusal; a server that has ever new ones does not fill a health message."""
+        if len(self._reasons) < _REASONS_MAX:
+            self._reasons.add(word)
+        return f"rejected_{word}" if word in self._reasons else "rejected_other"
 
     def _put(self, picture: Picture, wanted: bool, now_ns: int) -> None:
         self._db.execute(

@@ -1,0 +1,19 @@
+"""How eagerly is sent: a part of ``[mqtt]`` in the settings."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from skyreid.contract.settings import Seconds, Section
+
+
+class OutboxOptions(Section):
+    """How eagerly is sent; also a part of ``[mqtt]`` in the settings. Seconds of wall time."""
+
+    resend_after_s: Seconds = Field(10.0, gt=0)
+    """Seconds without a receipt after which sightings are sent again; doubles up to 60 s where
+    there are none at all, up to 600 s where only some have none."""
+    backfill_after_s: Seconds = Field(30.0, gt=0)
+    """A sighting that is sent later than this after it was made goes to the backfill lane."""
+    backfill_per_s: float = Field(500.0, gt=0)
+    """Sightings a second of the backfill lane at most."""
