@@ -1,4 +1,5 @@
 import struct
+import time
 from dataclasses import asdict
 
 import pytest
@@ -108,11 +109,38 @@ def test_garbage_behind_the_key_is_refused_in_one_way(data: bytes) -> None:
         decode(KEY + data)
 
 
-def test_a_packet_without_a_time_or_with_an_item_of_another_size_is_refused() -> None:
+def test_a_packet_without_a_time_is_refused() -> None:
     with pytest.raises(InputError, match="time"):
         decode(packed(item(5, b"\x00\x00")))
-    with pytest.raises(InputError, match="item 5 has 3"):
-        decode(packed(TIME + item(5, b"\x00\x00\x00")))
+    late = item(2, struct.pack(">Q", 2**63 // 1000 + 1))
+    with pytest.raises(InputError, match="time stamp of 9223372036854776000 ns: at most"):
+        decode(packed(late))
+
+
+@pytest.mark.parametrize("odd", [b"", b"\x71", b"\x00\x00\x71\xc2"])
+def test_an_item_of_no_bytes_or_of_another_size_loses_itself_alone(odd: bytes) -> None:
+    """A zero-length item is how ST 0601 says "unknown"; drones send it in every packet."""
+    height = item(75, bytes.fromhex("c221"))
+    for items in (item(5, odd) + height, height + item(5, odd)):
+        found = decode(packed(TIME + items))
+        assert found.platform_heading_deg is None
+        assert found.sensor_ellipsoid_m == pytest.approx(14190.7195)
+
+
+def test_a_tag_without_an_end_is_refused_at_once() -> None:
+    """It took the square of its length: 39 s for 500 kB."""
+    for size in (60_000, 5_000_000):
+        began = time.thread_time()
+        with pytest.raises(InputError, match="does not end within 5 bytes"):
+            decode(KEY + b"\x84" + struct.pack(">I", size) + b"\xff" * size)
+        assert time.thread_time() - began < 5  # of CPU; the larger one took an hour
+
+
+def test_a_packet_of_very_many_items_is_read_in_time_that_grows_as_it_does() -> None:
+    items = item(94, b"") * 100_000 + TIME
+    size = len(items) + 4
+    covered = KEY + b"\x84" + struct.pack(">I", size) + items + b"\x01\x02"
+    assert decode(covered + struct.pack(">H", checksum(covered))).time_ns
 
 
 def test_a_value_that_does_not_fit_is_named() -> None:

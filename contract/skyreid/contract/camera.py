@@ -136,7 +136,9 @@ def read_poses(path: Path, camera: str) -> CameraPoses:
         raise InputError(f"camera poses {path}: not a JSON object by camera")
     name = camera.removeprefix("cam")
     if name not in table:
-        raise InputError(f"camera poses {path}: no camera {camera!r}, it has {sorted(table)}")
+        raise InputError(
+            f"camera poses {path}: no camera {camera!r}, it has {sorted(table)!r:.200}"
+        )
     entry = table[name]
     try:
         size = int(entry["width"]), int(entry["height"])
@@ -152,10 +154,27 @@ def read_poses(path: Path, camera: str) -> CameraPoses:
         )
         if not models:
             raise ValueError("no frames")
+        _require_usable(models, size)
         frames = tuple(int(row["frame"]) for row in rows)
-        return CameraPoses(View.of(entry["kind"]), float(entry["fps"]), frames, models)
+        fps = float(entry["fps"])
+        if not 0 < fps <= _FPS_MAX or max(map(abs, frames)) > _FRAME_MAX:
+            raise ValueError(f"fps {fps:g}, or a frame beyond {_FRAME_MAX}")
+        return CameraPoses(View.of(entry["kind"]), fps, frames, models)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"camera poses {path}, camera {camera}: {error!r}") from error
+        raise InputError(f"camera poses {path}, camera {camera}: {error!r:.300}") from error
+
+
+_SIDE_MAX_PX, _FPS_MAX, _FRAME_MAX = 1 << 16, 1000.0, 1 << 40
+
+
+def _require_usable(models: Sequence[CameraModel], size: tuple[int, int]) -> None:
+    if not all(0 < side <= _SIDE_MAX_PX for side in size):
+        raise ValueError(f"a picture of {size[0]} x {size[1]} pixels")
+    numbers = [np.concatenate([m.matrix, m.rotation, m.translation[None]]) for m in models]
+    if not np.isfinite(numbers).all() or np.abs(numbers).max() > 1e9:
+        raise ValueError("a number beyond 1e9, or none")
+    if np.abs(np.linalg.det([m.matrix for m in models])).min() < 1e-9:
+        raise ValueError("a matrix K that no pixel's ray can be found with")
 
 
 def write_poses(path: Path, cameras: Mapping[str, CameraPoses]) -> None:

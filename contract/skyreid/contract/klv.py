@@ -3,7 +3,9 @@
 A packet is a 16-byte key, a BER length and items `tag, length, value`; integers are big-endian and
 map linearly onto a physical range. The items are those of the "UAS Datalink Local Set" (MISB ST
 0601, identical numbers in every edition since 2010); the checksum is the standard's running 16-bit
-sum. Angles of the platform and of the sensor relative to it compose as in `telemetry.py`.
+sum. An item of no bytes, or of another number than the standard gives it, says nothing and costs
+nothing but itself; a packet whose items cannot be told apart is refused. Angles of the platform and
+of the sensor relative to it compose as in `telemetry.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +18,12 @@ from skyreid.contract.errors import InputError
 
 KEY = bytes.fromhex("060e2b34020b01010e01030101000000")
 _CHECKSUM, _TIME, _VERSION = 1, 2, 65
+_TAG_BYTES = 5
+"""Of a tag, at most: the standard has two; without an end to it a packet takes the square of its
+length to read."""
+_LENGTH_BYTES = 8
+"""Of a length in long form, at most."""
+_TIME_MAX_NS = (1 << 63) - 1
 _LOCAL_SET_VERSION = 17
 
 
@@ -140,7 +148,8 @@ def decode(data: bytes) -> KlvPacket:
     """Read one packet; items that are not in `KlvPacket` are passed over.
 
     Raises:
-        InputError: not such a packet, truncated, of a wrong checksum or without a time.
+        InputError: not such a packet, truncated, of a wrong checksum, or without a time that is
+            nanoseconds in 63 bits.
     """
     if not data.startswith(KEY):
         raise InputError(f"KLV starts with {data[:16].hex()}, not with the key of ST 0601")
@@ -157,13 +166,14 @@ def decode(data: bytes) -> KlvPacket:
         raise InputError(f"KLV checksum is {said:#06x}, its bytes give {found:#06x}")
     if _TIME not in values or len(values[_TIME]) != 8:
         raise InputError("KLV packet has no time stamp (item 2)")
+    time_ns = 1000 * struct.unpack(">Q", values[_TIME])[0]
+    if time_ns > _TIME_MAX_NS:
+        raise InputError(f"KLV time stamp of {time_ns} ns: at most {_TIME_MAX_NS}")
     known: dict[str, float | None] = {}
     for tag, item in _BY_TAG.items():  # read-only items first: the full ranges overrule them
-        if tag in values:
-            if len(values[tag]) != struct.calcsize(item.form):
-                raise InputError(f"KLV item {tag} has {len(values[tag])} bytes")
+        if len(values.get(tag, b"")) == struct.calcsize(item.form):
             known[item.field] = item.decode(values[tag])
-    return KlvPacket(time_ns=1000 * struct.unpack(">Q", values[_TIME])[0], **known)
+    return KlvPacket(time_ns=time_ns, **known)
 
 
 def resolution(field: str) -> float:
@@ -200,7 +210,7 @@ def _read_length(data: bytes, at: int) -> tuple[int, int]:
     if first < 0x80:
         return first, at + 1
     size = first & 0x7F
-    if not 1 <= size <= 4 or at + 1 + size > len(data):
+    if not 1 <= size <= _LENGTH_BYTES or at + 1 + size > len(data):
         raise InputError(f"KLV length of {size} bytes")
     return int.from_bytes(data[at + 1 : at + 1 + size], "big"), at + 1 + size
 
@@ -208,12 +218,11 @@ def _read_length(data: bytes, at: int) -> tuple[int, int]:
 def _read_tag(data: bytes, at: int) -> tuple[int, int]:
     """A BER-OID tag at `at` (seven bits a byte), and where its length starts."""
     tag = 0
-    while at < len(data):
-        tag = tag << 7 | data[at] & 0x7F
-        at += 1
-        if data[at - 1] < 0x80:
-            return tag, at
-    raise InputError("KLV packet ends within a tag")
+    for place in range(at, min(at + _TAG_BYTES, len(data))):
+        tag = tag << 7 | data[place] & 0x7F
+        if data[place] < 0x80:
+            return tag, place + 1
+    raise InputError(f"KLV packet has a tag that does not end within {_TAG_BYTES} bytes")
 
 
 def _items(body: bytes) -> Iterator[tuple[int, bytes]]:

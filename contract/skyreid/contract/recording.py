@@ -30,6 +30,8 @@ from skyreid.contract.sighting import SightingBatch
 from skyreid.contract.sighting_wire import decode_batch
 
 _LENGTH = struct.Struct("<I")
+_MOT_MAX = float(1 << 53)
+"""Up to which frames and identities are whole numbers in a float64."""
 
 
 class RunInfo(BaseModel):
@@ -93,9 +95,13 @@ def read_mot(path: Path, *, truth: bool = False) -> MotRows:
         try:
             values = [float(v) for v in line.split(",")]
         except ValueError as error:
-            raise InputError(f"MOT rows {path}, line {number}: {line!r} is not numbers") from error
-        if not all(map(math.isfinite, values)):
-            raise InputError(f"MOT rows {path}, line {number}: {line!r} is not finite")
+            raise InputError(
+                f"MOT rows {path}, line {number}: {line!r:.200} is not numbers"
+            ) from error
+        if not all(math.isfinite(v) and abs(v) <= _MOT_MAX for v in values):
+            raise InputError(
+                f"MOT rows {path}, line {number}: {line!r:.200} is not finite, or beyond 2^53"
+            )
         if len(values) < 7:
             raise InputError(f"MOT rows {path}, line {number}: {len(values)} columns, at least 7")
         rows.append([*values, 1.0, 1.0][:9])
@@ -188,10 +194,16 @@ def read_sightings(directory: Path) -> Iterator[SightingBatch]:
     """Every recorded batch in order; a record cut short by a kill ends the iteration.
 
     Raises:
+        InputError: the recording has none.
         MessageError: a whole record does not decode.
     """
     info = read_run(directory)
-    with open(directory / "sightings.bin", "rb") as stream:
+    path = directory / "sightings.bin"
+    try:
+        stream = open(path, "rb")
+    except OSError as error:
+        raise InputError(f"recording {path}: {error.strerror}") from error
+    with stream:
         while len(head := stream.read(_LENGTH.size)) == _LENGTH.size:
             (length,) = _LENGTH.unpack(head)
             data = stream.read(length)

@@ -100,7 +100,7 @@ def load(cls: type[S], toml: Path, options: Sequence[str], *, program: str) -> S
         raise SettingsError(f"settings {toml}: {explain(cls, error)}") from error
     except CommandLineError as error:
         raise SettingsError(f"options of {program}: {error}") from error
-    except ValueError as error:  # tomllib.TOMLDecodeError; the file is named, the place is in it
+    except (ValueError, RecursionError) as error:  # tomllib.TOMLDecodeError, which says the place
         raise SettingsError(f"settings {toml} is not TOML: {error}") from error
 
 
@@ -123,7 +123,7 @@ def read_table(path: Path, what: str) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"{what} {path}: {error.strerror}") from error
-    except ValueError as error:  # not UTF-8, or tomllib.TOMLDecodeError
+    except (ValueError, RecursionError) as error:  # not UTF-8, or tomllib.TOMLDecodeError
         raise SettingsError(f"{what} {path} is not TOML: {error}") from error
 
 

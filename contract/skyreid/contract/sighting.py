@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 MAX_DIM = 4096
 """Numbers in an embedding, at most."""
+MAX_OFFSET_M = 1e6
+"""Of a position from the site's origin: no site is as large, and squares of it are numbers."""
 MAX_INTEGER = (1 << 63) - 1
 """Numbers of sightings and tracks end here: both ends keep them in SQLite, whose integers are
 signed."""

@@ -23,6 +23,7 @@ from skyreid.contract.errors import MessageError
 from skyreid.contract.sighting import (
     MAX_DIM,
     MAX_INTEGER,
+    MAX_OFFSET_M,
     Box,
     Clock,
     Float32,
@@ -39,8 +40,8 @@ from skyreid.contract.topics import IDENTIFIER
 
 SCHEMA = 1
 MAX_SIGHTINGS = 32
-MAX_OFFSET_M = 1e6
-"""Of a position from the site's origin: no site is as large, and squares of it are numbers."""
+MAX_NAME = 200
+"""Characters of a model's name, or of its bundle's digest."""
 MAX_BATCH_BYTES = 1 << 18
 
 
@@ -145,6 +146,12 @@ def decode_usable(data: bytes, *, site: str, device: str) -> Decoded:
     model = message.model
     _require(1 <= model.dim <= MAX_DIM, "envelope", f"dim {model.dim}")
     _require(bool(IDENTIFIER.fullmatch(model.key)), "envelope", f"model key {model.key!r}")
+    _require(
+        max(len(model.name), len(model.bundle_sha256)) <= MAX_NAME,
+        "envelope",
+        f"a model's name or digest of more than {MAX_NAME} characters",
+    )
+    _require(0 <= message.sent_at_ns, "envelope", f"sent_at_ns {message.sent_at_ns}")
     usable: list[tuple[Sighting, bytes]] = []
     unusable: list[Unusable] = []
     for raw in message.sightings:

@@ -15,6 +15,7 @@ from skyreid.contract.camera import CameraModel
 from skyreid.contract.errors import InputError
 from skyreid.contract.geodesy import to_earth, to_site
 from skyreid.contract.klv import KlvPacket
+from skyreid.contract.sighting import MAX_OFFSET_M
 from skyreid.contract.site import Origin
 
 Float64 = NDArray[np.float64]
@@ -42,8 +43,9 @@ def camera_of(packet: KlvPacket, origin: Origin, width_px: int, height_px: int) 
     A missing pitch or roll of the platform counts as level.
 
     Raises:
-        InputError: naming what the packet does not say. A height above mean sea level is not taken
-            for one above the ellipsoid: they differ by up to 100 m.
+        InputError: naming what the packet does not say, a field of view that is none, or a place
+            more than 1,000 km from the site. A height above mean sea level is not taken for one
+            above the ellipsoid: they differ by up to 100 m.
     """
     missing = [name for name in _NEEDED if getattr(packet, name) is None]
     if missing:
@@ -71,6 +73,12 @@ def camera_of(packet: KlvPacket, origin: Origin, width_px: int, height_px: int) 
         said("sensor_longitude_deg"),
         said("sensor_ellipsoid_m"),
     )
+    if np.abs(place).max() > MAX_OFFSET_M:
+        raise InputError(f"telemetry places the camera {np.abs(place).max():.0f} m from the site")
+    if not 0 < said("horizontal_fov_deg") < 180:
+        raise InputError(
+            f"telemetry says a field of view of {said('horizontal_fov_deg'):g} degrees"
+        )
     focal_px = width_px / 2 / np.tan(np.radians(said("horizontal_fov_deg")) / 2)
     matrix = np.array([[focal_px, 0, width_px / 2], [0, focal_px, height_px / 2], [0, 0, 1.0]])
     return CameraModel(matrix, rotation, -rotation @ place, width_px, height_px)

@@ -1,0 +1,379 @@
+"""Mutated inputs for every decoder of what strangers write: only errors of ours may come out.
+
+Seeds are the corpus (``tests/corpus``) and what is encoded here. Every input follows from a seed, a
+decoder's name and a number alone, so that a find can be made again:
+
+    python bench/fuzz.py --seconds 3600 --finds finds      # all decoders in turn
+    python bench/fuzz.py --only klv --count 100000 --seed 7
+    python bench/fuzz.py --only klv --atheris 60           # guided by coverage: pip install atheris
+
+A find is another exception, a call of more than 1 s of CPU, or memory that stays. Exit code 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import random
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.arrays import read_arrays
+from skyreid.bundle.external_data import require_own_data
+from skyreid.bundle.manifest import Manifest
+from skyreid.contract import klv
+from skyreid.contract.camera import read_poses
+from skyreid.contract.device import decode_birth, decode_health
+from skyreid.contract.errors import SkyreidError
+from skyreid.contract.picture import decode_picture_request
+from skyreid.contract.receipt import decode_receipt
+from skyreid.contract.recording import read_mot, read_run, read_sightings
+from skyreid.contract.sighting_wire import decode_usable, encode_sighting
+from skyreid.contract.site import Origin, Site, read_site
+from skyreid.contract.telemetry import camera_of
+from skyreid.edge.config import read_settings as read_edge_settings
+from skyreid.server.broker.decoding import Message, sort_messages
+from skyreid.server.config import read_settings as read_server_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+CORPUS = ROOT / "tests" / "corpus"
+_TURN_S = 0.5
+"""CPU seconds of a decoder until the next one has its turn."""
+CPU_MAX_S = 1.0
+"""Of one call. The slowest good input takes 20 ms; others' load does not count."""
+
+EDGES = (
+    *(b"", b"\0", b"\xff" * 8, b"\x7f" * 9, b"\x80" * 10, b"\xff" * 9 + b"\x01", b"\xed\xa0\x80"),
+    *(b"\xef\xbb\xbf", b"[" * 900, b"{", b'"', b"\\ud800", b"-1", b"1e999", b"NaN", b"9" * 40),
+    *(b"\r\n", b",", b"/../", b"true", b"null", struct.pack("<d", float("nan"))),
+    *(struct.pack("<f", float("inf")), struct.pack(">I", 1 << 31), struct.pack("<q", -1)),
+)
+
+
+def mutated(seed: bytes, dice: random.Random) -> bytes:
+    """One to eight changes: bits, bytes, runs cut out, doubled, moved, and what often breaks."""
+    data = bytearray(seed)
+    for _ in range(dice.choice((1, 1, 1, 2, 3, 8))):
+        size = len(data)
+        at = dice.randrange(size + 1)
+        kind = dice.randrange(8)
+        if kind == 0 and size:
+            data[dice.randrange(size)] ^= 1 << dice.randrange(8)
+        elif kind == 1 and size:
+            data[dice.randrange(size)] = dice.randrange(256)
+        elif kind == 2:
+            data[at:at] = dice.choice(EDGES)
+        elif kind == 3:
+            del data[at : at + dice.randrange(1, 30)]
+        elif kind == 4 and size:
+            data[at:at] = data[max(0, at - dice.randrange(1, 40)) : at]
+        elif kind == 5:
+            edge = dice.choice(EDGES)
+            data[at : at + len(edge)] = edge
+        elif kind == 6:
+            del data[at:]
+        elif size:
+            length, source, target = dice.randrange(1, 30), dice.randrange(size), at
+            data[target : target + length] = data[source : source + length]
+    return bytes(data)
+
+
+Decode = Callable[[bytes], object]
+
+
+@dataclass
+class Outcome:
+    """What became of one decoder's inputs."""
+
+    inputs: int = 0
+    accepted: int = 0
+    worst_ms: float = 0.0
+    finds: list[dict[str, object]] = field(default_factory=list)
+
+
+def _batch(data: bytes) -> None:
+    for sighting in decode_usable(data, site="plaza", device="uav-1").batch.sightings:
+        encode_sighting(sighting)
+
+
+_ORIGIN = Origin(latitude_deg=48, longitude_deg=11, ellipsoid_height_m=500)
+
+
+_TELEMETRY = klv.KlvPacket(
+    time_ns=10**18,
+    platform_heading_deg=10.0,
+    platform_pitch_deg=1.0,
+    platform_roll_deg=1.0,
+    sensor_latitude_deg=48.0,
+    sensor_longitude_deg=11.0,
+    sensor_ellipsoid_m=600.0,
+    horizontal_fov_deg=60.0,
+    vertical_fov_deg=40.0,
+    sensor_azimuth_deg=5.0,
+    sensor_elevation_deg=-30.0,
+    sensor_roll_deg=0.0,
+)
+
+
+def _klv(data: bytes) -> None:
+    """With the checksum that belongs to the bytes for two of three, so that more is reached."""
+    if len(data) > 20 and sum(data) % 3:
+        data = data[:-2] + struct.pack(">H", klv.checksum(data[:-2]))
+    camera = camera_of(klv.decode(data), _ORIGIN, 1920, 1080)
+    assert np.isfinite(camera.matrix).all()
+    assert np.isfinite(camera.translation).all()
+    camera.ground(900, 900, sigma_px=2, sigma_m=1, range_max_m=500)
+
+
+def _message(channel: str) -> Decode:
+    site = Site(id="plaza", pictures="always")
+    user = {"boot": "b", "camera": "cam1", "track": "3", "seq": "9", "captured_at_ns": "12"}
+
+    def decode(data: bytes) -> None:
+        topic = f"skyreid/v1/plaza/dev/uav-1/{channel}"
+        got = sort_messages([Message(topic, data, user, 1_700_000_001_000_000_000)], site)
+        for _, said in (*got.births, *got.healths):
+            json.dumps(said.model_dump(mode="json") if said else None, ensure_ascii=False).encode()
+
+    return decode
+
+
+def _in_a_file(folder: Path, name: str, read: Callable[[Path], object]) -> Decode:
+    path = folder / name
+
+    def decode(data: bytes) -> None:
+        path.write_bytes(data)
+        read(path)
+
+    return decode
+
+
+def _poses(path: Path) -> None:
+    camera = read_poses(path, "cam1").at(1.0)
+    camera.ground(9, 9, sigma_px=1, sigma_m=1, range_max_m=100)
+
+
+def _recording(folder: Path) -> Decode:
+    info = {"site": "plaza", "device": "uav-1", "boot": "1-aa", "camera": "cam1", "view": "aerial"}
+    rest = {"source": "x", "start_ns": 1, "model_key": "k", "bundles": ["0"]}
+    (folder / "run.json").write_text(json.dumps({**info, **rest}))
+
+    def decode(data: bytes) -> None:
+        (folder / "sightings.bin").write_bytes(data)
+        list(read_sightings(folder))
+
+    return decode
+
+
+def _run_json(folder: Path) -> Decode:
+    folder = folder / "run"
+    folder.mkdir()
+
+    def decode(data: bytes) -> None:
+        (folder / "run.json").write_bytes(data)
+        read_run(folder)
+
+    return decode
+
+
+def _manifest(data: bytes) -> None:
+    Manifest.model_validate_json(data)
+
+
+def _seeds(*folders: str) -> list[bytes]:
+    """What is good as often as what is not: a change of what is refused is mostly refused too."""
+    good: list[bytes] = []
+    bad: list[bytes] = []
+    for name in folders:
+        for path in sorted((CORPUS / name).iterdir()):
+            (good if path.name.startswith("good.") else bad).append(path.read_bytes())
+    bad = [data for data in bad if len(data) < 5000]
+    return good * max(1, len(bad) // len(good)) + bad if good else bad
+
+
+def _npz() -> bytes:
+    out = io.BytesIO()
+    np.savez_compressed(out, pictures=np.zeros((2, 4, 4, 3), np.uint8))
+    return out.getvalue()
+
+
+def _zip() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (("manifest.json", b"{}"), ("a", b"x"), ("SHA256SUMS", b"")):
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def decoders(folder: Path) -> dict[str, tuple[Decode, list[bytes]]]:
+    """Every decoder by name, with its seeds; files are written into `folder`."""
+    model = (CORPUS.parent / "upgrade" / "0.1.0" / "bundle" / "model.fp32.onnx").read_bytes()
+    batch = (CORPUS / "sightings" / "good.two-sightings.bin").read_bytes()
+    run = (CORPUS.parent / "upgrade" / "0.1.0" / "recording" / "run.json").read_bytes()
+    manifest = (ROOT / "examples" / "bundle" / "vdt-tiny" / "manifest.json").read_bytes()
+    edge = (ROOT / "edge" / "edge.example.toml").read_bytes()
+    server = (ROOT / "server" / "server.example.toml").read_bytes()
+    return {
+        "batch": (_batch, _seeds("sightings")),
+        "sightings": (_message("sightings"), _seeds("sightings")),
+        "receipt": (decode_receipt, _seeds("receipt")),
+        "birth": (decode_birth, _seeds("birth")),
+        "health": (decode_health, _seeds("health")),
+        "picture-request": (decode_picture_request, _seeds("picture-request")),
+        "birth message": (_message("birth"), _seeds("birth")),
+        "health message": (_message("health"), _seeds("health")),
+        "status": (_message("status"), _seeds("status")),
+        "picture": (_message("picture"), _seeds("picture")),
+        "klv": (_klv, [klv.encode(_TELEMETRY)] * 30 + _seeds("klv")),
+        "poses": (_in_a_file(folder, "calib.json", _poses), _seeds("poses")),
+        "mot": (_in_a_file(folder, "cam1.txt", read_mot), _seeds("mot")),
+        "site": (_in_a_file(folder, "site.toml", read_site), _seeds("site")),
+        "recording": (_recording(folder), [struct.pack("<I", len(batch)) + batch]),
+        "run.json": (_run_json(folder), [run]),
+        "manifest": (_manifest, [manifest] * 20 + _seeds("manifest")),
+        "npz": (lambda data: read_arrays(data, "it"), [_npz()]),
+        "onnx": (lambda data: require_own_data(data, "it"), [model]),
+        "zip": (_in_a_file(folder, "bundle.zip", open_bundle), [_zip()]),
+        "edge settings": (
+            _in_a_file(folder, "edge.toml", lambda p: read_edge_settings(p, [], verb="run")),
+            [edge],
+        ),
+        "server settings": (
+            _in_a_file(folder, "server.toml", lambda p: read_server_settings(p, [], verb="run")),
+            [server],
+        ),
+    }
+
+
+ALLOWED: dict[str, tuple[type[Exception], ...]] = {"manifest": (ValueError,)}
+"""What else a decoder may raise: the manifest's caller turns pydantic's error into ours."""
+
+
+def one(name: str, decode: Decode, data: bytes, outcome: Outcome) -> None:
+    """Give one input to a decoder, and note what came of it."""
+    began = time.thread_time()
+    said = ""
+    try:
+        decode(data)
+        outcome.accepted += 1
+    except SkyreidError:
+        pass
+    except Exception as error:
+        if isinstance(error, ALLOWED.get(name, ())):
+            return
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        said = (
+            f"{type(error).__name__} at {Path(place.filename).name}:{place.lineno}: {error!s:.200}"
+        )
+    cpu_s = time.thread_time() - began
+    outcome.inputs += 1
+    outcome.worst_ms = max(outcome.worst_ms, 1000 * cpu_s)
+    if not said and cpu_s > CPU_MAX_S:
+        said = f"{cpu_s:.1f} s of CPU"
+    if said:
+        outcome.finds.append({"decoder": name, "said": said, "input": data.hex()})
+
+
+def inputs(name: str, seeds: list[bytes], seed: int, first: int = 0) -> Iterator[bytes]:
+    """The decoder's inputs of a seed, from number `first` on, without an end."""
+    while True:
+        dice = random.Random(f"{seed}/{name}/{first}")
+        yield mutated(dice.choice(seeds), dice)
+        first += 1
+
+
+def resident_mb() -> float:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def atheris_run(name: str, decode: Decode, seeds: list[bytes], seconds: int) -> None:
+    """Guided by coverage, without an end but time; ends the process at a find."""
+    import atheris
+
+    def give(data: bytes) -> None:
+        outcome = Outcome()
+        one(name, decode, data, outcome)
+        if outcome.finds:
+            raise AssertionError(outcome.finds[0]["said"])
+
+    with tempfile.TemporaryDirectory() as folder:
+        for number, seed in enumerate(seeds):
+            (Path(folder) / str(number)).write_bytes(seed)
+        atheris.instrument_all()
+        atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=8192", folder], give)
+        atheris.Fuzz()
+
+
+def main() -> int:
+    """Run; one JSON object a decoder on stdout."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", nargs="+", help="decoders by name")
+    parser.add_argument("--count", type=int, help="inputs of each decoder")
+    parser.add_argument("--seconds", type=float, default=60, help="of all, where no count is given")
+    parser.add_argument("--finds", type=Path, help="directory for the inputs that were finds")
+    parser.add_argument("--atheris", type=int, metavar="SECONDS", help="guided, one decoder")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        chosen = decoders(Path(folder))
+        if options.only:
+            chosen = {name: chosen[name] for name in options.only}
+        if options.atheris:
+            ((name, (decode, seeds)),) = chosen.items()
+            atheris_run(name, decode, seeds, options.atheris)
+            return 0
+        outcomes = {name: Outcome() for name in chosen}
+        streams = {name: inputs(name, seeds, options.seed) for name, (_, seeds) in chosen.items()}
+        for name, (decode, _) in chosen.items():  # what is imported and cached comes first
+            one(name, decode, next(streams[name]), outcomes[name])
+        began, before_mb = time.monotonic(), resident_mb()
+        most = options.count or sys.maxsize
+        while True:
+            for name, (decode, _) in chosen.items():
+                until = time.thread_time() + _TURN_S
+                while time.thread_time() < until and outcomes[name].inputs < most:
+                    one(name, decode, next(streams[name]), outcomes[name])
+            least = min(outcome.inputs for outcome in outcomes.values())
+            if least >= most or (not options.count and time.monotonic() - began >= options.seconds):
+                break
+    for name, outcome in outcomes.items():
+        facts = {"inputs": outcome.inputs, "accepted": outcome.accepted}
+        said = sorted({str(find["said"]) for find in outcome.finds})
+        print(json.dumps({"decoder": name, **facts, "worst_ms": outcome.worst_ms, "finds": said}))
+        for number, find in enumerate(outcome.finds[:20]):
+            if options.finds:
+                options.finds.mkdir(exist_ok=True)
+                data = bytes.fromhex(str(find["input"]))
+                (options.finds / f"{name.replace(' ', '-')}.{number}.bin").write_bytes(data)
+    total = sum(outcome.inputs for outcome in outcomes.values())
+    found = sum(len(outcome.finds) for outcome in outcomes.values())
+    print(
+        json.dumps(
+            {
+                "seed": options.seed,
+                "inputs": total,
+                "finds": found,
+                "seconds": round(time.monotonic() - began, 1),
+                "resident_mb": [round(before_mb, 1), round(resident_mb(), 1)],
+            }
+        )
+    )
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
