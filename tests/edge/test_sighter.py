@@ -10,7 +10,7 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.recording import Recorder, RunInfo, read_mot, read_sightings
 from skyreid.contract.sighting import Box, Clock, Kind, Modality, ModelRef, Sighting, View
 from skyreid.contract.sighting_wire import decode_sighting
-from skyreid.edge.people.collector import Statement
+from skyreid.edge.people.collector import Judged, Statement
 from skyreid.edge.people.tracker import Track
 from skyreid.edge.sighter import Identity, Sighter, record_said
 from skyreid.edge.video.frame import Frame
@@ -43,6 +43,7 @@ class SayEach:
         self.watermark_ns = 0
         self.picture = picture
         self.revision = 0
+        self.judged: dict[int, Judged] = {}
 
     def update(self, frame: Frame, tracks: Sequence[Track]) -> list[Statement]:
         self.watermark_ns = frame.captured_at_ns

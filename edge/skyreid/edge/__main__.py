@@ -28,6 +28,7 @@ def _main(arguments: Sequence[str]) -> int:
     with_settings = {
         "run": "watch the camera and tell the server, until the file ends or SIGINT or SIGTERM",
         "check": "open everything but the camera and the broker, say what would run",
+        "preview": "show on loopback what the camera sees, whom it finds and which crops are kept",
         "pipeline": "print the GStreamer pipeline",
         "doctor": "say what this machine has and lacks",
         "spool": "say what waits for a receipt",
@@ -47,6 +48,20 @@ def _main(arguments: Sequence[str]) -> int:
         if verb == "run":
             command.add_argument("--record", type=Path, metavar="DIR", help="write a recorded run")
             command.add_argument("--quiet", action="store_true", help="no progress")
+        if verb == "preview":
+            command.add_argument(
+                "--still", type=Path, metavar="PNG", help="write one picture instead of showing"
+            )
+            command.add_argument(
+                "--after",
+                type=float,
+                default=3.0,
+                metavar="S",
+                help="seconds of the video before the still",
+            )
+            command.add_argument(
+                "--port", type=int, default=8090, metavar="N", help="on loopback; 0 is any"
+            )
         if verb in ("check", "doctor", "spool"):
             command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     given, rest = parser.parse_known_args(arguments)
@@ -68,6 +83,10 @@ def _main(arguments: Sequence[str]) -> int:
     if given.verb == "check":
         _print_plan(plan, as_json=given.json)
         return 0
+    if given.verb == "preview":
+        from skyreid.edge.preview import preview
+
+        return preview(plan, port=given.port, still=given.still, after_s=given.after)
     return app.run(plan, record=given.record, progress=not given.quiet)
 
 

@@ -176,7 +176,7 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
         stop = Stop()
         publisher.start(birth_of(identity, plan.site, effective(settings)), flow.notify)
         try:
-            with _stopped_by_signals(stop):
+            with stopped_by_signals(stop):
                 outcome = flow.run(stop)
         finally:
             publisher.stop()
@@ -230,22 +230,8 @@ def _flow(
 ) -> Flow:
     settings, model, policy = plan.settings, identity.model, plan.site.pictures
     mqtt = settings.mqtt
-    shot = None if plan.poses is None else plan.poses.models[0]
-    sighter = Sighter(
-        identity,
-        plan.detector,
-        functools.partial(_follow, plan, start_ns),
-        recorder=recorder,
-        encode_picture=None if policy == "never" else encode_picture,
-        frame_size=None if shot is None else (shot.width_px, shot.height_px),
-    )
-    source = GstSource(
-        plan.pipeline,
-        plan.source,
-        LiveClock() if plan.source.live else FileClock(start_ns, _start_error_ms(settings)),
-        stall_s=settings.camera.stall_s,
-        on_state=_log_state,
-    )
+    sighter = sighter_of(plan, identity, start_ns, recorder)
+    source = source_of(plan, start_ns)
     outbox = Outbox(
         spool,
         site=identity.site,
@@ -270,6 +256,33 @@ def _flow(
     if recorder is not None:
         flow.on_stored = functools.partial(record_said, recorder, identity)
     return flow
+
+
+def sighter_of(
+    plan: Plan, identity: Identity, start_ns: int, recorder: Recorder | None = None
+) -> Sighter:
+    """What makes sightings of the camera's frames, with everything the settings say."""
+    shot = None if plan.poses is None else plan.poses.models[0]
+    return Sighter(
+        identity,
+        plan.detector,
+        functools.partial(_follow, plan, start_ns),
+        recorder=recorder,
+        encode_picture=None if plan.site.pictures == "never" else encode_picture,
+        frame_size=None if shot is None else (shot.width_px, shot.height_px),
+    )
+
+
+def source_of(plan: Plan, start_ns: int) -> GstSource:
+    """The camera, not opened yet."""
+    settings = plan.settings
+    return GstSource(
+        plan.pipeline,
+        plan.source,
+        LiveClock() if plan.source.live else FileClock(start_ns, _start_error_ms(settings)),
+        stall_s=settings.camera.stall_s,
+        on_state=_log_state,
+    )
 
 
 def _start_error_ms(settings: EdgeSettings) -> int:
@@ -317,7 +330,7 @@ def _log_state(state: State, why: str) -> None:
 
 
 @contextmanager
-def _stopped_by_signals(stop: Stop) -> Iterator[None]:
+def stopped_by_signals(stop: Stop) -> Iterator[None]:
     """SIGINT and SIGTERM end the run in good order; a second one does not wait for receipts."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
@@ -19,7 +19,7 @@ from skyreid.edge.video.frame import Frame
 
 if TYPE_CHECKING:
     from skyreid.bundle.detections import Detections
-    from skyreid.edge.people.collector import Statement
+    from skyreid.edge.people.collector import Judged, Statement
     from skyreid.edge.people.tiling import Finder
     from skyreid.edge.people.tracker import Track
 
@@ -46,6 +46,11 @@ class Collector(Protocol):
     @property
     def watermark_ns(self) -> int:
         """No later statement is older than this."""
+        ...
+
+    @property
+    def judged(self) -> Mapping[int, Judged]:
+        """By track, what became of the crop of the latest frame."""
         ...
 
     def update(self, frame: Frame, tracks: Sequence[Track]) -> list[Statement]:
@@ -148,6 +153,8 @@ class Sighter:
         self._offset = self._highest = 0
         self._watermark_ns = 1
         self._shown: dict[int, NDArray[np.uint8]] = {}
+        self.tracks: list[Track] = []
+        """Everybody who is followed in the latest frame."""
         self.seq = 0
         """Sightings so far; also the last one's number."""
 
@@ -163,6 +170,7 @@ class Sighter:
         detections = self._detector.detect(frame)
         time_s = (frame.captured_at_ns - self._first_ns) / 1e9
         tracks = self._tracker.update(detections, time_s)
+        self.tracks = tracks
         self._highest = max([self._highest, *(t.number for t in tracks)])
         seen = [t for t in tracks if t.confirmed and t.detected]
         if self._recorder is not None:
@@ -179,6 +187,11 @@ class Sighter:
             said.watermark_ns,
             said.people,
         )
+
+    @property
+    def judged(self) -> Mapping[int, Judged]:
+        """By track, what became of the crop of the latest frame."""
+        return self._collector.judged
 
     def finish(self) -> Said:
         """The video is over: the last word about everybody."""

@@ -61,3 +61,33 @@ def test_quality_falls_with_size_border_cover_and_score() -> None:
     before = quality((100, 100, 140, 200), (120, 110, 160, 210))
     assert before < behind < good
     assert quality((100, 100, 110, 120)) == 0.0
+
+
+def test_what_became_of_each_crop_is_said() -> None:
+    collector = Collector(embed, InputSpec(height=32, width=16), camera="cam1", view=View.GROUND)
+
+    def why(boxes: dict[int, tuple[int, int, int, int]], time_s: float, score: float = 0.9):
+        frame = Frame.of_rgb(PICTURE, captured_at_ns=int((1 + time_s) * 1e9))
+        tracks = [
+            Track(number, np.array(box, np.float32), score, 5, 1.0, True, True)
+            for number, box in boxes.items()
+        ]
+        collector.update(frame, tracks)
+        return {n: "kept" if j.kept else j.why for n, j in collector.judged.items()}
+
+    good = {1: (50, 40, 100, 160)}
+    assert why(good, 0.0) == {1: "kept"}
+    assert why(good, 0.1) == {1: "just kept one"}
+    assert why({2: (50, 40, 56, 60)}, 1.0) == {2: "size or shape"}
+    assert why({3: (0, 60, 30, 120)}, 2.0, score=0.5) == {3: "cut by the border"}
+    assert why(good, 3.0, score=0.1) == {1: "unsure detection"}
+    crowd = {4: (50, 40, 100, 160), 5: (55, 45, 105, 165)}
+    assert why(crowd, 4.0)[4] == "covered"
+    flat = np.full_like(PICTURE, 90)
+    collector.update(
+        Frame.of_rgb(flat, captured_at_ns=int(6e9)),
+        [Track(6, np.array(good[1], np.float32), 0.9, 5, 1.0, True, True)],
+    )
+    assert collector.judged[6].why == "blurred"
+    collector.update(Frame.of_rgb(flat, captured_at_ns=int(7e9)), [])
+    assert collector.judged == {}

@@ -42,6 +42,17 @@ class Statement:
     """Best crop so far, uint8 [h, w, 3] RGB as cut from the frame."""
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What became of one crop of one frame."""
+
+    quality: float
+    """0 to 1; without the sharpness where its pixels were not looked at."""
+    kept: bool
+    why: str
+    """Why it was not kept, in two or three words."""
+
+
 @dataclass(eq=False)
 class _Crop:
     captured_at_ns: int
@@ -106,6 +117,8 @@ class Collector:
         self._foot = foot_options or ground.FootOptions()
         self._open: dict[int, _Tracklet] = {}
         self._now_ns = 0
+        self.judged: dict[int, Judged] = {}
+        """By track, what became of the crop of the latest frame."""
 
     @property
     def watermark_ns(self) -> int:
@@ -138,14 +151,16 @@ class Collector:
 
     def _take(self, frame: Frame, tracks: Sequence[Track]) -> None:
         """Note where everybody is, and keep the crops that are worth it."""
+        self.judged = {}
         if not tracks:
             return
         o = self._options
         limit = np.array([frame.width, frame.height] * 2, np.float32)
         boxes = np.clip(np.stack([t.box_xyxy for t in tracks]), 0, limit)
         scores = np.array([t.score for t in tracks])
-        worth = measure(boxes, scores, frame.width, frame.height, self._quality).product
-        for track, box, geometry in zip(tracks, boxes, worth, strict=True):
+        measures = measure(boxes, scores, frame.width, frame.height, self._quality)
+        worth = measures.product
+        for row, (track, box, geometry) in enumerate(zip(tracks, boxes, worth, strict=True)):
             tracklet = self._open.get(track.number)
             if tracklet is None:
                 tracklet = _Tracklet(track.number, frame.captured_at_ns)
@@ -158,13 +173,18 @@ class Collector:
             )
             least = last.quality * 1.1 if early and last is not None else o.quality_min
             if geometry < max(least, o.quality_min):
+                why = "just kept one" if geometry >= o.quality_min else measures.weakest(row)
+                self.judged[track.number] = Judged(float(geometry), False, why)
                 continue
             x0, y0, x1, y1 = (float(v) for v in box)
             area = crop_box((x0, y0, x1, y1), frame.width, frame.height, self._spec.crop_margin)
             picture = frame.crop(*area)
             quality = float(geometry) * sharpness(picture, self._quality)
             if quality < max(least, o.quality_min):
+                why = "just kept one" if quality >= o.quality_min else "blurred"
+                self.judged[track.number] = Judged(quality, False, why)
                 continue
+            self.judged[track.number] = Judged(quality, True, "")
             if early:
                 tracklet.crops.pop()
             crop = _Crop(frame.captured_at_ns, quality, fit(picture, self._spec), picture)

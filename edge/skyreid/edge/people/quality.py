@@ -50,6 +50,16 @@ class Measures:
         result: Float64 = self.size * self.border * self.free * self.score
         return result
 
+    def weakest(self, row: int) -> str:
+        """What limits the quality of one box most, in two or three words."""
+        limits = {
+            "size or shape": self.size[row],
+            "cut by the border": self.border[row],
+            "covered": self.free[row],
+            "unsure detection": self.score[row],
+        }
+        return min(limits, key=lambda name: float(limits[name]))
+
 
 def measure(
     boxes: NDArray[np.floating],

@@ -1,0 +1,103 @@
+"""A camera is aimed by what the device makes of it; nothing is stored or sent."""
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from chain import Chain
+
+from skyreid.contract.camera import read_poses
+from skyreid.edge.__main__ import main
+from skyreid.edge.people.sketch import GRID, KEPT, LEFT, ground_grid
+
+
+@pytest.fixture
+def chain(make_chain: Callable[..., Chain], repository: Path) -> Chain:
+    """Settings of a chain; nothing of it is started, so there is no broker either."""
+    return make_chain(repository / "examples/clip")
+
+
+def untouched(chain: Chain) -> bool:
+    return not chain.spool("cam6").exists() and not (chain.work / "runs").exists()
+
+
+def pixels_of(picture: np.ndarray, colour: tuple[int, int, int]) -> int:
+    return int((picture == np.array(colour[::-1], np.uint8)).all(-1).sum())
+
+
+def test_a_still_shows_boxes_verdicts_and_the_ground(chain: Chain, tmp_path: Path) -> None:
+    settings, still = str(chain.work / "cam6.toml"), tmp_path / "still.png"
+    few = ["--after", "1", "--camera.fps_max", "4"]
+    assert main(["preview", settings, "--still", str(still), *few]) == 0
+    picture = np.asarray(cv2.imread(str(still)))
+    assert picture.shape == (720, 1280, 3)
+    assert pixels_of(picture, KEPT) + pixels_of(picture, LEFT) > 500, "boxes"
+    assert pixels_of(picture, GRID) > 100, "the ground; most of a line is blended"
+    assert untouched(chain)
+
+
+def test_the_grid_lies_on_the_ground(repository: Path) -> None:
+    poses = read_poses(repository / "examples/clip/calib.json", "cam6")
+    lines, step_m = ground_grid(poses.models[0])
+    assert step_m in (1, 2, 5, 10)
+    assert len(lines) > 10
+    for line in lines:
+        assert not line[:, 2].any()
+        assert (line[:, :2].std(0) == 0).sum() == 1, "along one axis"
+        fixed = line[0, :2][line[:, :2].std(0) == 0]
+        np.testing.assert_allclose(fixed % step_m, 0, atol=1e-9)
+
+
+@pytest.fixture
+def watched(chain: Chain) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    command = [sys.executable, "-m", "skyreid.edge", "preview", str(chain.work / "cam6.toml")]
+    with subprocess.Popen(
+        [*command, "--port", "0", "--camera.fps_max", "2"],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env={**os.environ},
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        yield running, running.stdout.readline().split()[0]
+        running.kill()
+
+
+def test_it_is_shown_on_loopback_to_nobody_else(
+    chain: Chain, watched: tuple[subprocess.Popen[str], str]
+) -> None:
+    running, address = watched
+    assert address.startswith("http://127.0.0.1:")
+    with urllib.request.urlopen(address + "/", timeout=60) as page:
+        assert b"/stream" in page.read()
+    with urllib.request.urlopen(address + "/stream", timeout=60) as stream:
+        assert stream.headers["Content-Type"].startswith("multipart/x-mixed-replace")
+        for _ in range(2):
+            assert stream.readline() == b"--frame\r\n"
+            assert stream.readline() == b"Content-Type: image/jpeg\r\n"
+            length = int(stream.readline().split(b":")[1])
+            stream.readline()
+            jpeg = np.frombuffer(stream.read(length), np.uint8)
+            picture = np.asarray(cv2.imdecode(jpeg, cv2.IMREAD_COLOR))
+            assert picture.shape == (720, 1280, 3)
+            stream.readline()
+    elsewhere = urllib.request.Request(address + "/still.jpg", headers={"Host": "evil.example"})
+    with pytest.raises(urllib.error.HTTPError, match="403"):
+        urllib.request.urlopen(elsewhere, timeout=60)
+    running.send_signal(signal.SIGINT)
+    assert running.wait(60) == 0
+    assert untouched(chain)
+
+
+def test_what_is_no_video_is_said(chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    still = tmp_path / "still.png"
+    wrong = ["--camera.source", str(tmp_path / "none.mp4")]
+    settings = str(chain.work / "cam6.toml")
+    assert main(["preview", settings, "--still", str(still), *wrong]) == 2
+    assert "none.mp4 does not exist" in capsys.readouterr().err
+    assert not still.exists()
