@@ -1,5 +1,6 @@
 """Incidents, with the server and its broker as real processes: one fault is not everybody's."""
 
+import random
 import resource
 import subprocess
 import sys
@@ -7,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from skyreid.server.store.journal import read_keys
+from skyreid.server.__main__ import main
+from skyreid.server.store.journal import read_decisions, read_keys
 
 SOFT_FILES = 1024
 HALF_OPEN = 1100
@@ -59,3 +61,45 @@ def test_slow_loris_does_not_stop_the_api_nor_storing_nor_the_way_back_to_the_br
     log = server.log.read_text()
     assert "Too many open files" not in log
     assert len(log) < 20_000
+
+
+def test_a_damaged_journal_starts_with_what_is_good_and_says_what_is_lost(
+    server: Any, device: Any, make: Any, wait: Callable[..., Any]
+) -> None:
+    server.start()
+    uav = device()
+    for start in range(0, 200, 20):
+        batch = [make.sighting(n, person=n) for n in range(start, start + 20)]
+        uav.send("sightings", make.payload(batch))
+    wait("receipts", lambda: len(uav.received()) == 200)
+    uav.send("status", b"offline")
+    wait("everything decided", lambda: server.get("/readyz").json()["settled"])
+    assert server.stop() == 0
+    whole = bytearray(server.journal.read_bytes())
+    draw = random.Random(7)
+    for _ in range(20):
+        whole[draw.randrange(100, len(whole))] ^= 0xFF
+    server.journal.write_bytes(whole)
+
+    server.start()
+    log = server.log.read_text()
+    assert "the journal was damaged and is repaired" in log
+    assert "Traceback" not in log
+    (damaged,) = server.directory.glob("journal.sqlite.damaged-*")
+    assert damaged.read_bytes() == whole
+    kept = read_keys(server.journal)
+    assert 180 <= len(kept) < 200
+    assert f"lost: {200 - len(kept)} sightings" in log
+    uav.receipts.clear()
+    uav.send("sightings", make.payload([make.sighting(500)]))
+    wait("it takes more", lambda: uav.received() == {("1-abcd", 500, 1)})
+    assert server.get("/v1/identities").json()["total"] >= 180
+    assert server.stop() == 0
+
+    assert main(["rebuild", str(server.settings)]) == 0
+    tracks = {t for d in read_decisions(server.journal) for t in d.tracks}
+    assert len(tracks) == len(kept) + 1
+    assert list(server.directory.glob("journal.sqlite.before-rebuild-*"))
+    server.start()
+    told = server.get("/readyz").json()
+    assert told["sightings"] == len(kept) + 1

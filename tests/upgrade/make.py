@@ -94,7 +94,9 @@ def write_journal(path: Path) -> None:
     journal.store(arrived, [heard], [picture])
     keys = [TrackKey("uav-1", sent.boot, "cam1", n) for n in (1, 2)]
     decisions = [Decision("assign", START_NS, key.identity_id(0), (key,)) for key in keys]
-    journal.decide(decisions, now, [(decisions[0].identity, '{"type": "assigned"}')])
+    journal.decide(
+        decisions, now, [records.EventRow(1, 0, decisions[0].identity, '{"type": "assigned"}')]
+    )
     journal.close()
     _one_file(path)
 

@@ -47,6 +47,8 @@ def require_known(db: sqlite3.Connection, steps: Sequence[Step], *, what: str) -
         InputError: a newer release wrote the file.
     """
     found = version(db)
+    if found < 0:
+        raise InputError(f"{what} has version {found}, which no release wrote: move the file away")
     if found > len(steps):
         raise InputError(
             f"{what} has version {found}, this release knows up to {len(steps)}: a newer release "

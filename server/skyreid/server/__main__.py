@@ -12,6 +12,7 @@ from pathlib import Path
 
 from skyreid.contract.errors import run_command
 from skyreid.contract.settings import effective
+from skyreid.server.store import command as journal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,7 @@ def _main(arguments: list[str]) -> int:
     for verb, does in (
         ("run", "run the server until it is told to stop"),
         ("check", "read the settings and the site, say what is wrong, change nothing"),
+        ("rebuild", "decide anew who is who, from the sightings of a stopped server's journal"),
     ):
         command = verbs.add_parser(
             verb,
@@ -45,6 +47,7 @@ def _main(arguments: list[str]) -> int:
         scoring.add_parser(verbs)
     else:
         verbs.add_parser("evaluate", help="score recorded runs and the journal against the truth")
+    journal.add_parser(verbs)
     given, rest = parser.parse_known_args(arguments)
     if given.run is not None:
         if rest:
@@ -67,6 +70,9 @@ def _serve(given: argparse.Namespace, rest: Sequence[str]) -> int:
             print(f"{given.settings}: good. site {site.id}, cameras {cameras}")
             print(f"broker {settings.mqtt.url}, journal {settings.journal.path}")
         return 0
+    if given.verb == "rebuild":
+        print(app.rebuild_log(settings))
+        return 0
     _log_to_stderr()
     return app.run(settings)
 
@@ -76,7 +82,7 @@ def _log_to_stderr() -> None:
         level=logging.INFO, format="%(asctime)sZ %(levelname)s %(name)s: %(message)s"
     )
     logging.Formatter.converter = time.gmtime
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)  # else a line for each bad request
 
 
 if __name__ == "__main__":

@@ -34,7 +34,10 @@ from skyreid.server.live import Hub
 from skyreid.server.matching import identity
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.store.faults import DamagedJournal, damaged_journal
 from skyreid.server.store.journal import Journal
+from skyreid.server.store.rebuild import rebuild
+from skyreid.server.store.repair import open_sound
 from skyreid.server.web.answers import Lookup, site_json
 from skyreid.server.web.api import make_api
 from skyreid.server.web.connections import (
@@ -77,8 +80,11 @@ def run(settings: ServerSettings) -> int:
     listening = _listen(settings.http.host, settings.http.port)
     host, port = listening.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    journal = Journal(
-        settings.journal.path, site.id, pictures_max_bytes=settings.pictures.max_mb << 20
+    journal, _lost = open_sound(
+        settings.journal.path,
+        site.id,
+        pictures_max_bytes=settings.pictures.max_mb << 20,
+        events_kept=settings.journal.events_kept,
     )
     if settings.http.address_file is not None:
         settings.http.address_file.unlink(missing_ok=True)  # of a server that was killed
@@ -115,12 +121,17 @@ def run(settings: ServerSettings) -> int:
 
     stop = threading.Event()
     failed: list[str] = []
+    damaged: list[DamagedJournal] = []
 
     def crashed(details: threading.ExceptHookArgs) -> None:
         """A thread that dies of an error, the connection's too, is the end of the server."""
         name = details.thread.name if details.thread else "unknown"
         error = (details.exc_type, details.exc_value, details.exc_traceback)
-        _log.error("the %s thread failed", name, exc_info=error)  # type: ignore[arg-type]
+        if isinstance(details.exc_value, DamagedJournal):
+            _log.error("%s; it is closed, and the next start keeps what is good", details.exc_value)
+            damaged.append(details.exc_value)
+        else:
+            _log.error("the %s thread failed", name, exc_info=error)  # type: ignore[arg-type]
         failed.append(name)
         stop.set()
 
@@ -158,9 +169,30 @@ def run(settings: ServerSettings) -> int:
         journal.close()
         if settings.http.address_file is not None:
             settings.http.address_file.unlink(missing_ok=True)
+    if damaged:
+        raise damaged[0]
     if failed:
         raise SkyreidError(f"the {failed[0]} thread failed, see the log; it is a defect")
     return 0
+
+
+def rebuild_log(settings: ServerSettings) -> str:
+    """Decide everything that a journal holds anew; what was done, in one line.
+
+    Raises:
+        SkyreidError: it cannot be done, and nothing was changed.
+    """
+    options, path = settings.matching, settings.journal.path
+    if not path.is_file():
+        raise InputError(f"journal {path} does not exist")
+    matcher = Matcher(options, priors=score_priors(options.bundle, settings.trust))
+    with _readable(path):
+        site = read_site(settings.site).id
+        sightings, decisions, kept = rebuild(path, site, matcher, options.batch_s)
+    return (
+        f"{path}: {len(matcher.state.identities)} identities from {sightings} sightings by "
+        f"{decisions} decisions; as it was: {kept}"
+    )
 
 
 def make_writer(
@@ -227,10 +259,7 @@ def _readable(journal: Path) -> Iterator[None]:
     try:
         yield
     except (sqlite3.DatabaseError, MessageError) as error:
-        raise InputError(
-            f"journal {journal} is damaged: {error}; restore a copy of it, or move it away to "
-            "start an empty one"
-        ) from error
+        raise damaged_journal(journal, error) from error
 
 
 def score_priors(bundle: Path | None, trust: Trust = ANYONE) -> dict[str, Normals]:

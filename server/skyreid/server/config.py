@@ -53,6 +53,8 @@ class JournalSection(Section):
     """Messages stored in one transaction at most."""
     batch_wait_ms: int = Field(20, ge=0, le=10_000)
     """Milliseconds for which a transaction waits for more messages."""
+    events_kept: int = Field(1_000_000, ge=1_000)
+    """Events that the broker has taken and that are kept for ``/v1/events?after=``."""
 
 
 class HttpSection(Section):

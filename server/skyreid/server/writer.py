@@ -47,9 +47,10 @@ from skyreid.server.devices import Devices
 from skyreid.server.live import NEWS_S, DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, State
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.store.faults import REMEDIES, DamagedJournal, Fault, fault_of
 from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
-from skyreid.server.store.records import Arrived
+from skyreid.server.store.records import Arrived, EventRow
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -93,11 +94,12 @@ class Writer:
         self._decisions = journal.decision_count()
         self._settled = True  # nothing was fed since the last round without a horizon
         self._round_at_s = 0.0
-        self._failing = False
         self._news = DeviceNews(hub)
         self._told_wait: tuple[str | None, tuple[str, ...]] = (None, ())
         self._told_wait_at_s = float("-inf")
         self._cut_off = 0  # listeners, as far as they are counted
+        self.fault: Fault | None = None
+        """Why the journal cannot be written just now."""
         self.devices = devices
         """Read by the API; changed here only."""
         self.gallery = Gallery()
@@ -118,7 +120,7 @@ class Writer:
     @property
     def storing(self) -> bool:
         """False while the disk refuses."""
-        return not self._failing
+        return self.fault is None
 
     def feed(self, stored: Iterable[Arrived]) -> None:
         """Give the matcher sightings that are in the journal."""
@@ -178,7 +180,7 @@ class Writer:
                     lambda: self._journal.store(batch.sightings, batch.heard, batch.pictures)
                 )
         except Exception as error:
-            if isinstance(error, Stopped) or type(error) in _FILES_FAULT:
+            if isinstance(error, (Stopped, DamagedJournal)) or type(error) in _FILES_FAULT:
                 raise
             if len(messages) == 1:
                 _log.exception("a message cannot be stored; it is set aside")
@@ -275,7 +277,7 @@ class Writer:
     def _write_down(self, made: Sequence[Applied]) -> None:
         """Put decisions into the log, their events into the outbox; then tell the listeners."""
         decided_at_ns = time.time_ns()
-        rows: list[tuple[str, str]] = []
+        rows: list[EventRow] = []
         for number, applied in enumerate(made, self._decisions + 1):
             for position, event in enumerate(applied.events):
                 body = encode_event(
@@ -285,7 +287,7 @@ class Writer:
                     number=position,
                     decided_at_ns=decided_at_ns,
                 )
-                rows.append((event.identity, body))
+                rows.append(EventRow(number, position, event.identity, body))
             self._metrics.decisions.labels(applied.decision.kind).inc()
         decisions = [applied.decision for applied in made]
         self._persist(lambda: self._journal.decide(decisions, decided_at_ns, rows))
@@ -300,18 +302,26 @@ class Writer:
         while True:
             try:
                 result = write()
-            except sqlite3.OperationalError as error:  # full, read-only, locked, I/O error
+            except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
+                if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
+                    raise  # of what was given to be written: a defect
+                fault = fault_of(error)
                 self._metrics.commit_failures.inc()
-                if not self._failing:
-                    self._failing = True
+                if fault == "damaged":
+                    self._journal.abandon()
+                    raise DamagedJournal(f"the journal is damaged: {error}") from error
+                if self.fault != fault:
+                    self.fault = fault
                     _log.error(
-                        "journal cannot be written: %s; nothing is acknowledged until it can", error
+                        "journal cannot be written (%s): %s; %s; nothing is acknowledged until "
+                        "it can",
+                        *(fault, error, REMEDIES[fault]),
                     )
                 if self._stopping.wait(RETRY_S):
                     raise Stopped from error
             else:
-                if self._failing:
-                    self._failing = False
+                if self.fault is not None:
+                    self.fault = None
                     _log.info("journal can be written again")
                 return result
 

@@ -18,7 +18,7 @@ from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store.journal import Journal, open_to_read, read_decisions, read_keys
-from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
+from skyreid.server.store.records import Arrived, ArrivedPicture, EventRow, Heard
 
 
 def arrived(sighting: Any, device: str = "uav1", boot: str = "1-abcd") -> Arrived:
@@ -113,7 +113,9 @@ def test_pictures_keep_the_latest_of_a_tracklet_and_forget_the_oldest(
 def test_decisions_and_their_events_come_back_in_order(journal: Journal, path: Path) -> None:
     keys = [TrackKey("a", "b", "cam1", n) for n in range(3)]
     made = [Decision("assign", n, key.identity_id(), (key,)) for n, key in enumerate(keys)]
-    journal.decide(made[:2], 9, [(d.identity, f"event {d.at_ns}") for d in made[:2]])
+    journal.decide(
+        made[:2], 9, [EventRow(n, 0, d.identity, f"event {n}") for n, d in enumerate(made[:2])]
+    )
     journal.decide(made[2:], 9, [])
     assert read_decisions(path) == made == list(journal.decisions())
     assert journal.decision_count() == 3

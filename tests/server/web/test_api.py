@@ -165,6 +165,7 @@ def test_the_site_and_its_devices_are_listed(serve: Callable[..., Served], share
         "site": "plaza",
         "pictures": "always",
         "time_zone": "UTC",
+        "notice": "",
         "cameras": [
             {"id": "cam1", "view": "aerial", "position": None},
             {"id": "cam6", "view": "ground", "position": None},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -21,40 +22,59 @@ from skyreid.contract.migration import migrate, require_newest, require_own
 from skyreid.contract.sighting import Kind
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Decision
+from skyreid.server.store.faults import REMEDIES, damaged_journal, fault_of
+from skyreid.server.store.mark import mark_of, say_damaged
 from skyreid.server.store.migrations import OWN, STEPS
-from skyreid.server.store.records import CLOCK_SET_NS, Arrived, ArrivedPicture, Heard, OutboxRow
+from skyreid.server.store.pictures import put_picture
+from skyreid.server.store.records import (
+    CLOCK_SET_NS,
+    Arrived,
+    ArrivedPicture,
+    EventRow,
+    Heard,
+    OutboxRow,
+)
+
+EVENTS_KEPT = 1_000_000
 
 
 class Journal:
     """The one writer of a journal file. Use from one thread at a time."""
 
-    def __init__(self, path: Path, site: str, *, pictures_max_bytes: int) -> None:
-        """Open or create the journal of ``site``.
+    def __init__(
+        self, path: Path, site: str, *, pictures_max_bytes: int, events_kept: int = EVENTS_KEPT
+    ) -> None:
+        """Open or create the journal of ``site``; ``events_kept`` events that were sent stay.
 
         Raises:
             InputError: the file is in use, is not a journal of this version, or is another site's.
         """
         path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
         self._path = path
-        self._pictures_max_bytes = pictures_max_bytes
+        self._pictures_max_bytes, self._events_kept = pictures_max_bytes, events_kept
         self._lock = FileLock(
             path.with_name(f"{path.name}.lock"),
             of=f"journal {path}",
             remedy="one server writes a journal",
         )
+        self._mark: int | None = None
         try:
             # isolation_level None: transactions are begun here, by name, nowhere behind our back.
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             self._lock.close()
-            raise InputError(f"journal {path} cannot be opened: {error}") from error
+            raise _cannot_open(path, error) from error
         try:
             self._prepare(site)
             row = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM picture").fetchone()
             self._picture_bytes: int = row[0]
+            self._last_sighting = self._max_id("sighting")
+            self._last_decision = self._max_id("decision")
+            self._mark = os.open(mark_of(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+            self._note()
         except sqlite3.Error as error:
             self.close()
-            raise InputError(f"journal {path} cannot be opened: {error}") from error
+            raise _cannot_open(path, error) from error
         except InputError:
             self.close()
             raise
@@ -62,6 +82,10 @@ class Journal:
     def close(self) -> None:
         """Close the file; what was committed stays."""
         self._db.close()
+        if self._mark is not None:
+            os.close(self._mark)
+            self._mark = None
+            mark_of(self._path).unlink(missing_ok=True)
         self._lock.close()
 
     def store(
@@ -75,14 +99,14 @@ class Journal:
         Raises:
             sqlite3.Error: nothing of the batch was stored.
         """
-        new = []
-        with self._transaction() as db:
+        new: list[Arrived] = []
+        with self.writing() as db:
             for arrived in sightings:
-                if _insert(db, arrived):
+                if insert(db, arrived, self._last_sighting + len(new) + 1):
                     new.append(arrived)
             for row in heard:
                 _hear(db, row)
-            picture_bytes = self._picture_bytes + sum(_put_picture(db, p) for p in pictures)
+            picture_bytes = self._picture_bytes + sum(put_picture(db, p) for p in pictures)
             while picture_bytes > self._pictures_max_bytes:
                 oldest = db.execute(
                     "SELECT rowid, length(body) FROM picture ORDER BY received_at_ns LIMIT 1"
@@ -90,27 +114,35 @@ class Journal:
                 db.execute("DELETE FROM picture WHERE rowid = ?", oldest[:1])
                 picture_bytes -= oldest[1]
         self._picture_bytes = picture_bytes
+        self._last_sighting += len(new)
+        self._note()
         return new
 
     def decide(
-        self, decisions: Sequence[Decision], decided_at_ns: int, events: Sequence[tuple[str, str]]
+        self, decisions: Sequence[Decision], decided_at_ns: int, events: Sequence[EventRow]
     ) -> None:
-        """Append to the log and fill the outbox (identity, body), in one transaction.
+        """Append to the log, and the events to those that wait, in one transaction.
 
         Raises:
             sqlite3.Error: nothing of it was stored.
         """
-        with self._transaction() as db:
+        with self.writing() as db:
+            for number, decision in enumerate(decisions, self._last_decision + 1):
+                row = (number, decided_at_ns, decision.to_json())
+                db.execute(
+                    "INSERT INTO decision VALUES (?, ?, ?, ?)",
+                    (*row, checksum(row[:2], row[2].encode())),
+                )
             db.executemany(
-                "INSERT INTO decision (decided_at_ns, body) VALUES (?, ?)",
-                [(decided_at_ns, d.to_json()) for d in decisions],
+                "INSERT INTO event (decision, number, identity, body) VALUES (?, ?, ?, ?)",
+                [(e.decision, e.number, e.identity, e.body) for e in events],
             )
-            db.executemany("INSERT INTO outbox (identity, body) VALUES (?, ?)", events)
+        self._last_decision += len(decisions)
+        self._note()
 
     def decision_count(self) -> int:
         """How many decisions the log has ever had: the number of the latest."""
-        row = self._db.execute("SELECT coalesce(max(id), 0) FROM decision").fetchone()
-        return int(row[0])
+        return self._last_decision
 
     def decisions(self) -> Iterator[Decision]:
         """The log in order."""
@@ -119,19 +151,27 @@ class Journal:
     def outbox(self, after: int, limit: int) -> list[OutboxRow]:
         """Events with a number above ``after`` that wait for the broker, oldest first."""
         rows = self._db.execute(
-            "SELECT id, identity, body FROM outbox WHERE id > ? ORDER BY id LIMIT ?", (after, limit)
+            "SELECT id, identity, body FROM event WHERE id > ? AND taken = 0 ORDER BY id LIMIT ?",
+            (after, limit),
         )
         return [OutboxRow(*row) for row in rows]
 
     def outbox_count(self, after: int) -> int:
-        """How many events have a number above ``after``."""
-        row = self._db.execute("SELECT count(*) FROM outbox WHERE id > ?", (after,)).fetchone()
+        """How many events with a number above ``after`` wait for the broker."""
+        row = self._db.execute(
+            "SELECT count(*) FROM event WHERE id > ? AND taken = 0", (after,)
+        ).fetchone()
         return int(row[0])
 
     def taken(self, events: Iterable[int]) -> None:
-        """Forget events that the broker has taken."""
-        with self._transaction() as db:
-            db.executemany("DELETE FROM outbox WHERE id = ?", [(i,) for i in events])
+        """The broker has taken events: they wait no more, and stay as long as there is room."""
+        with self.writing() as db:
+            db.executemany("UPDATE event SET taken = 1 WHERE id = ?", [(i,) for i in events])
+            db.execute(
+                "DELETE FROM event WHERE id IN (SELECT id FROM event WHERE taken = 1 AND "
+                "id <= (SELECT max(id) FROM event) - ? ORDER BY id LIMIT 1000)",
+                (self._events_kept,),
+            )
 
     def sightings_since(self, captured_at_ns: int) -> Iterator[Arrived]:
         """Stored sightings captured at or after a moment, in the order they were stored."""
@@ -171,12 +211,17 @@ class Journal:
     def counts(self) -> tuple[int, int]:
         """How many sightings are stored, and how many events wait for the broker."""
         row = self._db.execute(
-            "SELECT (SELECT count(*) FROM sighting), (SELECT count(*) FROM outbox)"
+            "SELECT (SELECT count(*) FROM sighting), (SELECT count(*) FROM event WHERE taken = 0)"
         ).fetchone()
         return int(row[0]), int(row[1])
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: all that is written in it, or nothing.
+
+        Raises:
+            sqlite3.Error: nothing was stored.
+        """
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
@@ -185,6 +230,28 @@ class Journal:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+
+    @property
+    def last(self) -> tuple[int, int]:
+        """Number of the last sighting, number of the last decision."""
+        return self._last_sighting, self._last_decision
+
+    def abandon(self) -> None:
+        """Close the file because it is damaged: the next start repairs it before it opens it."""
+        if self._mark is not None:
+            os.close(self._mark)
+            self._mark = None
+            say_damaged(self._path)
+        self.close()
+
+    def _note(self) -> None:
+        """Note outside of the database what it has: see ``mark``."""
+        if self._mark is not None:
+            os.pwrite(self._mark, b"%020d %020d\n" % (self._last_sighting, self._last_decision), 0)
+
+    def _max_id(self, table: str) -> int:
+        (found,) = self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()
+        return int(found)
 
     def _prepare(self, site: str) -> None:
         self._db.execute("PRAGMA busy_timeout = 5000")
@@ -238,7 +305,13 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
             require_newest(db, STEPS, what=f"journal {path}", by=by)
             yield db
     except sqlite3.Error as error:
-        raise InputError(f"journal {path}: {error}") from error
+        raise _cannot_open(path, error) from error
+
+
+def _cannot_open(path: Path, error: sqlite3.Error) -> InputError:
+    if (fault := fault_of(error)) == "damaged":
+        return damaged_journal(path, error)
+    return InputError(f"journal {path} cannot be opened: {error}; {REMEDIES[fault]}")
 
 
 def _check_own(db: sqlite3.Connection, path: Path) -> None:
@@ -250,26 +323,30 @@ def _decisions(db: sqlite3.Connection) -> Iterator[Decision]:
         yield Decision.from_json(body)
 
 
-def _insert(db: sqlite3.Connection, arrived: Arrived) -> bool:
+def checksum(values: Sequence[object], body: bytes) -> int:
+    """CRC-32 of a row: of its columns in order, and its ``body`` last."""
+    return zlib.crc32(body, zlib.crc32("\0".join(map(str, values)).encode("utf-8", "replace")))
+
+
+def insert(db: sqlite3.Connection, arrived: Arrived, number: int) -> bool:
+    """Store a sighting as ``number``; False where it was stored before."""
     s = arrived.sighting
+    row = (
+        arrived.device,
+        arrived.boot,
+        s.seq,
+        arrived.lane,
+        arrived.model_key,
+        arrived.dim,
+        s.camera,
+        s.track,
+        s.revision,
+        s.captured_at_ns,
+        arrived.received_at_ns,
+    )
     done = db.execute(
-        "INSERT OR IGNORE INTO sighting (device, boot, seq, lane, model_key, dim, camera, track, "
-        "revision, captured_at_ns, received_at_ns, body) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            arrived.device,
-            arrived.boot,
-            s.seq,
-            arrived.lane,
-            arrived.model_key,
-            arrived.dim,
-            s.camera,
-            s.track,
-            s.revision,
-            s.captured_at_ns,
-            arrived.received_at_ns,
-            arrived.body,
-        ),
+        "INSERT OR IGNORE INTO sighting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (number, *row, arrived.body, checksum(row, arrived.body)),
     )
     if done.rowcount == 0:
         return False
@@ -321,20 +398,3 @@ def _hear(db: sqlite3.Connection, row: Heard) -> None:
             row.model_key,
         ),
     )
-
-
-def _put_picture(db: sqlite3.Connection, arrived: ArrivedPicture) -> int:
-    """Keep a picture if it is the tracklet's latest; returns by how many bytes the table grew."""
-    p = arrived.picture
-    key = (arrived.device, p.boot, p.camera, p.track)
-    old = db.execute(
-        "SELECT seq, length(body) FROM picture WHERE (device, boot, camera, track) = (?, ?, ?, ?)",
-        key,
-    ).fetchone()
-    if old is not None and old[0] >= p.seq:
-        return 0
-    db.execute(
-        "INSERT OR REPLACE INTO picture VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (*key, p.seq, p.captured_at_ns, arrived.received_at_ns, p.jpeg),
-    )
-    return len(p.jpeg) - (old[1] if old else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
 from skyreid.contract.migration import Step, execute_all
@@ -56,4 +57,31 @@ def _first(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM meta WHERE key = 'schema'")  # the version says it now
 
 
-STEPS: tuple[Step, ...] = (_first,)
+def _sums_and_events(db: sqlite3.Connection) -> None:
+    """A checksum a row (those that are there have none), and events that stay once sent."""
+    for table in ("sighting", "decision"):
+        db.execute(f"ALTER TABLE {table} ADD COLUMN crc INTEGER")
+    execute_all(
+        db,
+        """
+CREATE TABLE event (  -- what the world was told, the oldest pruned; taken: the broker has it
+  id INTEGER PRIMARY KEY AUTOINCREMENT, decision INTEGER NOT NULL, number INTEGER NOT NULL,
+  identity TEXT NOT NULL, body TEXT NOT NULL, taken INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX event_waiting ON event (id) WHERE taken = 0;
+CREATE UNIQUE INDEX event_by_name ON event (decision, number);
+""",
+    )
+    waiting = db.execute("SELECT id, identity, body FROM outbox ORDER BY id").fetchall()
+    for row, identity, body in waiting:
+        decision, _, number = json.loads(body).get("id", f"0-{row}").partition("-")
+        values = (int(decision), int(number), identity, body)
+        db.execute(
+            "INSERT INTO event (decision, number, identity, body) VALUES (?, ?, ?, ?)", values
+        )
+    db.execute("DROP TABLE outbox")
+    # From here on ids of sightings have no gaps: what is missing was lost.
+    db.execute("INSERT INTO meta SELECT 'gapless_after', coalesce(max(id), 0) FROM sighting")
+
+
+STEPS: tuple[Step, ...] = (_first, _sums_and_events)
