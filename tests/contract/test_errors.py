@@ -59,3 +59,31 @@ def test_a_reader_that_went_away_is_no_error() -> None:
     shell = f"{sys.executable} -c '{code}' | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", shell], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("cv2", "opencv-python-headless"), ("onnxruntime", "onnxruntime")]
+)
+def test_a_library_that_an_extra_brings_is_named_and_is_exit_4(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, module: str, package: str
+) -> None:
+    def command() -> int:
+        raise ModuleNotFoundError(f"No module named '{module}'", name=f"{module}.part")
+
+    assert run_command(command) == 4
+    said = capsys.readouterr().err
+    assert (
+        f"error (platform): python module {module} is not installed: pip install {package}" in said
+    )
+    assert said.count("\n") == 1
+    monkeypatch.setenv("SKYREID_TRACEBACK", "1")
+    with pytest.raises(ModuleNotFoundError):
+        run_command(command)
+
+
+def test_a_module_of_ours_that_is_missing_is_a_defect_and_not_an_extra() -> None:
+    def command() -> int:
+        raise ModuleNotFoundError("No module named 'skyreid.nowhere'", name="skyreid.nowhere")
+
+    with pytest.raises(ModuleNotFoundError):
+        run_command(command)

@@ -1,6 +1,7 @@
 """Commands in the pages are commands: they parse, and verbs and options exist."""
 
 import argparse
+import importlib
 import re
 import subprocess
 
@@ -115,3 +116,12 @@ def test_help_is_plain_text(commands: dict[str, argparse.ArgumentParser]) -> Non
         name for name, parser in commands.items() if re.search("`|Args:", parser.format_help())
     ]
     assert marked == []
+
+
+@pytest.mark.parametrize("role", ["train", "export", "edge", "server"])
+def test_every_command_says_its_version(role: str, capsys: pytest.CaptureFixture[str]) -> None:
+    main = importlib.import_module(f"skyreid.{role}.__main__").main
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0
+    assert re.fullmatch(rf"skyreid-{role} (\d+\.\d+\.\d+\S*|unknown)\n", capsys.readouterr().out)

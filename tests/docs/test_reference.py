@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 from skyreid.contract import topics
 from skyreid.contract.settings import Settings
+from skyreid.contract.site import Origin, Site, SiteCamera
 from skyreid.edge.config import EdgeSettings
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
@@ -137,3 +139,21 @@ def test_every_reason_to_leave_something_out_is_in_the_reference(
         words |= set(re.findall(r"drops?\.(?:add|tell)\(\s*\"(\w+)\"", source))
         words |= set(re.findall(r"dropped\[\"(\w+)\"\]", source))
     assert named == words
+
+
+def test_every_key_of_the_site_file_is_in_its_reference_and_in_the_example(
+    pages: dict[str, str], repository: Path
+) -> None:
+    cells = re.findall(r"^\| `([\w\[\] ]+)` \|", pages["docs/site.md"], re.MULTILINE)
+    named = [re.sub(r"\[+(\w+)\]+ ", r"\1.", cell) for cell in cells]
+    parts: dict[str, type[BaseModel]] = {"origin": Origin, "camera": SiteCamera}
+    keys = [key for key in Site.model_fields if key not in parts]
+    keys += [f"{name}.{key}" for name, part in parts.items() for key in part.model_fields]
+    assert named == keys
+    section, shown = "", set()
+    for line in (repository / "edge" / "site.example.toml").read_text().splitlines():
+        if heading := re.match(r"#? ?\[+(\w+)\]", line):
+            section = f"{heading[1]}."
+        elif key := re.match(r"#? ?(\w+) = ", line):
+            shown.add(section + key[1])
+    assert shown == set(keys)

@@ -65,9 +65,20 @@ class PlatformError(SkyreidError):
     exit_code = 4
 
 
+_PACKAGES = {
+    "cv2": "opencv-python-headless",
+    "gi": "'PyGObject<3.51'",
+    "paho": "paho-mqtt",
+    "av": "av",
+    "prometheus_client": "prometheus-client",
+}
+"""What brings a module, where it is called otherwise."""
+
+
 def run_command(command: Callable[[], int]) -> int:
     """Run a command line's body and turn a SkyreidError into one line on stderr and its exit code.
 
+    So it does with a library that an extra would have brought: every command names it, exit 4.
     ``SKYREID_TRACEBACK=1`` lets the exception through, for whoever debugs skyreid itself.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path may hold bytes that are no UTF-8
@@ -81,6 +92,16 @@ def run_command(command: Callable[[], int]) -> int:
         line = " ".join(str(error).split())
         sys.stderr.write(f"error ({'failed' if kind == 'skyreid' else kind}): {line}\n")
         return error.exit_code
+    except ModuleNotFoundError as error:
+        module = (error.name or "").split(".")[0]
+        if module == "skyreid" or os.environ.get("SKYREID_TRACEBACK") == "1":
+            raise
+        package = _PACKAGES.get(module, module)
+        sys.stderr.write(
+            f"error (platform): python module {module} is not installed: pip install {package}, or "
+            "the extra of this command (README.md has the install lines)\n"
+        )
+        return PlatformError.exit_code
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         return 130

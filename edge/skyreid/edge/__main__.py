@@ -9,8 +9,10 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from skyreid.contract.errors import run_command
+from skyreid.contract.version import add_version
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,6 +26,7 @@ def _main(arguments: Sequence[str]) -> int:
         description="The device: video in, sightings of people out.",
         allow_abbrev=False,
     )
+    add_version(parser, "edge")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     with_settings = {
         "run": "watch the camera and tell the server, until the file ends or SIGINT or SIGTERM",
@@ -64,7 +67,12 @@ def _main(arguments: Sequence[str]) -> int:
             )
         if verb in ("check", "doctor", "spool"):
             command.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    _add_install_service(verbs)
     given, rest = parser.parse_known_args(arguments)
+    if given.verb == "install-service":
+        if rest:
+            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        return _install_service(given)
     if given.verb == "doctor":
         return _doctor(given, rest)
     from skyreid.edge.config import read_settings
@@ -88,6 +96,33 @@ def _main(arguments: Sequence[str]) -> int:
 
         return preview(plan, port=given.port, still=given.still, after_s=given.after)
     return app.run(plan, record=given.record, progress=not given.quiet)
+
+
+def _add_install_service(verbs: Any) -> None:
+    does = "write the systemd unit of a device (as root), or take it away"
+    command = verbs.add_parser("install-service", help=does, description=does, allow_abbrev=False)
+    command.add_argument("--root", type=Path, default=Path("/"), help="of an image that is made")
+    command.add_argument(
+        "--program", type=Path, help="the command to run (default: of this environment)"
+    )
+    command.add_argument("--remove", action="store_true", help="take it away again")
+
+
+def _install_service(given: argparse.Namespace) -> int:
+    from skyreid.edge import service
+
+    if given.remove:
+        print("systemctl disable --now 'skyreid-edge@*' first, if it runs", file=sys.stderr)
+        for path in service.remove(given.root):
+            print(f"removed {path}")
+        return 0
+    for path in service.install(given.root, given.program):
+        print(f"wrote {path}")
+    print(
+        "next: systemd-sysusers && systemctl daemon-reload; settings in /etc/skyreid/edge.toml, "
+        "then systemctl enable --now skyreid-edge@edge"
+    )
+    return 0
 
 
 def _print_plan(plan: object, *, as_json: bool) -> None:

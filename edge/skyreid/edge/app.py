@@ -8,7 +8,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.health import birth_of, send_health
+from skyreid.edge.service import Watch
 from skyreid.edge.sighter import Detector, FrameDetector, Identity, Sighter, record_said
 from skyreid.edge.video.clock import FileClock, LiveClock
 from skyreid.edge.video.pipeline import Source, build, parse_source
@@ -172,11 +173,16 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
         if record is not None:
             info = _run_info(identity, plan.source, start_ns)
             recorder = open_things.enter_context(Recorder(record, info))
-        flow = _flow(plan, publisher, spool, identity, recorder, start_ns, progress)
+        watch = Watch()
+        tell = watch.telling(_log_state)
+        flow = _flow(plan, publisher, spool, identity, recorder, start_ns, progress, tell)
         stop = Stop()
         publisher.start(birth_of(identity, plan.site, effective(settings)), flow.notify)
         try:
-            with stopped_by_signals(stop):
+            with (
+                stopped_by_signals(stop),
+                watch.over(lambda: (flow.outcome.rounds, flow.outcome.frames)),
+            ):
                 outcome = flow.run(stop)
         finally:
             publisher.stop()
@@ -227,11 +233,12 @@ def _flow(
     recorder: Recorder | None,
     start_ns: int,
     progress: bool,
+    tell: Callable[[State, str], None],
 ) -> Flow:
     settings, model, policy = plan.settings, identity.model, plan.site.pictures
     mqtt = settings.mqtt
     sighter = sighter_of(plan, identity, start_ns, recorder)
-    source = source_of(plan, start_ns)
+    source = source_of(plan, start_ns, tell)
     outbox = Outbox(
         spool,
         site=identity.site,
@@ -273,15 +280,17 @@ def sighter_of(
     )
 
 
-def source_of(plan: Plan, start_ns: int) -> GstSource:
-    """The camera, not opened yet."""
+def source_of(
+    plan: Plan, start_ns: int, tell: Callable[[State, str], None] | None = None
+) -> GstSource:
+    """The camera, not opened yet; `tell` takes changes of its state, the log else."""
     settings = plan.settings
     return GstSource(
         plan.pipeline,
         plan.source,
         LiveClock() if plan.source.live else FileClock(start_ns, _start_error_ms(settings)),
         stall_s=settings.camera.stall_s,
-        on_state=_log_state,
+        on_state=tell or _log_state,
     )
 
 

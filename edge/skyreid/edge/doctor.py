@@ -42,7 +42,7 @@ def examine(device: Device | None = None, *, engines_needed: bool = False) -> li
     """
     findings = [*_gstreamer()]
     for module, package in (
-        ("cv2", "opencv-python"),
+        ("cv2", "opencv-python-headless"),
         ("onnxruntime", "onnxruntime"),
         ("paho.mqtt", "paho-mqtt"),
     ):

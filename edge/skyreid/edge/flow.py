@@ -117,6 +117,7 @@ class Outcome:
     """Sightings without a receipt at the end; the next run delivers them."""
     clock: Clock | None = None
     clock_error_ms: int = 0
+    rounds: int = 0  # of the sender: it goes on
 
 
 @dataclass(frozen=True)
@@ -292,6 +293,7 @@ class Flow:
         health_at = time.monotonic() + min(1.0, self._options.health_period_s)
         deadline: float | None = None
         while True:
+            self.outcome.rounds += 1
             rows: list[Row] = []
             pictures: list[tuple[Picture, bool]] = []
             settled: list[tuple[str, Range]] = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from skyreid.contract.device import Birth, BirthCamera, Health, encode_health
 from skyreid.contract.json_message import CONTENT_TYPE
 from skyreid.contract.sighting import ModelRef
 from skyreid.contract.site import Site
+from skyreid.contract.version import release
 from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.sighter import Identity
 from skyreid.edge.video.source import GstSource
@@ -35,10 +35,7 @@ def birth_of(identity: Identity, site: Site, settings: str) -> Birth:
 
 def software_version() -> str:
     """``skyreid`` and its version, as installed."""
-    try:
-        return f"skyreid {version('skyreid')}"
-    except PackageNotFoundError:
-        return "skyreid (not installed)"
+    return f"skyreid {release('edge')}"
 
 
 def send_health(

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from skyreid.bundle.manifest import ScorePrior
 from skyreid.bundle.signature import read_trust
 from skyreid.contract.errors import GateError, InputError, PlatformError, run_command
+from skyreid.contract.version import add_version
 from skyreid.export import bare, get, signing
 
 
@@ -221,6 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="skyreid-export", description="From a checkpoint to a bundle that proves itself."
     )
+    add_version(parser, "export")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     bundle = verbs.add_parser(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from skyreid.contract.errors import run_command
 from skyreid.contract.settings import effective
+from skyreid.contract.version import add_version
 from skyreid.server.store import command as journal
 
 
@@ -24,6 +25,7 @@ def _main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="skyreid-server", description="The central matcher: sightings in, identities out."
     )
+    add_version(parser, "server")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for verb, does in (
         ("run", "run the server until it is told to stop"),

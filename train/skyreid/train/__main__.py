@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skyreid.contract.errors import run_command
+from skyreid.contract.version import add_version
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,6 +23,7 @@ def _run(argv: Sequence[str] | None) -> int:
         prog="skyreid-train",
         description="Fit a recipe, evaluate a checkpoint or bundle, make synthetic data.",
     )
+    add_version(parser, "train")
     verbs = parser.add_subparsers(dest="verb", required=True)
 
     fit = verbs.add_parser("fit", help="train a recipe", description=_fit.__doc__)
