@@ -93,3 +93,22 @@ def test_a_request_has_its_golden_bytes(repository: Path) -> None:
 def test_a_request_out_of_bounds_is_refused(track: str) -> None:
     with pytest.raises(MessageError, match=r"^picture-request: track: "):
         decode_picture_request(b'{"boot": "1-aa", "camera": "cam1", "track": %s}' % track.encode())
+
+
+def frame(height: int, width: int, marker: int = 0xC0) -> bytes:
+    """A JPEG of a few bytes that declares a size."""
+    sides = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return b"\xff\xd8\xff" + bytes([marker]) + b"\x00\x11\x08" + sides + b"\x03" + b"\xff\xd9"
+
+
+def test_a_picture_that_declares_gigabytes_of_pixels_is_refused() -> None:
+    user = picture_properties(Picture("1-a", "cam1", 1, 1, 1, b""))
+    for size in ((65_500, 65_500), (2049, 1), (1, 2049), (0, 8)):
+        for marker in (0xC0, 0xC2):
+            with pytest.raises(MessageError, match="pixels, at most 2048"):
+                decode_picture(frame(*size, marker), user)
+    good = frame(2048, 2048)
+    assert decode_picture(good, user).jpeg == good
+    hidden = frame(64, 64)[:-2] + frame(65_500, 65_500)[2:]
+    with pytest.raises(MessageError, match="65500 x 65500"):
+        decode_picture(hidden, user)

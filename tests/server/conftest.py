@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from one_life import Life
 
 from skyreid.contract import topics
 from skyreid.contract.receipt import Receipt, decode_receipt
@@ -300,3 +301,19 @@ def server(tmp_path: Path, site_file: Path, mosquitto: Mosquitto) -> Iterator[Se
     process = ServerProcess(tmp_path, site_file, mosquitto.port)
     yield process
     process.kill()
+
+
+@pytest.fixture
+def life(tmp_path: Path, site_file: Path) -> Iterator[Callable[..., Life]]:
+    """Begins a life of a server without processes and sockets; the one before ends with it."""
+    made: list[Life] = []
+
+    def begin(**matching: Any) -> Life:
+        for old in made:
+            old.journal.close()
+        made.append(Life(tmp_path, **matching))
+        return made[-1]
+
+    yield begin
+    for old in made:
+        old.journal.close()

@@ -200,6 +200,7 @@ def test_a_device_is_shown_with_what_it_said() -> None:
         "watermark_ns": 50,
         "lag_s": 0.0,
         "late": False,
+        "alarms": {},
         "last_message_at_ns": 7,
     }
     assert one.model_keys() == {"key"}

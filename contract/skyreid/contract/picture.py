@@ -17,6 +17,11 @@ from skyreid.contract.topics import IDENTIFIER
 
 CONTENT_TYPE = "image/jpeg"
 MAX_PICTURE_BYTES = 20_000
+MAX_SIDE_PX = 2048
+"""Width and height that a JPEG may declare: a few hundred bytes can ask for gigabytes of pixels."""
+# A frame header wherever it stands (ITU-T T.81, B.2.2): marker, length, precision, height, width.
+# Within coded pixels FF is followed by 00 or a restart, so that none is seen where none is.
+_FRAME = re.compile(rb"\xff[\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf]..[\x08\x0c](..)(..)", re.DOTALL)
 _NUMBER = re.compile(r"[0-9]{1,19}")
 
 
@@ -65,6 +70,10 @@ def decode_picture(jpeg: bytes, properties: Mapping[str, str]) -> Picture:
         raise MessageError("picture", f"{len(jpeg)} bytes, at most {MAX_PICTURE_BYTES}")
     if not (jpeg.startswith(b"\xff\xd8\xff") and jpeg.rstrip(b"\0").endswith(b"\xff\xd9")):
         raise MessageError("picture", "not a JPEG")
+    for sides in _FRAME.findall(jpeg):
+        height, width = (int.from_bytes(side, "big") for side in sides)
+        if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
+            raise MessageError("picture", f"{width} x {height} pixels, at most {MAX_SIDE_PX}")
     for name in ("boot", "camera"):
         if not IDENTIFIER.fullmatch(properties.get(name, "")):
             raise MessageError("picture", f"user property {name} is missing or no name")

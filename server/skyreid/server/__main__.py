@@ -13,6 +13,7 @@ from pathlib import Path
 from skyreid.contract.errors import run_command
 from skyreid.contract.settings import effective
 from skyreid.contract.version import add_version
+from skyreid.server.admin import command as admin
 from skyreid.server.store import command as journal
 
 
@@ -50,6 +51,7 @@ def _main(arguments: list[str]) -> int:
     else:
         verbs.add_parser("evaluate", help="score recorded runs and the journal against the truth")
     journal.add_parser(verbs)
+    admin.add_parser(verbs)
     given, rest = parser.parse_known_args(arguments)
     if given.run is not None:
         if rest:

@@ -29,7 +29,8 @@ from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.outbox import Outbox
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
-from skyreid.server.devices import Devices
+from skyreid.server.devices import Devices, Door
+from skyreid.server.isolation import shown_to
 from skyreid.server.live import Hub
 from skyreid.server.matching import identity
 from skyreid.server.matching.likelihood import Normals
@@ -100,7 +101,7 @@ def run(settings: ServerSettings) -> int:
         session_expiry_s=settings.mqtt.session_expiry_s,
         on_taken=lambda mid: outbox.confirm(mid),
         on_dropped=DroppedAlarm(metrics),
-        on_trouble=lambda kind: metrics.broker_trouble[kind].inc(),
+        on_trouble=lambda kind: metrics.broker_trouble.labels(kind).inc(),
     )
     outbox = Outbox(
         journal,
@@ -214,12 +215,21 @@ def make_writer(
     with _readable(settings.journal.path):
         state = identity.replay(journal.decisions())
         matcher = Matcher(options, state, score_priors(options.bundle, settings.trust))
+        cameras = [camera.id for camera in site.camera]
+        door = Door(
+            cameras,
+            journal.aside.admitted(),
+            is_open=settings.devices.admission == "open",
+            max_devices=settings.devices.max,
+            messages_per_s=settings.devices.messages_per_s,
+        )
         devices = Devices(
             journal.devices(),
-            [camera.id for camera in site.camera],
+            cameras,
             stall_s=options.stall_s,
             now_s=time.monotonic(),
             hold_s=options.hold_s,
+            door=door,
         )
         writer = Writer(
             site,
@@ -237,13 +247,7 @@ def make_writer(
             micro_batch_s=options.batch_s,
         )
         writer.gallery.take(journal.sightings_since(0))
-        since_ns = matcher.state.at_ns - int(options.window_s * 1e9)
-        writer.feed(journal.sightings_since(since_ns))
-        # What came late, from before the window, stored in the last moment of the last life.
-        state = matcher.state
-        for key in journal.tracklets_before(since_ns) - state.erased_tracks:
-            if key not in state.tracks:
-                writer.feed(journal.sightings_of(key))
+        writer.feed(shown_to(state, journal, options.window_s))
     _log.info(
         "journal open path=%s sightings=%d identities=%d",
         settings.journal.path,

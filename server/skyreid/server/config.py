@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -100,6 +100,19 @@ class MatchingSection(MatchingOptions):
     """Wall seconds between two rounds of matching, at least."""
 
 
+class DevicesSection(Section):
+    """Who is let in, and how much one of them may say."""
+
+    admission: Literal["listed", "open"] = "listed"
+    """``listed``: devices with a camera of the site file, and those that ``skyreid-server devices
+    admit`` names. ``open``: any that sends sightings or a birth; so it is where the site file lists
+    no camera."""
+    max: int = Field(1_000, ge=1)
+    """So many are let in at most; those that are named do not count."""
+    messages_per_s: float = Field(300.0, gt=0)
+    """What one may send in the long run; what is more has no receipt, and is sent again."""
+
+
 class PicturesSection(Section):
     """Pictures of people; whether devices send any is said by the site file."""
 
@@ -118,6 +131,7 @@ class ServerSettings(Settings):
     journal: JournalSection
     http: HttpSection = Field(default_factory=HttpSection)
     matching: MatchingSection = Field(default_factory=MatchingSection)
+    devices: DevicesSection = Field(default_factory=DevicesSection)
     pictures: PicturesSection = Field(default_factory=PicturesSection)
     trust: Trust = Trust()
     """Whose bundle ``matching.bundle`` may be."""

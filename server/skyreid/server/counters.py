@@ -51,6 +51,11 @@ class Metrics:
             "Stored sightings that wait for other cameras",
             registry=r,
         )
+        self.quarantined = Gauge(
+            "skyreid_quarantined_sightings",
+            "Stored sightings on which matching failed, and which it is not shown",
+            registry=r,
+        )
         self.identities = Gauge("skyreid_identities", "Identities known", registry=r)
         self.model_keys = Gauge(
             "skyreid_model_keys", "Models in use at once; more than one do not compare", registry=r
@@ -62,28 +67,20 @@ class Metrics:
             registry=r,
         )
         self.broker_dropped.set(float("nan"))  # until the broker has said
-        renewed = Counter(
-            "skyreid_broker_sessions_renewed_total",
-            "Sessions given up because their connections went on ending",
+        self.broker_trouble = Counter(
+            "skyreid_broker_trouble_total",
+            "What went wrong with the broker and was lived with",
+            ["kind"],
             registry=r,
         )
-        unsendable = Counter(
-            "skyreid_broker_unsendable_total",
-            "Messages not sent because the broker said that it takes none so large",
-            registry=r,
-        )
-        unjudged = Counter(
-            "skyreid_broker_unjudged_packets_total",
-            "Packets read although the MQTT library refuses them",
-            registry=r,
-        )
-        self.broker_trouble = {
-            "renewed": renewed,
-            "unsendable": unsendable,
-            "unjudged": unjudged,
-        }
         self.outbox = Gauge("skyreid_outbox_events", "Events that wait for the broker", registry=r)
         self.pictures = Counter("skyreid_pictures_stored_total", "Pictures stored", registry=r)
+        self.alarms = Counter(
+            "skyreid_device_alarms_total",
+            "What was noticed of devices and an operator has to look at",
+            ["kind"],
+            registry=r,
+        )
         self.held_up = Gauge(
             "skyreid_held_up_seconds",
             "Capture time by which one device holds the site up; absent where none does",
@@ -109,6 +106,13 @@ class Metrics:
             "Streams cut because they fell behind",
             registry=r,
         )
+
+    def show_wait(self, device: str | None, by_s: float, late: int) -> None:
+        """Say who holds the site up (None = nobody), by how much, and how many are too late."""
+        self.devices_late.set(late)
+        self.held_up.clear()
+        if device is not None:
+            self.held_up.labels(device).set(by_s)
 
     def text(self) -> tuple[bytes, str]:
         """The exposition and its content type."""

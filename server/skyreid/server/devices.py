@@ -1,16 +1,19 @@
-"""Presence and watermarks: which devices speak, up to which capture time all of them have.
+"""Presence and watermarks: who is let in, who speaks, up to which capture time all of them have.
 
-The right to hold the others up is earned by progress: only a device whose watermark rises is waited
-for, and never longer than ``hold_s`` beyond the device in the middle.
+Names and floods of one client cost nothing: a device is let in for its camera or by its name, not
+for talking, and says so much and no more. The right to hold the others up is earned by progress:
+only a device whose watermark rises is waited for, and never longer than ``hold_s`` beyond the
+device in the middle.
 """
 
 from __future__ import annotations
 
 import logging
-from collections import deque
-from collections.abc import Iterable, Sequence
+import time
+from collections import OrderedDict, deque
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from skyreid.contract.device import Birth, Health
 from skyreid.contract.sighting import View
@@ -20,6 +23,90 @@ _log = logging.getLogger(__name__)
 
 LAGS_KEPT, LAG_QUANTILE = 32, 0.9
 """A device's own lag is this quantile of its latest messages."""
+BURST_S = 30.0
+"""What a device may say at once, in seconds of what it may say in the long run."""
+RETURNS, TWIN_S = 3, 600.0
+"""A device that goes back to an earlier boot so often within this time is two; a repeated message
+does it once."""
+AlarmKind = Literal["clash", "twin"]
+"""A sighting with the number of another one; a device that is two."""
+_ALARMS: dict[AlarmKind, str] = {
+    "clash": "a sighting has the number of another one: a copied spool, or a second device",
+    "twin": "two devices speak with its name, or a copy of it does",
+}
+PARKED_MAX = 256
+"""Of devices that are not let in, so many statuses are remembered."""
+
+
+class Door:
+    """Which devices are let in. Use from one thread at a time."""
+
+    def __init__(
+        self,
+        cameras: Collection[str],
+        named: Iterable[str] = (),
+        *,
+        is_open: bool = False,
+        max_devices: int = 1_000,
+        messages_per_s: float = 300.0,
+    ) -> None:
+        """Nobody is inside yet but by name.
+
+        Args:
+            cameras: of the site file.
+            named: devices that the operator admitted.
+            is_open: let in any that says which camera it has; also so without ``cameras``.
+            max_devices: how many at most, the named ones apart.
+            messages_per_s: of one device, in the long run.
+        """
+        self._cameras, self._open = frozenset(cameras), is_open or not cameras
+        self._max, self._per_s = max_devices, messages_per_s
+        self.named = set(named)
+        """Devices that the operator admitted."""
+        self._inside: set[str] = set()
+        self._left: dict[str, tuple[float, int]] = {}  # messages that are left, as of when
+        self._parked: OrderedDict[str, bool] = OrderedDict()
+
+    def lets_in(self, device: str, cameras: Collection[str] = ()) -> bool:
+        """Whether what a device says is used; ``cameras`` are those that it says it has."""
+        if device in self._inside or device in self.named:
+            return True
+        fits = bool(cameras) if self._open else not self._cameras.isdisjoint(cameras)
+        if fits and len(self._inside) < self._max:
+            self._inside.add(device)
+            return True
+        return False
+
+    def park(self, device: str, online: bool) -> None:
+        """Remember the status of one that is not let in yet: it says so once, and often first."""
+        self._parked[device] = online
+        self._parked.move_to_end(device)
+        if len(self._parked) > PARKED_MAX:
+            self._parked.popitem(last=False)
+
+    def parked(self, device: str) -> bool | None:
+        """What was parked for a device, once."""
+        return self._parked.pop(device, None)
+
+    def has_room(self, device: str, now_ns: int) -> bool:
+        """Whether a device that is let in may say one more message; asking counts as saying it.
+
+        What the broker kept while this server was away is taken in whole (`knows`).
+        """
+        burst = BURST_S * self._per_s
+        left, since_ns = self._left.get(device, (burst, now_ns))
+        if left < burst:
+            left = min(burst, left + max(0, now_ns - since_ns) / 1e9 * self._per_s)
+        self._left[device] = max(0.0, left - 1), max(now_ns, since_ns)
+        return left >= 1
+
+    def knows(self, device: str, cameras: Collection[str], heard_at_ns: int, now_ns: int) -> bool:
+        """Whether a device of the journal is let in; it was heard last by an earlier life."""
+        if not self.lets_in(device, cameras):
+            return False
+        away_s = max(BURST_S, (now_ns - heard_at_ns) / 1e9)
+        self._left[device] = away_s * self._per_s, now_ns
+        return True
 
 
 @dataclass
@@ -44,6 +131,12 @@ class Device:
     """Whether nobody waits for it, as it is too far behind the others; see `Devices.horizon_ns`."""
     birth: Birth | None = None
     health: Health | None = None
+    boots: deque[str] = field(default_factory=lambda: deque(maxlen=8))
+    """Those before this one."""
+    returned_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=RETURNS))
+    """When it went back to one of them."""
+    alarms: dict[str, int] = field(default_factory=dict)
+    """What was noticed of it, by kind, see `AlarmKind`."""
     lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAGS_KEPT))
     """Arrival minus watermark of its latest live messages."""
 
@@ -61,6 +154,7 @@ class Device:
             "watermark_ns": self.watermark_ns,
             "lag_s": None if self.lag_s is None else round(self.lag_s, 1),
             "late": self.late,
+            "alarms": dict(self.alarms),
             "last_message_at_ns": self.heard_at_ns,
         }
 
@@ -76,6 +170,10 @@ class Wait:
     late: tuple[str, ...] = ()
     """Devices that nobody waits for, being too far behind: what they send is decided when it comes,
     out of its order."""
+
+    def counted(self) -> tuple[str | None, float, int]:
+        """As the metrics have it."""
+        return self.device, self.by_s, len(self.late)
 
     def to_json(self) -> dict[str, Any]:
         """As ``/readyz`` and the event ``wait`` show it."""
@@ -93,6 +191,7 @@ class Devices:
         stall_s: float,
         now_s: float,
         hold_s: float = 2.0,
+        door: Door | None = None,
     ) -> None:
         """Start from the journal's devices and the site's cameras.
 
@@ -102,6 +201,7 @@ class Devices:
             stall_s: how long the others wait for a device that goes on no more.
             now_s: the time.
             hold_s: how long they wait, in capture time, beyond the device in the middle.
+            door: who is let in; None = everybody.
         """
         self._stall_s = stall_s
         self._hold_s, self._hold_ns = hold_s, round(hold_s * 1e9)
@@ -110,7 +210,14 @@ class Devices:
         self.by_id: dict[str, Device] = {}
         self.wait = Wait()
         """Who holds the site up, as of the latest `horizon_ns`."""
+        self.door = door
+        """Who is let in; None = everybody."""
+        self.alarms: list[tuple[str, str]] = []
+        """Devices and kinds of what was noticed of them and nobody has taken yet."""
         for row in known:
+            has = (row.camera,) if row.camera else ()
+            if door and not door.knows(row.device, has, row.heard_at_ns, time.time_ns()):
+                continue
             device = self.hear(row, now_s)
             device.lags_s.clear()  # of then, not of now
             device.lag_s = None
@@ -120,8 +227,7 @@ class Devices:
         device = self._device(row.device, now_s)
         device.heard_at_ns = max(device.heard_at_ns or 0, row.heard_at_ns)
         if row.boot is not None and row.boot != device.boot:
-            device.boot, device.watermark_ns = row.boot, 0
-            device.lags_s.clear()
+            self._new_boot(device, row.boot, now_s)
         if row.watermark_ns:
             self._progress(device, row, now_s)
         device.camera = row.camera or device.camera
@@ -190,6 +296,23 @@ class Devices:
         """How many devices are online."""
         return sum(bool(d.online) for d in self.by_id.values())
 
+    def alarm(self, device: Device, kind: AlarmKind) -> None:
+        """Something about a device that an operator has to look at: said, counted, shown."""
+        device.alarms[kind] = device.alarms.get(kind, 0) + 1
+        self.alarms.append((device.id, kind))
+        if device.alarms[kind] in (1, 10, 100) or device.alarms[kind] % 1000 == 0:
+            _log.error("device %s: %s (%d so far)", device.id, _ALARMS[kind], device.alarms[kind])
+
+    def _new_boot(self, device: Device, boot: str, now_s: float) -> None:
+        if boot in device.boots:
+            device.returned_at_s.append(now_s)
+            if now_s - device.returned_at_s[0] < TWIN_S and len(device.returned_at_s) == RETURNS:
+                self.alarm(device, "twin")
+        if device.boot is not None:
+            device.boots.append(device.boot)
+        device.boot, device.watermark_ns = boot, 0
+        device.lags_s.clear()
+
     def _progress(self, device: Device, row: Heard, now_s: float) -> None:
         """What a live message says of how far its device is."""
         if row.watermark_ns < device.watermark_ns - CLOCK_SET_NS:
@@ -229,7 +352,7 @@ class Devices:
         if self._first_heard_s is None:
             self._first_heard_s = now_s
         if name not in self.by_id:
-            self.by_id[name] = Device(name)
+            self.by_id[name] = Device(name, online=self.door.parked(name) if self.door else None)
         return self.by_id[name]
 
 

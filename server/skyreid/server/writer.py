@@ -15,6 +15,7 @@ import logging
 import sqlite3
 import threading
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -22,34 +23,28 @@ from typing import Any, TypeVar
 from skyreid.contract import topics
 from skyreid.contract.identity_event import encode_event
 from skyreid.contract.receipt import encode_receipt
-from skyreid.contract.rejected import (
-    CONTENT_TYPE,
-    KEPT_BYTES,
-    PROPERTIES_BYTES,
-    digest_properties,
-    rejected_properties,
-)
 from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site
 from skyreid.server.broker.decoding import (
-    DEFECT,
     Message,
-    Refused,
     Sorted,
     receipts,
     refuse_defect,
     sort_messages,
 )
 from skyreid.server.broker.ingest import Broker, Queue
+from skyreid.server.broker.letters import DeadLetters
 from skyreid.server.broker.outbox import Outbox
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices
+from skyreid.server.isolation import isolate
 from skyreid.server.live import NEWS_S, DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, State
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.faults import REMEDIES, DamagedJournal, Fault, fault_of
 from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
+from skyreid.server.store.pictures import EarlyPictures
 from skyreid.server.store.records import Arrived, EventRow
 
 _log = logging.getLogger(__name__)
@@ -95,6 +90,8 @@ class Writer:
         self._settled = True  # nothing was fed since the last round without a horizon
         self._round_at_s = 0.0
         self._news = DeviceNews(hub)
+        self._letters = DeadLetters(broker, site.id)
+        self._early = EarlyPictures(journal.aside.has_sighting_of)
         self._told_wait: tuple[str | None, tuple[str, ...]] = (None, ())
         self._told_wait_at_s = float("-inf")
         self._cut_off = 0  # listeners, as far as they are counted
@@ -108,6 +105,8 @@ class Writer:
         """Who is who, as the log has it. Replaced as a whole, never changed."""
         self.undecided = 0
         """Stored sightings of which the log does not know yet."""
+        self.quarantined = journal.aside.quarantined()
+        """Sightings on which matching failed, and which it is not shown."""
         self.stored, _ = journal.counts()
         """Sightings in the journal."""
 
@@ -125,10 +124,17 @@ class Writer:
     def feed(self, stored: Iterable[Arrived]) -> None:
         """Give the matcher sightings that are in the journal."""
         stored = list(stored)
-        self.gallery.take(stored)
-        for item in stored:
-            self._matcher.add(item.device, item.boot, item.model_key, item.sighting)
-            self._settled = False
+        try:
+            self.gallery.take(stored)
+            for item in stored:
+                self._matcher.add(item.device, item.boot, item.model_key, item.sighting)
+                self._settled = False
+        except Exception:  # a repeat changes nothing: each once more, alone
+            if len(stored) == 1:
+                self._quarantine(stored, traceback.format_exc())
+            else:
+                for item in stored:
+                    self.feed([item])
         self.undecided = self._matcher.undecided
 
     def run(self) -> None:
@@ -149,8 +155,10 @@ class Writer:
         if messages:
             self._take_in(messages)
             self._queue.done()  # only now: the matcher knows of them
+        self._obey()
         self._match(time.monotonic())
         self._persist(self._outbox.pump)
+        self._tell_alarms()
         self._news.tell(time.monotonic(), self.devices.by_id)
         self._show()
 
@@ -161,8 +169,13 @@ class Writer:
 
     def _take_in(self, messages: Sequence[Message]) -> None:
         batch, new = self._store(messages)
+        if len(new) < len(batch.sightings):
+            self._look_for_clashes(batch, new)
+        if batch.pictures or self._early.waiting:
+            self._store_pictures(batch)
         for refused in batch.refused:
-            self._set_aside(refused)
+            self._metrics.rejected.labels(refused.reason).inc()
+            self._letters.set_aside(refused)
         self._send_receipts(batch)
         # Last, on the same connection: a kill between the two costs a repeated message, which gets
         # its receipt again. The other way round a receipt would be lost until the device asks.
@@ -173,12 +186,10 @@ class Writer:
 
     def _store(self, messages: Sequence[Message]) -> tuple[Sorted, list[Arrived]]:
         """Sort messages and store what is in them; one that cannot be stored spoils no other."""
-        batch = sort_messages(messages, self._site)
+        batch = sort_messages(messages, self._site, self.devices.door)
         try:
             with self._metrics.commit_seconds.time():
-                new = self._persist(
-                    lambda: self._journal.store(batch.sightings, batch.heard, batch.pictures)
-                )
+                new = self._persist(lambda: self._journal.store(batch.sightings, batch.heard))
         except Exception as error:
             if isinstance(error, (Stopped, DamagedJournal)) or type(error) in _FILES_FAULT:
                 raise
@@ -192,25 +203,22 @@ class Writer:
             new += more
         return batch, new
 
-    def _set_aside(self, refused: Refused) -> None:
-        message, reason = refused.message, refused.reason
-        self._metrics.rejected.labels(reason).inc()
-        level = logging.ERROR if reason == DEFECT else logging.WARNING
-        _log.log(level, "message set aside topic=%.200s %s", message.topic, refused.detail)
-        said = rejected_properties(
-            reason, refused.detail, topic=message.topic, received_at_ns=message.received_at_ns
-        )
-        payload = b""
-        if refused.keep_payload:
-            said |= digest_properties(message.payload)
-            room = max(0, self._broker.packet_max - PROPERTIES_BYTES)
-            payload = message.payload[: min(KEPT_BYTES, room)]
-        self._broker.publish(
-            topics.rejected(self._site.id, reason),
-            payload,
-            properties=said,
-            content_type=CONTENT_TYPE,
-        )
+    def _look_for_clashes(self, batch: Sorted, new: Sequence[Arrived]) -> None:
+        """Refuse what has the number of another sighting; it would be lost as a repeat."""
+        fresh = {id(item) for item in new}
+        repeated = [s for s in batch.sightings if id(s) not in fresh]
+        clashes = self._journal.aside.differing(repeated)
+        batch.refuse_clashes(clashes, self._site)
+        for item in clashes:
+            self.devices.alarm(self.devices.by_id[item.device], "clash")
+
+    def _store_pictures(self, batch: Sorted) -> None:
+        """Store pictures of sightings that are here; the others wait a little for theirs."""
+        known, lost = self._early.sort(batch.pictures, time.time_ns())
+        self._metrics.rejected.labels("picture").inc(lost)
+        if known:
+            self._persist(lambda: self._journal.store((), (), known))
+        batch.pictures = known
 
     def _send_receipts(self, batch: Sorted) -> None:
         for device, receipt in receipts(batch.sightings, batch.refused):
@@ -259,12 +267,45 @@ class Writer:
         if not self._matcher.due(horizon_ns):
             return
         with self._metrics.match_seconds.time():
-            made = self._matcher.advance(horizon_ns)
+            made = self._advance(horizon_ns)
         if made:
             self._write_down(made)
         # Only now: whoever reads that all is settled finds it in the log.
         self.undecided = self._matcher.undecided
         self._settled = horizon_ns is None
+
+    def _advance(self, horizon_ns: int | None) -> list[Applied]:
+        """Decide; what matching fails on is set aside, in the journal too, and it goes on."""
+        try:
+            return self._matcher.advance(horizon_ns)
+        except MemoryError:
+            raise
+        except Exception:
+            isolated = isolate(self._matcher, self.state, self._journal, horizon_ns)
+        for culprits, why in isolated.culprits:
+            self._quarantine(culprits, why)
+        self._matcher = isolated.matcher
+        return isolated.made
+
+    def _quarantine(self, culprits: Sequence[Arrived], why: str) -> None:
+        self._persist(lambda: self._journal.aside.quarantine(culprits, time.time_ns(), why))
+        self.quarantined = self._journal.aside.quarantined()
+
+    def _obey(self) -> None:
+        """Do what an operator wrote into the journal meanwhile."""
+        if self._journal.written_elsewhere():
+            if retried := self._persist(self._journal.aside.retried):
+                self.feed(retried)
+            self.quarantined = self._journal.aside.quarantined()
+            if self.devices.door is not None:
+                self.devices.door.named = self._journal.aside.admitted()
+
+    def _tell_alarms(self) -> None:
+        for name, kind in self.devices.alarms:
+            self._metrics.alarms.labels(kind).inc()
+            self._hub.send("alarm", {"device": name, "kind": kind})
+            self._news.note(name)
+        self.devices.alarms.clear()
 
     def _tell_wait(self, now_s: float) -> None:
         """Tell the listeners who holds the site up, when that changes."""
@@ -330,14 +371,11 @@ class Writer:
         metrics = self._metrics
         metrics.queue.set(len(self._queue))
         metrics.undecided.set(self.undecided)
+        metrics.quarantined.set(self.quarantined)
         metrics.identities.set(len(self.state.identities))
         metrics.model_keys.set(len(self.devices.model_keys()))
         metrics.devices_online.set(self.devices.online())
-        wait = self.devices.wait
-        metrics.devices_late.set(len(wait.late))
-        metrics.held_up.clear()
-        if wait.device is not None:
-            metrics.held_up.labels(wait.device).set(wait.by_s)
+        metrics.show_wait(*self.devices.wait.counted())
         metrics.broker_connected.set(self._broker.connected)
         metrics.outbox.set(self._outbox.waiting)
         metrics.listeners.set(len(self._hub))
@@ -353,6 +391,7 @@ class Writer:
             "sightings": self.stored,
             "queued": len(self._queue),
             "undecided": self.undecided,
+            "quarantined": self.quarantined,
             "settled": self.settled,
             "identities": len(self.state.identities),
             "devices": len(self.devices.by_id),

@@ -8,7 +8,7 @@ its device is told to forget it, by the sequence numbers that stand beside the b
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from skyreid.contract import topics
@@ -19,9 +19,10 @@ from skyreid.contract.receipt import Receipt, Status, decode_batch_properties, r
 from skyreid.contract.sighting import Lane, SightingBatch
 from skyreid.contract.sighting_wire import Decoded, decode_usable
 from skyreid.contract.site import Site
+from skyreid.server.devices import Door
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 
-FOR_GOOD = frozenset(("size", "parse", "envelope", "sighting", "defect"))
+FOR_GOOD = frozenset(("size", "parse", "envelope", "sighting", "defect", "clash"))
 """Reasons that stay. Another schema, site file or clock can be put right, and the device still has
 its sightings then."""
 DEFECT = "defect"
@@ -78,9 +79,28 @@ class Sorted:
         for each in fields(self):
             getattr(self, each.name).extend(getattr(later, each.name))
 
+    def refuse_clashes(self, clashes: Sequence[Arrived], site: Site) -> None:
+        """Refuse sightings whose number another one has already, which is kept."""
+        gone = {id(item) for item in clashes}
+        self.sightings = [item for item in self.sightings if id(item) not in gone]
+        for item in clashes:
+            topic, seq = topics.device(site.id, item.device, "sightings"), item.sighting.seq
+            message = Message(topic, item.body, {}, item.received_at_ns)
+            why = (
+                f"sighting {seq} of boot {item.boot} is another one than is stored: two devices "
+                "speak with one name, or a spool was copied"
+            )
+            self.refused.append(Refused(message, "clash", why, item.device, item.boot, (seq,)))
 
-def sort_messages(messages: Iterable[Message], site: Site) -> Sorted:
-    """Decode and check messages in order; never raises for what is in them."""
+
+def sort_messages(messages: Iterable[Message], site: Site, door: Door | None = None) -> Sorted:
+    """Decode and check messages in order; never raises for what is in them.
+
+    Args:
+        messages: as they came.
+        site: the site file.
+        door: who is let in; None = everybody, and as much as they like.
+    """
     out = Sorted()
     for message in messages:
         try:
@@ -91,7 +111,7 @@ def sort_messages(messages: Iterable[Message], site: Site) -> Sorted:
             out.refused.append(Refused(message, error.reason, str(error)))
             continue
         try:
-            _sort(out, message, topic, site)
+            _sort(out, message, topic, site, door)
         except MessageError as error:
             out.refused.append(_refused(message, error.reason, str(error), topic, site))
         except Exception:  # a defect of ours must not stop the others, now and after each restart
@@ -125,14 +145,27 @@ def _beside(message: Message) -> tuple[str | None, tuple[int, ...]]:
         return None, ()
 
 
-def _sort(out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site) -> None:
+def _sort(
+    out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site, door: Door | None
+) -> None:
     device, now = topic.device, message.received_at_ns
+    if door and door.lets_in(device) and not door.has_room(device, now):
+        raise MessageError("rate", f"device {device!r} says more than devices.messages_per_s")
     if topic.channel == "sightings":
         decoded = decode_usable(message.payload, site=site.id, device=device)
+        _need_admission(door, device, {s.camera for s in decoded.batch.sightings})
         _check(decoded.batch, site, now)
         out.refused.extend(_forgettable(decoded, message))
         out.sightings.extend(_arrived(decoded, now))
         out.heard.append(_heard(decoded.batch, now))
+    elif topic.channel == "birth":
+        birth = decode_birth(message.payload)
+        _need_admission(door, device, {c.id for c in birth.cameras} if birth else ())
+        out.births.append((device, birth))
+    elif door and not door.lets_in(device):
+        if topic.channel == "status":
+            door.park(device, decode_status(message.payload))
+        _need_admission(door, device, ())
     elif topic.channel == "picture":
         if site.pictures == "never":
             raise MessageError("policy", f"a picture from {device!r}, the site's policy is never")
@@ -140,11 +173,19 @@ def _sort(out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site) 
         out.pictures.append(ArrivedPicture(device, now, picture))
     elif topic.channel == "status":
         out.statuses.append((device, decode_status(message.payload)))
-    elif topic.channel == "birth":
-        out.births.append((device, decode_birth(message.payload)))
     else:
         out.healths.append((device, decode_health(message.payload)))
         out.heard.append(Heard(device, now))
+
+
+def _need_admission(door: Door | None, device: str, cameras: Collection[str]) -> None:
+    if door and not door.lets_in(device, cameras):
+        has = f"camera {', '.join(sorted(cameras))}" if cameras else "no camera that it named"
+        raise MessageError(
+            "device",
+            f"device {device!r} with {has} is not let in: add its camera to the site file, or "
+            f"skyreid-server devices admit SETTINGS {device}",
+        )
 
 
 def _check(batch: SightingBatch, site: Site, received_at_ns: int) -> None:

@@ -72,6 +72,15 @@ class Matcher:
         self._made: list[Applied] = []  # by the call of `advance` that is going on
         self._changed = False  # since the window was last looked at as a whole
 
+    def afresh(self, state: State) -> Matcher:
+        """One with the same options, empty, where ``state`` left off."""
+        return Matcher(self._options, state, self._priors)
+
+    @property
+    def window_s(self) -> float:
+        """How far back it looks, seconds of capture time."""
+        return self._options.window_s
+
     @property
     def undecided(self) -> int:
         """How many sightings were taken in and not decided."""

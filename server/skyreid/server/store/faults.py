@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from pathlib import Path
 from typing import Literal
 
 from skyreid.contract.errors import InputError
@@ -45,3 +46,10 @@ def fault_of(error: sqlite3.Error) -> Fault:
     if code is not None:
         return _CODES.get(code & 0xFF, "disk")
     return next((fault for words, fault in _WORDS if words in str(error)), "disk")
+
+
+def cannot_open(path: Path, error: sqlite3.Error) -> InputError:
+    """The error of a journal that cannot be opened, with what to do."""
+    if (fault := fault_of(error)) == "damaged":
+        return damaged_journal(path, error)
+    return InputError(f"journal {path} cannot be opened: {error}; {REMEDIES[fault]}")

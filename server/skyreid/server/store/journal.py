@@ -22,10 +22,12 @@ from skyreid.contract.migration import migrate, require_newest, require_own
 from skyreid.contract.sighting import Kind
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Decision
-from skyreid.server.store.faults import REMEDIES, damaged_journal, fault_of
+from skyreid.server.store.aside import Aside
+from skyreid.server.store.faults import cannot_open
 from skyreid.server.store.mark import mark_of, say_damaged
 from skyreid.server.store.migrations import OWN, STEPS
-from skyreid.server.store.pictures import put_picture
+from skyreid.server.store.pictures import put_pictures
+from skyreid.server.store.quarantine import SHOWN
 from skyreid.server.store.records import (
     CLOCK_SET_NS,
     Arrived,
@@ -52,6 +54,7 @@ class Journal:
         path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
         self._path = path
         self._pictures_max_bytes, self._events_kept = pictures_max_bytes, events_kept
+        self._data_version = 0
         self._lock = FileLock(
             path.with_name(f"{path.name}.lock"),
             of=f"journal {path}",
@@ -63,9 +66,10 @@ class Journal:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             self._lock.close()
-            raise _cannot_open(path, error) from error
+            raise cannot_open(path, error) from error
         try:
             self._prepare(site)
+            self.aside = Aside(self._db, self.writing, self._sightings)
             row = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM picture").fetchone()
             self._picture_bytes: int = row[0]
             self._last_sighting = self._max_id("sighting")
@@ -74,7 +78,7 @@ class Journal:
             self._note()
         except sqlite3.Error as error:
             self.close()
-            raise _cannot_open(path, error) from error
+            raise cannot_open(path, error) from error
         except InputError:
             self.close()
             raise
@@ -106,14 +110,10 @@ class Journal:
                     new.append(arrived)
             for row in heard:
                 _hear(db, row)
-            picture_bytes = self._picture_bytes + sum(put_picture(db, p) for p in pictures)
-            while picture_bytes > self._pictures_max_bytes:
-                oldest = db.execute(
-                    "SELECT rowid, length(body) FROM picture ORDER BY received_at_ns LIMIT 1"
-                ).fetchone()
-                db.execute("DELETE FROM picture WHERE rowid = ?", oldest[:1])
-                picture_bytes -= oldest[1]
-        self._picture_bytes = picture_bytes
+            size = self._picture_bytes
+            if pictures:
+                size = put_pictures(db, pictures, size, self._pictures_max_bytes)
+        self._picture_bytes = size
         self._last_sighting += len(new)
         self._note()
         return new
@@ -193,12 +193,18 @@ class Journal:
     def _sightings(self, where: str, values: tuple[object, ...]) -> Iterator[Arrived]:
         rows = self._db.execute(
             "SELECT device, boot, lane, model_key, dim, received_at_ns, body FROM sighting "
-            f"WHERE {where} ORDER BY id",
+            f"WHERE {where} AND {SHOWN} ORDER BY id",
             values,
         )
         for device, boot, lane, model_key, dim, received_at_ns, body in rows:
             sighting = decode_sighting(body, dim)
             yield Arrived(device, boot, lane, model_key, dim, received_at_ns, sighting, body)
+
+    def written_elsewhere(self) -> bool:
+        """Whether another connection (an operator's command) has written since the last call."""
+        before = self._data_version
+        (self._data_version,) = self._db.execute("PRAGMA data_version").fetchone()
+        return bool(self._data_version != before)
 
     def devices(self) -> list[Heard]:
         """Every device that was ever heard."""
@@ -305,13 +311,7 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
             require_newest(db, STEPS, what=f"journal {path}", by=by)
             yield db
     except sqlite3.Error as error:
-        raise _cannot_open(path, error) from error
-
-
-def _cannot_open(path: Path, error: sqlite3.Error) -> InputError:
-    if (fault := fault_of(error)) == "damaged":
-        return damaged_journal(path, error)
-    return InputError(f"journal {path} cannot be opened: {error}; {REMEDIES[fault]}")
+        raise cannot_open(path, error) from error
 
 
 def _check_own(db: sqlite3.Connection, path: Path) -> None:

@@ -84,4 +84,22 @@ CREATE UNIQUE INDEX event_by_name ON event (decision, number);
     db.execute("INSERT INTO meta SELECT 'gapless_after', coalesce(max(id), 0) FROM sighting")
 
 
-STEPS: tuple[Step, ...] = (_first, _sums_and_events)
+_SET_ASIDE = """
+CREATE TABLE quarantine (  -- stored sightings that matching failed on; it is not shown them
+  device TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL,
+  at_ns INTEGER NOT NULL, traceback TEXT NOT NULL,
+  state TEXT NOT NULL,                      -- held, retry (by the operator) or dropped (for good)
+  PRIMARY KEY (device, boot, seq)
+) WITHOUT ROWID;
+CREATE TABLE admitted (  -- devices that the operator let in by name
+  device TEXT PRIMARY KEY, at_ns INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+def _set_aside(db: sqlite3.Connection) -> None:
+    """Sightings that matching fails on, and devices that the site file does not know."""
+    execute_all(db, _SET_ASIDE)
+
+
+STEPS: tuple[Step, ...] = (_first, _sums_and_events, _set_aside)

@@ -1,0 +1,1 @@
+"""What an operator says to a journal, beside the server: quarantine, devices."""

@@ -1,0 +1,128 @@
+"""Verbs of an operator on a journal: what is in quarantine, and which devices are let in.
+
+The server may be running: what is written here it reads within a moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skyreid.contract.errors import InputError
+
+if TYPE_CHECKING:
+    from skyreid.server.store.quarantine import Held, SingleKey
+
+_WHICH = "DEVICE BOOT SEQ, as list shows them"
+
+
+def add_parser(verbs: Any) -> None:
+    """Add ``quarantine`` to the verbs of a command line."""
+    does = "sightings on which matching failed: list, show, retry, drop"
+    verb = verbs.add_parser(
+        "quarantine",
+        help=does,
+        description="Sightings on which matching failed: stored, and not shown to it again. Retry "
+        "one after a release that mends it, or drop it, which leaves it unmatched for good.",
+    )
+    verb.add_argument("what", choices=("list", "show", "retry", "drop"))
+    verb.add_argument("settings", type=Path, help="settings file (server.toml)")
+    verb.add_argument("key", nargs="*", metavar="KEY", help=_WHICH)
+    verb.add_argument("--all", action="store_true", help="retry or drop every one that is held")
+    verb.add_argument("--json", action="store_true", help="list one JSON object a line")
+    verb.set_defaults(run=_quarantine)
+
+    does = "devices that are let in: list, admit, forget"
+    verb = verbs.add_parser(
+        "devices",
+        help=does,
+        description="Devices that are let in: those with a camera of the site file, and those that "
+        "are admitted by name. The server may be running.",
+    )
+    verb.add_argument("what", choices=("list", "admit", "forget"))
+    verb.add_argument("settings", type=Path, help="settings file (server.toml)")
+    verb.add_argument("name", nargs="*", metavar="DEVICE", help="whom to admit or forget")
+    verb.set_defaults(run=_devices)
+
+
+def _devices(given: argparse.Namespace) -> int:
+    from skyreid.contract.topics import check_identifier
+    from skyreid.server.config import read_settings
+    from skyreid.server.store import beside
+    from skyreid.server.store.journal import open_to_read
+
+    journal = read_settings(given.settings, (), verb="devices").journal.path
+    if given.what == "list":
+        with open_to_read(journal) as db:
+            for name, camera, named in beside.read_all(db):
+                print(f"{name}  camera {camera or 'not known'}{', admitted' if named else ''}")
+        return 0
+    if not given.name:
+        raise InputError(f"devices {given.what}: give the names of devices")
+    try:
+        names = [check_identifier(name) for name in given.name]
+    except ValueError as error:
+        raise InputError(f"devices {given.what}: {error}") from error
+    with beside.open_to_write(journal) as db:
+        for name in names:
+            if given.what == "admit":
+                beside.admit(db, name, time.time_ns())
+            else:
+                beside.forget(db, name)
+    return 0
+
+
+def _quarantine(given: argparse.Namespace) -> int:
+    from skyreid.server.config import read_settings
+    from skyreid.server.store import beside, quarantine
+    from skyreid.server.store.journal import open_to_read
+
+    journal = read_settings(given.settings, (), verb="quarantine").journal.path
+    if given.what in ("retry", "drop"):
+        if given.all == bool(given.key) or len(given.key) not in (0, 3):
+            raise InputError(f"quarantine {given.what}: give either {_WHICH}, or --all")
+        key = None if given.all else _key(given.key)
+        state = {"retry": "retry", "drop": "dropped"}[given.what]
+        with beside.open_to_write(journal) as db:
+            count = quarantine.mark(db, key, state)
+        if key is not None and not count:
+            raise InputError(_nothing(key))
+        print(f"{count} {'to be tried again' if state == 'retry' else 'dropped'}")
+        return 0
+    with open_to_read(journal) as db:
+        held = quarantine.read_held(db)
+    if given.what == "list":
+        for one in held:
+            print(json.dumps(one.to_json()) if given.json else _line(one))
+        return 0
+    if len(given.key) != 3:
+        raise InputError(f"quarantine show: give {_WHICH}")
+    key = _key(given.key)
+    for one in held:
+        if one.key == key:
+            print(_line(one))
+            print(one.traceback, end="")
+            return 0
+    raise InputError(_nothing(key))
+
+
+def _key(words: Sequence[str]) -> SingleKey:
+    device, boot, seq = words
+    if not seq.isdecimal():
+        raise InputError(f"seq {seq!r} is no number: give {_WHICH}")
+    return device, boot, int(seq)
+
+
+def _nothing(key: SingleKey) -> str:
+    return f"sighting {' '.join(map(str, key))} is not in quarantine: quarantine list shows who is"
+
+
+def _line(one: Held) -> str:
+    device, boot, seq = one.key
+    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(one.at_ns / 1e9))
+    why = one.traceback.strip().rpartition("\n")[2]
+    return f"{device} {boot} {seq}  {one.state} since {when}  {one.camera} {one.track}: {why}"

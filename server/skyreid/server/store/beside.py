@@ -1,0 +1,51 @@
+"""What an operator writes into a journal beside the server, which may be running."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from skyreid.contract.errors import InputError
+from skyreid.server.store.journal import open_to_read
+
+
+@contextmanager
+def open_to_write(path: Path) -> Iterator[sqlite3.Connection]:
+    """A transaction beside the server, which may be running: for an operator's few rows.
+
+    Raises:
+        InputError: the file is missing, is not a journal of this version, or cannot be written.
+    """
+    with open_to_read(path):
+        pass
+    try:
+        with closing(sqlite3.connect(path.resolve(), isolation_level=None)) as db:
+            db.execute("PRAGMA busy_timeout = 5000")
+            db.execute("BEGIN IMMEDIATE")
+            yield db
+            db.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise InputError(f"journal {path}: {error}") from error
+
+
+def admit(db: sqlite3.Connection, device: str, at_ns: int) -> None:
+    """Let a device in (within a transaction)."""
+    db.execute("INSERT OR IGNORE INTO admitted VALUES (?, ?)", (device, at_ns))
+
+
+def forget(db: sqlite3.Connection, device: str) -> None:
+    """Let it in no more; its sightings stay (within a transaction)."""
+    db.execute("DELETE FROM admitted WHERE device = ?", (device,))
+    db.execute("DELETE FROM device WHERE device = ?", (device,))
+
+
+def read_all(db: sqlite3.Connection) -> list[tuple[str, str | None, bool]]:
+    """Name, camera and whether it was admitted by name, of every device that is known."""
+    rows = db.execute(
+        "SELECT device, camera, device IN (SELECT device FROM admitted) FROM device "
+        "UNION SELECT device, NULL, 1 FROM admitted WHERE device NOT IN (SELECT device FROM device)"
+        " ORDER BY 1"
+    )
+    return [(name, camera, bool(named)) for name, camera, named in rows]
