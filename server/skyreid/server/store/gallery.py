@@ -1,8 +1,10 @@
 """Exact nearest-neighbour search among all embeddings ever seen, by model, view and time.
 
-Vectors lie as float16 in segments of one model and one view in the order they came in. Exact
-search covers some hundred thousand vectors a core; approximate indices lose the tail of a person's
-sightings, and must never be the only way to find them all. The writer feeds it, the API asks it.
+Vectors lie as float32 in segments of one model and one view in the order they came in: twice the
+memory of the float16 that they came in, and a search is one product a segment, without converting
+or gathering anything first. Exact search covers some hundred thousand vectors a core; approximate
+indices lose the tail of a person's sightings, and must never be the only way to find them all. The
+writer feeds it, the API asks it.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ class _Segment:
 
     def __init__(self, model_key: str, dim: int) -> None:
         self.model_key = model_key
-        self.vectors = np.zeros((SEGMENT_ROWS, dim), np.float16)
+        self.vectors = np.zeros((SEGMENT_ROWS, dim), np.float32)
         self.seen_ns = np.zeros(SEGMENT_ROWS, np.int64)
         self.alive = np.zeros(SEGMENT_ROWS, np.bool_)
         self.keys: list[Hashable] = []
@@ -90,7 +92,7 @@ class Gallery:
             if key not in self._where:
                 return None
             segment, row = self._where[key]
-            query = segment.vectors[row].astype(np.float32)
+            query = segment.vectors[row].copy()
             hits = [
                 hit
                 for view in views
@@ -164,16 +166,19 @@ class Gallery:
             since_ns: only what was seen at or after this capture time.
             until_ns: only what was seen at or before it.
         """
+        query = query.astype(np.float32)
         hits: list[Hit] = []
         for segment in self._segments.get((model_key, len(query), view), ()):
-            rows = segment.alive & (segment.seen_ns >= since_ns)
+            rows = len(segment.keys)
+            wanted = segment.alive[:rows] & (segment.seen_ns[:rows] >= since_ns)
             if until_ns is not None:
-                rows &= segment.seen_ns <= until_ns
-            chosen = np.flatnonzero(rows)
-            if not len(chosen):
-                continue
-            similarity = segment.vectors[chosen].astype(np.float32) @ query.astype(np.float32)
-            # Equal similarities are told apart by row, so that the same gallery answers the same.
-            best = np.lexsort((chosen, -similarity))[:k]
-            hits += [Hit(segment.keys[chosen[i]], float(similarity[i])) for i in best]
+                wanted &= segment.seen_ns[:rows] <= until_ns
+            similarity = segment.vectors[:rows] @ query
+            similarity[~wanted] = -np.inf
+            # The k best and all that equal the last of them: equals are told apart by row, so that
+            # the same gallery answers the same.
+            least = np.partition(similarity, rows - k)[rows - k] if k < rows else -np.inf
+            chosen = np.flatnonzero((similarity >= least) & wanted)
+            best = chosen[np.lexsort((chosen, -similarity[chosen]))[:k]]
+            hits += [Hit(segment.keys[i], float(similarity[i])) for i in best]
         return sorted(hits, key=lambda hit: -hit.similarity)[:k]

@@ -5,9 +5,11 @@ Shapes are described in ``server/README.md``.
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +21,11 @@ from skyreid.server.matching.identity import Identity, State
 from skyreid.server.store.journal import open_to_read
 
 Json = dict[str, Any]
+Cursor = tuple[int, str, str, str, int]
+"""Where a page ended: capture time, device, boot, camera and track of a tracklet."""
 
+SCANNED_MAX = 2000
+"""Tracklets looked at for one page of identities, however few of them are wanted."""
 _PARAMETERS = 800
 """Values bound in one statement at most; old SQLite stops at 999."""
 
@@ -65,27 +71,47 @@ class Lookup:
         self._path, self._pictures = path, pictures
 
     def identities(
-        self, state: State, *, limit: int, view: Literal["all", "cross"], after_ns: int
+        self,
+        state: State,
+        *,
+        limit: int,
+        view: Literal["all", "cross"] = "all",
+        after_ns: int = -1,
+        cursor: Cursor | None = None,
     ) -> Json:
-        """Identities last seen after ``after_ns``, newest activity first; ``total`` of them all.
+        """A page of identities last seen after ``after_ns``, newest activity first.
 
-        Without a choice (``view`` all, ``after_ns`` below 0: what pages ask for all the time) only
-        the newest are read; with one everything since ``after_ns`` is, to count it.
+        ``total`` is how many identities there are, whatever is asked for. ``next`` is the cursor of
+        the next page, None after the last; a page may hold fewer than ``limit`` and yet not be it.
         """
-        whole = view == "all" and after_ns < 0
-        with open_to_read(self._path) as db:
-            found = _newest(db, state, after_ns)
-            if view == "cross":
-                views = _views(db)
-                found = (
-                    i for i in found if len({views.get(_of(k)) for k in i.members} - {None}) == 2
-                )
-            chosen = list(islice(found, limit))
-            total = len(state.identities) if whole else len(chosen) + sum(1 for _ in found)
-            rows = _tracklets(db, (key for i in chosen for key in i.members))
-        listed = [self._identity(identity, rows) for identity in chosen]
-        listed.sort(key=lambda i: (i["last_seen_ns"] or 0, i["id"]), reverse=True)
-        return {"identities": listed, "total": total}
+        chosen: dict[str, Json] = {}
+        told: set[str] = set()
+        last: Cursor | None = None
+        looked, more = 0, False
+        with open_to_read(self._path) as db, closing(_newest(db, after_ns, cursor)) as rows:
+            while not more and (part := rows.fetchmany(limit)):
+                names = [state.tracks.get(_key(row)) for row in part]
+                fresh = [i for i in dict.fromkeys(names) if i is not None and i not in told]
+                told.update(fresh)
+                people = [state.identities[name] for name in fresh]
+                seen = _tracklets(db, (key for i in people for key in i.members))
+                shown = {i.id: self._identity(i, seen) for i in people}
+                for row, name in zip(part, names, strict=True):
+                    if len(chosen) == limit or looked == SCANNED_MAX:
+                        more = True
+                        break
+                    last, looked = row, looked + 1
+                    person = shown.pop(name or "", None)
+                    if person is None or row != max(map(_place, person["tracklets"])):
+                        continue  # seen after the cursor too: that was an earlier page
+                    if view == "all" or len(person["views"]) == 2:
+                        chosen[person["id"]] = person
+        listed = sorted(chosen.values(), key=lambda i: (i["last_seen_ns"], i["id"]), reverse=True)
+        return {
+            "identities": listed,
+            "total": len(state.identities),
+            "next": _cursor_text(last) if last and more else None,
+        }
 
     def identity(self, state: State, name: str) -> Json | None:
         """One identity, by its id or by one that was merged into it; None if there is none."""
@@ -181,29 +207,47 @@ class Lookup:
         }
 
 
-def _newest(db: sqlite3.Connection, state: State, after_ns: int) -> Iterator[Identity]:
-    """Identities seen after a capture time, newest first, as the rows are read."""
-    told: set[str] = set()
-    rows = db.execute(
-        "SELECT device, boot, camera, track FROM tracklet WHERE captured_at_ns > ? "
-        "ORDER BY captured_at_ns DESC",
-        (after_ns,),
+def _newest(db: sqlite3.Connection, after_ns: int, before: Cursor | None) -> sqlite3.Cursor:
+    """Tracklets captured after a moment and before another in this order, newest first."""
+    columns = "captured_at_ns, device, boot, camera, track"
+    order = ", ".join(f"{name} DESC" for name in columns.split(", "))
+    where = "captured_at_ns > ?1"
+    if before is not None:  # the first comparison is what the index is entered by
+        where += f" AND captured_at_ns <= ?2 AND ({columns}) < (?2, ?3, ?4, ?5, ?6)"
+    return db.execute(
+        f"SELECT {columns} FROM tracklet WHERE {where} ORDER BY {order}",
+        (after_ns, *(before or ())),
     )
-    for row in rows:
-        name = state.tracks.get(TrackKey(*row))
-        if name is not None and name not in told:
-            told.add(name)
-            yield state.identities[name]
 
 
-def _views(db: sqlite3.Connection) -> dict[tuple[str, str, str], int]:
-    """Where each camera looked from in each life of its device."""
-    rows = db.execute("SELECT DISTINCT device, boot, camera, view FROM tracklet")
-    return {row[:3]: row[3] for row in rows}
+def _place(tracklet: Json) -> Cursor:
+    names = (tracklet["device"], tracklet["boot"], tracklet["camera"], tracklet["track"])
+    return tracklet["last_seen_ns"], *names
 
 
-def _of(key: TrackKey) -> tuple[str, str, str]:
-    return key.device, key.boot, key.camera
+def _key(row: Cursor) -> TrackKey:
+    return TrackKey(*row[1:])
+
+
+def read_cursor(text: str) -> Cursor:
+    """The cursor of a page, from the ``next`` of the page before.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        at_ns, device, boot, camera, track = json.loads(urlsafe_b64decode(text.encode()))
+        names = [str(name) for name in (device, boot, camera)]
+        row = (int(at_ns), names[0], names[1], names[2], int(track))
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise ValueError("no `next` of a page") from error
+    if not all(-(1 << 63) <= number < 1 << 63 for number in (row[0], row[4])):
+        raise ValueError("no `next` of a page")
+    return row
+
+
+def _cursor_text(row: Cursor) -> str:
+    return urlsafe_b64encode(json.dumps(row, separators=(",", ":")).encode()).decode()
 
 
 def _tracklets(db: sqlite3.Connection, keys: Iterable[TrackKey]) -> dict[TrackKey, Json]:

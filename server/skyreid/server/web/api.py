@@ -14,7 +14,7 @@ from skyreid.contract.sighting import View
 from skyreid.contract.site import Site
 from skyreid.server.counters import Metrics
 from skyreid.server.live import Hub
-from skyreid.server.web.answers import Lookup, site_json, why_no_picture
+from skyreid.server.web.answers import Lookup, read_cursor, site_json, why_no_picture
 from skyreid.server.writer import Writer
 
 if TYPE_CHECKING:
@@ -75,8 +75,17 @@ def make_api(
         after_ns: Annotated[
             int, Query(ge=-1, le=_INT64, description="only those last seen after this capture time")
         ] = -1,
+        cursor: Annotated[
+            str | None, Query(max_length=2000, description="only those after this page: its `next`")
+        ] = None,
     ) -> dict[str, Any]:
-        return lookup.identities(writer.state, limit=limit, view=view, after_ns=after_ns)
+        try:
+            before = None if cursor is None else read_cursor(cursor)
+        except ValueError as error:
+            raise HTTPException(422, f"cursor: {error}") from error
+        return lookup.identities(
+            writer.state, limit=limit, view=view, after_ns=after_ns, cursor=before
+        )
 
     @api.get("/v1/identities/{identity}", summary="One identity; ids of merged ones resolve")
     def get_identity(identity: str) -> dict[str, Any]:
