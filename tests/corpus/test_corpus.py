@@ -22,7 +22,8 @@ from skyreid.contract.receipt import decode_receipt
 from skyreid.contract.recording import read_mot
 from skyreid.contract.sighting import Ground
 from skyreid.contract.site import Site, read_site
-from skyreid.edge.delivery.spool import Spool, read_stats
+from skyreid.edge.delivery.spool import Spool
+from skyreid.edge.delivery.spool_file import read_stats
 from skyreid.server.broker.decoding import Message, Sorted, sort_messages
 from skyreid.server.devices import Devices
 from skyreid.server.matching.matcher import Matcher

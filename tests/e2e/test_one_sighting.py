@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,6 +151,7 @@ class Link:
         self._trace.on = False
 
     unacknowledged_max = 1_000_000
+    state, troubles = "connected", Counter[str]()
 
     def room(self, channel: Any, properties: object = None) -> int:
         return 1 << 20

@@ -33,7 +33,7 @@ from skyreid.contract.sighting import (
     View,
 )
 from skyreid.contract.sighting_wire import decode_batch, encode_sighting
-from skyreid.edge.delivery.spool import Row
+from skyreid.edge.delivery.rows import Row
 
 SITE, DEVICE = "square", "dev1"
 MODEL = ModelRef("0123456789abcdef", 4, "b" * 64, "test")

@@ -85,7 +85,8 @@ def test_doctor_says_what_there_is(desk: Desk, capsys: pytest.CaptureFixture[str
 
 def test_spool_says_what_waits(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     from skyreid.contract.sighting import ModelRef
-    from skyreid.edge.delivery.spool import Row, Spool
+    from skyreid.edge.delivery.rows import Row
+    from skyreid.edge.delivery.spool import Spool
 
     with Spool(desk.spool()) as spool:
         spool.append([Row(1, 1, b"x" * 10)], ModelRef("k" * 16, 4, "b" * 64, "m"))

@@ -16,7 +16,8 @@ from skyreid.contract.receipt import Range, Receipt, Status
 from skyreid.contract.sighting import ModelRef
 from skyreid.edge.delivery.connection import PictureWanted, Received, Up
 from skyreid.edge.delivery.outbox import Outbox
-from skyreid.edge.delivery.spool import Row, Spool
+from skyreid.edge.delivery.rows import Row
+from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.sighter import Said
 from skyreid.edge.video.frame import Frame

@@ -30,7 +30,8 @@ from skyreid.contract.sighting import (
     View,
 )
 from skyreid.contract.sighting_wire import encode_batch, encode_sighting
-from skyreid.edge.delivery.spool import Row, Spool
+from skyreid.edge.delivery.rows import Row
+from skyreid.edge.delivery.spool import Spool
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store import records
 from skyreid.server.store.journal import Journal

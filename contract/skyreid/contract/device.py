@@ -73,7 +73,9 @@ class SpoolHealth(Part):
     sightings: Count
     bytes: Count
     oldest_age_s: float = Field(ge=0)
-    """Wall time; 0 when nothing waits."""
+    """In the time that the machine was on; 0 when nothing waits."""
+    clock_steps: Count | None = None
+    """How often the wall clock was put right by more than a minute."""
 
 
 class Health(JsonMessage):

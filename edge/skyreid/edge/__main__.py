@@ -160,7 +160,7 @@ def _doctor(given: argparse.Namespace, rest: Sequence[str]) -> int:
 def _spool(path: Path, *, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from skyreid.edge.delivery.spool import read_stats
+    from skyreid.edge.delivery.spool_file import read_stats
 
     stats = read_stats(path)
     if as_json:

@@ -30,7 +30,8 @@ from skyreid.contract.receipt import Range
 from skyreid.contract.sighting import Clock, ModelRef
 from skyreid.edge.delivery.connection import Down, Event, PictureWanted, Received, Taken, Up
 from skyreid.edge.delivery.outbox import Outbox
-from skyreid.edge.delivery.spool import Row, Spool
+from skyreid.edge.delivery.rows import Row
+from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.drops import Drops
 from skyreid.edge.sighter import Said
 from skyreid.edge.video.frame import Frame
@@ -382,6 +383,7 @@ class Flow:
                 sightings=stats.sightings,
                 bytes=stats.bytes,
                 oldest_age_s=round(stats.oldest_age_s, 1),
+                clock_steps=self._spool.clock_steps or None,
             ),
             clock=None if o.clock is None else o.clock.name.lower(),
             clock_error_ms=o.clock_error_ms,

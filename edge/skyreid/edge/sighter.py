@@ -14,7 +14,7 @@ from skyreid.contract.picture import Picture
 from skyreid.contract.recording import Recorder
 from skyreid.contract.sighting import Kind, Lane, Modality, ModelRef, Sighting, SightingBatch, View
 from skyreid.contract.sighting_wire import encode_raw_batch, encode_sighting
-from skyreid.edge.delivery.spool import Row
+from skyreid.edge.delivery.rows import Row
 from skyreid.edge.video.frame import Frame
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import pytest
 from outbox_bench import Bench
 
 from skyreid.contract.sighting import ModelRef
-from skyreid.edge.delivery.spool import Row
+from skyreid.edge.delivery.rows import Row
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def bench(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Bench]:
     made = Bench(tmp_path / "s.db", model, row)
-    monkeypatch.setattr("skyreid.edge.delivery.spool.time.time_ns", made.wall_ns)
+    monkeypatch.setattr("skyreid.edge.delivery.spool_file.running_ns", made.wall_ns)
     made.open()
     yield made
     made.spool.close()

@@ -18,7 +18,8 @@ from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.edge.delivery.options import OutboxOptions
 from skyreid.edge.delivery.outbox import Outbox
 from skyreid.edge.delivery.publisher import Publisher
-from skyreid.edge.delivery.spool import Row, Spool
+from skyreid.edge.delivery.rows import Row
+from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.sighter import Said
 from skyreid.edge.video.frame import Frame

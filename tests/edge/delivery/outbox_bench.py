@@ -10,7 +10,8 @@ from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import decode_batch
 from skyreid.edge.delivery.options import OutboxOptions
 from skyreid.edge.delivery.outbox import WINDOW, Outbox
-from skyreid.edge.delivery.spool import Row, Spool
+from skyreid.edge.delivery.rows import Row
+from skyreid.edge.delivery.spool import Spool
 
 
 @dataclass

@@ -19,7 +19,8 @@ from skyreid.edge.delivery import publisher as keeping
 from skyreid.edge.delivery.connection import Down, Event, Received, Taken, Up
 from skyreid.edge.delivery.outbox import Outbox
 from skyreid.edge.delivery.publisher import Publisher, ask_broker
-from skyreid.edge.delivery.spool import Row, Spool
+from skyreid.edge.delivery.rows import Row
+from skyreid.edge.delivery.spool import Spool
 
 PAD = 1000
 RECEIPTS = "skyreid/v1/square/cmd/dev1/receipt"

@@ -10,7 +10,7 @@ import pytest
 
 from skyreid.contract.device import decode_birth
 from skyreid.contract.sighting import Lane
-from skyreid.edge.delivery.spool import read_stats
+from skyreid.edge.delivery.spool_file import read_stats
 
 Start = Callable[[int], Any]
 DEVICE = Path(__file__).with_name("device.py")

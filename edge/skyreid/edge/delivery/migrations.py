@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from pathlib import Path
 
 from skyreid.contract.migration import Step, execute_all, require_own
@@ -36,4 +37,12 @@ def _first(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM spool WHERE name = 'schema'")  # the version says it now
 
 
-STEPS: tuple[Step, ...] = (_first,)
+def _ages(db: sqlite3.Connection) -> None:
+    """Ages go by the spool's own time from here on; how old what it holds is, nobody can say."""
+    now = (time.time_ns(),)
+    db.execute("UPDATE sighting SET stored_at_ns = ?", now)
+    db.execute("UPDATE picture SET stored_at_ns = ?", now)
+    db.execute("DELETE FROM spool WHERE name = 'word'")  # each boot has its own now
+
+
+STEPS: tuple[Step, ...] = (_first, _ages)

@@ -28,12 +28,12 @@ from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import MAX_BATCH_BYTES, MAX_SIGHTINGS, encode_raw_batch
 from skyreid.edge.delivery.link import Link
 from skyreid.edge.delivery.options import OutboxOptions
-from skyreid.edge.delivery.spool import Spool, Stored
+from skyreid.edge.delivery.rows import Stored
+from skyreid.edge.delivery.spool import Spool
 
 log = logging.getLogger(__name__)
 
-RESEND_MAX_S, ROUND_MAX_S = 60.0, 600.0
-WINDOW = 1024
+RESEND_MAX_S, ROUND_MAX_S, WINDOW = 60.0, 600.0, 1024
 HEARTBEAT_S = 1.0
 """Without sightings an empty batch carries the watermark this often."""
 LINGER_S = 0.1
@@ -158,7 +158,7 @@ class Outbox:
         self.sent = 0
         """Sightings handed to the broker, repeats included."""
         self.resent = 0
-        """Times that the backfill lane began anew."""
+        """Times that backfill began anew."""
         self.dropped: dict[str, int] = Counter()
         """``receipt_unasked`` and ``too_large``, until somebody takes them."""
 

@@ -1,71 +1,41 @@
 """Store and forward: what no receipt has confirmed yet, in SQLite; it survives kill -9.
 
 A sighting is written before it is sent and deleted by the server's receipt, or by the cap on bytes
-or age, oldest first and counted. Writes come in groups, one fsync a group. One thread owns a spool.
+or age, oldest first and counted; a full disk is a lower cap. Writes come in groups, one fsync a
+group. One thread owns a spool. Ages are in the spool's own time (``spool_file.SpoolTime``).
 
 **Boot**: ``{counter}-{hex}``: a counter that goes up each time the spool is opened for a run, and a
-random word made with the file, so that a lost spool never uses a key twice.
+random word, so that no spool, lost, copied or restored, ever uses a key twice.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import logging
 import secrets
 import sqlite3
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from skyreid.contract.errors import InputError, SkyreidError
-from skyreid.contract.files import FileLock
-from skyreid.contract.migration import migrate, require_newest
+from skyreid.contract.errors import SkyreidError
 from skyreid.contract.picture import Picture, PictureRequest
 from skyreid.contract.receipt import Range, Status
 from skyreid.contract.sighting import ModelRef
-from skyreid.edge.delivery.migrations import STEPS, check_own
+from skyreid.edge.delivery import spool_file
+from skyreid.edge.delivery.rows import Row, Stored
+from skyreid.edge.delivery.spool_file import SpoolFile, Stats, is_damage, stats_of
+
+log = logging.getLogger(__name__)
 
 _SEQ_MAX = 2**62  # what SQLite can compare; the wire allows 64 bits
 _REASONS_MAX = 16
+_STEP_NS = 60_000_000_000
+_TRIES = 4
 _NS_PER_HOUR = 3_600_000_000_000
-
-
-@dataclass(frozen=True)
-class Row:
-    """A sighting on its way into the spool."""
-
-    seq: int
-    watermark_ns: int
-    """What may be said together with it: no later sighting is older than this."""
-    data: bytes
-    """See ``contract.sighting.encode_sighting``."""
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A sighting that the spool holds."""
-
-    id: int
-    boot: str
-    seq: int
-    model: ModelRef
-    stored_at_ns: int
-    watermark_ns: int
-    data: bytes
-
-
-@dataclass(frozen=True)
-class Stats:
-    """What a spool holds."""
-
-    sightings: int
-    bytes: int
-    pictures: int
-    oldest_age_s: float
-    """Of the oldest sighting, wall time; 0 when there is none."""
-    boots: int
 
 
 class Spool:
@@ -82,39 +52,23 @@ class Spool:
         Raises:
             InputError: the file cannot be opened, is damaged, or another process has it.
         """
-        path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
-        self.path, self._max_bytes = path, max_bytes
-        self._max_age_ns = int(max_age_h * _NS_PER_HOUR)
+        self._max_bytes, self._max_age_ns = max_bytes, int(max_age_h * _NS_PER_HOUR)
         self._models: dict[ModelRef, int] = {}
         self._reasons: set[str] = set()
-        self._lock = FileLock(
-            path.with_name(f"{path.name}.lock"),
-            of=f"spool {path}",
-            remedy="give each device its own spool.path",
-        )
-        # check_same_thread off: opened by the main thread, then owned by the one that sends.
+        self._file = SpoolFile(path)
+        self.path, self._db = self._file.path, self._file.db
+        self._told_aside, self._tight = 0, False
+        self.boot = f"{self._file.counter}-{secrets.token_hex(4)}"
+        """Of this run."""
+        self.clock_steps = 0
+        """How often the wall clock was put right by more than a minute."""
         try:
-            self._db = sqlite3.connect(path, timeout=5.0, check_same_thread=False)
-        except sqlite3.Error as error:
-            self._lock.close()
-            raise InputError(f"spool {path} cannot be opened: {error}") from error
-        try:
-            check_own(self._db, path)
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
-            migrate(self._db, STEPS, what=f"spool {path}")
-            with self._db:
-                self.boot = self._begin()
+            self._offset_ns = spool_file.resume(self._file.kept)
             self._bytes = self._measure()
-        except sqlite3.Error as error:
-            self.close()
-            # Full, locked or read-only: what is in it is good, and is to stay.
-            good = isinstance(error, sqlite3.OperationalError)
-            remedy = "" if good else ": move it away to start an empty one"
-            raise InputError(f"spool {path} cannot be used ({error}){remedy}") from error
-        except InputError:
-            self.close()
-            raise
+        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+            self._renew(error)
+            self._offset_ns = spool_file.resume(None)
+        self._wall_offset_ns = time.time_ns() - spool_file.running_ns()
 
     def append(
         self,
@@ -132,113 +86,222 @@ class Spool:
             settled: what receipts say; those sightings are deleted.
 
         Returns:
-            What was dropped, by reason: ``spool_full``, ``spool_old``, ``rejected``.
+            What was dropped, by reason: ``spool_full``, ``spool_full_picture``, ``spool_old``,
+            ``rejected``, ``rejected_{reason}``; ``spool_unwritten`` (all of ``rows``) where a full
+            disk took nothing at all; ``spool_damaged`` where a new file had to begin.
 
         Raises:
-            SkyreidError: the disk is full or the file is gone.
+            SkyreidError: the file cannot be written, for another reason than a full disk.
         """
-        now = time.time_ns()
+        pictures, settled = list(pictures), list(settled)
+        before = self._wall_offset_ns
+        self._wall_offset_ns = time.time_ns() - spool_file.running_ns()
+        if abs(step_ns := self._wall_offset_ns - before) > _STEP_NS:
+            self.clock_steps += 1
+            log.warning(
+                "clock put right by %+.0f s: nothing in the spool is older for it", step_ns / 1e9
+            )
         dropped: dict[str, int] = {}
         try:
-            with self._db:
-                if rows:
-                    number = self._model(model)
-                    self._db.executemany(
-                        "INSERT INTO sighting (boot, seq, model, stored_at_ns, watermark_ns, bytes)"
-                        " VALUES (?, ?, ?, ?, ?, ?)",
-                        [(self.boot, r.seq, number, now, r.watermark_ns, r.data) for r in rows],
-                    )
-                    self._bytes += sum(len(r.data) for r in rows)
-                for picture, wanted in pictures:
-                    self._put(picture, wanted, now)
-                for boot, span in settled:
-                    count = self._settle(boot, span)
-                    if span.status is Status.REJECTED and count and not span.reason:
-                        dropped["rejected"] = dropped.get("rejected", 0) + count
-                    elif span.status is Status.REJECTED and count:
-                        reason = self._reason(span.reason)
-                        dropped[reason] = dropped.get(reason, 0) + count
-                self._trim(now, dropped)
-        except sqlite3.Error as error:
-            raise SkyreidError(f"spool {self.path} cannot be written: {error}") from error
+            self._write(rows, model, pictures, settled, dropped)
+        except (sqlite3.Error, ValueError, TypeError) as error:
+            self._forget()
+            if is_damage(error):
+                self._renew(error)
+                dropped.clear()
+                self._write(rows, model, pictures, (), dropped)
+            elif self._file.is_full(error):
+                dropped = self._squeeze(rows, model, settled)
+                if pictures:
+                    dropped["spool_full_picture"] = len(pictures)
+            else:
+                raise SkyreidError(f"spool {self.path} cannot be written: {error}") from error
+        else:
+            if self._tight:
+                self._tight = not self._file.grow_again()
+        if self._told_aside < self._file.set_aside:
+            dropped["spool_damaged"] = self._file.set_aside - self._told_aside
+            self._told_aside = self._file.set_aside
         return dropped
+
+    def _write(
+        self,
+        rows: Sequence[Row],
+        model: ModelRef,
+        pictures: Iterable[tuple[Picture, bool]],
+        settled: Iterable[tuple[str, Range]],
+        dropped: dict[str, int],
+        *,
+        drop_bytes: int = 0,
+    ) -> None:
+        """One transaction: all of it is on disk when this returns, or nothing is."""
+        now = self.now_ns()
+        with self._db:
+            for boot, span in settled:
+                count = self._settle(boot, span)
+                if span.status is Status.REJECTED and count and not span.reason:
+                    dropped["rejected"] = dropped.get("rejected", 0) + count
+                elif span.status is Status.REJECTED and count:
+                    reason = self._reason(span.reason)
+                    dropped[reason] = dropped.get(reason, 0) + count
+            if drop_bytes:
+                self._drop_oldest(self._bytes - drop_bytes, dropped)
+            if rows:
+                number = self._model(model)
+                self._db.executemany(
+                    "INSERT INTO sighting (boot, seq, model, stored_at_ns, watermark_ns, bytes)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    [(self.boot, r.seq, number, now, r.watermark_ns, r.data) for r in rows],
+                )
+                self._bytes += sum(len(r.data) for r in rows)
+            for picture, wanted in pictures:
+                self._put(picture, wanted, now)
+            self._trim(now, dropped)
+            here = spool_file.running_ns()
+            kept = {"at_ns": now, "running_ns": here, "machine": spool_file.MACHINE}
+            self._db.execute("INSERT OR REPLACE INTO spool VALUES ('time', ?)", (json.dumps(kept),))
+
+    def _squeeze(
+        self, rows: Sequence[Row], model: ModelRef, settled: Sequence[tuple[str, Range]]
+    ) -> dict[str, int]:
+        """Write on a full disk: receipts first, then in the place of the oldest."""
+        self._tight = True
+        dropped: dict[str, int] = {}
+        need = 2 * sum(len(row.data) for row in rows)
+        for attempt in range(_TRIES + 1):
+            change: dict[str, int] = {}
+            last = attempt == _TRIES
+            try:
+                self._file.make_room()
+                if settled:
+                    self._write((), model, (), settled, change)
+                    dropped, change, settled = change, {}, ()
+                self._write(() if last else rows, model, (), (), change, drop_bytes=need << attempt)
+            except sqlite3.Error as error:
+                self._forget()
+                if not self._file.is_full(error):
+                    raise SkyreidError(f"spool {self.path} cannot be written: {error}") from error
+            else:
+                for reason, count in change.items():
+                    dropped[reason] = dropped.get(reason, 0) + count
+                if not last:
+                    return dropped
+                break
+        if rows:
+            dropped["spool_unwritten"] = len(rows)
+        return dropped
+
+    def _forget(self) -> None:
+        """A transaction came to nothing: so did what was counted in it."""
+        self._models.clear()
+        try:
+            self._bytes = self._measure()
+        except sqlite3.Error:
+            self._bytes = 0  # of a file that is about to be set aside
+
+    def _renew(self, error: Exception) -> None:
+        """A damaged file is set aside; the boot goes on in a new one."""
+        self._file.renew(error)
+        self._db = self._file.db
+        self._models.clear()
+        self._bytes = 0
+
+    def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            return self._db.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            if not is_damage(error):
+                raise SkyreidError(f"spool {self.path} cannot be read: {error}") from error
+            self._renew(error)
+            return self._db.execute(sql, values).fetchall()
+
+    def _change(self, sql: str, values: Sequence[Any]) -> int:
+        """Rows that were changed, in a transaction of its own; 0 where a full disk takes none."""
+        for _ in range(2):
+            try:
+                with self._db:
+                    return self._db.execute(sql, values).rowcount
+            except sqlite3.Error as error:
+                if is_damage(error):
+                    self._renew(error)
+                elif not self._file.is_full(error):
+                    raise SkyreidError(f"spool {self.path} cannot be written: {error}") from error
+                self._file.make_room()
+        return 0
 
     def after(self, last_id: int, limit: int, *, until_id: int | None = None) -> list[Stored]:
         """Sightings with an id above ``last_id`` (and not above ``until_id``), in order."""
-        rows = self._db.execute(
+        rows = self._read(
             "SELECT s.id, s.boot, s.seq, m.reference, s.stored_at_ns, s.watermark_ns, s.bytes"
             " FROM sighting s JOIN model m ON m.id = s.model"
             " WHERE s.id > ? AND s.id <= ? ORDER BY s.id LIMIT ?",
             (last_id, until_id if until_id is not None else 2**62, limit),
         )
-        return [
-            Stored(i, boot, seq, ModelRef(**json.loads(model)), at, watermark, data)
-            for i, boot, seq, model, at, watermark, data in rows
-        ]
+        try:
+            return [
+                Stored(i, boot, seq, ModelRef(**json.loads(model)), at, watermark, data)
+                for i, boot, seq, model, at, watermark, data in rows
+            ]
+        except (ValueError, TypeError) as error:
+            self._renew(error)
+            return []
 
     def find(self, boot: str, first: int, last: int) -> list[tuple[int, int]]:
         """Id and seq of the sightings of a boot with a seq in a range, both ends included."""
-        return self._db.execute(
+        return self._read(
             "SELECT id, seq FROM sighting WHERE boot = ? AND seq BETWEEN ? AND ? ORDER BY seq",
             (boot, min(first, _SEQ_MAX), min(last, _SEQ_MAX)),
-        ).fetchall()
+        )
 
     def now_ns(self) -> int:
-        """What a sighting that is stored now is dated."""
-        return time.time_ns()
+        """The spool's time, by which sightings are dated; it only goes on."""
+        return spool_file.running_ns() + self._offset_ns
 
     def last_id_before(self, stored_at_ns: int) -> int:
         """Id of the latest sighting stored before a time; 0 when there is none."""
-        row = self._db.execute(
+        rows = self._read(
             "SELECT id FROM sighting WHERE stored_at_ns < ? ORDER BY stored_at_ns DESC, id DESC"
             " LIMIT 1",
             (stored_at_ns,),
-        ).fetchone()
-        return 0 if row is None else int(row[0])
+        )
+        return int(rows[0][0]) if rows else 0
 
     def last_id(self) -> int:
         """The highest id of a sighting that waits; 0 when there is none."""
-        return int(self._db.execute("SELECT max(id) FROM sighting").fetchone()[0] or 0)
+        return int(self._read("SELECT max(id) FROM sighting")[0][0] or 0)
 
     def count(self) -> int:
         """How many sightings are waiting."""
-        return int(self._db.execute("SELECT count(*) FROM sighting").fetchone()[0])
+        return int(self._read("SELECT count(*) FROM sighting")[0][0])
 
     def next_picture(self) -> Picture | None:
         """The picture that has waited longest among those to be sent."""
-        row = self._db.execute(
+        rows = self._read(
             "SELECT boot, camera, track, seq, captured_at_ns, jpeg FROM picture WHERE wanted = 1"
             " ORDER BY stored_at_ns LIMIT 1"
-        ).fetchone()
-        return None if row is None else Picture(*row)
+        )
+        return Picture(*rows[0]) if rows else None
 
     def want_picture(self, request: PictureRequest) -> bool:
         """Mark a picture as to be sent; False where the spool does not have it."""
-        with self._db:
-            cursor = self._db.execute(
-                "UPDATE picture SET wanted = 1 WHERE boot = ? AND camera = ? AND track = ?",
-                (request.boot, request.camera, request.track),
-            )
-        return cursor.rowcount > 0
+        change = "UPDATE picture SET wanted = 1 WHERE boot = ? AND camera = ? AND track = ?"
+        return self._change(change, (request.boot, request.camera, request.track)) > 0
 
     def picture_sent(self, picture: Picture, *, keep: bool) -> None:
         """The broker has it: forget it, or keep it for another request."""
-        where = " WHERE boot = ? AND camera = ? AND track = ? AND seq = ?"
         change = "UPDATE picture SET wanted = 0" if keep else "DELETE FROM picture"
-        with self._db:
-            self._db.execute(
-                change + where, (picture.boot, picture.camera, picture.track, picture.seq)
-            )
-        self._bytes = self._measure()
+        where = " WHERE boot = ? AND camera = ? AND track = ? AND seq = ?"
+        key = picture.boot, picture.camera, picture.track, picture.seq
+        if self._change(change + where, key):
+            self._bytes = self._measure()
 
     def stats(self) -> Stats:
         """What it holds now."""
-        return _stats(self._db)
+        return stats_of(self._db, self.now_ns())
 
     def close(self) -> None:
         """Close the file and let another process have it."""
-        self._db.close()
-        self._lock.close()
+        self._file.close()
 
     def __enter__(self) -> Spool:
         return self
@@ -250,16 +313,6 @@ class Spool:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-    def _begin(self) -> str:
-        known = dict(self._db.execute("SELECT name, value FROM spool"))
-        counter = int(known.get("counter", "0")) + 1
-        word = known.get("word") or secrets.token_hex(4)
-        self._db.executemany(
-            "INSERT OR REPLACE INTO spool VALUES (?, ?)",
-            [("counter", str(counter)), ("word", word)],
-        )
-        return f"{counter}-{word}"
 
     def _model(self, model: ModelRef) -> int:
         if model not in self._models:
@@ -310,18 +363,21 @@ class Spool:
             self._bytes = self._measure()
         if self._bytes <= self._max_bytes:
             return
-        # Pictures go first: they are nice to have, sightings are the device's word.
+        self._drop_oldest(self._max_bytes, dropped)
+
+    def _drop_oldest(self, until_bytes: int, dropped: dict[str, int]) -> None:
+        """Pictures go first: they are nice to have, sightings are the device's word."""
         self._bytes = self._measure()
-        while self._bytes > self._max_bytes:
-            cursor = self._db.execute(
+        while self._bytes > until_bytes:
+            count = self._db.execute(
                 "DELETE FROM picture WHERE rowid IN"
                 " (SELECT rowid FROM picture ORDER BY stored_at_ns LIMIT 16)"
-            )
-            if cursor.rowcount == 0:
+            ).rowcount
+            if count == 0:
                 break
-            dropped["spool_full_picture"] = dropped.get("spool_full_picture", 0) + cursor.rowcount
+            dropped["spool_full_picture"] = dropped.get("spool_full_picture", 0) + count
             self._bytes = self._measure()
-        while self._bytes > self._max_bytes:
+        while self._bytes > until_bytes:
             row = self._db.execute(
                 "SELECT id, length(bytes) FROM sighting ORDER BY id LIMIT 1"
             ).fetchone()
@@ -337,34 +393,3 @@ class Spool:
             " + (SELECT total(length(jpeg)) FROM picture)"
         ).fetchone()
         return int(row[0])
-
-
-def read_stats(path: Path) -> Stats:
-    """Look into a spool without taking it; a running process may have it.
-
-    Raises:
-        InputError: there is none, or it is damaged.
-    """
-    if not path.is_file():
-        raise InputError(f"spool {path} does not exist")
-    try:
-        database = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        try:
-            check_own(database, path)
-            by = "run skyreid-edge run with it"
-            require_newest(database, STEPS, what=f"spool {path}", by=by)
-            return _stats(database)
-        finally:
-            database.close()
-    except sqlite3.Error as error:
-        raise InputError(f"spool {path} cannot be read: {error}") from error
-
-
-def _stats(database: sqlite3.Connection) -> Stats:
-    count, size, oldest, boots = database.execute(
-        "SELECT count(*), total(length(bytes)), min(stored_at_ns), count(DISTINCT boot)"
-        " FROM sighting"
-    ).fetchone()
-    pictures = database.execute("SELECT count(*) FROM picture").fetchone()[0]
-    age_s = max((time.time_ns() - oldest) / 1e9, 0.0) if oldest else 0.0
-    return Stats(int(count), int(size), int(pictures), age_s, int(boots))
