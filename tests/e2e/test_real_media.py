@@ -101,6 +101,8 @@ def test_a_real_clip_as_a_file_through_signed_bundles_only(
     assert part.process.returncode == 0, part.tail(30)
     sent = produced(chain, [CAMERA])
     assert len(sent) > 50  # some ten people walk through it all the time
+    runs = read_sightings(chain.run_directory(CAMERA))
+    assert len({s.track for b in runs for s in b.sightings}) <= 60
     assert max(sent.values()) == 1
     wait_until("all is stored", lambda: stored(chain) == set(sent), 30)
     check_order(chain)

@@ -178,3 +178,44 @@ def test_tracks_are_the_same_on_every_run() -> None:
         ]
 
     assert run() == run()
+
+
+@pytest.mark.parametrize(("beside_px", "jump_px"), [(12, 6), (16, 8), (20, 10), (24, 12)])
+def test_whoever_was_hidden_does_not_take_the_box_of_whoever_is_seen(
+    beside_px: float, jump_px: float
+) -> None:
+    """Two stand close, one of them behind the other for a while; then the box in front jumps."""
+    tracker = Tracker()
+    for index in range(19):
+        time_s = index / 10
+        seen = [box((300 + (jump_px if index == 18 else 0), 300, 0, 0), time_s)]
+        if index < 12:
+            seen.append(box((300 + beside_px, 304, 0, 0), time_s))
+        tracks = tracker.update(detections(seen), time_s)
+    assert numbers(tracks) == [1]
+
+
+@pytest.mark.parametrize("step_px", [1.0, 2.0])
+def test_a_couple_in_one_box_is_neither_of_them_once_they_part(step_px: float) -> None:
+    tracker = Tracker()
+    together = set()
+    for index in range(32):
+        time_s = index / 10
+        gap = max(0.0, step_px * (index - 15))
+        left, right = box((300 - gap, 300, 20, 0), time_s), box((330 + gap, 300, 20, 0), time_s)
+        both = [left[0], left[1], right[2], right[3]]
+        tracks = tracker.update(detections([both] if index < 18 else [left, right]), time_s)
+        together |= set(numbers(tracks)) if index < 18 else set()
+    assert together == {1}
+    assert sorted(numbers(tracks)) == [2, 3]
+
+
+def test_somebody_who_steps_out_from_behind_another_ends_nobody() -> None:
+    tracker = Tracker()
+    for index in range(30):
+        time_s = index / 10
+        seen = [box((300, 300, 0, 0), time_s)]
+        if index >= 12:
+            seen.append(box((300, 296, 60, 0), time_s - 1.0))
+        tracks = tracker.update(detections(seen), time_s)
+    assert numbers(tracks) == [1, 2]

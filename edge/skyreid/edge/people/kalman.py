@@ -118,6 +118,17 @@ def distance(state: State, boxes: NDArray[np.floating], noise: Noise) -> Float64
     return total
 
 
+def doubt(state: State, noise: Noise) -> Float64:
+    """How unsure each prediction is, [N]: 0 where all is the detector's own noise.
+
+    Log of the ratio of the determinants, the other half of a Gaussian's log-likelihood: by
+    `distance` alone, whoever was not seen for a while is near to everything.
+    """
+    variance = _measured(state.mean[:, 3, 0], noise)
+    total: Float64 = np.log1p(state.cov[..., 0, 0] / variance).sum(1)
+    return total
+
+
 def join(first: State, second: State) -> State:
     """The states of both, in order."""
     return State(np.concatenate([first.mean, second.mean]), np.concatenate([first.cov, second.cov]))

@@ -2,7 +2,7 @@
 
 Follows ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864): strong detections are matched first,
 weak ones only continue tracks that found no strong one. It differs in the cost, and in what it
-does when two people cross: position and size count by the filter's own uncertainty (Mahalanobis,
+does when two people cross: position and size count by the filter's own uncertainty (a likelihood,
 since overlap alone says little when a walker moves a third of their width between frames), and so
 do the looks, because a detector often sees only one of two people who overlap.
 """
@@ -32,7 +32,7 @@ class TrackerTuning:
     iou_weight: float = 8.0
     """What an overlap of 1 instead of 0 is worth, in units of squared Mahalanobis distance."""
     cost_max: float = 24.0
-    """A pair whose distance, overlap and looks together cost more is no pair."""
+    """A pair whose distance, overlap and looks together cost so much is no pair."""
     new_iou_max: float = 0.7
     """A detection that overlaps a followed person more than this starts no track."""
     look_weight: float = 6.0
@@ -41,6 +41,11 @@ class TrackerTuning:
     """Root mean square difference of one person's looks between frames, L*a*b* units."""
     look_rate: float = 0.3
     """How fast a track's looks follow those of its detections; less where others cover it."""
+    parting_s: float = 1.0
+    """How long after somebody appeared in another's box it may turn out that it held both: a couple
+    in step, whom the detector took for one."""
+    parting_width_max: float = 0.75
+    """It did if both are narrower than this much of what it was then."""
     noise: Noise = field(default_factory=Noise)
 
 
@@ -73,6 +78,10 @@ class _Live:
     confirmed: bool = False
     look: Float32 | None = None
     """Running mean of the detections' looks."""
+    out_of: _Live | None = None
+    """In whose box this one appeared."""
+    of_width: float = 0.0
+    """How wide that was then."""
 
 
 class Tracker:
@@ -124,6 +133,7 @@ class Tracker:
         self._continue(pairs + more + last, detections, time_s)
         self._start(strong, detections, time_s)
         self._end(time_s)
+        self._part(time_s)
         boxes = self._state.boxes.astype(np.float32)
         return [self._public(t, box, time_s) for t, box in zip(self._live, boxes, strict=True)]
 
@@ -145,8 +155,12 @@ class Tracker:
         total = away + o.iou_weight * (1 - iou(state.boxes, boxes))
         if detections.looks is not None and tracks:
             total += o.look_weight * self._unlike(tracks, detections.looks[candidates])
-        cost = np.where(away <= distance_max, total, np.inf)
-        pairs = assign(cost, o.cost_max)
+        possible = (away <= distance_max) & (total < o.cost_max)
+        # Whether a pair can be one is a matter of its cost alone; who of several has a detection,
+        # of how likely each is: who was hidden a while must not take it from who is seen.
+        doubt = kalman.doubt(state, o.noise)
+        cost = np.where(possible, total + doubt[:, None], np.inf)
+        pairs = assign(cost, o.cost_max + float(doubt.max(initial=0.0)))
         rows, columns = {r for r, _ in pairs}, {c for _, c in pairs}
         left = [c for c in range(len(candidates)) if c not in columns]
         return (
@@ -179,12 +193,20 @@ class Tracker:
         overlap = iou(detections.boxes[candidates], self._state[seen].boxes)
         chosen = candidates[overlap.max(1, initial=0.0) <= self._tuning.new_iou_max]
         boxes = detections.boxes[chosen]
-        self._state = kalman.join(self._state, kalman.start(boxes, self._tuning.noise))
-        for index in chosen:
+        widths = self._state.mean[:, 2, 0]
+        within = (
+            intersection(boxes, self._state[seen].boxes) / np.maximum(area(boxes), 1e-9)[:, None]
+        )
+        for index, share in zip(chosen, within, strict=True):
             look = None if detections.looks is None else detections.looks[index]
             score = float(detections.scores[index])
-            self._live.append(_Live(self._next, score, time_s, time_s, look=look))
+            made = _Live(self._next, score, time_s, time_s, look=look)
+            if share.max(initial=0.0) > 0.5:
+                other = seen[int(share.argmax())]
+                made.out_of, made.of_width = self._live[other], float(widths[other])
+            self._live.append(made)
             self._next += 1
+        self._state = kalman.join(self._state, kalman.start(boxes, self._tuning.noise))
 
     def _unlike(self, tracks: list[int], looks: Float32) -> Float64:
         """Squared difference in looks [tracks, candidates], in units of ``look_sigma``."""
@@ -202,6 +224,21 @@ class Tracker:
         alive = unseen_s <= np.where(confirmed, o.lost_max_s, 0.0)
         self._state = self._state[alive]
         self._live = [t for t, stays in zip(self._live, alive, strict=True) if stays]
+
+    def _part(self, time_s: float) -> None:
+        """A box that held two people is neither's past: whoever goes on in it begins anew."""
+        widths = {id(t): w for t, w in zip(self._live, self._state.mean[:, 2, 0], strict=True)}
+        for track in self._live:
+            other = track.out_of
+            if other is None or not track.confirmed:
+                continue
+            wide = max(widths[id(track)], widths.get(id(other), np.inf))
+            if time_s - track.born_s > self._tuning.parting_s or id(other) not in widths:
+                track.out_of = None
+            elif wide < self._tuning.parting_width_max * track.of_width:
+                track.out_of = None
+                other.number, other.born_s, other.hits = self._next, time_s, 1
+                self._next += 1
 
     def _public(self, track: _Live, box: Float32, time_s: float) -> Track:
         return Track(
