@@ -1,0 +1,1 @@
+"""What the server costs on this machine: ``skyreid-server bench``."""

@@ -1,0 +1,68 @@
+"""``skyreid-server bench``: what the server costs here, each number once for all."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skyreid.server.bench.chain import Chain
+
+SAYS = {
+    "decode_only_per_cpu_s": "sightings decoded, a CPU second",
+    "store_per_cpu_s": "sightings sorted and stored, a CPU second",
+    "similar_ratio": "CPU time of a search over that of the bare float32 product",
+    "ingest_per_cpu_s": "sightings from a broker to the journal, a CPU second of the server",
+    "broker_queue_per_s": "messages a second that a broker takes for a server that is away",
+    "fleet_page_cores": "cores with 1,000 devices and one open page",
+}
+
+
+def add_parser(verbs: Any) -> None:
+    """Add ``bench`` to the verbs of a command line."""
+    does = "measure what the server costs on this machine (Linux; mosquitto for half of it)"
+    verb = verbs.add_parser("bench", help=does, description=does)
+    verb.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    verb.add_argument(
+        "--messages", type=int, default=2_000, metavar="N", help="of 16 sightings each"
+    )
+    verb.add_argument("--seconds", type=float, default=20.0, help="for the fleet")
+    verb.add_argument("--without-broker", action="store_true", help="only what needs no mosquitto")
+    verb.set_defaults(run=_run)
+
+
+def _run(given: argparse.Namespace) -> int:
+    from skyreid.server.bench import chain, parts
+
+    decoded, stored = parts.decode_and_store(given.messages)
+    found = {
+        "decode_only_per_cpu_s": round(decoded),
+        "store_per_cpu_s": round(stored),
+        "similar_ratio": round(parts.similar_ratio(), 2),
+    }
+    if not given.without_broker:
+        with _chain() as one:
+            found["ingest_per_cpu_s"] = round(chain.ingest_per_cpu_s(one, given.messages))
+        with _chain() as one:
+            found["broker_queue_per_s"] = round(chain.queue_per_s(one, given.messages))
+        with _chain() as one:
+            found["fleet_page_cores"] = round(chain.fleet_cores(one, given.seconds), 3)
+    if given.json:
+        print(json.dumps(found))
+    else:
+        for name, value in found.items():
+            print(f"{name:24s} {value:>10}  {SAYS[name]}")
+    return 0
+
+
+@contextmanager
+def _chain() -> Iterator[Chain]:
+    from skyreid.server.bench.chain import Chain
+
+    with tempfile.TemporaryDirectory() as folder, Chain(Path(folder)) as one:
+        yield one

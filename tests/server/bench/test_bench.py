@@ -1,0 +1,37 @@
+"""The bench measures what it says it does; no number of a busy machine is asserted."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from skyreid.contract.site import Site
+from skyreid.server.__main__ import main
+from skyreid.server.bench import chain
+from skyreid.server.bench.load import A_MESSAGE, SITE, batches
+from skyreid.server.broker.decoding import sort_messages
+
+
+def test_what_needs_no_broker_is_measured_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "--json", "--without-broker", "--messages", "20"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert set(found) == {"decode_only_per_cpu_s", "store_per_cpu_s", "similar_ratio"}
+    assert all(value > 0 for value in found.values())
+    assert found["store_per_cpu_s"] < found["decode_only_per_cpu_s"]
+    assert main(["bench", "--without-broker", "--messages", "20"]) == 0
+    assert "sightings sorted and stored, a CPU second" in capsys.readouterr().out
+
+
+def test_the_load_is_what_a_server_takes() -> None:
+    out = sort_messages(batches(5), Site(id=SITE))
+    assert (len(out.sightings), out.refused) == (5 * A_MESSAGE, [])
+    assert len({item.sighting.seq for item in out.sightings}) == 5 * A_MESSAGE
+
+
+def test_a_server_behind_a_broker_is_measured(tmp_path: Path) -> None:
+    if shutil.which("mosquitto", path="/usr/sbin:/usr/bin") is None:
+        pytest.skip("mosquitto is not installed")
+    with chain.Chain(tmp_path) as one:
+        assert chain.ingest_per_cpu_s(one, 30) > 0
+        assert one.stored == 30 * A_MESSAGE
