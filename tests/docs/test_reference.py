@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from prometheus_client.metrics import MetricWrapperBase
 from pydantic import BaseModel
 
 from skyreid.contract import topics
@@ -19,6 +20,7 @@ from skyreid.contract.site import Origin, Site, SiteCamera
 from skyreid.edge.config import EdgeSettings
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
+from skyreid.server.web.device_metrics import DeviceSeries
 
 ROLES: dict[str, type[Settings]] = {"edge": EdgeSettings, "server": ServerSettings}
 HISTORY = ("CHANGELOG.md", "docs/LOG.md")
@@ -78,11 +80,15 @@ def test_every_metric_is_in_the_reference_with_its_labels(pages: dict[str, str])
     named = sorted(word for cell in cells for word in re.findall(r"`([^`]+)`", cell))
     metrics = Metrics()
     exist = []
-    for each in vars(metrics).values():
-        if hasattr(each, "_labelnames"):
+    for each in metrics.registry._collector_to_names:
+        if isinstance(each, MetricWrapperBase):
             total = "_total" if type(each).__name__ == "Counter" else ""
             labels = "{" + ",".join(each._labelnames) + "}" if each._labelnames else ""
             exist.append(f"{each._name}{total}{labels}")
+    for family in DeviceSeries(None).describe():  # type: ignore[arg-type]
+        total = "_total" if family.type == "counter" else ""
+        label = "{device}" if family.name.startswith("skyreid_device_") else ""
+        exist.append(f"{family.name}{total}{label}")
     assert named == sorted(exist)
 
 

@@ -10,6 +10,7 @@ from one_life import Life
 from skyreid.server.__main__ import main
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.quarantine import culprit
+from skyreid.server.web.health import summary
 
 POISON = 666
 
@@ -48,7 +49,7 @@ def test_a_sighting_that_matching_fails_on_is_set_aside_and_the_others_are_decid
     one.step_until(lambda: one.writer.settled)
     assert held(one) == [POISON]
     assert len(one.writer.state.tracks) == 5
-    assert one.writer.summary()["quarantined"] == 1
+    assert summary(one.writer)["quarantined"] == 1
     assert "skyreid_quarantined_sightings 1.0" in one.metrics.text()[0].decode()
     assert "OverflowError: cannot convert float infinity" in caplog.text
     assert ("ack", 1) in one.broker.did  # it is stored, and its device has its receipt
@@ -156,11 +157,11 @@ def test_an_operator_lists_shows_retries_and_drops(
 
     assert main(["quarantine", "drop", settings, "uav1", "1-abcd", "667"]) == 0
     one.writer.step(0.001)
-    assert one.writer.summary()["quarantined"] == 1
+    assert summary(one.writer)["quarantined"] == 1
     poisoned.clear()  # a release that mends it
     assert main(["quarantine", "retry", settings, "--all"]) == 0
     one.step_until(lambda: one.writer.settled and len(one.writer.state.tracks) == 2)
-    assert one.writer.summary()["quarantined"] == 0
+    assert summary(one.writer)["quarantined"] == 0
     second = life()
     second.step_until(lambda: second.writer.settled)
     assert len(second.writer.state.tracks) == 2  # the dropped one is stored and stays unmatched

@@ -146,9 +146,15 @@ def test_a_broker_that_is_away_is_waited_for(
     mosquitto.start()
     wait("connected", lambda: server.get("/readyz").json()["ready"])
     mosquitto.kill()
-    wait("gone", lambda: not server.get("/readyz").json()["ready"])
+    wait("gone", lambda: not server.get("/readyz").json()["broker_connected"])
+    # Degraded and no more: an orchestrator must not take the page away now.
+    assert server.get("/readyz").status_code == 200
+    for path in ("/readyz", "/healthz"):
+        assert server.get(path).json()["degraded"] == [
+            "broker: not connected, devices keep their sightings"
+        ]
     mosquitto.start()
-    wait("connected again", lambda: server.get("/readyz").json()["ready"])
+    wait("connected again", lambda: server.get("/readyz").json()["broker_connected"])
     uav = device()
     uav.send("sightings", make.payload([make.sighting(1)]))
     wait("a receipt", lambda: uav.received() == {("1-abcd", 1, 1)})

@@ -1,9 +1,11 @@
 """The writer's promises, step by step, with a broker that only remembers."""
 
 import dataclasses
+import itertools
 import json
 import sqlite3
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from skyreid.server import writer as writer_module
 from skyreid.server.broker.decoding import Message
 from skyreid.server.broker.ingest import Queue
 from skyreid.server.matching import identity
+from skyreid.server.web.health import summary
 
 
 def test_nothing_is_acknowledged_or_receipted_before_it_is_stored(
@@ -41,7 +44,7 @@ def test_nothing_is_acknowledged_or_receipted_before_it_is_stored(
     (range_,) = decode_receipt(one.broker.did[0][2]).ranges
     assert (range_.first, range_.last, int(range_.status)) == (1, 2, 1)
     assert one.writer.storing
-    assert "skyreid_commit_failures_total 3.0" in one.metrics.text()[0].decode()
+    assert 'skyreid_commit_failures_total{fault="full"} 3.0' in one.metrics.text()[0].decode()
 
 
 def test_a_full_disk_does_not_keep_it_from_stopping(
@@ -58,7 +61,7 @@ def test_a_full_disk_does_not_keep_it_from_stopping(
     thread.start()
     while one.writer.storing:
         pass
-    assert one.writer.summary()["ready"] is False
+    assert summary(one.writer)["ready"] is False
     one.writer.stop()
     thread.join(30)
     assert not thread.is_alive()
@@ -291,3 +294,26 @@ def test_a_journal_whose_middle_is_damaged_is_named_at_the_start(
         db.close()
     with pytest.raises(InputError, match=r"journal .*journal\.sqlite is damaged: .*; restore"):
         life()
+
+
+def test_sightings_that_wait_for_their_decision_are_a_trouble_with_its_reason(
+    life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = life(stall_s=1e6)
+    one.arrive(make.payload([make.sighting(1, at_s=5)], watermark_ns=make.start_ns))
+    one.writer.step(0.001)
+    assert one.writer.undecided == 1
+    assert summary(one.writer)["degraded"] == []
+    later = itertools.count(int(time.monotonic()) + 62, 0.01)
+    monkeypatch.setattr(time, "monotonic", lambda: next(later))
+    (reason,) = summary(one.writer)["degraded"]
+    assert "waits for its decision for " in reason
+    assert summary(one.writer)["ready"] is True
+    one.writer.step(0.001)
+    assert "\nskyreid_oldest_undecided_seconds 6" in one.metrics.text()[0].decode()
+    heartbeat = make.payload([], watermark_ns=make.start_ns + 20 * 10**9)
+    one.arrive(heartbeat)
+    street = make.sighting(2, camera="cam6", at_s=20)
+    one.arrive(make.payload([street], device="street"), device="street")
+    one.step_until(lambda: one.writer.undecided <= 1)
+    assert summary(one.writer)["degraded"] == []

@@ -81,7 +81,7 @@ def run(settings: ServerSettings) -> int:
     listening = _listen(settings.http.host, settings.http.port)
     host, port = listening.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-    journal, _lost = open_sound(
+    journal, lost = open_sound(
         settings.journal.path,
         site.id,
         pictures_max_bytes=settings.pictures.max_mb << 20,
@@ -109,6 +109,8 @@ def run(settings: ServerSettings) -> int:
         lambda topic, body: broker.publish(topic, body, properties={}, content_type=CONTENT_TYPE),
     )
     writer = make_writer(settings, site, journal, queue, broker, outbox, hub, metrics)
+    writer.notices = (f"journal: {lost}",) if lost else ()
+    metrics.journal_lost.set(bool(lost))
     connections = Connections(connections_within(settings.http.connections, descriptors()), metrics)
     api = make_api(
         writer,

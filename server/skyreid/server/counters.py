@@ -2,6 +2,33 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+
+
+class Oldest:
+    """For how long the oldest undecided sighting has been here. One writes, others may ask."""
+
+    def __init__(self) -> None:
+        """Nothing waits yet."""
+        self._waiting: deque[tuple[float, int]] = deque()  # when fed, newest capture time of these
+
+    def fed(self, newest_ns: int | None) -> None:
+        """Sightings came, the newest captured then; None = none did."""
+        if newest_ns is not None:
+            self._waiting.append((time.monotonic(), newest_ns))
+
+    def decided(self, up_to_ns: int | None) -> None:
+        """All captured up to then is decided; None = all is."""
+        while self._waiting and (up_to_ns is None or self._waiting[0][1] <= up_to_ns):
+            self._waiting.popleft()
+
+    def seconds(self) -> float:
+        """Wall seconds; 0 where nothing waits."""
+        for since, _newest_ns in self._waiting.copy():
+            return time.monotonic() - since
+        return 0.0
+
 
 class Metrics:
     """The counters of one server, in a registry of their own (so that tests may have several)."""
@@ -40,7 +67,8 @@ class Metrics:
         )
         self.commit_failures = Counter(
             "skyreid_commit_failures_total",
-            "Transactions that failed and were tried again",
+            "Transactions that failed, by fault: full, locked, damaged, disk",
+            ["fault"],
             registry=r,
         )
         self.decisions = Counter(
@@ -54,6 +82,16 @@ class Metrics:
         self.quarantined = Gauge(
             "skyreid_quarantined_sightings",
             "Stored sightings on which matching failed, and which it is not shown",
+            registry=r,
+        )
+        self.waiting = Gauge(
+            "skyreid_oldest_undecided_seconds",
+            "How long the oldest undecided sighting has been stored",
+            registry=r,
+        )
+        self.journal_lost = Gauge(
+            "skyreid_journal_lost",
+            "1 where this server's start found rows of its journal lost",
             registry=r,
         )
         self.identities = Gauge("skyreid_identities", "Identities known", registry=r)

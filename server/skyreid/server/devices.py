@@ -129,6 +129,8 @@ class Device:
     """How long after capture its live messages come, see `LAG_QUANTILE`; None = not known yet."""
     late: bool = False
     """Whether nobody waits for it, as it is too far behind the others; see `Devices.horizon_ns`."""
+    sightings: int = 0
+    """Stored in this life of the server."""
     birth: Birth | None = None
     health: Health | None = None
     boots: deque[str] = field(default_factory=lambda: deque(maxlen=8))

@@ -18,7 +18,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from skyreid.contract import topics
 from skyreid.contract.identity_event import encode_event
@@ -35,7 +35,7 @@ from skyreid.server.broker.decoding import (
 from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.letters import DeadLetters
 from skyreid.server.broker.outbox import Outbox
-from skyreid.server.counters import Metrics
+from skyreid.server.counters import Metrics, Oldest
 from skyreid.server.devices import Devices
 from skyreid.server.isolation import isolate
 from skyreid.server.live import NEWS_S, DeviceNews, Hub
@@ -81,8 +81,8 @@ class Writer:
         micro_batch_s: float,
     ) -> None:
         """``matcher`` has been given the log and the stored sightings of its window already."""
-        self._site, self._queue, self._journal, self._matcher = site, queue, journal, matcher
-        self._broker, self._outbox, self._hub, self._metrics = broker, outbox, hub, metrics
+        self._site, self.queue, self._journal, self._matcher = site, queue, journal, matcher
+        self.broker, self._outbox, self._hub, self._metrics = broker, outbox, hub, metrics
         self._batch_messages, self._batch_wait_s = batch_messages, batch_wait_s
         self._period_s, self._micro_batch_ns = period_s, round(micro_batch_s * 1e9)
         self._stopping = threading.Event()
@@ -94,6 +94,10 @@ class Writer:
         self._early = EarlyPictures(journal.aside.has_sighting_of)
         self._told_wait: tuple[str | None, tuple[str, ...]] = (None, ())
         self._told_wait_at_s = float("-inf")
+        self.oldest = Oldest()
+        self.was_connected = False
+        self.notices: tuple[str, ...] = ()
+        """What is wrong for as long as this server lives: what its journal lost."""
         self._cut_off = 0  # listeners, as far as they are counted
         self.fault: Fault | None = None
         """Why the journal cannot be written just now."""
@@ -114,7 +118,7 @@ class Writer:
     def settled(self) -> bool:
         """Nobody speaks, and everything that was said is stored and decided."""
         # In this order: what leaves the queue has unsettled the matcher before.
-        return len(self._queue) == 0 and self._settled
+        return len(self.queue) == 0 and self._settled
 
     @property
     def storing(self) -> bool:
@@ -136,6 +140,7 @@ class Writer:
                 for item in stored:
                     self.feed([item])
         self.undecided = self._matcher.undecided
+        self.oldest.fed(max((a.sighting.captured_at_ns for a in stored), default=None))
 
     def run(self) -> None:
         """Work until ``stop``. An error in here is a defect and ends the server."""
@@ -151,10 +156,10 @@ class Writer:
         Raises:
             Stopped: told to stop while the disk refused.
         """
-        messages = self._queue.take(self._batch_messages, first_s=wait_s, more_s=self._batch_wait_s)
+        messages = self.queue.take(self._batch_messages, first_s=wait_s, more_s=self._batch_wait_s)
         if messages:
             self._take_in(messages)
-            self._queue.done()  # only now: the matcher knows of them
+            self.queue.done()  # only now: the matcher knows of them
         self._obey()
         self._match(time.monotonic())
         self._persist(self._outbox.pump)
@@ -165,7 +170,7 @@ class Writer:
     def stop(self) -> None:
         """End ``run`` after what it is doing; call from any thread."""
         self._stopping.set()
-        self._queue.close()
+        self.queue.close()
 
     def _take_in(self, messages: Sequence[Message]) -> None:
         batch, new = self._store(messages)
@@ -179,9 +184,9 @@ class Writer:
         self._send_receipts(batch)
         # Last, on the same connection: a kill between the two costs a repeated message, which gets
         # its receipt again. The other way round a receipt would be lost until the device asks.
-        self._broker.acknowledge(messages)
-        self._count(batch, new)
+        self.broker.acknowledge(messages)
         self._note_devices(batch)
+        self._count(batch, new)
         self.feed(new)
 
     def _store(self, messages: Sequence[Message]) -> tuple[Sorted, list[Arrived]]:
@@ -222,7 +227,7 @@ class Writer:
 
     def _send_receipts(self, batch: Sorted) -> None:
         for device, receipt in receipts(batch.sightings, batch.refused):
-            self._broker.publish(
+            self.broker.publish(
                 topics.command(self._site.id, device, "receipt"),
                 encode_receipt(receipt),
                 properties={},
@@ -234,6 +239,9 @@ class Writer:
             self._metrics.stored.labels(Lane(lane).name.lower()).inc(count)
         self._metrics.duplicates.inc(len(batch.sightings) - len(new))
         self._metrics.pictures.inc(len(batch.pictures))
+        for name, count in Counter(item.device for item in new).items():
+            if name in self.devices.by_id:
+                self.devices.by_id[name].sightings += count
         late = sum(item.sighting.captured_at_ns <= self._matcher.decided_ns for item in new)
         self._metrics.late.inc(late)
         self.stored += len(new)
@@ -272,6 +280,7 @@ class Writer:
             self._write_down(made)
         # Only now: whoever reads that all is settled finds it in the log.
         self.undecided = self._matcher.undecided
+        self.oldest.decided(self._matcher.decided_ns if self.undecided else None)
         self._settled = horizon_ns is None
 
     def _advance(self, horizon_ns: int | None) -> list[Applied]:
@@ -347,7 +356,7 @@ class Writer:
                 if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
                     raise  # of what was given to be written: a defect
                 fault = fault_of(error)
-                self._metrics.commit_failures.inc()
+                self._metrics.commit_failures.labels(fault).inc()
                 if fault == "damaged":
                     self._journal.abandon()
                     raise DamagedJournal(f"the journal is damaged: {error}") from error
@@ -369,32 +378,17 @@ class Writer:
     def _show(self) -> None:
         """Bring the gauges up to date."""
         metrics = self._metrics
-        metrics.queue.set(len(self._queue))
+        metrics.queue.set(len(self.queue))
         metrics.undecided.set(self.undecided)
         metrics.quarantined.set(self.quarantined)
         metrics.identities.set(len(self.state.identities))
         metrics.model_keys.set(len(self.devices.model_keys()))
         metrics.devices_online.set(self.devices.online())
         metrics.show_wait(*self.devices.wait.counted())
-        metrics.broker_connected.set(self._broker.connected)
+        self.was_connected |= self.broker.connected
+        metrics.broker_connected.set(self.broker.connected)
+        metrics.waiting.set(self.oldest.seconds())
         metrics.outbox.set(self._outbox.waiting)
         metrics.listeners.set(len(self._hub))
         metrics.listeners_dropped.inc(self._hub.dropped - self._cut_off)
         self._cut_off = self._hub.dropped
-
-    def summary(self) -> dict[str, Any]:
-        """What ``/readyz`` says."""
-        return {
-            "ready": self._broker.connected and self.storing,
-            "broker_connected": self._broker.connected,
-            "journal_writable": self.storing,
-            "sightings": self.stored,
-            "queued": len(self._queue),
-            "undecided": self.undecided,
-            "quarantined": self.quarantined,
-            "settled": self.settled,
-            "identities": len(self.state.identities),
-            "devices": len(self.devices.by_id),
-            "devices_online": self.devices.online(),
-            "wait": self.devices.wait.to_json(),
-        }

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 
 from skyreid.contract.identity_event import Evidence, Match, TrackKey
 from skyreid.contract.site import Site, SiteCamera
-from skyreid.server.counters import Metrics
+from skyreid.server.broker.ingest import Queue
+from skyreid.server.counters import Metrics, Oldest
 from skyreid.server.devices import Devices
 from skyreid.server.live import Hub
 from skyreid.server.matching import identity
@@ -55,11 +57,13 @@ class StandingWriter:
         )
         self.devices = Devices([], [], stall_s=5, now_s=0)
         self.devices.hear(Heard("uav1", 9, "1-a", 50, "cam1", 1, "key"), 1)
-        self.ready = True
         self.gallery = Gallery()
-
-    def summary(self) -> dict[str, Any]:
-        return {"ready": self.ready, "undecided": 0}
+        self.fault: str | None = None
+        self.storing, self.settled, self.was_connected = True, True, True
+        self.stored = self.undecided = self.quarantined = 0
+        self.notices: tuple[str, ...] = ()
+        self.oldest, self.queue = Oldest(), Queue(1, 1)
+        self.broker = SimpleNamespace(connected=True)
 
 
 Get = Callable[..., httpx.Response]

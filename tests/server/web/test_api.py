@@ -198,9 +198,14 @@ def test_health_and_readiness_are_two_things(serve: Callable[..., Served]) -> No
     served = serve()
     assert served.get("/healthz").status_code == 200
     assert served.get("/readyz").status_code == 200
-    served.writer.ready = False
+    assert served.get("/healthz").json() == {"status": "ok", "degraded": []}
+    served.writer.storing, served.writer.fault = False, "full"
     assert served.get("/readyz").status_code == 503
     assert served.get("/healthz").status_code == 200
+    assert served.get("/healthz").json() == {
+        "status": "degraded",
+        "degraded": ["journal: full, nothing is acknowledged"],
+    }
 
 
 def test_metrics_have_their_promised_names(serve: Callable[..., Served]) -> None:
@@ -216,6 +221,9 @@ def test_metrics_have_their_promised_names(serve: Callable[..., Served]) -> None
         "skyreid_identities",
         "skyreid_broker_connected",
         "skyreid_broker_dropped_messages",
+        'skyreid_device_late{device="uav1"}',
+        'skyreid_device_last_heard_timestamp_seconds{device="uav1"}',
+        'skyreid_device_sightings_total{device="uav1"}',
     ):
         assert f"\n{name} " in got.text
 

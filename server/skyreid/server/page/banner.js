@@ -29,5 +29,6 @@ function trouble() {
   if (store.ready?.broker_connected === false) {
     return [h("strong", {}, "The message broker is away."), h("span", {}, "Nothing new arrives; devices keep their sightings until it is back.")];
   }
+  if (store.ready?.degraded?.length) return [h("strong", {}, "Degraded."), h("span", {}, store.ready.degraded.join("; "))];
   return null;
 }

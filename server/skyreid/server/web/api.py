@@ -15,6 +15,8 @@ from skyreid.contract.site import Site
 from skyreid.server.counters import Metrics
 from skyreid.server.live import Hub
 from skyreid.server.web.answers import Lookup, read_cursor, site_json, why_no_picture
+from skyreid.server.web.device_metrics import DeviceSeries
+from skyreid.server.web.health import summary
 from skyreid.server.writer import Writer
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def make_api(
         openapi_url="/v1/openapi.json",
     )
     drawn_site = site_json(site, 0)
+    metrics.registry.register(DeviceSeries(writer))
 
     @api.get("/v1/site", summary="The site: cameras, their views and places, picture policy")
     def get_site() -> dict[str, Any]:
@@ -166,13 +169,14 @@ def make_api(
             raise HTTPException(503, f"{listeners} listen already", {"Retry-After": "10"})
         return StreamingResponse(hub.stream(hub.join()), media_type="text/event-stream")
 
-    @api.get("/healthz", summary="The process is alive")
-    def get_health() -> dict[str, str]:
-        return {"status": "ok"}
+    @api.get("/healthz", summary="The process is alive; what is degraded, for people")
+    def get_health() -> dict[str, Any]:
+        reasons = summary(writer)["degraded"]
+        return {"status": "degraded" if reasons else "ok", "degraded": reasons}
 
-    @api.get("/readyz", summary="Connected to the broker and able to store; else 503")
+    @api.get("/readyz", summary="Able to store what arrives; else 503")
     def get_ready() -> JSONResponse:
-        said = writer.summary()
+        said = summary(writer)
         return JSONResponse(said, 200 if said["ready"] else 503)
 
     @api.get("/metrics", summary="Counters for Prometheus", response_class=Response)
