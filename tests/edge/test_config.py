@@ -98,7 +98,7 @@ def test_a_password_is_not_shown(tmp_path: Path) -> None:
     camera = "rtsp://admin:hidden-word@10.0.0.9:554/s?x=1"
     shown = effective(read(tmp_path, "", "--camera.source", camera))
     assert "hidden-word" not in shown
-    assert "rtsp://10.0.0.9:554/s?x=1" in shown
+    assert "rtsp://10.0.0.9:554/..." in shown
 
 
 def test_more_crops_than_are_kept_cannot_be_waited_for(tmp_path: Path) -> None:

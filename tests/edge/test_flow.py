@@ -32,12 +32,15 @@ class Frames:
         self, count: int, *, then: BaseException | None = None, pause_s: float = 0
     ) -> None:
         self.count, self.then, self.pause_s = count, then, pause_s
-        self.skipped = 0
+        self.dropped: dict[str, int] = {}
         self.released = 0
         self.made = 0
 
     def _release(self) -> None:
         self.released += 1
+
+    def silent_s(self) -> float:
+        return 0.0
 
     def frames(self, stop: threading.Event) -> Generator[Frame, None, None]:
         for number in range(1, self.count + 1):
@@ -49,6 +52,24 @@ class Frames:
             yield replace(plain, release=self._release)
         if self.then is not None:
             raise self.then
+
+
+class Stuck:
+    """A source whose thread hangs inside a library, as GStreamer's did on a lock."""
+
+    dropped: dict[str, int] = {}  # noqa: RUF012
+
+    def __init__(self, silent_s: float = 0.0) -> None:
+        self.let_go = threading.Event()
+        self._silent_s = silent_s
+
+    def silent_s(self) -> float:
+        return self._silent_s
+
+    def frames(self, stop: threading.Event) -> Generator[Frame, None, None]:
+        self.let_go.wait()
+        return
+        yield
 
 
 class Looks:
@@ -110,7 +131,7 @@ class Bench:
         self.stop = Stop()
         self.reports: list[Health] = []
 
-    def flow(self, frames: Frames, **options: Any) -> Flow:
+    def flow(self, frames: Frames | Stuck, **options: Any) -> Flow:
         outbox = Outbox(self.spool, site="square", device="dev1", model=self.model)
         chosen = FlowOptions(**{"drain_timeout_s": 0.0, "stop_timeout_s": 0.0, **options})
         return Flow(
@@ -156,7 +177,7 @@ def test_of_a_live_source_the_newest_frame_wins_and_the_others_are_counted(bench
     assert seen == sorted(set(seen))
     assert seen[-1] == 60  # the last one is never overtaken
     assert len(seen) < 60
-    assert flow.drops.all() == {"frame_overtaken": 60 - len(seen)}
+    assert flow.left_out() == {"frame_overtaken": 60 - len(seen)}
     assert frames.released == 60
 
 
@@ -258,3 +279,42 @@ def test_a_picture_is_sent_on_request_only_where_the_site_allows_it(
     assert ("picture" in bench.link.channels) is allowed
     reason = "picture_request_bad" if allowed else "picture_refused"
     assert flow.drops.all() == {reason: 1 if allowed else 2}
+
+
+def test_a_reader_that_never_comes_back_does_not_keep_the_device_from_ending(
+    bench: Bench,
+) -> None:
+    source = Stuck()
+    flow = bench.flow(source, live=True)
+    threading.Timer(0.2, bench.stop.ask).start()
+    flow.run(bench.stop)
+    assert flow.left_behind
+    assert held(bench) == [1]  # the last word about everybody
+    source.let_go.set()
+    for thread in threading.enumerate():
+        if thread.name == "reader":
+            thread.join()
+
+
+def test_a_reader_that_hangs_ends_the_run_with_1_for_its_supervisor(bench: Bench) -> None:
+    source = Stuck(silent_s=1000.0)
+    with pytest.raises(SkyreidError, match="hung inside GStreamer for 1000 s") as caught:
+        bench.flow(source, live=True).run(bench.stop)
+    assert caught.value.exit_code == 1
+    source.let_go.set()
+    for thread in threading.enumerate():
+        if thread.name == "reader":
+            thread.join()
+
+
+def test_a_stop_in_the_final_drain_does_not_wait_for_the_drain(bench: Bench) -> None:
+    bench.looks.hook = lambda: threading.Timer(0.5, bench.stop.ask).start()
+    flow = bench.flow(Frames(1), drain_timeout_s=600.0, stop_timeout_s=0.1)
+    assert flow.run(bench.stop).seconds < 300
+
+
+def test_what_a_source_left_out_is_in_health_while_it_runs(bench: Bench) -> None:
+    frames = Frames(30, pause_s=0.02)
+    frames.dropped = {"frame_damaged": 3, "frame_overtaken": 0}
+    flow = bench.flow(frames, health_period_s=0.1)
+    assert flow.report().dropped == {"frame_damaged": 3}

@@ -22,6 +22,9 @@ from skyreid.contract.sighting import Ground, View
 
 Float64 = NDArray[np.float64]
 
+ASPECT_SHARE = 0.01
+"""By so much may the aspect ratio of a scaled picture differ: sides are multiples of 8 or 16."""
+
 
 @dataclass(frozen=True, eq=False)
 class CameraModel:
@@ -53,6 +56,21 @@ class CameraModel:
         safe = np.where(np.abs(depth) < 1e-9, 1e-9, depth)
         pixels = (seen / safe[:, None]) @ self.matrix.T
         return pixels[:, :2], depth
+
+    def scaled(self, width_px: int, height_px: int) -> CameraModel | None:
+        """The camera whose pictures have another size; None where that is no scaled picture.
+
+        A substream has the same picture in fewer pixels, give or take the rounding of its sides to
+        those that a codec takes. Another aspect ratio is a picture that was cut or squeezed, and
+        nobody says which.
+        """
+        if (width_px, height_px) == (self.width_px, self.height_px):
+            return self
+        if not same_picture((width_px, height_px), (self.width_px, self.height_px)):
+            return None
+        scale = np.diag([width_px / self.width_px, height_px / self.height_px, 1.0])
+        matrix = scale @ self.matrix
+        return CameraModel(matrix, self.rotation, self.translation, width_px, height_px)
 
     def ray(self, x_px: float, y_px: float) -> Float64:
         """Direction [3] in the site frame of the ray through a pixel (not normalised)."""
@@ -98,6 +116,11 @@ class CameraModel:
         return Ground(
             float(here[0]), float(here[1]), float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])
         )
+
+
+def same_picture(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two widths and heights can be those of one picture, scaled."""
+    return abs(size[0] * other[1] / (size[1] * other[0]) - 1) <= ASPECT_SHARE
 
 
 @dataclass(frozen=True, eq=False)

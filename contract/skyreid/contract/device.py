@@ -93,11 +93,17 @@ class Health(JsonMessage):
     clock: Word | None = None
     """Where its capture times come from, a word of ``sighting.Clock``; later ones are kept."""
     clock_error_ms: Count | None = None
+    """Of the latest frame: what is not known of its capture time, not only what jitters."""
+    clock_why: Word | None = None
+    """Why it is not a better clock, for people."""
     uptime_s: float | None = Field(None, ge=0)
     fps: float | None = Field(None, ge=0)
-    """Frames per second of uptime."""
+    """Frames per second since the report before."""
     source: Word | None = None
-    """What the video source is doing."""
+    """What the video source is doing: ``connecting``, ``streaming``, ``stalled``, ``backoff`` (it
+    heals itself), ``refused`` (somebody has to do something) or ``ended``."""
+    source_why: Word | None = None
+    """Why it is not streaming, for people."""
     lost_connections: Counts = Field(default_factory=dict)
     """How often the source was lost, by reason."""
     temperature_c: float | None = Field(None, ge=-273.15, le=1000)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import functools
 import json
 import logging
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyreid.contract.camera import CameraPoses
 from skyreid.contract.recording import Recorder, RunInfo
-from skyreid.contract.settings import effective, without_login
+from skyreid.contract.settings import effective
 from skyreid.contract.sighting import CLOCK_UNKNOWN_MS, Modality, View
 from skyreid.contract.site import Site, SiteCamera, poses_of, read_site
 from skyreid.edge.config import EdgeSettings
@@ -24,14 +22,16 @@ from skyreid.edge.delivery.outbox import Outbox
 from skyreid.edge.delivery.pictures import encode_picture
 from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.spool import Spool
+from skyreid.edge.ending import GRACE_S, leave, stopped_by_signals
 from skyreid.edge.flow import Flow, FlowOptions, Stop
-from skyreid.edge.health import birth_of, send_health
+from skyreid.edge.health import Reporter, birth_of
 from skyreid.edge.service import Watch
 from skyreid.edge.sighter import Detector, FrameDetector, Identity, Sighter, record_said
 from skyreid.edge.video.clock import FileClock, LiveClock
 from skyreid.edge.video.pipeline import Source, build, parse_source
 from skyreid.edge.video.platform import probe
-from skyreid.edge.video.source import GstSource, State, check_file
+from skyreid.edge.video.rtsp import Access, trust
+from skyreid.edge.video.source import GstSource, Limits, State, check_file
 
 if TYPE_CHECKING:
     from skyreid.bundle.embedder import Embedder
@@ -76,6 +76,8 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
     site, camera, source, pipeline = find_source(settings, settings_directory=settings_directory)
     if source.kind == "file":
         check_file(source.target)
+    if settings.camera.tls_ca is not None:
+        trust(settings.camera.tls_ca)
     view = View.of(camera.view)
     settings.mqtt.tls()  # its files are read, nothing is connected
     r = settings.runner
@@ -117,8 +119,8 @@ def find_source(
     """
     site = read_site(settings.site)
     camera = site.find_camera(settings.camera.id)
-    source = parse_source(settings.camera.source, relative_to=settings_directory)
     c = settings.camera
+    source = parse_source(c.source, relative_to=settings_directory, login=c.login)
     pipeline = build(source, probe(), latency_ms=c.latency_ms, transport=c.transport)
     return site, camera, source, pipeline
 
@@ -131,8 +133,9 @@ def describe(plan: Plan) -> dict[str, str]:
         "device": settings.device.id,
         "camera": f"{plan.camera.id} ({plan.view.word}), modality {settings.camera.modality}, "
         + ("poses known" if plan.poses else "position on the ground unknown"),
-        "source": plan.source.name,
-        "pipeline": without_login(plan.pipeline),
+        "source": plan.source.name
+        + ("" if settings.camera.tls_verify else ", its certificate is not verified"),
+        "pipeline": plan.pipeline,
         "detector": str(settings.detector.model),
         "embedder": f"{plan.embedder.model.name}, model key {plan.embedder.model.key}",
         "runner": plan.embedder.runner,
@@ -151,8 +154,13 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
             "camera.file_start_ns is not set: the file is taken to start now, and its times are "
             "compared with those of no other camera"
         )
+    if plan.source.secure and not settings.camera.tls_verify:
+        log.warning("camera.tls_verify is false: whoever sits on the line can be the camera")
     publisher = _publisher(plan)  # before anything is written: it may lack its library or a file
+    stop = Stop()
     with ExitStack() as open_things:
+        limit_s = settings.mqtt.stop_timeout_s + GRACE_S
+        open_things.enter_context(stopped_by_signals(stop, within_s=limit_s))
         spool = open_things.enter_context(
             Spool(
                 settings.spool.path,
@@ -174,19 +182,15 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
             info = _run_info(identity, plan.source, start_ns)
             recorder = open_things.enter_context(Recorder(record, info))
         watch = Watch()
-        tell = watch.telling(_log_state)
+        tell = watch.telling(StateLog().tell)
         flow = _flow(plan, publisher, spool, identity, recorder, start_ns, progress, tell)
-        stop = Stop()
         publisher.start(birth_of(identity, plan.site, effective(settings)), flow.notify)
         try:
-            with (
-                stopped_by_signals(stop),
-                watch.over(lambda: (flow.outcome.rounds, flow.outcome.frames)),
-            ):
+            with watch.over(lambda: (flow.outcome.rounds, flow.outcome.frames)):
                 outcome = flow.run(stop)
         finally:
             publisher.stop()
-        dropped = flow.drops.all()
+        dropped = flow.left_out()
         if recorder is not None:
             recorder.close(
                 frames=outcome.frames,
@@ -209,6 +213,9 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
                 outcome.remaining,
                 settings.spool.path,
             )
+    if flow.left_behind:
+        log.error("a thread that hangs inside GStreamer is left behind")
+        leave(0)
     return 0
 
 
@@ -258,8 +265,8 @@ def _flow(
         pictures_allowed=policy != "never",
         progress=progress and not plan.source.live,
     )
-    health = functools.partial(send_health, publisher, source, model, time.monotonic())
-    flow = Flow(source, sighter, spool, outbox, model, options, send_health=health)
+    health = Reporter(publisher, source, model)
+    flow = Flow(source, sighter, spool, outbox, model, options, send_health=health.send)
     if recorder is not None:
         flow.on_stored = functools.partial(record_said, recorder, identity)
     return flow
@@ -277,6 +284,7 @@ def sighter_of(
         recorder=recorder,
         encode_picture=None if plan.site.pictures == "never" else encode_picture,
         frame_size=None if shot is None else (shot.width_px, shot.height_px),
+        live=plan.source.live,
     )
 
 
@@ -284,13 +292,14 @@ def source_of(
     plan: Plan, start_ns: int, tell: Callable[[State, str], None] | None = None
 ) -> GstSource:
     """The camera, not opened yet; `tell` takes changes of its state, the log else."""
-    settings = plan.settings
+    settings, c = plan.settings, plan.settings.camera
     return GstSource(
         plan.pipeline,
         plan.source,
         LiveClock() if plan.source.live else FileClock(start_ns, _start_error_ms(settings)),
-        stall_s=settings.camera.stall_s,
-        on_state=tell or _log_state,
+        limits=Limits(c.connect_s, c.first_frame_s, c.stall_s),
+        access=Access(c.transport, c.track, c.tls_ca, c.tls_fingerprint, c.tls_verify),
+        on_state=tell or StateLog().tell,
     )
 
 
@@ -333,23 +342,24 @@ def _run_info(identity: Identity, source: Source, start_ns: int) -> RunInfo:
     )
 
 
-def _log_state(state: State, why: str) -> None:
-    level = logging.WARNING if state is State.BACKOFF else logging.INFO
-    log.log(level, "source state=%s %s", state.value, why)
+class StateLog:
+    """Logs what a source says of its state, one line a change.
 
+    A camera that is away for a day would else be worth 17,000 of them.
+    """
 
-@contextmanager
-def stopped_by_signals(stop: Stop) -> Iterator[None]:
-    """SIGINT and SIGTERM end the run in good order; a second one does not wait for receipts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {
-        number: signal.signal(number, lambda _number, _frame: stop.ask())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    def __init__(self) -> None:
+        self._lost = ""
+
+    def tell(self, state: State, why: str) -> None:
+        """Take a change of state, from the reading thread."""
+        trouble = state in (State.BACKOFF, State.REFUSED)
+        if state is State.STREAMING:
+            self._lost = ""
+        if why == self._lost if trouble else self._lost and state is State.CONNECTING:
+            return
+        if trouble:
+            self._lost = why
+        log.log(
+            logging.WARNING if trouble else logging.INFO, "source state=%s %s", state.value, why
+        )

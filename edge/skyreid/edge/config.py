@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_serializer, field_validator
+from pydantic import Field, SecretStr, field_serializer, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from skyreid.bundle.signature import Trust
 from skyreid.contract.broker import BrokerSection
-from skyreid.contract.settings import Seconds, Section, Settings, load, without_login
+from skyreid.contract.settings import Seconds, Section, Settings, load
 from skyreid.contract.site import Identifier
 from skyreid.edge.delivery.options import OutboxOptions
 from skyreid.edge.people.options import CollectorOptions, TrackerOptions
+from skyreid.edge.video.pipeline import Login, shown
 
 PROGRAM = "skyreid-edge"
 
@@ -32,8 +34,15 @@ class CameraSection(Section):
     id: Identifier
     """One of the cameras of the site file, which says where it looks from."""
     source: str
-    """A path, ``file:///path``, ``rtsp://HOST/STREAM`` or ``test://640x480@10`` (10 s of a
-    pattern). A relative path starts from the settings file."""
+    """A path, ``file:///path``, ``rtsp://HOST/STREAM``, ``rtsps://HOST/STREAM`` or
+    ``test://640x480@10`` (10 s of a pattern). A relative path starts from the settings file."""
+    username: str | None = None
+    """Login of an RTSP camera, any characters as they are."""
+    password: SecretStr | None = None
+    """Better given in the environment, as ``SKYREID_EDGE_CAMERA__PASSWORD``."""
+    track: int | None = Field(None, ge=1, le=64)
+    """Number of the video to take where a file or a camera has several, from 1. Without it the
+    largest of a file, the first of a camera."""
     modality: Literal["unknown", "colour", "grey", "infrared"] = "unknown"
     """What its pixels are, said of every sighting. ``unknown`` until somebody who knows the camera
     says it: nothing on the device can tell, and a camera for day and night changes by itself."""
@@ -43,20 +52,65 @@ class CameraSection(Section):
     those of no other camera."""
     file_start_error_ms: int = Field(0, ge=0, le=3_600_000)
     """How many milliseconds off ``file_start_ns`` may be."""
-    fps_max: float = Field(0.0, ge=0)
+    fps_max: float = Field(0.0, ge=0, le=1000)
     """Frames per second that are looked at; 0 = all. The others are counted as dropped."""
     pace: Literal["fast", "real"] = "fast"
     """A file as fast as the machine allows, or at the speed at which it was filmed."""
-    transport: Literal["tcp", "udp"] = "tcp"
-    """How RTSP carries the pictures."""
+    transport: Literal["auto", "tcp", "udp"] = "auto"
+    """How RTSP carries the pictures. ``auto``: tcp, and udp where the camera refuses it."""
     latency_ms: int = Field(100, ge=0, le=10_000)
     """Milliseconds for which RTSP packets are put in order."""
+    tls_ca: Path | None = None
+    """Authority of an ``rtsps://`` camera's certificate, PEM; relative to the settings file.
+    Without it those of this machine."""
+    tls_fingerprint: str | None = None
+    """SHA-256 of the camera's own certificate, 64 hexadecimal digits with or without colons: then
+    no authority and no name is asked for, which is what a self-signed one needs."""
+    tls_verify: bool = True
+    """false: any certificate will do. Whoever sits on the line can then be the camera."""
+    connect_s: Seconds = Field(15.0, gt=0)
+    """Seconds from connecting to a live source to its first encoded picture."""
+    first_frame_s: Seconds = Field(30.0, gt=0)
+    """Seconds from there, of a file from its opening, to the first whole frame."""
     stall_s: Seconds = Field(3.0, gt=0)
     """Seconds without a frame after which a live source is connected anew."""
 
+    @field_validator("fps_max")
+    @classmethod
+    def _is_a_rate(cls, value: float) -> float:
+        if 0 < value < 0.001:
+            raise ValueError("0 for all, or at least 0.001")
+        return value
+
+    @field_validator("tls_fingerprint")
+    @classmethod
+    def _is_a_digest(cls, value: str | None) -> str | None:
+        digits = None if value is None else value.replace(":", "").lower()
+        if digits is not None and not re.fullmatch("[0-9a-f]{64}", digits):
+            raise ValueError("64 hexadecimal digits, as openssl x509 -fingerprint -sha256 prints")
+        return digits
+
+    @model_validator(mode="after")
+    def _fits(self) -> CameraSection:
+        if self.password is not None and self.username is None:
+            raise ValueError("password needs username")
+        ways = (self.tls_ca is not None, self.tls_fingerprint is not None, not self.tls_verify)
+        if any(ways) and not self.source.startswith("rtsps://"):
+            raise ValueError("tls_ca, tls_fingerprint and tls_verify are for an rtsps:// source")
+        if sum(ways) > 1:
+            raise ValueError("give one of tls_ca, tls_fingerprint and tls_verify = false")
+        return self
+
+    @property
+    def login(self) -> Login | None:
+        """For the camera, where it stands in keys of its own."""
+        if self.username is None:
+            return None
+        return Login(self.username, self.password.get_secret_value() if self.password else "")
+
     @field_serializer("source", when_used="json")
-    def _without_login(self, source: str) -> str:
-        return without_login(source)  # the settings in force are logged at every start
+    def _shown(self, source: str) -> str:
+        return shown(source)  # the settings in force are logged at every start
 
 
 class DetectorSection(Section):
@@ -179,10 +233,15 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> EdgeSetti
             ),
             "runner": _with(settings.runner, engines=base / settings.runner.engines),
             "trust": settings.trust.below(base),
+            "camera": _with(settings.camera, tls_ca=_below(base, settings.camera.tls_ca)),
             "spool": _with(settings.spool, path=base / settings.spool.path),
             "mqtt": settings.mqtt.below(base),
         }
     )
+
+
+def _below(base: Path, path: Path | None) -> Path | None:
+    return None if path is None else base / path
 
 
 def _with(section: Section, **values: object) -> Section:

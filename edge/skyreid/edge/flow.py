@@ -19,7 +19,8 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -35,7 +36,7 @@ from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.drops import Drops
 from skyreid.edge.sighter import Said
 from skyreid.edge.video.frame import Frame
-from skyreid.edge.video.newest import Slot
+from skyreid.edge.video.newest import Newest, Source
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +48,6 @@ _TICK_S = 0.1
 _REQUESTS_MAX = 32
 """Requests for pictures that wait at once; more are counted and forgotten."""
 _WAITING_MAX = 256
-
-
-class Source(Protocol):
-    """See ``source.GstSource``."""
-
-    skipped: int
-
-    def frames(self, stop: threading.Event) -> Generator[Frame, None, None]:
-        """Frames in order; the taker releases each."""
-        ...
 
 
 class Looker(Protocol):
@@ -77,10 +68,14 @@ class Stop:
     def __init__(self) -> None:
         self.asked = threading.Event()
         self.hurry = threading.Event()
+        self.asked_at: float | None = None
+        """When somebody asked first, monotonic seconds."""
 
     def ask(self) -> None:
         """End in good order; asked twice, do not wait for receipts."""
-        if self.asked.is_set():
+        if self.asked_at is None:
+            self.asked_at = time.monotonic()
+        elif self.asked.is_set():
             self.hurry.set()
         self.asked.set()
 
@@ -165,6 +160,8 @@ class Flow:
         """Takes sightings once they are on disk: now they are said."""
         self.drops = Drops()
         self.outcome = Outcome()
+        self.left_behind = False
+        """Whether a thread hangs inside GStreamer for good."""
 
     def notify(self, event: Event) -> None:
         """Take an event of the connection; any thread, never blocks."""
@@ -182,7 +179,7 @@ class Flow:
         """
         self._stop = stop
         began = time.monotonic()
-        sender = threading.Thread(target=self._guarded_send, name="sender")
+        sender = threading.Thread(target=self._guarded_send, name="sender", daemon=True)
         sender.start()
         broken: BaseException | None = None
         try:
@@ -208,7 +205,8 @@ class Flow:
 
     def _look_at_all(self, began: float) -> None:
         options, outcome, stop = self._options, self.outcome, self._stop.asked
-        frames = self._newest_frames() if options.live else self._source.frames(stop)
+        newest = Newest(self._source, stop, lambda: self.drops.add("frame_overtaken"))
+        frames = newest.frames() if options.live else self._source.frames(stop)
         first_ns = due_ns = 0
         told_at = began
         try:
@@ -232,11 +230,14 @@ class Flow:
                     frame.release()
                 outcome.looked += 1
                 outcome.people = said.people
+                if not said.placed:
+                    self.drops.add("place_unknown")
                 self._say(said)
                 if options.progress:
                     told_at = self._tell(began, told_at)
         finally:
             frames.close()
+            self.left_behind = newest.left_behind
 
     def _say(self, said: Said) -> None:
         """Hand over to the sender; waits while it is too far behind."""
@@ -245,30 +246,6 @@ class Flow:
                 raise self._failure
         self.outcome.sightings += len(said.rows)
         self._inbox.put(said)
-
-    def _newest_frames(self) -> Generator[Frame, None, None]:
-        """Frames of a live source: whoever comes late finds the newest, the others are counted."""
-        slot = Slot()
-        reader = threading.Thread(target=self._read, args=(slot,), name="reader")
-        reader.start()
-        try:
-            while (frame := slot.take()) is not None:
-                yield frame
-        finally:
-            slot.close()
-            self._stop.asked.set()
-            reader.join()
-            slot.empty()
-            self.drops.add("frame_overtaken", self._source.skipped)
-
-    def _read(self, slot: Slot) -> None:
-        try:
-            for frame in self._source.frames(self._stop.asked):
-                if slot.put(frame):
-                    self.drops.add("frame_overtaken")
-        except BaseException as error:  # raised again where the frames are taken
-            slot.close(error)
-        slot.close()
 
     def _tell(self, began: float, told_at: float) -> float:
         """Progress, at most once a second; on a pipe one line in ten seconds."""
@@ -324,6 +301,10 @@ class Flow:
                 health_at = now + self._options.health_period_s
                 self._send_health(self.report())
             if deadline is not None:
+                if (
+                    self._stop.asked_at is not None
+                ):  # also one that came while the end was waited for
+                    deadline = min(deadline, self._stop.asked_at + self._options.stop_timeout_s)
                 done = self._outbox.idle
                 if done or now >= deadline or self._stop.hurry.is_set():
                     self.outcome.remaining = self._spool.count()
@@ -371,6 +352,10 @@ class Flow:
             if not self._spool.want_picture(request):
                 self.drops.tell("picture_not_kept", note=str(request))
 
+    def left_out(self) -> dict[str, int]:
+        """What was left out until now, by reason, in the source too."""
+        return dict(sorted((Counter(self.drops.all()) + Counter(self._source.dropped)).items()))
+
     def report(self) -> Health:
         """What this side knows of ``health``: how much, drops, spool, clock."""
         o, stats = self.outcome, self._spool.stats()
@@ -378,7 +363,7 @@ class Flow:
             frames=o.frames,
             people=o.people,
             sightings=o.sightings,
-            dropped=self.drops.all(),
+            dropped=self.left_out(),
             spool=SpoolHealth(
                 sightings=stats.sightings,
                 bytes=stats.bytes,

@@ -15,6 +15,9 @@ from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.sighter import Identity
 from skyreid.edge.video.source import GstSource
 
+_WORDS = 200
+"""Characters of a reason, as the message takes them."""
+
 
 def birth_of(identity: Identity, site: Site, settings: str) -> Birth:
     """What this run is; ``settings`` are those in force, as ``contract.settings.effective``."""
@@ -38,24 +41,42 @@ def software_version() -> str:
     return f"skyreid {release('edge')}"
 
 
-def send_health(
-    publisher: Publisher, source: GstSource, model: ModelRef, began: float, report: Health
-) -> None:
-    """Send what the flow reports, with what it cannot know; ``began`` is monotonic seconds."""
-    uptime_s = max(time.monotonic() - began, 1e-3)
-    whole = report.model_copy(
-        update={
-            "uptime_s": round(uptime_s, 1),
-            "fps": round((report.frames or 0) / uptime_s, 2),
-            "source": source.state.value,
-            "lost_connections": dict(source.lost),
-            "temperature_c": temperature_c(),
-            "model_key": model.key,
-            "broker": publisher.state,
-            "broker_troubles": dict(publisher.troubles) or None,
-        }
-    )
-    publisher.send("health", encode_health(whole), content_type=CONTENT_TYPE)
+class Reporter:
+    """Sends what the flow reports, with what it cannot know."""
+
+    def __init__(self, publisher: Publisher, source: GstSource, model: ModelRef) -> None:
+        """Set up when the run begins.
+
+        Args:
+            publisher: sends it.
+            source: whose state is told.
+            model: what makes the embeddings.
+        """
+        self._publisher, self._source, self._model = publisher, source, model
+        self._began = self._told_at = time.monotonic()
+        self._frames = 0
+
+    def send(self, report: Health) -> None:
+        """Send one report; its frames per second are those since the one before."""
+        now, frames = time.monotonic(), report.frames or 0
+        fps = (frames - self._frames) / max(now - self._told_at, 1e-3)
+        self._told_at, self._frames = now, frames
+        source = self._source
+        whole = report.model_copy(
+            update={
+                "uptime_s": round(now - self._began, 1),
+                "fps": round(fps, 2),
+                "clock_why": source.clock_why[:_WORDS] or None,
+                "source": source.condition,
+                "source_why": source.why[:_WORDS] or None,
+                "lost_connections": dict(source.lost),
+                "temperature_c": temperature_c(),
+                "model_key": self._model.key,
+                "broker": self._publisher.state,
+                "broker_troubles": dict(self._publisher.troubles) or None,
+            }
+        )
+        self._publisher.send("health", encode_health(whole), content_type=CONTENT_TYPE)
 
 
 def temperature_c() -> float | None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from skyreid.contract import files
 from skyreid.contract.errors import InputError
 from skyreid.edge import app
+from skyreid.edge.ending import GRACE_S, stopped_by_signals
 from skyreid.edge.flow import Stop
 from skyreid.edge.sighter import Detector, Identity, Sighter
 from skyreid.edge.video.frame import Frame
@@ -105,7 +106,7 @@ def preview(plan: app.Plan, *, port: int, still: Path | None, after_s: float) ->
         PlatformError: GStreamer or a plugin is missing.
     """
     stop = Stop()
-    with app.stopped_by_signals(stop):
+    with stopped_by_signals(stop, within_s=GRACE_S):
         if still is not None:
             return _write(plan, still, after_s, stop.asked)
         return _serve(plan, port, stop.asked)

@@ -25,8 +25,8 @@ from skyreid.edge.video.source import State
 
 log = logging.getLogger(__name__)
 
-WAITING_MAX_S = 900.0
-"""While a retry is scheduled; the slowest comes after some minutes."""
+WAITING_MAX_S = 3600.0
+"""While a retry is scheduled; the slowest comes after 30 minutes, give or take 30 %."""
 STILL_MAX_S = 120.0
 """Without a frame or a change of state while none is: connecting and stalls end sooner."""
 _WAITING = ("backoff", "refused")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.contract.camera import same_picture
 from skyreid.contract.errors import InputError
 from skyreid.contract.picture import Picture
 from skyreid.contract.recording import Recorder
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from skyreid.edge.people.collector import Judged, Statement
     from skyreid.edge.people.tiling import Finder
     from skyreid.edge.people.tracker import Track
+
+
+log = logging.getLogger(__name__)
 
 
 class Detector(Protocol):
@@ -119,6 +124,8 @@ class Said:
     """No sighting of a later frame is older than this."""
     people: int = 0
     """Confirmed tracks that were detected in this frame."""
+    placed: bool = True
+    """False where the camera's poses are known and do not fit the frame."""
 
 
 class Sighter:
@@ -133,6 +140,7 @@ class Sighter:
         recorder: Recorder | None = None,
         encode_picture: Callable[[NDArray[np.uint8]], bytes] | None = None,
         frame_size: tuple[int, int] | None = None,
+        live: bool = False,
     ) -> None:
         """Set up.
 
@@ -143,10 +151,11 @@ class Sighter:
             recorder: takes detections and tracks; of sightings see `record_said`.
             encode_picture: RGB picture to JPEG; None = no picture leaves the device.
             frame_size: width and height that the camera's poses are for.
+            live: nobody is there to mend what does not fit: it goes on as far as it can.
         """
         self._identity, self._detector, self._follow = identity, detector, follow
         self._recorder, self._encode_picture = recorder, encode_picture
-        self._frame_size = frame_size
+        self._frame_size, self._live, self._placed = frame_size, live, True
         self._tracker, self._collector = follow()
         self._size: tuple[int, int] | None = None
         self._first_ns: int | None = None
@@ -162,7 +171,7 @@ class Sighter:
         """Take in one frame. The frame is not needed afterwards.
 
         Raises:
-            InputError: the frame is not of the size that the camera's poses are for.
+            InputError: the frame of a file cannot be the picture that the camera's poses are for.
         """
         before = self._resize(frame)
         if self._first_ns is None:
@@ -186,6 +195,7 @@ class Sighter:
             before.pictures + said.pictures,
             said.watermark_ns,
             said.people,
+            self._placed,
         )
 
     @property
@@ -202,11 +212,16 @@ class Sighter:
         size = frame.width, frame.height
         if size == self._size:
             return Said((), (), self._watermark_ns)
-        if self._frame_size is not None and size != self._frame_size:
-            raise InputError(
+        wanted = self._frame_size
+        self._placed = wanted is None or same_picture(size, wanted)
+        if wanted is not None and not self._placed:
+            fault = (
                 f"camera {self._identity.camera}: frames are {size[0]}x{size[1]}, its poses in the "
-                f"site file are for {self._frame_size[0]}x{self._frame_size[1]}"
+                f"site file are for {wanted[0]}x{wanted[1]}"
             )
+            if not self._live:
+                raise InputError(fault)
+            log.warning("%s: its people have no place on the ground", fault)
         first, self._size = self._size is None, size
         if first:
             return Said((), (), self._watermark_ns)

@@ -1,11 +1,12 @@
 import pytest
 
 from skyreid.contract.errors import PlatformError, SettingsError
-from skyreid.edge.video.pipeline import Source, build, parse_source
+from skyreid.edge.video.pipeline import Login, Source, build, parse_source
 from skyreid.edge.video.platform import Platform
 
 _BASE = (
-    "appsink decodebin3 filesrc rtph264depay rtspsrc videoconvert videotestsrc qtdemux h264parse"
+    "appsink decodebin3 filesrc rtph264depay rtspsrc videoconvert videoflip videotestsrc qtdemux "
+    "h264parse"
 ).split()
 CPU = Platform(
     (1, 22, 0),
@@ -15,25 +16,24 @@ CPU = Platform(
 JP6 = Platform((1, 20, 3), frozenset([*_BASE, "nvv4l2decoder", "nvvidconv"]), l4t="36.4")
 TAIL = "video/x-raw,format=(string){NV12,I420} ! appsink name=sink sync=false"
 
+TURN = "videoflip name=turn video-direction=auto"
 GOLDEN = {
     ("cpu", "file"): (
-        'filesrc location="/clips/a b.mp4" ! decodebin3 ! videoconvert ! '
-        f"{TAIL} max-buffers=4 drop=false"
+        'filesrc name=source location="/clips/a b.mp4" ! decodebin3 name=decode ! videoconvert ! '
+        f"{TURN} ! {TAIL} max-buffers=4 drop=false"
     ),
     ("cpu", "rtsp"): (
-        'rtspsrc name=source location="rtsp://cam/1" protocols=tcp latency=100 '
-        "tcp-timeout=5000000 add-reference-timestamp-meta=true ! "
-        "application/x-rtp,media=(string)video ! decodebin3 ! videoconvert ! "
-        f"{TAIL} max-buffers=2 drop=true"
+        "rtspsrc name=source protocols=tcp latency=100 add-reference-timestamp-meta=true "
+        "decodebin3 name=decode ! videoconvert ! "
+        f"{TURN} ! {TAIL} max-buffers=2 drop=true"
     ),
     ("jp6", "file"): (
-        'filesrc location="/clips/a b.mp4" ! decodebin3 ! nvvidconv ! '
-        f"{TAIL} max-buffers=4 drop=false"
+        'filesrc name=source location="/clips/a b.mp4" ! decodebin3 name=decode ! nvvidconv ! '
+        f"{TURN} ! {TAIL} max-buffers=4 drop=false"
     ),
     ("jp6", "rtsp"): (
-        'rtspsrc name=source location="rtsp://cam/1" protocols=tcp latency=100 '
-        "tcp-timeout=5000000 ! application/x-rtp,media=(string)video ! decodebin3 ! nvvidconv ! "
-        f"{TAIL} max-buffers=2 drop=true"
+        "rtspsrc name=source protocols=tcp latency=100 decodebin3 name=decode ! nvvidconv ! "
+        f"{TURN} ! {TAIL} max-buffers=2 drop=true"
     ),
     ("cpu", "test"): (
         "videotestsrc num-buffers=50 pattern=ball ! "
@@ -64,9 +64,12 @@ def test_a_file_name_cannot_add_elements() -> None:
     assert r'location="/x\" ! fakesink name=\"y" !' in text
 
 
-def test_a_url_cannot_add_elements() -> None:
-    text = build(Source("rtsp", 'rtsp://cam/1" ! fakesink name="y'), CPU)
-    assert text.count('"') == 2
+def test_a_camera_s_address_and_login_are_in_no_pipeline_text() -> None:
+    source = parse_source('rtsp://user:pw@cam/1" ! fakesink name="y'.replace('"', "%22"))
+    text = build(source, CPU)
+    assert "cam" not in text.replace("name=", "")
+    assert "pw" not in text
+    assert "fakesink" not in text
 
 
 def test_a_missing_element_names_its_package() -> None:
@@ -87,7 +90,8 @@ def test_a_machine_without_any_decoder_is_told_which_package_has_one() -> None:
     [
         ("/a/b.mp4", Source("file", "/a/b.mp4")),
         ("file:///a/b%20c.mp4", Source("file", "/a/b c.mp4")),
-        ("rtsp://u:p@cam:8554/s", Source("rtsp", "rtsp://u:p@cam:8554/s")),
+        ("rtsp://u:p@cam:8554/s", Source("rtsp", "rtsp://cam:8554/s", Login("u", "p"))),
+        ("rtsps://u%40:p%2F:@cam/s", Source("rtsp", "rtsps://cam/s", Login("u@", "p/:"))),
         ("test://", Source("test", "640x480@10")),
         ("test://64x48@5", Source("test", "64x48@5")),
     ],
@@ -102,10 +106,45 @@ def test_a_source_of_another_kind_is_refused_by_name(text: str) -> None:
         parse_source(text)
 
 
-def test_the_name_of_a_source_has_no_password() -> None:
-    assert parse_source("rtsp://user:secret@cam:8554/s").name == "rtsp://cam:8554/s"
-    escaped = parse_source("rtsp://user:s%2Fe%40c^!$&@[::1]:8554/s?a=1")
-    assert escaped.name == "rtsp://[::1]:8554/s?a=1"
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("rtsp://user:secret@cam:8554/s", "rtsp://cam:8554/..."),
+        ("rtsp://user:s%2Fe%40c^!$&@[::1]:8554/s?a=1", "rtsp://[::1]:8554/..."),
+        ("rtsp://cam/user=admin&password=secret&channel=1", "rtsp://cam/..."),
+        ("rtsp://cam?password=secret", "rtsp://cam/..."),
+        ("rtsp://cam/live/admin/secret/1", "rtsp://cam/..."),
+        ("rtsps://cam/", "rtsps://cam/"),
+        ("rtsp://cam", "rtsp://cam"),
+    ],
+)
+def test_the_name_of_a_camera_is_its_address_and_no_more(text: str, name: str) -> None:
+    source = parse_source(text)
+    assert source.name == name
+    assert "secret" not in repr(source)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("rtsp://cam/s", ("cam", 554)),
+        ("rtsps://cam/s", ("cam", 322)),
+        ("rtsp://[::1]:8554/s", ("::1", 8554)),
+        ("rtsp://[fe80::1]", ("fe80::1", 554)),
+    ],
+)
+def test_the_address_of_a_camera_is_read(text: str, address: tuple[str, int]) -> None:
+    assert parse_source(text).address == address
+
+
+@pytest.mark.parametrize("size", ["10x10", "15x64", "64x8193", "64x48@0", "64x48@241", "big"])
+def test_a_test_pattern_of_a_size_that_kills_gstreamer_is_refused(size: str) -> None:
+    with pytest.raises(SettingsError, match="sides are 16 to 8192 pixels"):
+        parse_source(f"test://{size}")
+
+
+def test_a_small_test_pattern_has_no_ball_that_is_larger_than_its_picture() -> None:
+    assert "pattern=gradient" in build(parse_source("test://16x16@5"), CPU)
 
 
 @pytest.mark.parametrize(

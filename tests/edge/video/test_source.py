@@ -1,8 +1,5 @@
-import signal
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +8,11 @@ import pytest
 
 from skyreid.contract.errors import InputError, PlatformError
 from skyreid.contract.sighting import Clock
-from skyreid.edge.video.clock import FileClock, LiveClock
+from skyreid.edge.video.clock import FileClock
 from skyreid.edge.video.frame import Frame
 from skyreid.edge.video.pipeline import Source, build
 from skyreid.edge.video.platform import probe
-from skyreid.edge.video.source import GstSource, State
+from skyreid.edge.video.source import GstSource, Limits
 
 START = 1_700_000_000_000_000_000
 
@@ -25,9 +22,9 @@ def open_file(path: Path, **options: Any) -> GstSource:
     return GstSource(build(source, probe()), source, FileClock(START), **options)
 
 
-def read_all(path: Path) -> list[Frame]:
+def read_all(path: Path, **options: Any) -> list[Frame]:
     frames = []
-    for frame in open_file(path).frames(threading.Event()):
+    for frame in open_file(path, **options).frames(threading.Event()):
         frames.append(frame)
         frame.release()
     return frames
@@ -126,13 +123,12 @@ def break_file(kind: str, path: Path, clip: Path) -> None:
     ],
 )
 def test_a_video_that_cannot_be_used_is_one_line_that_names_it(
-    kind: str, says: str, tmp_path: Path, clip: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, says: str, tmp_path: Path, clip: Path
 ) -> None:
-    monkeypatch.setattr("skyreid.edge.video.source._FILE_OPEN_S", 4.0)
     path = tmp_path / "video.mp4"
     break_file(kind, path, clip)
     with pytest.raises(InputError, match=f"video .*video.mp4.* {says}"):
-        read_all(path)
+        read_all(path, limits=Limits(first_frame_s=4.0))
 
 
 def test_sound_beside_the_pictures_is_left_alone(
@@ -165,124 +161,3 @@ def test_a_pipeline_that_gstreamer_refuses_is_a_platform_error(needs_gst: None) 
                 threading.Event()
             )
         )
-
-
-# --- live -----------------------------------------------------------------------------------------
-
-
-class RtspServer:
-    def __init__(self, port: int, environment: dict[str, str]) -> None:
-        self.port, self._environment = port, environment
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        script = Path(__file__).with_name("rtsp_server.py")
-        self.process = subprocess.Popen(
-            [sys.executable, str(script), str(self.port)],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self._environment,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "ready\n"
-
-    def signal(self, number: int) -> None:
-        assert self.process is not None
-        self.process.send_signal(number)
-
-    def kill(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.communicate()
-            self.process = None
-
-
-@pytest.fixture
-def rtsp(needs_gst: None, environment: dict[str, str], free_port: int) -> Iterator[RtspServer]:
-    from skyreid.edge.video.platform import load_gst
-
-    gst, _, _ = load_gst()
-    if not gst.ElementFactory.find("rtspsrc"):
-        pytest.skip("GStreamer's RTSP elements are not installed")
-    server = RtspServer(free_port, environment)
-    server.start()
-    yield server
-    server.kill()
-
-
-class Watch:
-    """Reads a live source in a thread, notes its states."""
-
-    def __init__(self, port: int, stall_s: float) -> None:
-        source = Source("rtsp", f"rtsp://127.0.0.1:{port}/s")
-        self.states: list[tuple[State, str]] = []
-        self.frames: list[Frame] = []
-        self.stop = threading.Event()
-        self.source = GstSource(
-            build(source, probe()),
-            source,
-            LiveClock(),
-            stall_s=stall_s,
-            on_state=lambda state, why: self.states.append((state, why)),
-            backoff_s=(0.1, 0.5),
-        )
-        self.thread = threading.Thread(target=self._read)
-        self.thread.start()
-
-    def _read(self) -> None:
-        for frame in self.source.frames(self.stop):
-            self.frames.append(frame)
-            frame.release()
-
-    def names(self) -> list[str]:
-        return [state.value for state, _ in self.states]
-
-    def close(self) -> None:
-        self.stop.set()
-        self.thread.join(60)
-        assert not self.thread.is_alive()
-
-
-def test_a_killed_and_restarted_rtsp_server_costs_a_gap_and_nothing_else(
-    rtsp: RtspServer, wait_until: Callable[..., None]
-) -> None:
-    threads = threading.active_count()
-    watch = Watch(rtsp.port, stall_s=20.0)
-    wait_until(lambda: len(watch.frames) >= 3)
-    rtsp.kill()
-    wait_until(lambda: "backoff" in watch.names())
-    before = len(watch.frames)
-    rtsp.start()
-    wait_until(lambda: len(watch.frames) >= before + 3)
-    watch.close()
-    names = watch.names()
-    assert names[:3] == ["connecting", "streaming", "backoff"]
-    assert names[-2:] == ["streaming", "ended"]
-    assert [f.number for f in watch.frames] == list(range(1, len(watch.frames) + 1))
-    times = [f.captured_at_ns for f in watch.frames]
-    assert times == sorted(set(times))
-    assert sum(watch.source.lost.values()) >= 1
-    assert threading.active_count() == threads
-
-
-def test_a_frozen_rtsp_server_is_noticed_by_the_stall_timer(
-    rtsp: RtspServer, wait_until: Callable[..., None]
-) -> None:
-    watch = Watch(rtsp.port, stall_s=3.0)
-    wait_until(lambda: len(watch.frames) >= 3)
-    rtsp.signal(signal.SIGSTOP)
-    wait_until(lambda: watch.source.lost["stalled"] >= 1)
-    before = len(watch.frames)
-    rtsp.signal(signal.SIGCONT)
-    wait_until(lambda: len(watch.frames) > before)
-    watch.close()
-    assert ("backoff", "stalled: no frame for 3 s") in [(s.value, why) for s, why in watch.states]
-
-
-def test_a_server_that_is_not_there_is_tried_again_until_the_stop(
-    needs_gst: None, free_port: int, wait_until: Callable[..., None]
-) -> None:
-    watch = Watch(free_port, stall_s=5.0)
-    wait_until(lambda: watch.source.lost["error"] >= 2)
-    watch.close()
-    assert watch.frames == []

@@ -200,7 +200,9 @@ class Collector:
         tracklet.box = Box(x0, y0, x1, y1, frame.width, frame.height)
         if self._poses is not None and self._start_ns is not None:
             model = self._poses.at((frame.captured_at_ns - self._start_ns) / 1e9)
-            tracklet.ground = ground.locate(model, (x0, y0, x1, y1), self._view, self._foot)
+            here = model.scaled(frame.width, frame.height)
+            if here is not None:
+                tracklet.ground = ground.locate(here, (x0, y0, x1, y1), self._view, self._foot)
 
     def _is_due(self, tracklet: _Tracklet) -> bool:
         o = self._options

@@ -6,16 +6,39 @@ decoder's memory and converts only what is asked for. The views are valid until 
 
 from __future__ import annotations
 
+import ctypes
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import Clock
+from skyreid.edge.video.clock import NTP_EPOCH_S, CaptureClock
+from skyreid.edge.video.platform import load_gst
 
 UInt8 = NDArray[np.uint8]
+
+Matrix = Literal["bt601", "bt709", "fcc", "smpte240m", "bt2020"]
+_WEIGHTS: dict[Matrix, tuple[float, float]] = {
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "fcc": (0.30, 0.11),
+    "smpte240m": (0.212, 0.087),
+    "bt2020": (0.2627, 0.0593),
+}
+"""Weights of red and blue in luma, ITU-T H.273, table 4."""
+_MATRICES: dict[int, Matrix] = {2: "fcc", 3: "bt709", 4: "bt601", 5: "smpte240m", 6: "bt2020"}
+"""By GStreamer's GstVideoColorMatrix."""
+_FULL_RANGE = 1
+"""GStreamer's GST_VIDEO_COLOR_RANGE_0_255."""
+_NO_TIME = (1 << 64) - 1  # GST_CLOCK_TIME_NONE
+_JUMP_S = 10.0
+"""A longer gap between two frames is a cut or a jump of the clock, no loss."""
 
 
 def _nothing() -> None:
@@ -33,13 +56,13 @@ class Planes:
     layout: Literal["nv12", "i420"]
     luma: UInt8
     chroma: tuple[UInt8, ...]
+    matrix: Matrix = "bt601"
+    """What is said of the stream; an untagged one is BT.601, which is what training saw."""
+    full_range: bool = False
+    """Values from 0 to 255 instead of 16 to 235 and 240; an untagged stream is not."""
 
     def rgb(self, x0: int, y0: int, x1: int, y1: int) -> UInt8:
-        """A region as uint8 [y1 - y0, x1 - x0, 3] RGB; equals the same region of the whole frame.
-
-        BT.601 with limited range, which is what an untagged stream means here and what training
-        saw. A stream tagged BT.709 comes out with slightly shifted saturated colours.
-        """
+        """A region, uint8 [y1 - y0, x1 - x0, 3] RGB; equals the same region of the whole frame."""
         import cv2
 
         # A chroma sample covers 2x2 pixels: convert from an even corner, cut off afterwards.
@@ -54,10 +77,42 @@ class Planes:
             pairs = self.chroma[0][area]
         else:
             pairs = np.stack([self.chroma[0][area], self.chroma[1][area]], -1)
+        if self.full_range:  # OpenCV converts limited range only
+            luma, pairs = cv2.LUT(luma, _TO_LIMITED[0]), cv2.LUT(pairs, _TO_LIMITED[1])
         picture: UInt8 = cv2.cvtColorTwoPlane(
             np.ascontiguousarray(luma), np.ascontiguousarray(pairs), cv2.COLOR_YUV2RGB_NV12
         )
+        if self.matrix != "bt601":
+            picture = cv2.transform(picture, _from_bt601(self.matrix))
         return np.ascontiguousarray(picture[y0 - top : y1 - top, x0 - left : x1 - left])
+
+
+_TO_LIMITED = (
+    np.rint(16 + np.arange(256) * 219 / 255).astype(np.uint8),
+    np.rint(128 + (np.arange(256) - 128) * 224 / 255).astype(np.uint8),
+)
+"""Luma and chroma of full range, 256 values each, as limited range."""
+
+
+@cache
+def _from_bt601(matrix: Matrix) -> NDArray[np.float64]:
+    """[3, 3]: from RGB that was made with BT.601's matrix to RGB as it was meant."""
+    right, wrong = _to_rgb(matrix), _to_rgb("bt601")
+    turned: NDArray[np.float64] = right @ np.linalg.inv(wrong)
+    return turned
+
+
+def _to_rgb(matrix: Matrix) -> NDArray[np.float64]:
+    """[3, 3]: from luma and the two colour differences, all of range 1, to RGB."""
+    red, blue = _WEIGHTS[matrix]
+    green = 1 - red - blue
+    return np.array(
+        [
+            [1, 0, 2 * (1 - red)],
+            [1, -2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green],
+            [1, 2 * (1 - blue), 0],
+        ]
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,3 +169,173 @@ class Frame:
             raise ValueError(f"expected uint8 [H, W, 3], got {picture.dtype} {picture.shape}")
         height, width = picture.shape[:2]
         return cls(number, captured_at_ns, clock, clock_error_ms, width, height, picture=picture)
+
+
+class Reader:
+    """Turns one connection's samples into frames; reads the caps again when they change."""
+
+    def __init__(self, clock: CaptureClock, *, live: bool) -> None:
+        """Set up.
+
+        Args:
+            clock: stamps the frames.
+            live: whether the time of arrival means something.
+        """
+        self._clock, self._live = clock, live
+        self._gst, _, self._video = load_gst()
+        self._caps: Any = None
+        self._info: Any = None
+        self._colours: tuple[Matrix, bool] = ("bt601", False)
+        self._start_ns: int | None = None
+        self._last_ns: int | None = None
+        self._next_ns = 0
+        self.missing = 0
+        """Frames of a file that its rate promises and that did not come."""
+
+    def damaged(self, sample: Any) -> bool:
+        """Whether the decoder itself says that a frame is not what was filmed."""
+        buffer, flags = sample.get_buffer(), self._gst.BufferFlags
+        return bool(buffer.has_flags(flags.CORRUPTED) or buffer.has_flags(flags.GAP))
+
+    def frame(self, sample: Any, number: int, pipeline: Any, *, first_ns: int | None) -> Frame:
+        """A frame of a sample.
+
+        Args:
+            sample: of the appsink.
+            number: of the frame.
+            pipeline: that it comes from.
+            first_ns: media time of the first encoded picture, where that is known.
+        """
+        caps, buffer = sample.get_caps(), sample.get_buffer()
+        if self._caps is None or not caps.is_equal(self._caps):
+            self._caps, self._info = caps, self._video.VideoInfo.new_from_caps(caps)
+            self._colours = _colours(caps, self._info)
+        media_ns = self._media_time(sample, buffer)
+        if self._live:
+            running = pipeline.get_clock().get_time() - pipeline.get_base_time()
+            arrived_ns = time.time_ns() - min(max(running - media_ns, 0), 5_000_000_000)
+        else:
+            arrived_ns = 0
+            if self._start_ns is None:
+                self._start_ns = media_ns if first_ns is None else min(media_ns, first_ns)
+            media_ns -= self._start_ns
+        stamp = self._clock.stamp(media_ns, _sender_time(buffer), arrived_ns)
+        memory = _Memory(sample, buffer, self._gst)
+        planes = _planes(self._video, buffer, self._info, memory.data, self._colours)
+        return Frame(
+            number,
+            stamp.captured_at_ns,
+            stamp.clock,
+            stamp.error_ms,
+            int(self._info.width),
+            int(self._info.height),
+            planes=planes,
+            release=memory.release,
+        )
+
+    def _media_time(self, sample: Any, buffer: Any) -> int:
+        """Time on a file's own scale, or since the connection of a live source."""
+        segment, pts = sample.get_segment(), buffer.pts
+        convert = segment.to_running_time if self._live else segment.to_stream_time
+        time_ns = convert(self._gst.Format.TIME, pts) if pts != _NO_TIME else _NO_TIME
+        if time_ns == _NO_TIME:  # a stream without time stamps: count frames at its nominal rate
+            time_ns = self._next_ns
+        time_ns = int(time_ns)
+        fps_n, fps_d = int(self._info.fps_n), int(self._info.fps_d)
+        period_ns = round(1e9 * max(fps_d, 1) / max(fps_n, 1))
+        if self._last_ns is not None and fps_n > 0:
+            gap = (time_ns - self._last_ns) / period_ns
+            if 1.5 < gap < _JUMP_S * 1e9 / period_ns:
+                self.missing += round(gap) - 1
+        self._last_ns, self._next_ns = time_ns, time_ns + period_ns
+        return time_ns
+
+
+def _colours(caps: Any, info: Any) -> tuple[Matrix, bool]:
+    """Matrix and full range of a stream that says so; what it does not say is BT.601, limited."""
+    if not caps.get_structure(0).has_field("colorimetry"):
+        return "bt601", False
+    said = info.colorimetry
+    return _MATRICES.get(int(said.matrix), "bt601"), int(said.range) == _FULL_RANGE
+
+
+class _MapInfo(ctypes.Structure):
+    """Head of GStreamer's GstMapInfo, unchanged since 1.0."""
+
+    _fields_ = (
+        ("memory", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("data", ctypes.c_void_p),
+        ("size", ctypes.c_size_t),
+    )
+
+
+class _Memory:
+    """A mapped buffer as one uint8 array, without a copy, until ``release``."""
+
+    def __init__(self, sample: Any, buffer: Any, gst: Any) -> None:
+        self._sample = sample  # owns the buffer: without it the decoder would take it back
+        done, info = buffer.map(gst.MapFlags.READ)
+        if not done:
+            raise InputError("a frame's memory cannot be mapped; is a converter missing?")
+        self._buffer, self._info = buffer, info
+        self.data = view(info)
+
+    def release(self) -> None:
+        """Unmap, once."""
+        if self._buffer is not None:
+            self._buffer.unmap(self._info)
+            self.data = np.zeros(0, np.uint8)
+            self._buffer = self._info = self._sample = None
+
+
+def view(info: Any) -> UInt8:
+    """The mapped bytes as uint8 [size].
+
+    Without the overrides ``info.data`` is a copy; the struct itself has the address. PyGObject
+    shows that of the struct as the object's hash and in its repr; where they do not agree (another
+    version), the copy is taken.
+    """
+    address = hash(info)
+    if f"{address:#x})" in repr(info):
+        head = _MapInfo.from_address(address)
+        if head.size == info.size and head.data:
+            pixels = (ctypes.c_uint8 * head.size).from_address(head.data)
+            return np.frombuffer(pixels, np.uint8)
+    return np.frombuffer(info.data, np.uint8)
+
+
+def _planes(
+    video: Any, buffer: Any, info: Any, data: UInt8, colours: tuple[Matrix, bool]
+) -> Planes:
+    """Strided views of the planes. The buffer's own meta overrules the caps (padded decoders)."""
+    meta = video.buffer_get_video_meta(buffer)
+    strides, offsets = (
+        (meta.stride, meta.offset) if meta is not None else (info.stride, info.offset)
+    )
+    width, height = int(info.width), int(info.height)
+    half_width, half_height = (width + 1) // 2, (height + 1) // 2
+
+    def plane(index: int, rows: int, columns: int) -> UInt8:
+        return np.lib.stride_tricks.as_strided(
+            data[int(offsets[index]) :], (rows, columns), (int(strides[index]), 1), writeable=False
+        )
+
+    luma = plane(0, height, width)
+    if info.finfo.name == "NV12":
+        pairs = plane(1, half_height, 2 * half_width).reshape(half_height, half_width, 2)
+        return Planes("nv12", luma, (pairs,), *colours)
+    return Planes(
+        "i420",
+        luma,
+        (plane(1, half_height, half_width), plane(2, half_height, half_width)),
+        *colours,
+    )
+
+
+def _sender_time(buffer: Any) -> int | None:
+    """UTC ns of the frame on the camera's clock, where RTCP has told it."""
+    meta = buffer.get_reference_timestamp_meta(None)
+    if meta is None or not meta.reference.to_string().startswith("timestamp/x-ntp"):
+        return None
+    return int(meta.timestamp) - NTP_EPOCH_S * 1_000_000_000

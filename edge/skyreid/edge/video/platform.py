@@ -21,6 +21,7 @@ PACKAGES = {
     "appsink": "gstreamer1.0-plugins-base",
     "qtdemux": "gstreamer1.0-plugins-good",
     "matroskademux": "gstreamer1.0-plugins-good",
+    "videoflip": "gstreamer1.0-plugins-good",
     "rtspsrc": "gstreamer1.0-plugins-good",
     "rtph264depay": "gstreamer1.0-plugins-good",
     "h264parse": "gstreamer1.0-plugins-bad",
@@ -88,6 +89,16 @@ def load_gst() -> tuple[Any, Any, Any]:
     if not Gst.is_initialized():
         Gst.init(None)
     return Gst, GstApp, GstVideo
+
+
+def load_gio() -> tuple[Any, type[Any]]:
+    """GLib's ``Gio`` namespace, which has the certificates, and the type of its errors."""
+    import gi
+
+    gi.require_version("Gio", "2.0")
+    from gi.repository import Gio, GLib
+
+    return Gio, GLib.Error
 
 
 def probe() -> Platform:

@@ -7,37 +7,32 @@ hangs says nothing at all, so the stall timer here is the only one that works.
 
 from __future__ import annotations
 
-import ctypes
 import enum
-import logging
 import random
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from skyreid.contract.errors import InputError, PlatformError
-from skyreid.edge.video.clock import NTP_EPOCH_S, CaptureClock
-from skyreid.edge.video.frame import Frame, Planes
-from skyreid.edge.video.pipeline import SINK, Source
-from skyreid.edge.video.platform import INSTALL, load_gst
-
-log = logging.getLogger(__name__)
+from skyreid.contract.errors import InputError, PlatformError, SkyreidError
+from skyreid.edge.video.bounded import LEFT_MAX, TEARDOWN_S, Bounded
+from skyreid.edge.video.clock import CaptureClock
+from skyreid.edge.video.container import Another, Container
+from skyreid.edge.video.frame import Frame, Reader
+from skyreid.edge.video.gate import Gate
+from skyreid.edge.video.lost import Lost, raise_file_error, raise_lost
+from skyreid.edge.video.pipeline import SINK, SOURCE, Source
+from skyreid.edge.video.platform import load_gst
+from skyreid.edge.video.rtsp import Access, Connection, ask_why
 
 _POLL_NS = 100_000_000
-_BACKOFF_S = (0.3, 5.0)
 _FILE_STALL_S = 60.0
-_FILE_OPEN_S = 15.0
-"""A file that gives no first frame by then is given up. GStreamer 1.22 posts no error for about a
-third of the openings of an MP4 file that lacks its index (measured, whatever the decode bin)."""
-_NO_TIME = (1 << 64) - 1  # GST_CLOCK_TIME_NONE
-_MISSING_PLUGIN = (("gst-core-error-quark", 12), ("gst-stream-error-quark", 6))
+_SETTLE_S = 2.0
+_NONE = {"frame_overtaken": 0, "frame_damaged": 0, "frame_missing": 0}
 
 
 class State(enum.Enum):
@@ -46,15 +41,28 @@ class State(enum.Enum):
     CONNECTING = "connecting"
     STREAMING = "streaming"
     BACKOFF = "backoff"
+    """Lost; what is wrong heals itself, and it is tried again soon."""
+    REFUSED = "refused"
+    """Lost; somebody has to do something, and it is tried again late."""
     ENDED = "ended"
 
 
-class _Lost(Exception):
-    """A live source is gone; ``reason`` is a word for the counter."""
+@dataclass(frozen=True)
+class Limits:
+    """How long what may take, in seconds."""
 
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+    connect_s: float = 15.0
+    """From the connection of a live source to its first encoded picture."""
+    first_frame_s: float = 30.0
+    """From there, of a file from its opening, to the first whole frame. GStreamer 1.22 posts no
+    error for about a third of the openings of an MP4 file that lacks its index (measured)."""
+    stall_s: float = 3.0
+    """Without anything, once frames have come; of a file at least 60."""
+    backoff_s: tuple[float, float] = (0.3, 5.0)
+    """Shortest and longest pause before a new connection, give or take 30 %."""
+    refused_s: tuple[float, float] = (300.0, 1800.0)
+    """The same where somebody has to do something. Cameras lock out whoever comes with a wrong
+    password about five times in half an hour."""
 
 
 class GstSource:
@@ -66,9 +74,9 @@ class GstSource:
         source: Source,
         clock: CaptureClock,
         *,
-        stall_s: float = 3.0,
+        limits: Limits | None = None,
+        access: Access | None = None,
         on_state: Callable[[State, str], None] = lambda state, why: None,
-        backoff_s: tuple[float, float] = _BACKOFF_S,
     ) -> None:
         """Set up; nothing is opened yet.
 
@@ -76,254 +84,261 @@ class GstSource:
             description: the pipeline, see ``pipeline.build``.
             source: what it reads.
             clock: stamps the frames.
-            stall_s: a live source without a frame for this long is torn down and connected anew.
+            limits: how long what may take.
+            access: how a camera is reached; of a file only ``track`` matters.
             on_state: called with each change of state and why, from the reading thread.
-            backoff_s: shortest and longest pause before a new connection.
         """
         self._description, self._source, self._clock = description, source, clock
-        self._stall_s = stall_s if source.live else max(stall_s, _FILE_STALL_S)
-        self._on_state, self._backoff_s = on_state, backoff_s
+        self._limits, self._access = limits or Limits(), access or Access()
+        self._on_state = on_state
+        self._transport = "tcp" if self._access.transport == "auto" else self._access.transport
+        self._track = self._access.track
+        self._refused = 0
         self._number = 0
+        self._whole = 0
+        self._frame_at = self._beat_at = time.monotonic()
+        self._dropped: Counter[str] = Counter()
+        self._now: Callable[[], dict[str, int]] = dict
+        self._bounded: Bounded | None = None
         self.state = State.CONNECTING
+        self.why = ""
+        """What was last said of ``state``: of a lost camera the reason."""
         self.lost: Counter[str] = Counter()
-        """Lost connections by reason: ``ended``, ``error``, ``stalled``."""
-        self.skipped = 0
-        """Frames of a live source that were replaced before they could be read."""
+        """Lost connections by reason, and ``hung``: pipelines that did not come down."""
+
+    @property
+    def dropped(self) -> dict[str, int]:
+        """Frames that were not handed out, by reason.
+
+        ``frame_overtaken``: of a live source, replaced before they could be read;
+        ``frame_damaged``: not whole; ``frame_missing``: of a file, they never came.
+        """
+        return {k: self._dropped[k] + n for k, n in {**_NONE, **self._now()}.items()}
+
+    @property
+    def condition(self) -> str:
+        """``state``, or ``stalled`` where it says streaming and no frame comes."""
+        quiet_s = time.monotonic() - self._frame_at
+        if self._source.live and self.state is State.STREAMING and quiet_s > self._limits.stall_s:
+            return "stalled"
+        return self.state.value
+
+    @property
+    def clock_why(self) -> str:
+        """Why frames have no better clock; empty where there is none."""
+        return self._clock.why
+
+    def silent_s(self) -> float:
+        """For how long the reading thread has done nothing, not even waited for something."""
+        return max(time.monotonic() - self._beat_at, 0.0)
 
     def frames(self, stop: threading.Event) -> Generator[Frame, None, None]:
-        """Frames in order, until the file ends or ``stop`` is set. The taker releases each.
+        """Whole frames in order, until the file ends or ``stop`` is set. The taker releases each.
 
         Raises:
             InputError: the file is missing, damaged or holds no video.
             PlatformError: GStreamer or a plugin that the file needs is missing.
+            SkyreidError: GStreamer hangs again and again: the process is to be started anew.
         """
         if self._source.kind == "file":
             check_file(self._source.target)
-        pause_s = self._backoff_s[0]
+        self._bounded = Bounded(stop)
+        failed = 0
         while not stop.is_set():
             self._enter(State.CONNECTING, "")
-            before = self._number
+            before = self._whole
             try:
-                with closing(self._session(stop)) as session:
+                with closing(self._session(stop, self._bounded)) as session:
                     for frame in session:
-                        if frame.number == before + 1:
+                        if self._whole == before + 1:
                             self._enter(State.STREAMING, f"{frame.width}x{frame.height}")
                         yield frame
                 break
-            except _Lost as lost:
+            except Another as another:  # before anything was handed out
+                self._track, self._number = another.track, 0
+                continue
+            except Lost as lost:
+                if self._whole > before:
+                    failed = self._refused = 0
                 self.lost[lost.reason] += 1
-                if self._number > before:
-                    pause_s = self._backoff_s[0]
-                self._enter(State.BACKOFF, f"{lost.reason}: {lost}")
+                pause_s = self._after(lost, failed)
+            if self._bounded.left >= LEFT_MAX:
+                raise SkyreidError(
+                    f"video {self._source.name}: {LEFT_MAX} pipelines hang inside GStreamer; the "
+                    "process has to be started anew"
+                )
+            failed += 1
             self._clock.reconnected()
-            stop.wait(pause_s * random.uniform(0.7, 1.3))
-            pause_s = min(2 * pause_s, self._backoff_s[1])
+            self._beat_at = time.monotonic() + pause_s
+            stop.wait(pause_s)
         self._enter(State.ENDED, f"{self._number} frames")
 
-    def _enter(self, state: State, why: str) -> None:
-        if state is not self.state or state is State.CONNECTING:
-            self.state = state
-            self._on_state(state, why)
+    def _after(self, lost: Lost, failed: int) -> float:
+        """Say what a loss means and return the pause before the next connection, seconds."""
+        self._refused = self._refused + 1 if lost.needs_human else 0
+        if lost.reason == "transport" and self._access.transport == "auto":
+            self._transport = "udp" if self._transport == "tcp" else "tcp"
+            if self._refused == 1:
+                self._enter(State.BACKOFF, f"{lost.reason}: trying {self._transport}")
+                return 0.0
+        state = State.REFUSED if lost.needs_human else State.BACKOFF
+        times = self._refused - 1 if lost.needs_human else failed
+        self._enter(state, f"{lost.reason}: {lost}")
+        shortest, longest = self._limits.refused_s if lost.needs_human else self._limits.backoff_s
+        return min(shortest * 2.0 ** min(times, 30), longest) * random.uniform(0.7, 1.3)
 
-    def _session(self, stop: threading.Event) -> Generator[Frame, None, None]:
+    def _enter(self, state: State, why: str) -> None:
+        self.state, self.why = state, why
+        self._on_state(state, why)
+
+    def _session(self, stop: threading.Event, bounded: Bounded) -> Generator[Frame, None, None]:
         """One life of the pipeline. Ends at a file's end or at ``stop``."""
         gst, _, _ = load_gst()
+        live, limits = self._source.live, self._limits
         pipeline = _parse(gst, self._description)
-        arrived = 0
-        taken = 0
+        container = Container(gst, pipeline, self._source, self._track)
+        gate = Gate(gst, live=live)
+        pipeline.connect("deep-element-added", lambda _bin, _parent, made: gate.attach(made))
+        connection = None
+        if live:
+            client = pipeline.get_by_name(SOURCE)
+            gst.util_set_object_arg(client, "protocols", self._transport)
+            client.set_property("tcp-timeout", int(limits.connect_s * 1e6))
+            connection = Connection(gst, pipeline, self._source, self._access)
+        sink = pipeline.get_by_name(SINK)
+        arrived = taken = 0
 
         def count(pad: Any, info: Any) -> Any:
             nonlocal arrived
             arrived += 1
             return gst.PadProbeReturn.OK
 
-        sink = pipeline.get_by_name(SINK)
-        if self._source.live:
+        if live:
             sink.get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, count)
-        reader = _Reader(self._clock, live=self._source.live)
+        reader = Reader(self._clock, live=live)
+        damaged = 0
+
+        def left_out(waiting: int = 2) -> dict[str, int]:
+            dropped = {}
+            dropped["frame_overtaken"] = max(arrived - taken - waiting, 0)
+            dropped["frame_damaged"] = damaged + gate.held
+            dropped["frame_missing"] = reader.missing if gate.lossy else 0
+            return dropped
+
+        self._now = left_out
+        began = time.monotonic()
+        whole_at: float | None = None
         try:
-            pipeline.set_state(gst.State.PLAYING)
-            deadline = time.monotonic() + (self._stall_s if self._source.live else _FILE_OPEN_S)
+            self._beat_at = began + limits.connect_s  # it may be silent for so long
+            if not bounded.call(lambda: pipeline.set_state(gst.State.PLAYING), limits.connect_s):
+                raise Lost("hung", f"GStreamer does not start within {limits.connect_s:g} s")
+            heard_at = began
             while not stop.is_set():
                 sample = sink.try_pull_sample(_POLL_NS)
+                self._beat_at = now = time.monotonic()
                 if sample is not None:
-                    deadline = time.monotonic() + self._stall_s
+                    if not taken:
+                        _wait_for(lambda: container.settled, stop)
+                        container.check()
+                    heard_at = now
                     self._number += 1
                     taken += 1
-                    yield reader.frame(sample, self._number, pipeline)
-                    deadline = time.monotonic() + self._stall_s  # the taker's time is not a stall
-                    continue
-                self._check_bus(gst, pipeline)
-                if sink.is_eos():
-                    if self._source.live:
-                        raise _Lost("ended", "the server closed the stream")
-                    if self._number == 0:
-                        raise InputError(f"video {self._source.name} holds no frame of video")
-                    return
-                if time.monotonic() > deadline:
-                    if self._source.live:
-                        raise _Lost("stalled", f"no frame for {self._stall_s:g} s")
-                    raise InputError(
-                        f"video {self._source.name} cannot be read: no further frame after "
-                        f"{self._number}; is the file cut off?"
-                    )
+                    if reader.damaged(sample):
+                        damaged += 1
+                    else:
+                        whole_at = self._frame_at = now
+                        self._whole += 1
+                        yield reader.frame(sample, self._number, pipeline, first_ns=gate.first_ns)
+                        heard_at = time.monotonic()  # the taker's time is not a stall
+                        continue
+                else:
+                    self._check_bus(gst, pipeline, container, connection)
+                    if sink.is_eos():
+                        self._check_end(taken)
+                        return
+                    heard_at = max(heard_at, gate.arrived_at or began)
+                self._check_time(
+                    gate.began_at or (began if taken else None), began, whole_at, heard_at
+                )
         finally:
+            self._now = dict
+            self._tear_down(gst, pipeline, bounded)
+            self._dropped.update(left_out(0))
+
+    def _tear_down(self, gst: Any, pipeline: Any, bounded: Bounded) -> None:
+        def down() -> None:
             pipeline.set_state(gst.State.NULL)
             pipeline.get_bus().set_flushing(True)  # messages hold references to elements
-            self.skipped += max(arrived - taken, 0)
 
-    def _check_bus(self, gst: Any, pipeline: Any) -> None:
+        self._beat_at = time.monotonic() + TEARDOWN_S
+        if not bounded.call(down, TEARDOWN_S):
+            self.lost["hung"] += 1
+
+    def _check_bus(
+        self, gst: Any, pipeline: Any, container: Container, connection: Connection | None
+    ) -> None:
+        container.check()
         # No filter: a stream collection's type is not one bit, a mask would catch others with it.
         while (message := pipeline.get_bus().pop()) is not None:
-            if message.type == gst.MessageType.ERROR:
-                error, _ = message.parse_error()  # the other part names GStreamer's source lines
-                self._fail(error)
-            elif message.type == gst.MessageType.STREAM_COLLECTION and not self._source.live:
-                if not _has_video(gst, message.parse_stream_collection()):
-                    raise InputError(f"video {self._source.name} holds no video")
+            if message.type != gst.MessageType.ERROR:
+                continue
+            if connection is None:
+                raise_file_error(message, self._source, container, self._number)
+            raise_lost(message, self._source, connection, self._ask)
 
-    def _fail(self, error: Any) -> None:
-        """Raise what an error message of the pipeline means."""
-        detail = " ".join(error.message.split())
-        name = self._source.name
-        if (error.domain, error.code) in _MISSING_PLUGIN:
-            raise PlatformError(
-                f"{name}: GStreamer lacks a plugin to decode it ({detail}): {INSTALL}"
-            )
+    def _ask(self) -> tuple[str, bool]:
+        """``ask_why``, or nothing where that does not come back: names are looked up in it."""
+        answer: list[tuple[str, bool]] = []
+        assert self._bounded is not None
+        self._bounded.call(lambda: answer.append(ask_why(self._source, self._access)), TEARDOWN_S)
+        return answer[0] if answer else ("", False)
+
+    def _check_end(self, taken: int) -> None:
+        """The stream is at its end.
+
+        Raises:
+            Lost: a live source has none.
+            InputError: there was nothing in it.
+        """
         if self._source.live:
-            raise _Lost("error", detail)
-        after = f" after {self._number} frames" if self._number else ""
-        raise InputError(f"video {name} cannot be read{after}: {detail}")
+            raise Lost("ended", "the server closed the stream")
+        if not taken:
+            raise InputError(f"video {self._source.name} holds no frame of video")
+
+    def _check_time(
+        self, arrived_at: float | None, began: float, whole_at: float | None, heard_at: float
+    ) -> None:
+        """Nothing came, or nothing whole.
+
+        Raises:
+            Lost: of a live source, what took too long.
+            InputError: the file gives nothing any more.
+        """
+        now, limits = time.monotonic(), self._limits
+        if not self._source.live:
+            limit_s = max(limits.stall_s, _FILE_STALL_S) if self._number else limits.first_frame_s
+            if now - heard_at > limit_s:
+                raise InputError(
+                    f"video {self._source.name} cannot be read: no further frame after "
+                    f"{self._number}; is the file cut off?"
+                )
+        elif arrived_at is None:
+            if now - began > limits.connect_s:
+                raise Lost("silent", f"no picture within {limits.connect_s:g} s of connecting")
+        elif now - heard_at > limits.stall_s:
+            raise Lost("stalled", f"no frame for {limits.stall_s:g} s")
+        elif now - (whole_at or arrived_at) > limits.first_frame_s:
+            raise Lost(
+                "damaged",
+                f"no whole frame for {limits.first_frame_s:g} s: does the camera send key frames?",
+            )
 
 
-class _Reader:
-    """Turns samples into frames; re-reads the caps when they change."""
-
-    def __init__(self, clock: CaptureClock, *, live: bool) -> None:
-        self._clock, self._live = clock, live
-        self._gst, _, self._video = load_gst()
-        self._caps: Any = None
-        self._info: Any = None
-        self._next_pts_ns = 0
-
-    def frame(self, sample: Any, number: int, pipeline: Any) -> Frame:
-        caps, buffer = sample.get_caps(), sample.get_buffer()
-        if self._caps is None or not caps.is_equal(self._caps):
-            self._caps, self._info = caps, self._video.VideoInfo.new_from_caps(caps)
-        pts_ns = self._media_time(sample, buffer)
-        now_ns = time.time_ns()
-        if self._live:
-            running = pipeline.get_clock().get_time() - pipeline.get_base_time()
-            now_ns -= min(max(running - pts_ns, 0), 5_000_000_000)
-        stamp = self._clock.stamp(pts_ns, _sender_time(buffer), now_ns)
-        memory = _Memory(sample, buffer, self._gst)
-        info = self._info
-        planes = _planes(self._video, buffer, info, memory.data)
-        return Frame(
-            number,
-            stamp.captured_at_ns,
-            stamp.clock,
-            stamp.error_ms,
-            int(info.width),
-            int(info.height),
-            planes=planes,
-            release=memory.release,
-        )
-
-    def _media_time(self, sample: Any, buffer: Any) -> int:
-        """Time since the file's start, or since the connection of a live source."""
-        segment, pts = sample.get_segment(), buffer.pts
-        convert = segment.to_running_time if self._live else segment.to_stream_time
-        time_ns = convert(self._gst.Format.TIME, pts) if pts != _NO_TIME else _NO_TIME
-        if time_ns == _NO_TIME:  # a stream without time stamps: count frames at its nominal rate
-            time_ns = self._next_pts_ns
-        rate = max(int(self._info.fps_n), 1) / max(int(self._info.fps_d), 1)
-        self._next_pts_ns = int(time_ns) + round(1e9 / rate)
-        return int(time_ns)
-
-
-class _MapInfo(ctypes.Structure):
-    """Head of GStreamer's GstMapInfo, unchanged since 1.0."""
-
-    _fields_ = (
-        ("memory", ctypes.c_void_p),
-        ("flags", ctypes.c_int),
-        ("data", ctypes.c_void_p),
-        ("size", ctypes.c_size_t),
-    )
-
-
-class _Memory:
-    """A mapped buffer as one uint8 array, without a copy, until ``release``."""
-
-    def __init__(self, sample: Any, buffer: Any, gst: Any) -> None:
-        self._sample = sample  # owns the buffer: without it the decoder would take it back
-        done, info = buffer.map(gst.MapFlags.READ)
-        if not done:
-            raise InputError("a frame's memory cannot be mapped; is a converter missing?")
-        self._buffer, self._info = buffer, info
-        self.data = _view(info)
-
-    def release(self) -> None:
-        """Unmap, once."""
-        if self._buffer is not None:
-            self._buffer.unmap(self._info)
-            self.data = np.zeros(0, np.uint8)
-            self._buffer = self._info = self._sample = None
-
-
-def _view(info: Any) -> NDArray[np.uint8]:
-    """The mapped bytes as uint8 [size].
-
-    Without the overrides ``info.data`` is a copy; the struct itself has the address. PyGObject
-    shows that of the struct as the object's hash and in its repr; where they do not agree (another
-    version), the copy is taken.
-    """
-    address = hash(info)
-    if f"{address:#x})" in repr(info):
-        head = _MapInfo.from_address(address)
-        if head.size == info.size and head.data:
-            pixels = (ctypes.c_uint8 * head.size).from_address(head.data)
-            return np.frombuffer(pixels, np.uint8)
-    return np.frombuffer(info.data, np.uint8)
-
-
-def _planes(video: Any, buffer: Any, info: Any, data: NDArray[np.uint8]) -> Planes:
-    """Strided views of the planes. The buffer's own meta overrules the caps (padded decoders)."""
-    meta = video.buffer_get_video_meta(buffer)
-    strides, offsets = (
-        (meta.stride, meta.offset) if meta is not None else (info.stride, info.offset)
-    )
-    width, height = int(info.width), int(info.height)
-    half_width, half_height = (width + 1) // 2, (height + 1) // 2
-
-    def plane(index: int, rows: int, columns: int) -> NDArray[np.uint8]:
-        return np.lib.stride_tricks.as_strided(
-            data[int(offsets[index]) :], (rows, columns), (int(strides[index]), 1), writeable=False
-        )
-
-    luma = plane(0, height, width)
-    if info.finfo.name == "NV12":
-        pairs = plane(1, half_height, 2 * half_width).reshape(half_height, half_width, 2)
-        return Planes("nv12", luma, (pairs,))
-    return Planes(
-        "i420",
-        luma,
-        (plane(1, half_height, half_width), plane(2, half_height, half_width)),
-    )
-
-
-def _sender_time(buffer: Any) -> int | None:
-    """UTC ns of the frame on the camera's clock, where RTCP has told it."""
-    meta = buffer.get_reference_timestamp_meta(None)
-    if meta is None or not meta.reference.to_string().startswith("timestamp/x-ntp"):
-        return None
-    return int(meta.timestamp) - NTP_EPOCH_S * 1_000_000_000
-
-
-def _has_video(gst: Any, collection: Any) -> bool:
-    streams = (collection.get_stream(k) for k in range(collection.get_size()))
-    return any(stream.get_stream_type() & gst.StreamType.VIDEO for stream in streams)
+def _wait_for(done: Callable[[], bool], stop: threading.Event) -> None:
+    """Wait a little for what GStreamer's threads are about to say."""
+    end = time.monotonic() + _SETTLE_S
+    while not done() and not stop.is_set() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def _parse(gst: Any, description: str) -> Any:

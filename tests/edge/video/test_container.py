@@ -1,0 +1,157 @@
+"""Symptoms of files whose container says something that was not listened to."""
+
+from pathlib import Path
+
+import clips
+import numpy as np
+import pytest
+from clips import FPS, Video, picture, read, write
+
+from skyreid.contract.errors import InputError
+from skyreid.edge.video.mp4 import read_film
+
+pytestmark = pytest.mark.usefixtures("needs_gst")
+
+TURNS = {
+    "upright": (1, 0, 0, 1),
+    "quarter to the right": (0, 1, -1, 0),
+    "upside down": (-1, 0, 0, -1),
+    "quarter to the left": (0, -1, 1, 0),
+    "mirrored": (-1, 0, 0, 1),
+    "mirrored upside down": (1, 0, 0, -1),
+    "transposed": (0, 1, 1, 0),
+    "transposed the other way": (0, -1, -1, 0),
+}
+
+
+def turned(original: np.ndarray, matrix: tuple[int, ...]) -> np.ndarray:
+    """A picture as the display matrix wants it shown: (x, y) goes to (ax + cy, bx + dy)."""
+    a, b, c, d = matrix
+    height, width = original.shape[:2]
+    wide, high = (width, height) if a else (height, width)
+    y, x = np.mgrid[:height, :width]
+    to_x, to_y = a * x + c * y, b * x + d * y
+    shown = np.empty((high, wide, 3), np.uint8)
+    shown[to_y - to_y.min(), to_x - to_x.min()] = original
+    return shown
+
+
+@pytest.mark.parametrize("way", TURNS)
+def test_a_video_that_was_filmed_on_its_side_or_mirrored_is_turned(
+    way: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "phone.mp4", Video(frames=3))
+    clips.turn(path, TURNS[way])
+    expected = turned(picture(0, 160, 96), TURNS[way]).astype(int)
+    seen = read(path).pictures
+    assert len(seen) == 3
+    assert seen[0].shape == expected.shape
+    assert np.abs(seen[0] - expected).mean() < 6
+
+
+def test_an_angle_that_is_no_quarter_is_said_and_not_guessed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write(tmp_path / "tilted.mp4", Video(frames=2))
+    clips.turn(path, (1, 1, -1, 1))
+    assert read(path).sizes == [(160, 96)] * 2
+    assert "is to be shown at an angle" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "first"),
+    [("late.ts", "mpegts", 12), ("late.mp4", "mp4", 16), ("late.flv", "flv", 9)],
+)
+def test_a_file_starts_with_its_first_frame_whatever_its_container_begins_with(
+    name: str, kind: str, first: int, tmp_path: Path
+) -> None:
+    path = write(tmp_path / name, Video(first=first), kind=kind)
+    assert read(path).times == pytest.approx([k / FPS for k in range(16)], abs=0.002)
+
+
+def test_a_file_whose_frames_are_stored_in_another_order_starts_with_its_first(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "b.mp4", Video(), bframes=2)
+    assert read(path).times == pytest.approx([k / FPS for k in range(16)])
+
+
+def test_time_goes_on_where_videos_of_two_sizes_lie_one_behind_the_other(tmp_path: Path) -> None:
+    one = write(tmp_path / "1.ts", Video(), kind="mpegts")
+    two = write(tmp_path / "2.ts", Video(80, 48), kind="mpegts")
+    both = tmp_path / "both.ts"
+    both.write_bytes(one.read_bytes() + two.read_bytes())
+    seen = read(both)
+    assert set(seen.sizes) == {(160, 96), (80, 48)}
+    assert np.diff(seen.times).min() > 0.4 / FPS
+
+
+def test_a_sound_much_longer_than_the_video_does_not_hide_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "long.mp4", Video(frames=8), sound_s=7.0)
+    film = read_film(path)
+    assert film is not None
+    assert film.tracks[0].share < 0.2
+    assert len(read(path).times) == 8
+
+
+def test_a_file_with_sound_alone_has_no_video(tmp_path: Path) -> None:
+    path = write(tmp_path / "sound.mp4", sound_s=1.0)
+    with pytest.raises(InputError, match=r"sound\.mp4 holds no video"):
+        read(path)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "matroska", "mpegts"])
+def test_the_largest_of_several_videos_is_taken_unless_another_is_named(
+    kind: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "two", Video(64, 48), Video(), kind=kind)
+    assert read(path).sizes == [(160, 96)] * 16
+    assert read(path, track=1).sizes == [(64, 48)] * 16
+    assert read(path, track=2).sizes == [(160, 96)] * 16
+
+
+def test_a_video_that_is_not_there_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "one.mp4", Video(frames=2))
+    with pytest.raises(InputError, match=r"has 1 video tracks, camera\.track is 3"):
+        read(path, track=3)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "full_range"), [(None, False), (1, False), (1, True), (6, False), (6, True)]
+)
+def test_colours_are_those_that_were_filmed_where_the_stream_says_its_range_and_matrix(
+    matrix: int | None, full_range: bool, tmp_path: Path
+) -> None:
+    path = write(tmp_path / "c.mp4", Video(frames=1, matrix=matrix, full_range=full_range))
+    seen, meant = read(path).pictures[0].astype(int), picture(0, 160, 96)
+    for part in (np.s_[4:40, 4:70], np.s_[4:40, 90:150], np.s_[60:90, 40:150]):
+        assert np.abs(seen[part] - meant[part]).max() <= 6
+
+
+def test_what_is_lost_of_a_transport_stream_is_counted(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.ts", Video(frames=80), kind="mpegts")
+    data, size = path.read_bytes(), 188
+    packets = [data[at : at + size] for at in range(0, len(data), size)]
+    rng = np.random.default_rng(0)
+    kept = [p for k, p in enumerate(packets) if k < 20 or rng.random() > 0.01]
+    path.write_bytes(b"".join(kept))
+    seen = read(path)
+    assert 8 < len(seen.times) < 80
+    last = round(seen.times[-1] * FPS)
+    assert seen.dropped == {"frame_missing": last + 1 - len(seen.times)}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\0\0\0\x08moov",
+        b"\0\0\0\x10moov\0\0\0\x01trak",
+        b"\0\0\0\1moov" + b"\xff" * 8,
+        b"x" * 99,
+    ],
+)
+def test_a_damaged_film_is_none(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "x.mp4"
+    path.write_bytes(data)
+    assert read_film(path) is None

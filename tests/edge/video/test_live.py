@@ -1,0 +1,52 @@
+import signal
+import threading
+from collections.abc import Callable
+
+from cameras import RtspServer, Watch
+
+from skyreid.edge.video.source import Limits
+
+
+def test_a_killed_and_restarted_rtsp_server_costs_a_gap_and_nothing_else(
+    rtsp: RtspServer, wait_until: Callable[..., None]
+) -> None:
+    threads = threading.active_count()
+    watch = Watch(rtsp.url("s"))
+    wait_until(lambda: len(watch.frames) >= 3)
+    rtsp.kill()
+    wait_until(lambda: "backoff" in watch.names())
+    before = len(watch.frames)
+    rtsp.start()
+    wait_until(lambda: len(watch.frames) >= before + 3)
+    watch.close()
+    names = watch.names()
+    assert names[:3] == ["connecting", "streaming", "backoff"]
+    assert names[-2:] == ["streaming", "ended"]
+    assert [f.number for f in watch.frames] == list(range(1, len(watch.frames) + 1))
+    times = [f.captured_at_ns for f in watch.frames]
+    assert times == sorted(set(times))
+    assert sum(watch.source.lost.values()) >= 1
+    assert threading.active_count() == threads
+
+
+def test_a_frozen_rtsp_server_is_noticed_by_the_stall_timer(
+    rtsp: RtspServer, wait_until: Callable[..., None]
+) -> None:
+    watch = Watch(rtsp.url("s"), limits=Limits(stall_s=3.0, backoff_s=(0.1, 0.5)))
+    wait_until(lambda: len(watch.frames) >= 3)
+    rtsp.signal(signal.SIGSTOP)
+    wait_until(lambda: watch.source.lost["stalled"] >= 1)
+    before = len(watch.frames)
+    rtsp.signal(signal.SIGCONT)
+    wait_until(lambda: len(watch.frames) > before)
+    watch.close()
+    assert ("backoff", "stalled: no frame for 3 s") in [(s.value, why) for s, why in watch.states]
+
+
+def test_a_server_that_is_not_there_is_tried_again_until_the_stop(
+    needs_gst: None, free_port: int, wait_until: Callable[..., None]
+) -> None:
+    watch = Watch(f"rtsp://127.0.0.1:{free_port}/s")
+    wait_until(lambda: watch.source.lost["unreachable"] >= 2)
+    watch.close()
+    assert watch.frames == []
