@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -95,8 +96,12 @@ def _parser() -> argparse.ArgumentParser:
         "--detector",
         type=Path,
         default=DETECTOR,
-        metavar="FILE",
-        help="a detector's bundle, folder or zip, or a bare .onnx with --family",
+        metavar="NAME|FILE",
+        help="a name of skyreid-export catalogue (yolox-nano), a bundle (folder or zip), or a bare "
+        ".onnx with --family",
+    )
+    parser.add_argument(
+        "--accept-licence", action="store_true", help="of a catalogue's detector that asks for it"
     )
     parser.add_argument("--family", help="of a bare .onnx: yolox, for one")
     parser.add_argument(
@@ -178,48 +183,38 @@ def demo(options: argparse.Namespace, work: Path) -> int:
 
 
 def find_detector(options: argparse.Namespace, work: Path) -> Path:
-    """The detector's bundle: as it is, or made of a bare ``.onnx``.
+    """The detector's bundle: as it is, of the catalogue, or made of a bare ``.onnx``.
 
     Raises:
         InputError: it is not there, or cannot be made a bundle.
     """
     given: Path = options.detector
-    if not given.exists():
-        raise InputError(f"--detector {given}: there is no such file")
-    if given.suffix.lower() != ".onnx":
-        if options.family is not None:
-            raise InputError("--family: is for a bare .onnx; a bundle says its own")
+    bare = given.suffix.lower() == ".onnx"
+    if options.family is not None and not bare:
+        raise InputError("--family: is for a bare .onnx; a bundle and the catalogue say their own")
+    if given.exists() and not bare:
         return given.absolute()
-    if options.family is None:
+    if bare and not given.exists():
+        raise InputError(f"--detector {given}: there is no such file")
+    if bare and options.family is None:
         raise InputError(f"--detector {given}: a bare .onnx needs --family (yolox, for one)")
-    bundle = work / "detector"
-    golden = work / "golden"
-    pictures_with_people(golden)
-    command = [sys.executable, "-m", "skyreid.export", "bundle", str(given)]
-    command += ["--kind", "detector", "--family", options.family]
-    command += ["--golden", str(golden), "--name", given.stem, "-o", str(bundle)]
-    print(f"making a bundle of {given}", flush=True)
+    if not bare and given.name != str(given):
+        raise InputError(f"--detector {given}: there is no such bundle")
+    made = ["bundle", str(given), "--kind", "detector", "--family", str(options.family)]
+    verb = [*made, "--name", given.stem] if bare else ["get", str(given)]
+    print(f"making a bundle of {given}, which takes some seconds", flush=True)
+    if options.accept_licence and not bare:
+        verb.append("--accept-licence")
+    command = [sys.executable, "-m", "skyreid.export", *verb, "-o", str(work / "detector")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    shutil.rmtree(golden)
+    said = done.stderr.strip().splitlines()
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or ["no reason was given"]
-        raise InputError(said[-1].removeprefix("error: "))
-    return bundle
-
-
-def pictures_with_people(folder: Path, count: int = 8) -> None:
-    """Write pictures in which every detector of people finds some: frames of the demo clip."""
-    import cv2
-
-    folder.mkdir()
-    for camera in ("cam6", "cam12"):
-        video = cv2.VideoCapture(str(ROOT / "examples/clip" / f"{camera}.mp4"))
-        for number in range(count // 2):
-            video.set(cv2.CAP_PROP_POS_FRAMES, 20 + 40 * number)
-            found, picture = video.read()
-            if found:
-                cv2.imwrite(str(folder / f"{camera}-{number}.png"), picture)
-        video.release()
+        why = re.sub(r"^error( \(\w+\))?: ", "", (said or ["no reason was given"])[-1])
+        raise InputError(f"--detector {given}: {why}")
+    for line in said:
+        if line.startswith(("licence", "trained on")):
+            print(f"  {line}")
+    return work / "detector"
 
 
 def _start(video: Any) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
+from urllib.parse import quote
 
 from chain import Chain, ChainError
 from settings_files import DETECTOR
 from videos import Video
 
 ASKED = 500
-"""Identities that the server lists at once."""
+"""Identities of one page of the server's list."""
 SHOWN = 20
 
 
@@ -21,10 +22,7 @@ def summarise(chain: Chain, window_s: float = 600.0) -> dict[str, Any]:
     Raises:
         ChainError: it does not answer.
     """
-    answer = chain.get(f"/v1/identities?limit={ASKED}", timeout_s=30.0)
-    if answer is None:
-        raise ChainError("the server does not say whom it found")
-    found = answer["identities"]
+    found = identities(chain)
     tracklets = [t for identity in found for t in identity["tracklets"]]
     links = [
         {"identity": i["id"], "camera": t["camera"], "state": t["match"]["state"],
@@ -35,7 +33,7 @@ def summarise(chain: Chain, window_s: float = 600.0) -> dict[str, Any]:
     ]  # fmt: skip
     links.sort(key=lambda link: -link["probability"])
     return {
-        "identities": answer["total"],
+        "identities": len(found),
         "tracklets": {
             video.camera: sum(t["camera"] == video.camera for t in tracklets)
             for video in chain.videos
@@ -43,6 +41,24 @@ def summarise(chain: Chain, window_s: float = 600.0) -> dict[str, Any]:
         "links": links,
         "unknown": unknown(chain, window_s),
     }
+
+
+def identities(chain: Chain) -> list[dict[str, Any]]:
+    """Everybody, page by page.
+
+    Raises:
+        ChainError: the server does not answer.
+    """
+    found: list[dict[str, Any]] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        path = f"/v1/identities?limit={ASKED}" + (f"&cursor={quote(cursor)}" if cursor else "")
+        answer = chain.get(path, timeout_s=30.0)
+        if answer is None:
+            raise ChainError("the server does not say whom it found")
+        found += answer["identities"]
+        cursor = answer["next"]
+    return found
 
 
 def unknown(chain: Chain, window_s: float) -> list[str]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import demo as script
 import pytest
 from videos import COMMON_ZERO_NS, PLACED_ERROR_MS, container_times, read_videos
 
@@ -17,7 +19,7 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.site import Site
 
 
-def demo(repository: Path, *options: object) -> subprocess.CompletedProcess[str]:
+def run_demo(repository: Path, *options: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(repository / "scripts/demo.py"), "--headless"]
     return subprocess.run(
         [*command, *map(str, options)], capture_output=True, text=True, check=False, timeout=280
@@ -25,7 +27,7 @@ def demo(repository: Path, *options: object) -> subprocess.CompletedProcess[str]
 
 
 def report(repository: Path, out: Path, *options: object) -> tuple[dict[str, Any], str]:
-    done = demo(repository, "--json", out / "out.json", "--out", out / "run", *options)
+    done = run_demo(repository, "--json", out / "out.json", "--out", out / "run", *options)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, Any] = json.loads((out / "out.json").read_text())
     return found, done.stdout
@@ -93,8 +95,37 @@ def test_with_a_common_clock_and_poses_some_links_are_sure(
     assert "pictures: always" not in said
 
 
+def test_the_reference_has_every_option_of_the_demo(repository: Path) -> None:
+    page = (repository / "docs/commands.md").read_text()
+    section = page.split("## scripts/demo\n")[1].split("\n## ")[0]
+    named = re.findall(r"^\| `(--[a-z-]+)", section, re.MULTILINE)
+    known = [o for a in script._parser()._actions for o in a.option_strings if o.startswith("--")]
+    assert sorted([*named, "--help"]) == sorted(known)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--detector", "nosuch"], "is not in the catalogue"),
+        (["--detector", "/no/such"], "there is no such bundle"),
+        (["--detector", "{0}/none.onnx"], "there is no such file"),
+        (["--detector", "{0}/bare.onnx"], "needs --family"),
+        (["--detector", "{0}", "--family", "yolox"], "is for a bare .onnx"),
+        (["--site", "{0}/site.toml"], "is for --video"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_starts(
+    tmp_path: Path, options: list[str], said: str
+) -> None:
+    (tmp_path / "bare.onnx").touch()
+    given = script._parser().parse_args([o.format(tmp_path) for o in options])
+    with pytest.raises(InputError, match=said) as error:
+        script.demo(given, tmp_path / "work")
+    assert "\n" not in str(error.value)
+
+
 def test_what_cannot_be_a_video_is_said_in_one_line(repository: Path, tmp_path: Path) -> None:
-    done = demo(repository, "--video", f"ground={tmp_path}/none.mp4")
+    done = run_demo(repository, "--video", f"ground={tmp_path}/none.mp4")
     assert done.returncode == 2
     assert done.stderr == (
         f"error: --video ground={tmp_path}/none.mp4: there is no file {tmp_path}/none.mp4\n"

@@ -34,7 +34,7 @@ def test_a_card_shows_both_pictures_side_by_side_and_says_why(browser: Any, serv
     card = browser.text(".card")
     for words in (
         "AB12 CD34",
-        "97 % high",
+        "97 % fairly high",
         "cam1 and cam6 because",
         "looks alike 0.71",
         "0.4 m apart at the same moment, clocks ± 0.2 s",
@@ -46,7 +46,7 @@ def test_a_card_shows_both_pictures_side_by_side_and_says_why(browser: Any, serv
         assert words in card, words
     meter = "return document.querySelector('.card [role=meter]').getAttribute(arguments[0])"
     assert browser.run(meter, "aria-valuenow") == "97"
-    assert browser.run(meter, "aria-valuetext") == "97 %, high"
+    assert browser.run(meter, "aria-valuetext") == "97 %, fairly high"
 
 
 def test_an_event_adds_a_card_without_a_reload(browser: Any, server: Any):
@@ -167,7 +167,7 @@ def test_a_sure_pair_stays_sure_beside_a_link_that_is_not(browser: Any, server: 
 
     eventually(lambda: browser.count(".card") == 1, "the card")
     card = browser.text(".card")
-    assert "97 % high" in card
+    assert "97 % fairly high" in card
     assert "1 more not sure yet" in card
     assert "1 more link, 62 %" in card
     assert browser.count(".card.tentative") == 0

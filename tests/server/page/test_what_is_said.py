@@ -96,6 +96,14 @@ def test_no_number_says_more_than_checked_links_support(
         assert word not in browser.text("body")
 
 
+def test_what_is_not_accepted_does_not_read_as_what_is(browser: Any, server: Any):
+    unsure = link("cam1", 3, state="tentative", probability=0.9882)
+    seen = tracklet("cam6", 5, match=unsure)
+    server.people = {"AB12CD34": identity("AB12CD34", tracklet("cam1", 3), seen)}
+    show(browser, server)
+    eventually(lambda: browser.text(".sure") == "98 % fairly high", "rounded down")
+
+
 def test_a_gap_in_time_stands_beside_the_errors_of_both_clocks(browser: Any, server: Any):
     evidence = [
         {"kind": "appearance", "similarity": 0.7, "llr": 2.0},
@@ -125,6 +133,19 @@ def test_videos_without_a_common_clock_are_named(browser: Any, server: Any):
     said = "no common clock: time and place say nothing"
     eventually(lambda: said in browser.text(".card"), "the link says it")
     eventually(lambda: "no common clock: cam6" in browser.text("#status"), "the bar says it")
+
+
+def test_two_cameras_of_one_view_are_shown_beside_each_other_with_the_reasons(
+    browser: Any, server: Any
+):
+    """Two videos of one's own are often both from the street."""
+    unsure = link("cam6", 5, state="tentative", probability=0.7)
+    other = tracklet("cam7", 2, match=unsure)
+    server.people = {"AB12CD34": identity("AB12CD34", tracklet("cam6", 5), other)}
+    show(browser, server)
+    eventually(lambda: browser.count(".wide .card .picture") == 2, "both pictures")
+    assert "Perhaps cam6 and cam7 because" in browser.text(".card")
+    assert "Seen by several cameras of one view" in browser.text("#cards")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

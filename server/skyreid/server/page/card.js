@@ -12,12 +12,16 @@ import { inView, isCross } from "/page/store.js";
 /** The inside of a card, as a list of nodes. */
 export function cardContent(identity) {
   const link = clearestLink(identity);
-  return isCross(identity) ? wide(identity, link) : narrow(identity, link);
+  if (isCross(identity)) {
+    return wide(identity, link, ["aerial", "ground"].map((v) => pictureOf(faceOf(identity, v, link), v, identity.id)));
+  }
+  if (!link?.apart) return narrow(identity, link);
+  return wide(identity, link, [link.to, link.from].map((t) => pictureOf(t, t.view, identity.id)));
 }
 
-function wide(identity, link) {
+function wide(identity, link, pictures) {
   return [
-    h("div", { class: "pair" }, ["aerial", "ground"].map((v) => pictureOf(faceOf(identity, v, link), v, identity.id))),
+    h("div", { class: "pair" }, pictures),
     h("div", { class: "why" },
       head(identity, link),
       link ? [title(link), reasons(link)] : "",

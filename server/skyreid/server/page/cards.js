@@ -1,4 +1,5 @@
-// The cards: people seen from both views first, then the others, smaller. A card keeps its element
+// The cards: people seen from both views first, then by several cameras of one view, then the others,
+// smaller. A card keeps its element
 // for as long as its identity lives, so that focus, open details and pictures stay.
 
 import { cardContent } from "/page/card.js";
@@ -9,18 +10,20 @@ import { FILTERS } from "/page/filters.js";
 import { clearestLink } from "/page/links.js";
 import { lookOf } from "/page/palette.js";
 import { keepImages } from "/page/picture.js";
-import { isCross, store } from "/page/store.js";
+import { isCross, isSeveral, store } from "/page/store.js";
 
 const place = document.getElementById("cards");
 const both = group("Seen from both views", "wide");
+const several = group("Seen by several cameras of one view", "wide");
 const one = group("Seen from one view so far", "narrow");
 const elements = new Map(); // id -> { card, shown }
 
 const isOpen = (identity) => clearestLink(identity)?.match.state === "tentative";
 
-/** Sure of both views first, then unsure of both, then one view; in each whoever appeared last. */
+/** Sure of both views first, then unsure of both, the same of several cameras, then one camera; in
+ * each whoever appeared last. */
 function sorted() {
-  const rank = (i) => (isCross(i) ? (isOpen(i) ? 1 : 0) : 2);
+  const rank = (i) => (isCross(i) ? 0 : isSeveral(i) ? 2 : 4) + (isOpen(i) ? 1 : 0);
   const people = [...store.identities.values()].map((i) => [rank(i), i]);
   people.sort(([m, a], [n, b]) => m - n || b.first_seen_ns - a.first_seen_ns || (a.id < b.id ? -1 : 1));
   return people.map(([, i]) => i);
@@ -37,8 +40,9 @@ export function drawCards() {
   const kept = new Set(people.map((i) => i.id));
   for (const id of elements.keys()) if (!kept.has(id)) elements.delete(id);
   fill(both, people.filter(isCross));
-  fill(one, people.filter((i) => !isCross(i)));
-  const groups = [both, one].filter((g) => g.list.children.length);
+  fill(several, people.filter(isSeveral));
+  fill(one, people.filter((i) => !isCross(i) && !isSeveral(i)));
+  const groups = [both, several, one].filter((g) => g.list.children.length);
   const wanted = groups.map((g) => g.section);
   if (wanted.length !== place.children.length || wanted.some((s, i) => place.children[i] !== s)) {
     place.replaceChildren(...wanted);

@@ -44,7 +44,7 @@ function reason(evidence, error) {
   return h("li", { class: evidence.kind, title: `Odds ${times} to 1 ${side} one person (log-likelihood ratio ${signed(evidence.llr)})` },
     h("span", { class: "kind" }, evidence.kind === "prior" ? "at first" : evidence.kind),
     h("span", { class: "bar", "aria-hidden": "true" }, bar),
-    h("span", { class: "llr" }, signed(evidence.llr)),
+    h("span", { class: "llr" }, evidence.kind === "clock" ? "" : signed(evidence.llr)),
     h("span", { class: "words" }, words(evidence, error)),
   );
 }

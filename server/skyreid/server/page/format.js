@@ -39,12 +39,12 @@ export const signed = (x) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(1)}`;
 /** A probability as percent; 99 % at most, because beyond it no count of checked links has held. */
 export function percent(p) {
   if (p < 0.01) return "< 1 %";
-  return `${Math.min(Math.round(100 * p), 99)} %`;
+  return `${Math.min(Math.floor(100 * p + 1e-9), 99)} %`; // down: what is not accepted never reads as 99
 }
 
 /** How sure, in a word: how high the matcher's number is, and nothing about who is right. */
 export function sureness(p) {
-  if (p >= 0.95) return "high";
+  if (p >= 0.99) return "high";
   if (p >= 0.85) return "fairly high";
   if (p >= 0.6) return "more likely one person than two";
   return "could be one person";

@@ -3,14 +3,16 @@
 import { trackletName } from "/page/store.js";
 
 /**
- * The link that speaks most clearly: one between the two views before one within a view, an accepted
- * one before a tentative one, the surest first. `{from, to, match, cross}`, or null for one tracklet.
+ * The link that speaks most clearly: one between the two views before one within a view, one between
+ * two cameras before one within a camera, an accepted one before a tentative one, the surest first.
+ * `{from, to, match, cross, apart}`, or null for one tracklet.
  */
 export function clearestLink(identity) {
   const links = allLinks(identity);
   links.sort(
     (a, b) =>
       b.cross - a.cross ||
+      b.apart - a.apart ||
       (b.match.state === "accepted") - (a.match.state === "accepted") ||
       b.match.probability - a.match.probability,
   );
@@ -24,7 +26,8 @@ export function allLinks(identity) {
     .filter((t) => t.match)
     .map((from) => {
       const to = byName.get(trackletName(from.match.with)) ?? null;
-      return { from, to, match: from.match, cross: Boolean(to && to.view !== from.view) };
+      const apart = Boolean(to && to.camera !== from.camera);
+      return { from, to, match: from.match, cross: Boolean(to && to.view !== from.view), apart };
     });
 }
 

@@ -42,6 +42,7 @@ export function change(patch) {
 }
 
 export const isCross = (identity) => identity.views.includes("aerial") && identity.views.includes("ground");
+export const isSeveral = (identity) => !isCross(identity) && new Set(identity.tracklets.map((t) => t.camera)).size > 1;
 export const isTentative = (identity) => identity.state === "tentative";
 
 /** Capture time of the latest thing that is known of anybody, ns; 0 = nothing is. */

@@ -18,8 +18,8 @@ export function drawTimeline() {
     return;
   }
   const end = Math.max(...bars.map((b) => b.last_seen_ns));
-  const begin = Math.max(Math.min(...bars.map((b) => b.first_seen_ns)), end - WINDOW_NS);
-  const shown = bars.filter((b) => b.last_seen_ns >= begin);
+  const shown = bars.filter((b) => b.last_seen_ns >= end - WINDOW_NS);
+  const begin = Math.max(Math.min(...shown.map((b) => b.first_seen_ns)), end - WINDOW_NS);
   const length = Math.max(end - begin, 1e9);
   const x = (ns) => LEFT + ((Math.max(ns, begin) - begin) / length) * (WIDTH - LEFT - 4);
   const cameras = cameraRows(shown);
@@ -40,6 +40,8 @@ function cameraRows(bars) {
   return [...rows].map(([id, view]) => ({ id, view })).sort((a, b) => order(a.view) - order(b.view));
 }
 
+const short = (id) => (id.length > 9 ? `${id.slice(0, 8)}…` : id);
+
 function cameraRow(id, view, row, bars, x) {
   const lanes = inLanes(bars);
   const count = Math.max(...lanes.map((l) => l + 1), 1);
@@ -47,7 +49,7 @@ function cameraRow(id, view, row, bars, x) {
   const top = row * ROW + 3;
   return s("g", { class: `camera-row ${view}` },
     s("path", { class: "floor", d: `M0 ${(row + 1) * ROW - 0.5}H${WIDTH}` }),
-    s("text", { class: "camera-name", x: 2, y: top + ROW / 2 }, id),
+    s("text", { class: "camera-name", x: 2, y: top + ROW / 2 }, s("title", {}, id), short(id)),
     bars.map((b, i) =>
       s("rect", {
         "data-identity": b.id,
