@@ -1,5 +1,6 @@
 """Incidents, with the server and its broker as real processes: one fault is not everybody's."""
 
+import json
 import random
 import resource
 import subprocess
@@ -103,3 +104,58 @@ def test_a_damaged_journal_starts_with_what_is_good_and_says_what_is_lost(
     server.start()
     told = server.get("/readyz").json()
     assert told["sightings"] == len(kept) + 1
+
+
+def events_after(server: Any, event_id: str, count: int) -> list[tuple[str, dict[str, Any]]]:
+    """So many events of ``/v1/events?after=``: id and data."""
+    import httpx
+
+    address = (server.directory / "address.txt").read_text().strip()
+    found: list[tuple[str, dict[str, Any]]] = []
+    with httpx.stream("GET", f"{address}/v1/events?after={event_id}", timeout=60) as stream:
+        number = ""
+        for line in stream.iter_lines():
+            if line.startswith("id: "):
+                number = line[4:]
+            elif line.startswith("data: ") and number:
+                found.append((number, json.loads(line[6:])))
+                number = ""
+            if len(found) == count:
+                break
+    return found
+
+
+def test_a_killed_broker_loses_no_sighting_and_its_events_are_in_the_log(
+    server: Any, mosquitto: Any, device: Any, make: Any, wait: Callable[..., Any]
+) -> None:
+    server.start()
+    consumer = device("consumer", ["skyreid/v1/plaza/identity/#"])
+    uav = device()
+    uav.send("sightings", make.payload([make.sighting(1, person=1)]))
+    uav.send("status", b"offline")
+    wait("the first event", lambda: consumer.heard)
+    last = json.loads(consumer.heard[0][1])["id"]
+    consumer.close()  # a consumer that is away: the broker takes events that nobody gets
+    uav.send("status", b"online")
+    uav.send("sightings", make.payload([make.sighting(n, person=n) for n in range(2, 12)]))
+    uav.send("status", b"offline")
+    wait("receipts", lambda: len(uav.received()) == 11)
+    wait("all decided", lambda: server.get("/readyz").json()["settled"])
+    wait(
+        "the broker has every event",
+        lambda: "skyreid_outbox_events 0.0" in server.get("/metrics").text,
+    )
+    mosquitto.kill()  # within the minute in which it saves nothing
+    mosquitto.start()
+    wait("connected again", lambda: server.get("/readyz").json()["broker_connected"])
+    late = device("uav2")
+    late.send("sightings", make.payload([make.sighting(1, person=30)], device="uav2"))
+    wait("a receipt", lambda: late.received() == {("1-abcd", 1, 1)})
+    missed = events_after(server, last, 10)
+    assert len({number for number, _ in missed}) == 10
+    told = {track["track"] for _, event in missed for track in event["tracks"]}
+    assert told == set(range(2, 12))
+    stored = read_keys(server.journal)
+    assert len(stored) == 12
+    for wrong in ("x", "1", "1-", "-1-0", "1-0-0", "9" * 30 + "-0"):
+        assert server.get(f"/v1/events?after={wrong}").status_code == 422

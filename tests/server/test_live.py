@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from skyreid.server.devices import Devices
-from skyreid.server.live import DeviceNews, Hub
+from skyreid.server.live import DeviceNews, Hub, event_text
 from skyreid.server.store.records import Heard
 
 
@@ -93,3 +93,30 @@ def test_what_changed_about_devices_is_told_in_one_event_and_only_that() -> None
     news.note("b")
     news.tell(9, devices.by_id)
     assert len(hub.told) == 2  # nothing changed
+
+
+def test_a_consumer_that_was_away_gets_each_event_once_and_then_those_that_happen() -> None:
+    async def listen() -> None:
+        hub = Hub(9)
+        log = [((n, 0), event_text("identity", {"n": n}, (n, 0))) for n in range(1, 6)]
+        asked: list[Any] = []
+
+        async def read(after: Any) -> Any:
+            asked.append(after)
+            if len(asked) == 4:  # after it joined: one that it reads, and is told, too
+                log.append(((6, 0), event_text("identity", {"n": 6}, (6, 0))))
+                hub.send("identity", {"n": 6}, (6, 0))
+            return [entry for entry in log if entry[0] > after][:2]
+
+        stream = hub.replay((2, 0), read)
+        got = [await anext(stream) for _ in range(4)]
+        assert [text.partition("\n")[0] for text in got] == [f"id: {n}-0" for n in (3, 4, 5, 6)]
+        assert await anext(stream) == ": skyreid\n\n"
+        hub.send("devices", {})
+        hub.send("identity", {"n": 7}, (7, 0))
+        assert (await anext(stream)).startswith("event: devices")
+        assert (await anext(stream)).startswith("id: 7-0")
+        await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+        assert len(hub) == 0
+
+    asyncio.run(listen())

@@ -5,12 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 PING_S = 15.0
 NEWS_S = 2.0
 """What changes about devices within this time is told together."""
+
+
+EventId = tuple[int, int]
+"""Decision that caused an event, and the event's number among those; as text ``12-0``."""
+
+
+def event_text(name: str, data: Mapping[str, Any], number: EventId | None = None) -> str:
+    """One event as it stands in a stream."""
+    head = "" if number is None else f"id: {number[0]}-{number[1]}\n"
+    return f"{head}event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
 
 
 class Listener:
@@ -20,6 +30,10 @@ class Listener:
         self.loop = loop
         self.queue: asyncio.Queue[str | None] = asyncio.Queue(room + 1)  # one for the end mark
         self.room = room
+
+
+ReadLog = Callable[[EventId], Awaitable[Sequence[tuple[EventId, str]]]]
+"""The next events of the log after one, as they stand in a stream."""
 
 
 class Hub:
@@ -40,9 +54,9 @@ class Hub:
     def __len__(self) -> int:
         return len(self._listeners)
 
-    def send(self, name: str, data: Mapping[str, Any]) -> None:
-        """Send one event."""
-        text = f"event: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
+    def send(self, name: str, data: Mapping[str, Any], number: EventId | None = None) -> None:
+        """Send one event; ``number`` is its id where it is in the log."""
+        text = event_text(name, data, number)
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:
@@ -81,6 +95,31 @@ class Hub:
         finally:
             with self._lock:
                 self._listeners.discard(listener)
+
+    async def replay(self, after: EventId, read: ReadLog) -> AsyncIterator[str]:
+        """What the log has after an event, then what happens: each once, in its order.
+
+        ``read`` gives the next events of the log after one, none where it has no more.
+        """
+        last, listener = after, None
+        try:
+            while True:
+                page = await read(last)
+                for event, text in page:
+                    last = event
+                    yield text
+                if not page:
+                    if listener is not None:
+                        break
+                    listener = self.join()  # and once more, for what came meanwhile
+            async for text in self.stream(listener):
+                head = text.partition("\n")[0].removeprefix("id: ").partition("-")
+                if not text.startswith("id: ") or (int(head[0]), int(head[2])) > last:
+                    yield text
+        finally:
+            if listener is not None:
+                with self._lock:
+                    self._listeners.discard(listener)
 
     def _put(self, listener: Listener, text: str) -> None:
         with self._lock:

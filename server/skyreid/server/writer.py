@@ -343,9 +343,9 @@ class Writer:
         self._persist(lambda: self._journal.decide(decisions, decided_at_ns, rows))
         self._decisions += len(made)
         self.state = self._matcher.state
-        for applied in made:
-            for event in applied.events:
-                self._hub.send("identity", event.to_json())
+        for number, applied in enumerate(made, self._decisions - len(made) + 1):
+            for position, event in enumerate(applied.events):
+                self._hub.send("identity", event.to_json(), (number, position))
 
     def _persist(self, write: Callable[[], _T]) -> _T:
         """Try until the disk takes it; nothing is acknowledged meanwhile, so nothing is lost."""

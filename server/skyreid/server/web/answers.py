@@ -17,6 +17,7 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Clock, Kind, Lane, View
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.contract.site import PicturePolicy, Site, poses_of
+from skyreid.server.live import EventId, event_text
 from skyreid.server.matching.identity import Identity, State
 from skyreid.server.store.journal import open_to_read
 
@@ -152,6 +153,28 @@ class Lookup:
         listed = [_sighting(row, state) for row in rows]
         listed.sort(key=lambda item: (item["captured_at_ns"], item["seq"]), reverse=True)
         return {"sightings": listed[:limit]}
+
+    def events(self, after: EventId, limit: int = 500) -> list[tuple[EventId, str]]:
+        """The next events of the log after one, as they stand in a stream.
+
+        Where those that came next are not kept any more, an event ``gone`` says so first.
+        """
+        with open_to_read(self._path) as db:
+            rows = db.execute(
+                "SELECT decision, number, body FROM event WHERE (decision, number) > (?, ?) "
+                "ORDER BY decision, number LIMIT ?",
+                (*after, limit),
+            ).fetchall()
+            first = db.execute("SELECT id, decision, number FROM event ORDER BY id LIMIT 1")
+            pruned, *oldest = first.fetchone() or (1, 0, 0)
+        found = [
+            (row[:2], event_text("identity", json.loads(row[2]).get("data", {}), row[:2]))
+            for row in rows
+        ]
+        if found and pruned > 1 and after < tuple(oldest):
+            gone = event_text("gone", {"before": f"{oldest[0]}-{oldest[1]}"})
+            found[0] = found[0][0], gone + found[0][1]
+        return found
 
     def picture(self, key: TrackKey) -> bytes | None:
         """The JPEG of a tracklet, if there is one."""

@@ -13,7 +13,7 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import View
 from skyreid.contract.site import Site
 from skyreid.server.counters import Metrics
-from skyreid.server.live import Hub
+from skyreid.server.live import EventId, Hub
 from skyreid.server.web.answers import Lookup, read_cursor, site_json, why_no_picture
 from skyreid.server.web.device_metrics import DeviceSeries
 from skyreid.server.web.health import summary
@@ -22,6 +22,7 @@ from skyreid.server.writer import Writer
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+_EVENT_ID = r"^[0-9]{1,18}-[0-9]{1,9}$"
 _INT64 = (1 << 63) - 1
 PAGE = Path(__file__).parents[1] / "page"
 
@@ -45,8 +46,9 @@ def make_api(
     Raises:
         InputError: a camera's pose file cannot be used.
     """
-    from fastapi import FastAPI, HTTPException, Query, Response
+    from fastapi import FastAPI, Header, HTTPException, Query, Response
     from fastapi import Path as Segment
+    from fastapi.concurrency import run_in_threadpool
     from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
     from fastapi.staticfiles import StaticFiles
 
@@ -164,10 +166,25 @@ def make_api(
         }
 
     @api.get("/v1/events", summary="Live events (Server-Sent Events): identity, devices")
-    async def get_events() -> StreamingResponse:
+    async def get_events(
+        after: Annotated[
+            str | None,
+            Query(pattern=_EVENT_ID, description="first what the log has after this event's id"),
+        ] = None,
+        last_event_id: Annotated[str | None, Header(pattern=_EVENT_ID)] = None,
+    ) -> StreamingResponse:
         if len(hub) >= listeners:
             raise HTTPException(503, f"{listeners} listen already", {"Retry-After": "10"})
-        return StreamingResponse(hub.stream(hub.join()), media_type="text/event-stream")
+        known = last_event_id or after  # what a browser says by itself is the newer one
+        if known is None:
+            return StreamingResponse(hub.stream(hub.join()), media_type="text/event-stream")
+
+        async def read(last: EventId) -> list[tuple[EventId, str]]:
+            return await run_in_threadpool(lookup.events, last)
+
+        decision, _, number = known.partition("-")
+        stream = hub.replay((int(decision), int(number)), read)
+        return StreamingResponse(stream, media_type="text/event-stream")
 
     @api.get("/healthz", summary="The process is alive; what is degraded, for people")
     def get_health() -> dict[str, Any]:
