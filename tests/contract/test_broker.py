@@ -1,5 +1,6 @@
 """The broker's section: what may be written, and that a password is shown to nobody."""
 
+import socket
 import ssl
 from pathlib import Path
 
@@ -8,10 +9,14 @@ from pydantic import ValidationError
 
 from skyreid.contract.broker import (
     BrokerSection,
+    Trouble,
     broker_address,
     explain_lost,
     explain_refused,
     explain_unreachable,
+    lost,
+    refused,
+    unreachable,
 )
 from skyreid.contract.errors import SettingsError
 from skyreid.contract.settings import Settings, effective, load
@@ -133,3 +138,55 @@ def test_what_is_said_names_the_setting_that_mends_it() -> None:
     assert "mqtt.username" in explain_refused("Not authorized")
     assert explain_lost("x", answered=True) == "connection lost: x"
     assert "mqtt.certificate" in explain_lost("x", answered=False)
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind", "human", "says"),
+    [
+        (
+            unreachable(ConnectionRefusedError(111, "Connection refused")),
+            "unreachable",
+            False,
+            "refused",
+        ),
+        (
+            unreachable(socket.gaierror(-2, "Name or service not known")),
+            "unreachable",
+            False,
+            "Name",
+        ),
+        (
+            unreachable(ssl.SSLError(1, "wrong version number")),
+            "tls",
+            True,
+            "mqtts:// needs a port",
+        ),
+        (
+            unreachable(ConnectionResetError(104, "reset by peer"), secure=True),
+            "tls",
+            True,
+            "handshake",
+        ),
+        (refused(0x87, "Not authorized"), "not_authorised", True, "mqtt.username"),
+        (refused(0x89, "Server busy"), "busy", False, "for now"),
+        (refused(0x84, "Unsupported protocol version"), "refused", True, "0x84"),
+        (lost(0x80, "x", answered=True, client_id="d"), "lost", False, "connection lost"),
+        (lost(0x80, "x", answered=False, client_id="d"), "no_answer", True, "mqtts://"),
+        (lost(0x8E, "x", answered=True, client_id="d"), "same_name", True, "called d too"),
+        (lost(0x95, "x", answered=True, client_id="d"), "packet_limit", True, "max_packet_size"),
+        (lost(0x87, "x", answered=True, client_id="d"), "not_authorised", True, "access list"),
+        (
+            lost(0x80, "x", answered=True, client_id="d", cause=ssl.SSLError(1, "alert expired")),
+            "tls",
+            True,
+            "alert expired",
+        ),
+    ],
+    ids=lambda value: value.kind if isinstance(value, Trouble) else "",
+)
+def test_a_trouble_is_of_a_kind_and_keeps_its_reason(
+    trouble: Trouble, kind: str, human: bool, says: str
+) -> None:
+    """TLS without a reason, two devices of one name and a packet limit were all one error."""
+    assert (trouble.kind, trouble.human) == (kind, human)
+    assert says in trouble.why

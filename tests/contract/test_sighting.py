@@ -16,6 +16,7 @@ from skyreid.contract.receipt import (
     decode_receipt,
 )
 from skyreid.contract.sighting import (
+    MAX_DIM,
     Box,
     Clock,
     Ground,
@@ -28,6 +29,7 @@ from skyreid.contract.sighting import (
     View,
 )
 from skyreid.contract.sighting_wire import (
+    MAX_BATCH_BYTES,
     decode_batch,
     decode_sighting,
     decode_usable,
@@ -285,3 +287,15 @@ def test_the_bytes_of_a_batch_with_modalities_stay_as_they_are(repository: Path)
 def test_what_is_wrong_with_a_sighting_is_said_once() -> None:
     with pytest.raises(MessageError, match=r"^sighting: no crops$"):
         decode(encode_batch(make_batch(make_sighting(1), make_sighting(2, crops=0))))
+
+
+def test_the_largest_sighting_fits_into_a_message() -> None:
+    """32 of 4,096 dimensions did not: a batch is cut by bytes, one always fits."""
+    vector = np.full(MAX_DIM, 1 / 64, np.float32)
+    name = "n" * 64
+    largest = make_sighting(2**63 - 1, track=2**63 - 1, camera=name, embedding=vector)
+    model = ModelRef(name, MAX_DIM, "f" * 200, "m" * 200)
+    batch = make_batch(largest, site=name, device=name, boot=name, model=model)
+    data = encode_batch(batch)
+    assert len(data) < MAX_BATCH_BYTES // 8
+    assert decode_batch(data, site=name, device=name).sightings[0].seq == 2**63 - 1

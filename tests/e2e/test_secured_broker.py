@@ -119,6 +119,7 @@ def as_server(section: dict[str, Any]) -> None:
         session_expiry_s=3600,
         on_taken=lambda mid: None,
         on_dropped=lambda count: None,
+        on_trouble=lambda trouble: None,
     )
     broker.start()
     time.sleep(2.5)

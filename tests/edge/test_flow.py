@@ -1,6 +1,6 @@
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -318,3 +318,50 @@ def test_what_a_source_left_out_is_in_health_while_it_runs(bench: Bench) -> None
     frames.dropped = {"frame_damaged": 3, "frame_overtaken": 0}
     flow = bench.flow(frames, health_period_s=0.1)
     assert flow.report().dropped == {"frame_damaged": 3}
+
+
+def test_a_flood_of_picture_requests_is_one_line_and_does_not_wait(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each was a line and a transaction: 3 MB of log in ten seconds, and a late SIGTERM."""
+    flow = bench.flow(Frames(3), pictures_allowed=True)
+    request = b'{"boot": "1-aa", "camera": "cam1", "track": 7}'
+    for _ in range(20_000):
+        flow.notify(PictureWanted(request))
+    flow.run(bench.stop)
+    counts = flow.drops.all()
+    assert counts["picture_request_flood"] >= 20_000 - 64
+    assert sum(counts.values()) == 20_000
+    assert len(caplog.records) == len(counts) == 2
+
+
+def test_sightings_are_said_once_they_are_on_disk(bench: Bench) -> None:
+    said: list[int] = []
+
+    def told(rows: Sequence[Row]) -> None:
+        assert {row.seq for row in rows} <= set(held(bench))
+        said.extend(row.seq for row in rows)
+
+    flow = bench.flow(Frames(200))
+    flow.on_stored = told
+    flow.run(bench.stop)
+    assert said == list(range(1, 202))
+
+
+def test_what_a_full_disk_did_not_take_was_not_said(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = bench.spool.append
+
+    def full(rows: Sequence[Row], *more: Any) -> dict[str, int]:
+        taken = append((), *more)
+        return taken | ({"spool_unwritten": len(rows)} if rows else {})
+
+    said: list[int] = []
+    monkeypatch.setattr(bench.spool, "append", full)
+    flow = bench.flow(Frames(20))
+    flow.on_stored = lambda rows: said.extend(row.seq for row in rows)
+    outcome = flow.run(bench.stop)
+    assert said == []
+    assert flow.drops.all() == {"spool_unwritten": 21}
+    assert outcome.looked == 20  # watching went on

@@ -167,7 +167,7 @@ def explain_unreachable(error: BaseException | None) -> str:
         return f"has a certificate that is not accepted: {why}; mqtt.ca says who may sign it"
     if isinstance(error, ssl.SSLError):
         mends = "mqtts:// needs a port that speaks it"
-        if "ALERT" in (error.reason or ""):  # the broker's word about us
+        if "ALERT" in (getattr(error, "reason", None) or ""):  # the broker's word about us
             mends = "it may not accept ours: mqtt.certificate, mqtt.key"
         return f"does not agree on TLS: {error.strerror}; {mends}"
     if isinstance(error, OSError):
