@@ -2,33 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import deque
-
-
-class Oldest:
-    """For how long the oldest undecided sighting has been here. One writes, others may ask."""
-
-    def __init__(self) -> None:
-        """Nothing waits yet."""
-        self._waiting: deque[tuple[float, int]] = deque()  # when fed, newest capture time of these
-
-    def fed(self, newest_ns: int | None) -> None:
-        """Sightings came, the newest captured then; None = none did."""
-        if newest_ns is not None:
-            self._waiting.append((time.monotonic(), newest_ns))
-
-    def decided(self, up_to_ns: int | None) -> None:
-        """All captured up to then is decided; None = all is."""
-        while self._waiting and (up_to_ns is None or self._waiting[0][1] <= up_to_ns):
-            self._waiting.popleft()
-
-    def seconds(self) -> float:
-        """Wall seconds; 0 where nothing waits."""
-        for since, _newest_ns in self._waiting.copy():
-            return time.monotonic() - since
-        return 0.0
-
 
 class Metrics:
     """The counters of one server, in a registry of their own (so that tests may have several)."""
@@ -144,13 +117,6 @@ class Metrics:
             "Streams cut because they fell behind",
             registry=r,
         )
-
-    def show_wait(self, device: str | None, by_s: float, late: int) -> None:
-        """Say who holds the site up (None = nobody), by how much, and how many are too late."""
-        self.devices_late.set(late)
-        self.held_up.clear()
-        if device is not None:
-            self.held_up.labels(device).set(by_s)
 
     def text(self) -> tuple[bytes, str]:
         """The exposition and its content type."""

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from skyreid.contract.device import Birth, Health
 from skyreid.contract.sighting import View
+from skyreid.server.counters import Metrics
 from skyreid.server.store.records import CLOCK_SET_NS, Heard
 
 _log = logging.getLogger(__name__)
@@ -173,13 +174,40 @@ class Wait:
     """Devices that nobody waits for, being too far behind: what they send is decided when it comes,
     out of its order."""
 
-    def counted(self) -> tuple[str | None, float, int]:
-        """As the metrics have it."""
-        return self.device, self.by_s, len(self.late)
+    def show(self, metrics: Metrics) -> None:
+        """Bring its gauges up to date."""
+        metrics.devices_late.set(len(self.late))
+        metrics.held_up.clear()
+        if self.device is not None:
+            metrics.held_up.labels(self.device).set(self.by_s)
 
     def to_json(self) -> dict[str, Any]:
         """As ``/readyz`` and the event ``wait`` show it."""
         return {"device": self.device, "by_s": round(self.by_s, 1), "late": list(self.late)}
+
+
+class Oldest:
+    """For how long the oldest undecided sighting has been here. One writes, others may ask."""
+
+    def __init__(self) -> None:
+        """Nothing waits yet."""
+        self._waiting: deque[tuple[float, int]] = deque()  # when fed, newest capture time of these
+
+    def fed(self, newest_ns: int | None) -> None:
+        """Sightings came, the newest captured then; None = none did."""
+        if newest_ns is not None:
+            self._waiting.append((time.monotonic(), newest_ns))
+
+    def decided(self, up_to_ns: int | None) -> None:
+        """All captured up to then is decided; None = all is."""
+        while self._waiting and (up_to_ns is None or self._waiting[0][1] <= up_to_ns):
+            self._waiting.popleft()
+
+    def seconds(self) -> float:
+        """Wall seconds; 0 where nothing waits."""
+        for since, _newest_ns in self._waiting.copy():
+            return time.monotonic() - since
+        return 0.0
 
 
 class Devices:

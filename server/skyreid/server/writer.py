@@ -35,8 +35,8 @@ from skyreid.server.broker.decoding import (
 from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.letters import DeadLetters
 from skyreid.server.broker.outbox import Outbox
-from skyreid.server.counters import Metrics, Oldest
-from skyreid.server.devices import Devices
+from skyreid.server.counters import Metrics
+from skyreid.server.devices import Devices, Oldest
 from skyreid.server.isolation import isolate
 from skyreid.server.live import NEWS_S, DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, State
@@ -384,7 +384,7 @@ class Writer:
         metrics.identities.set(len(self.state.identities))
         metrics.model_keys.set(len(self.devices.model_keys()))
         metrics.devices_online.set(self.devices.online())
-        metrics.show_wait(*self.devices.wait.counted())
+        self.devices.wait.show(metrics)
         self.was_connected |= self.broker.connected
         metrics.broker_connected.set(self.broker.connected)
         metrics.waiting.set(self.oldest.seconds())

@@ -11,8 +11,8 @@ import httpx
 from skyreid.contract.identity_event import Evidence, Match, TrackKey
 from skyreid.contract.site import Site, SiteCamera
 from skyreid.server.broker.ingest import Queue
-from skyreid.server.counters import Metrics, Oldest
-from skyreid.server.devices import Devices
+from skyreid.server.counters import Metrics
+from skyreid.server.devices import Devices, Oldest
 from skyreid.server.live import Hub
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision

@@ -29,6 +29,7 @@ export function drawStatus() {
     h("span", { class: `fact policy ${store.site?.pictures ?? ""}`, title: meaning }, policy),
     recorded(),
     unrelated(),
+    ...waiting(),
     time,
   );
   tick();
@@ -48,6 +49,17 @@ function unrelated() {
   if (!cameras.length) return "";
   const title = "Nobody said when these began: between them and the others nothing is concluded from time or place, and looks alone make no sure match.";
   return h("span", { class: "fact policy always", title }, `no common clock: ${cameras.join(", ")}`);
+}
+
+/** Who holds the site up, who is too late to be waited for, and whose name two devices use. */
+function waiting() {
+  const { device, by_s: byS, late = [] } = store.ready?.wait ?? {};
+  const doubled = store.devices.filter((d) => Object.keys(d.alarms ?? {}).length).map((d) => d.device);
+  return [
+    device && ["What was captured since waits for this device", `waiting for ${device}, ${byS.toFixed(1)} s`],
+    late.length && ["Too far behind to be waited for: slow, or a wrong clock", `late: ${late.join(", ")}`],
+    doubled.length && ["Two devices, or a copy, speak under this name", `one name twice: ${doubled.join(", ")}`],
+  ].filter(Boolean).map(([title, text]) => h("span", { class: "fact policy always", title }, text));
 }
 
 /** Set the clock; called every second. */
