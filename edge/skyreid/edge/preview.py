@@ -176,24 +176,26 @@ def _looks(plan: app.Plan, stop: threading.Event) -> Generator[_Look, None, None
             finally:
                 frame.release()
             time_s = (frame.captured_at_ns - start_ns) / 1e9
-            poses = plan.poses
+            model = None
+            if plan.poses is not None:  # None again: the poses do not fit the picture
+                model = plan.poses.at(time_s).scaled(frame.width, frame.height)
             drawn = sketch(
                 picture,
                 detections=noted.boxes,
                 tracks=sighter.tracks,
                 judged=sighter.judged,
-                model=None if poses is None else poses.at(time_s),
-                line=_line(plan, frame, sighter, told),
+                model=model,
+                line=_line(plan, frame, sighter, told, placed=model is not None),
             )
             yield _Look(drawn, frame.captured_at_ns)
 
 
-def _line(plan: app.Plan, frame: Frame, sighter: Sighter, told: int) -> str:
+def _line(plan: app.Plan, frame: Frame, sighter: Sighter, told: int, *, placed: bool) -> str:
     followed = sum(t.confirmed and t.detected for t in sighter.tracks)
     return (
         f"{plan.camera.id} ({plan.view.word})  {frame.width}x{frame.height}  frame {frame.number}  "
         f"{followed} people followed  {told} sightings"
-        + ("" if plan.poses else "  no pose: place unknown")
+        + ("" if placed else "  no pose that fits: place unknown")
     )
 
 
