@@ -94,7 +94,8 @@ class Reserve:
             if size < _LEAST_RESERVE_BYTES:
                 return
             with open(self._path, "wb") as stream:
-                os.posix_fallocate(stream.fileno(), 0, size)
+                stream.write(bytes(size))
+                os.fsync(stream.fileno())
         except OSError as error:
             log.info("no room is reserved beside the spool error=%s", error)
 
