@@ -113,3 +113,20 @@ def test_truth_positions_project_into_the_truth_boxes(shared: Path) -> None:
                 )
         assert len(inside) > 10
         assert np.mean(inside) > 0.95
+
+
+def test_a_substream_of_a_camera_sees_the_same_ground_in_fewer_pixels() -> None:
+    camera = looking_down()
+    small = camera.scaled(640, 360)
+    assert small is not None
+    here, there = camera.ground_point(900, 500), small.ground_point(450, 250)
+    assert here is not None
+    assert there is not None
+    np.testing.assert_allclose(here, there)
+    assert (small.width_px, small.height_px) == (640, 360)
+    assert camera.scaled(1280, 720) is camera
+
+
+def test_a_picture_of_another_shape_is_no_scaled_one() -> None:
+    assert looking_down().scaled(640, 480) is None
+    assert looking_down().scaled(704, 392) is not None  # sides are multiples of 8

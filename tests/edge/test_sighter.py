@@ -156,3 +156,17 @@ def test_what_was_seen_is_recorded_and_what_is_said_once_it_is_stored(tmp_path: 
     assert read_mot(tmp_path / "run/detections/cam1.txt").frame.tolist() == [1, 2, 3]
     tracks = read_mot(tmp_path / "run/tracks/cam1.txt")
     assert (tracks.frame.tolist(), tracks.identity.tolist()) == ([2, 3], [1, 1])
+
+
+def test_a_live_camera_that_changes_its_size_does_not_end_the_service(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    sighter = Sighter(
+        WHO, OneBox(), lambda: (OneTrack(), SayEach()), frame_size=(32, 32), live=True
+    )
+    assert sighter.look(frame(1, side=16)).placed  # the same picture in fewer pixels
+    wide = Frame.of_rgb(np.zeros((16, 32, 3), np.uint8), number=2, captured_at_ns=2000)
+    assert not sighter.look(wide).placed
+    assert "frames are 32x16" in caplog.text
+    assert "have no place on the ground" in caplog.text
+    assert sighter.look(frame(30, side=32)).placed

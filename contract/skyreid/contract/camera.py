@@ -22,7 +22,7 @@ from skyreid.contract.sighting import Ground, View
 
 Float64 = NDArray[np.float64]
 
-ASPECT_SHARE = 0.01
+ASPECT_SHARE = 0.015
 """By so much may the aspect ratio of a scaled picture differ: sides are multiples of 8 or 16."""
 
 

@@ -99,9 +99,16 @@ def load(cls: type[S], toml: Path, options: Sequence[str], *, program: str) -> S
     except ValidationError as error:
         raise SettingsError(f"settings {toml}: {explain(cls, error)}") from error
     except CommandLineError as error:
-        raise SettingsError(f"options of {program}: {error}") from error
+        raise SettingsError(f"options of {program}: {_named(str(error))}") from error
     except (ValueError, RecursionError) as error:  # tomllib.TOMLDecodeError, which says the place
         raise SettingsError(f"settings {toml} is not TOML: {error}") from error
+
+
+def _named(error: str) -> str:
+    """An error of the command line; of what it does not know the names, not the values."""
+    said, unknown, rest = error.partition("unrecognized arguments: ")
+    names = [word.partition("=")[0] for word in rest.split() if word.startswith("--")]
+    return said + (unknown + (" ".join(names) or "one without --") if unknown else "")
 
 
 def effective(settings: Settings) -> str:

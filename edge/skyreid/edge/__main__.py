@@ -13,6 +13,7 @@ from typing import Any
 
 from skyreid.contract.errors import run_command
 from skyreid.contract.version import add_version
+from skyreid.edge.process_list import hide_secrets
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,6 +69,7 @@ def _main(arguments: Sequence[str]) -> int:
         if verb in ("check", "doctor", "spool"):
             command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     _add_install_service(verbs)
+    hide_secrets(arguments)
     given, rest = parser.parse_known_args(arguments)
     if given.verb == "install-service":
         if rest:

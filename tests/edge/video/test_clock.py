@@ -1,3 +1,6 @@
+import numpy as np
+import pytest
+
 from skyreid.contract.sighting import Clock
 from skyreid.edge.video.clock import FileClock, LiveClock
 
@@ -77,3 +80,46 @@ def test_time_goes_on_slowly_until_it_is_right_when_the_camera_turns_out_to_be_b
         assert stamp.error_ms == 700 + (stamp.captured_at_ns - right_ns) // MS
         last = stamp
     assert (last.captured_at_ns, last.error_ms) == (right_ns, 700)
+
+
+@pytest.mark.parametrize(
+    "off_s", [-3600, -59, -30, -5, -1.5, -0.7, -0.05, 0.05, 0.3, 1, 5, 30, 59, 3600]
+)
+def test_no_frame_is_later_than_its_arrival_and_the_truth_lies_within_the_stated_error(
+    off_s: float,
+) -> None:
+    """The frame is captured the moment it arrives; the camera's clock is off by ``off_s``."""
+    clock = LiveClock()
+    for k in range(100):
+        at_ns = NOW + k * 100 * MS
+        sender_ns = at_ns + int(off_s * 1e9) if k > 20 else None
+        stamp = clock.stamp(k * 100 * MS, sender_ns, at_ns)
+        assert stamp.captured_at_ns <= at_ns
+        assert at_ns - stamp.captured_at_ns <= (stamp.error_ms + 1) * MS
+    assert (stamp.clock is Clock.ARRIVAL) == (not -2 <= off_s <= 0.15)
+    believed = clock.why == ""
+    assert believed == (stamp.clock is Clock.RTCP)
+    if not believed:
+        way = "behind" if off_s < 0 else "ahead of"
+        assert clock.why == f"the camera's clock is {abs(off_s):.1f} s {way} the arrival"
+
+
+def test_a_camera_that_says_no_time_is_why_there_is_no_better_clock() -> None:
+    clock = LiveClock()
+    clock.stamp(0, None, NOW)
+    assert clock.why == "the camera says no time"
+
+
+def test_time_of_a_file_goes_on_at_half_its_pace_where_it_goes_back_a_little() -> None:
+    clock = FileClock(NOW)
+    media_ms = [0, 125, 250, 375, 250, 375, 500, 625, 750, 875, 1000]
+    times = [(clock.stamp(m * MS, None, 0).captured_at_ns - NOW) / MS for m in media_ms]
+    assert min(np.diff(times)) >= 62
+    assert times[-1] == 1000
+
+
+def test_time_of_a_file_begins_anew_where_another_is_joined_to_it() -> None:
+    clock = FileClock(NOW)
+    stamps = [clock.stamp(m * MS, None, 0) for m in (0, 100, 5000, 5100, 0, 100)]
+    times = [(s.captured_at_ns - NOW) // MS for s in stamps]
+    assert times == [0, 100, 5000, 5100, 5200, 5300]

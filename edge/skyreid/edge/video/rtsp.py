@@ -88,6 +88,10 @@ class Connection:
         if source.secure:
             self._set_up_tls(client)
 
+    def forget(self) -> None:
+        """Let go of the pipeline, which holds this by its signals: else neither is ever freed."""
+        self._pipeline = None
+
     def _set_up_tls(self, client: Any) -> None:
         access = self._access
         if access.tls_fingerprint is not None:
@@ -109,6 +113,8 @@ class Connection:
 
     def _link(self, _client: Any, pad: Any) -> None:
         """Lead the stream that was asked for to the decoder, picture by picture."""
+        if self._pipeline is None:
+            return
         encoding = pad.query_caps(None).get_structure(0).get_string("encoding-name")
         target = self._pipeline.get_by_name(DECODE).get_static_pad("sink")
         if (maker := _PICTURES.get(str(encoding).upper())) is not None:

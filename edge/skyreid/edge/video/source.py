@@ -263,6 +263,8 @@ class GstSource:
         finally:
             self._now = dict
             self._tear_down(gst, pipeline, bounded)
+            if connection is not None:
+                connection.forget()
             self._dropped.update(left_out(0))
 
     def _tear_down(self, gst: Any, pipeline: Any, bounded: Bounded) -> None:
