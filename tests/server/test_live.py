@@ -60,7 +60,7 @@ class TellingHub(Hub):
     def __len__(self) -> int:
         return self.listening
 
-    def send(self, name: str, data: Any) -> None:
+    def send(self, name: str, data: Any, number: tuple[int, int] | None = None) -> None:
         self.told.append((name, data))
 
 
