@@ -320,11 +320,11 @@ class Devices:
 
     def model_keys(self) -> set[str]:
         """Models of the devices that are online."""
-        return {d.model_key for d in self.by_id.values() if d.model_key and d.online}
+        return {d.model_key for d in list(self.by_id.values()) if d.model_key and d.online}
 
     def online(self) -> int:
         """How many devices are online."""
-        return sum(bool(d.online) for d in self.by_id.values())
+        return sum(bool(d.online) for d in list(self.by_id.values()))
 
     def alarm(self, device: Device, kind: AlarmKind) -> None:
         """Something about a device that an operator has to look at: said, counted, shown."""

@@ -99,6 +99,8 @@ class Writer:
         self.notices: tuple[str, ...] = ()
         """What is wrong for as long as this server lives: what its journal lost."""
         self._cut_off = 0  # listeners, as far as they are counted
+        metrics.model_keys.set_function(lambda: len(devices.model_keys()))  # when it is asked for
+        metrics.devices_online.set_function(devices.online)
         self.fault: Fault | None = None
         """Why the journal cannot be written just now."""
         self.devices = devices
@@ -192,6 +194,8 @@ class Writer:
     def _store(self, messages: Sequence[Message]) -> tuple[Sorted, list[Arrived]]:
         """Sort messages and store what is in them; one that cannot be stored spoils no other."""
         batch = sort_messages(messages, self._site, self.devices.door)
+        if not batch.sightings and all(row.boot is None for row in batch.heard):
+            return batch, []  # health: that somebody was heard is not worth a transaction
         try:
             with self._metrics.commit_seconds.time():
                 new = self._persist(lambda: self._journal.store(batch.sightings, batch.heard))
@@ -382,8 +386,6 @@ class Writer:
         metrics.undecided.set(self.undecided)
         metrics.quarantined.set(self.quarantined)
         metrics.identities.set(len(self.state.identities))
-        metrics.model_keys.set(len(self.devices.model_keys()))
-        metrics.devices_online.set(self.devices.online())
         self.devices.wait.show(metrics)
         self.was_connected |= self.broker.connected
         metrics.broker_connected.set(self.broker.connected)
