@@ -1,6 +1,7 @@
 """Pictures to people: how they are placed, and what a detector must prove before it looks."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -108,7 +109,9 @@ def test_outputs_of_another_shape_or_name_are_refused() -> None:
 
 
 def test_an_unknown_family_and_an_embedder_are_refused(bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match="family 'fpn' is unknown, this version has: heatmap"):
+    with pytest.raises(
+        BundleError, match="family 'fpn' is unknown, this version has: detr, heatmap"
+    ):
         Detector(lambda shown: {}, SPEC.model_copy(update={"family": "fpn"}), ANY)
     with pytest.raises(BundleError, match="holds an embedder, not a detector"):
         start_detector(bundle)
@@ -141,3 +144,16 @@ def test_a_heatmap_without_a_stride_is_refused() -> None:
     spec = SPEC.model_copy(update={"stride": 0})
     with pytest.raises(BundleError, match="stride 0: a heatmap"):
         Detector(always({}), spec, FIXED).require_shapes("x")
+
+
+@pytest.mark.parametrize("fit", ["corner", "centre", "stretch"])
+def test_boxes_come_back_from_wherever_a_picture_was_placed(
+    fit: Literal["corner", "centre", "stretch"],
+) -> None:
+    shown = np.zeros((40, 50, 3), np.uint8)
+    shown[10:30, 20:25] = 255
+    canvas, where = place(shown, FIXED, 32, fit)
+    rows, columns = np.nonzero(canvas[..., 0] > 128)
+    box = [[columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]]
+    assert canvas.shape == (64, 128, 3)
+    np.testing.assert_allclose(where.undo(np.array(box, "f4")), [[20, 10, 25, 30]], atol=1)
