@@ -11,6 +11,7 @@ import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -74,9 +75,14 @@ class CameraModel:
 
     def ray(self, x_px: float, y_px: float) -> Float64:
         """Direction [3] in the site frame of the ray through a pixel (not normalised)."""
-        inside = np.linalg.solve(self.matrix, np.array([x_px, y_px, 1.0]))
-        direction: Float64 = self.rotation.T @ inside
+        direction: Float64 = self._site_from_pixel @ np.array([x_px, y_px, 1.0])
         return direction
+
+    @cached_property
+    def _site_from_pixel(self) -> Float64:
+        """[3, 3]: made once, a frame asks three times a person."""
+        turned: Float64 = self.rotation.T @ np.linalg.inv(self.matrix)
+        return turned
 
     def ground_point(self, x_px: float, y_px: float, height_m: float = 0.0) -> Float64 | None:
         """East and north [2] where the pixel's ray meets the plane z = ``height_m``.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -52,10 +53,10 @@ def crop_box(
     """
     x0, y0, x1, y1 = box_xyxy
     dx, dy = (x1 - x0) * margin, (y1 - y0) * margin
-    left = int(np.clip(np.floor(x0 - dx), 0, frame_width - 1))
-    top = int(np.clip(np.floor(y0 - dy), 0, frame_height - 1))
-    right = int(np.clip(np.ceil(x1 + dx), left + 1, frame_width))
-    bottom = int(np.clip(np.ceil(y1 + dy), top + 1, frame_height))
+    left = min(max(math.floor(x0 - dx), 0), frame_width - 1)
+    top = min(max(math.floor(y0 - dy), 0), frame_height - 1)
+    right = min(max(math.ceil(x1 + dx), left + 1), frame_width)
+    bottom = min(max(math.ceil(y1 + dy), top + 1), frame_height)
     return left, top, right, bottom
 
 

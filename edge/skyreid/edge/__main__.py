@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from skyreid.contract.errors import run_command
+from skyreid.contract.errors import InputError, run_command
 from skyreid.contract.version import add_version
 from skyreid.edge.process_list import hide_secrets
 
@@ -34,6 +34,7 @@ def _main(arguments: Sequence[str]) -> int:
         "check": "open everything but the camera and the broker, say what would run",
         "preview": "show on loopback what the camera sees, whom it finds and which crops are kept",
         "pipeline": "print the GStreamer pipeline",
+        "bench": "say what a device's CPU time goes into on this machine, on a file",
         "doctor": "say what this machine has and lacks",
         "spool": "say what waits for a receipt",
     }
@@ -66,7 +67,17 @@ def _main(arguments: Sequence[str]) -> int:
             command.add_argument(
                 "--port", type=int, default=8090, metavar="N", help="on loopback; 0 is any"
             )
-        if verb in ("check", "doctor", "spool"):
+        if verb == "bench":
+            command.add_argument("--frames", type=int, default=80, metavar="N", help="of a pass")
+            command.add_argument("--rounds", type=int, default=5, metavar="N", help="of passes")
+            command.add_argument(
+                "--growth-frames",
+                type=int,
+                default=2000,
+                metavar="N",
+                help="after which memory is compared",
+            )
+        if verb in ("bench", "check", "doctor", "spool"):
             command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     _add_install_service(verbs)
     hide_secrets(arguments)
@@ -97,7 +108,27 @@ def _main(arguments: Sequence[str]) -> int:
         from skyreid.edge.preview import preview
 
         return preview(plan, port=given.port, still=given.still, after_s=given.after)
+    if given.verb == "bench":
+        return _bench(plan, given)
     return app.run(plan, record=given.record, progress=not given.quiet)
+
+
+def _bench(plan: Any, given: argparse.Namespace) -> int:
+    from skyreid.edge.bench import measure
+
+    for option in ("frames", "rounds", "growth_frames"):
+        if getattr(given, option) < 1:
+            said = f"--{option.replace('_', '-')} {getattr(given, option)}"
+            raise InputError(f"{said}: a whole number from 1 on")
+    facts = measure(
+        plan, frames=given.frames, rounds=given.rounds, growth_frames=given.growth_frames
+    )
+    if given.json:
+        print(json.dumps({name: round(value, 4) for name, value in facts.items()}))
+        return 0
+    for name, value in facts.items():
+        print(f"{name:<20} {value:.4g}")
+    return 0
 
 
 def _add_install_service(verbs: Any) -> None:

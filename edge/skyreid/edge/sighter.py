@@ -79,12 +79,12 @@ class FrameDetector:
             finder: finds people in a picture.
             look: a picture and its people to the people with looks: `colours.with_looks`.
         """
-        self._finder, self._look = finder, look
+        self.finder, self._look = finder, look
 
     def detect(self, frame: Frame) -> Detections:
         """People of a frame, boxes in its pixels, best first."""
         picture = frame.rgb()
-        return self._look(picture, self._finder.find(picture))
+        return self._look(picture, self.finder.find(picture))
 
 
 @dataclass(frozen=True)

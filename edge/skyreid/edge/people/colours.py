@@ -31,7 +31,7 @@ def describe(picture: NDArray[np.uint8], boxes: NDArray[np.floating]) -> Float32
     """
     height, width = picture.shape[:2]
     out = np.zeros((len(boxes), SIZE), np.float32)
-    for index, (x0, y0, x1, y1) in enumerate(boxes):
+    for index, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
         left, right = _span(x0 + _SIDE * (x1 - x0), x1 - _SIDE * (x1 - x0), COLUMNS, width)
         top, bottom = _span(y0 + _END * (y1 - y0), y1 - _END * (y1 - y0), ROWS, height)
         inside = picture[top:bottom, left:right]
@@ -43,5 +43,5 @@ def describe(picture: NDArray[np.uint8], boxes: NDArray[np.floating]) -> Float32
 
 def _span(low: float, high: float, least: int, limit: int) -> tuple[int, int]:
     """Whole pixels from ``low`` to ``high``, at least ``least`` where there are any."""
-    start = int(np.clip(round(low), 0, max(limit - least, 0)))
-    return start, int(np.clip(round(high), min(start + least, limit), limit))
+    start = min(max(round(low), 0), max(limit - least, 0))
+    return start, min(max(round(high), min(start + least, limit)), limit)
