@@ -102,12 +102,20 @@ def test_people_are_pasted_where_the_recipe_says_so_and_choose_the_threshold(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     recipe = tmp_path / "pasting.toml"
-    mixed = "held_out_pictures = 4" + recipe_text + "[mix]\non_clutter = 1.0\ngrounds = 5\n"
+    large = "held_out_pictures = 4\nhalf_from_px = 2000"
+    mixed = large + recipe_text + "[mix]\non_clutter = 1.0\ngrounds = 5\n"
     recipe.write_text(mixed)
     chosen_on = []
     best = task.best_threshold
     monkeypatch.setattr(
         task, "best_threshold", lambda parts: chosen_on.append(len(parts)) or best(parts)
+    )
+    looked_at_twice_from = []
+    run = task.with_torch
+    monkeypatch.setattr(
+        task,
+        "with_torch",
+        lambda net, from_px: looked_at_twice_from.append(from_px) or run(net, from_px),
     )
     judged = []
     tally = task.tally_pictures
@@ -118,6 +126,7 @@ def test_people_are_pasted_where_the_recipe_says_so_and_choose_the_threshold(
     assert main(arguments) == 0
     assert judged == [4, 4, 4]  # of steps 2, 4 and 5
     assert chosen_on == [1, 1, 1]
+    assert looked_at_twice_from == [2000, 1] * 3  # clips by their width, pasted pictures always
     (other := tmp_path / "other").mkdir()
     shutil.copytree(stock, other / "stock")
     table = other / "stock" / "stock.json"

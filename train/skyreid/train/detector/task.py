@@ -109,15 +109,19 @@ class Detection(Task[Pictures]):
 
         Where pasted pictures are trained on, they choose the threshold: rendered clips show next to
         nothing that looks like a person and is none, so the best one there is too low. Their
-        average precision then counts as much as that of all cameras together.
+        average precision then counts as much as that of all cameras together. They stand for
+        pictures of every width: where large ones are looked at twice, so are they, for a second
+        look has false boxes of its own and asks for a higher threshold.
         """
-        detect = with_torch(network, self._recipe.half_from_px)
+        half_from_px = self._recipe.half_from_px
+        detect = with_torch(network, half_from_px)
         parts = [tally(detect, view, step=self._recipe.validation_step) for view in self._held_out]
         rendered = float(np.mean([average_precision(part) for part in parts]))
         curves = {"AP": 100 * rendered}
         value, chosen_on = rendered, parts
         if self._pasted:
-            chosen_on = [tally_pictures(detect, self._pasted)]
+            as_large = with_torch(network, min(1, half_from_px))
+            chosen_on = [tally_pictures(as_large, self._pasted)]
             pasted = average_precision(chosen_on[0])
             value = (rendered + pasted) / 2
             curves["AP pasted"] = 100 * pasted
