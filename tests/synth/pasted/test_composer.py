@@ -60,6 +60,18 @@ def test_a_box_is_where_the_person_is(composer: Composer):
                 assert rows.max() >= y1 - 4  # a suitcase or a wheel may be lower
 
 
+def test_a_small_picture_is_seen_from_farther_away_too(composer: Composer):
+    """Else what stands in it is silenced at the sizes of a first look, and not at half of them."""
+    picture = np.zeros((SIDE // 2, SIDE, 3), np.uint8)
+    picture[::10] = 255  # 8 bright rows; as large as it is they would lie 20 px apart
+    rng = np.random.default_rng(6)
+    rows = [
+        int((composer._window(rng, picture, 0.5, 0.5)[:, 0].max(axis=1) > 60).sum())
+        for _ in range(8)
+    ]
+    assert min(rows) >= 10
+
+
 def test_nobody_is_asked_for_where_nobody_is(composer: Composer):
     rng = np.random.default_rng(1)
     for _ in range(10):

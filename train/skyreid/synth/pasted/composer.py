@@ -193,10 +193,17 @@ class Composer:
     ) -> Bytes:
         """A square window of a picture, perhaps mirrored.
 
-        Resized by a factor from a range to the composer's size, or to another width and height.
+        Resized by a factor from a range to the composer's size, or to another width and height. A
+        picture that is too small for its factor goes on as its mirror image, twice its size at
+        most: or no small picture would ever be seen from farther away.
         """
+        most = 2 * min(picture.shape[:2]) - 1
+        cut = int(min(self._side / _log_uniform(rng, low, high), most))
+        below, beside = (max(0, cut - extent) for extent in picture.shape[:2])
+        if below or beside:
+            border = cv2.BORDER_REFLECT_101
+            picture = np.asarray(cv2.copyMakeBorder(picture, 0, below, 0, beside, border), np.uint8)
         height, width = picture.shape[:2]
-        cut = int(min(height, width, self._side / _log_uniform(rng, low, high)))
         y, x = (int(rng.integers(0, extent - cut + 1)) for extent in (height, width))
         size = size or (self._side, self._side)
         how = cv2.INTER_AREA if cut > max(size) else cv2.INTER_LINEAR
