@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -20,10 +21,11 @@ from chain import Chain, ChainError, Ended
 from clip import clip_chain
 from settings_files import DETECTOR, ROOT
 from summary import as_text, summarise
-from videos import read_videos
+from videos import COMMON_ZERO_NS, read_videos
 
 from skyreid.contract.errors import InputError, SkyreidError
 from skyreid.contract.site import read_site
+from skyreid.edge.process_list import hide_secrets
 from skyreid.server.scoring.command import as_json, as_table, score
 
 RUN_DATA = ("server", "edge", "runs", "logs", "broker")
@@ -33,18 +35,16 @@ RUN_DATA = ("server", "edge", "runs", "logs", "broker")
 def main() -> int:
     """Parse, run, report; exit 0 when the whole chain ran to its end."""
     options = _parser().parse_args()
-    made_here = False
-    work = options.out
-    if work is None:
-        work, made_here = Path(tempfile.mkdtemp(prefix="skyreid-demo-")), True
-    elif work.exists() and any(work.iterdir()):
-        print(f"error: --out {work} is not empty: name a new folder", file=sys.stderr)
+    hide_secrets(sys.argv)
+    try:
+        require_writable(options.json)
+        work, made_here = folder_of_run(options.out)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    work = work.absolute()
     keep = options.keep
     done = False
     try:
-        work.mkdir(parents=True, exist_ok=True)
         code = demo(options, work)
         done = True
         return code
@@ -64,10 +64,39 @@ def main() -> int:
         else:
             for folder in RUN_DATA:
                 shutil.rmtree(work / folder, ignore_errors=True)
-            if not done or not options.video:
-                shutil.rmtree(work, ignore_errors=True) if made_here else None
-            else:
+            if done and options.video:
                 (work / "broker").mkdir()
+            elif options.out is None or (made_here and not done):
+                shutil.rmtree(work, ignore_errors=True)
+
+
+def folder_of_run(out: Path | None) -> tuple[Path, bool]:
+    """Where to write, an empty folder, and whether it was made here.
+
+    Raises:
+        InputError: ``out`` is not empty, or can be no folder.
+    """
+    if out is None:
+        return Path(tempfile.mkdtemp(prefix="skyreid-demo-")), True
+    try:
+        made_here = not out.exists()
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise InputError(f"--out {out}: is not empty, name a new folder")
+    except OSError as error:
+        raise InputError(f"--out {out}: {error.strerror}") from error
+    return out.absolute(), made_here
+
+
+def require_writable(report: Path | None) -> None:
+    """Raise `InputError` where the report cannot be written, before minutes of work."""
+    if report is None:
+        return
+    try:
+        with report.open("a"):
+            pass
+    except OSError as error:
+        raise InputError(f"--json {report}: {error.strerror}") from error
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -134,12 +163,14 @@ def demo(options: argparse.Namespace, work: Path) -> int:
     if not options.video:
         if options.site is not None:
             raise InputError("--site: is for --video; a clip has its own poses")
+    elif options.no_geometry:
+        raise InputError("--no-geometry: is for a clip; --video has no poses but those of --site")
+    site = None if options.site is None else read_site(options.site)
+    videos = read_videos(options.video, site)  # before a detector is fetched
     detector = find_detector(options, work)
     chosen: dict[str, Any] = {"detector": detector, "tiles": tuple(options.tiles)}
     evaluate: Callable[[Chain], dict[str, Any]]
     if options.video:
-        site = None if options.site is None else read_site(options.site)
-        videos = read_videos(options.video, site)
         path = None if options.site is None else options.site.absolute()
         chain = Chain(videos, work, site=path, **chosen)
         evaluate = look_back
@@ -222,6 +253,8 @@ def _start(video: Any) -> str:
         return "live"
     if not video.dated:
         return "its start is not known"
+    if video.start_of == "seconds":
+        return f"from second {(video.start_ns - COMMON_ZERO_NS) / 1e9:g} of the common clock"
     seconds = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(video.start_ns / 1e9))
     return f"from {seconds} UTC" + (" as the file says" if video.start_of == "container" else "")
 
@@ -289,14 +322,15 @@ def look_back(chain: Chain) -> dict[str, Any]:
     report = summarise(chain)
     print(as_text(report), end="")
     bin_ = Path(sys.executable).parent
+    server = chain.work / "server.toml"
     devices = [chain.work / f"{video.camera}.toml" for video in chain.videos]
     report["settings"] = [str(chain.site or chain.work / "site.toml")]
-    report["settings"] += [str(path) for path in (chain.work / "server.toml", *devices)]
-    report["commands"] = [
-        f"{shutil.which('mosquitto') or '/usr/sbin/mosquitto'} -c {chain.work}/mosquitto.conf",
-        f"{bin_}/skyreid-server run {chain.work}/server.toml",
-        *(f"{bin_}/skyreid-edge run {path}" for path in devices),
-    ]
+    report["settings"] += [str(path) for path in (server, *devices)]
+    broker = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    commands = [[broker, "-c", str(chain.work / "mosquitto.conf")]]
+    commands.append([str(bin_ / "skyreid-server"), "run", str(server)])
+    commands += [[str(bin_ / "skyreid-edge"), "run", str(path)] for path in devices]
+    report["commands"] = [shlex.join(command) for command in commands]
     print("settings of this run")
     for path in report["settings"]:
         print(f"  {path}")

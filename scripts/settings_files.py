@@ -10,6 +10,8 @@ from pathlib import Path
 
 from videos import Video
 
+from skyreid.contract.errors import InputError
+
 ROOT = Path(__file__).resolve().parents[1]
 DETECTOR = ROOT / "examples/bundle/detector"
 EMBEDDER = ROOT / "examples/bundle/vdt-tiny"
@@ -42,12 +44,13 @@ def write_settings(plan: Plan) -> None:
         + f"persistence_location {work / 'broker'}/\n"
         # Debian's mosquitto drops to its own user when started by root, and could then not
         # write here.
-        f"user {pwd.getpwuid(os.getuid()).pw_name}\n"
+        f"user {pwd.getpwuid(os.getuid()).pw_name}\n",
+        encoding="utf-8",
     )
     site = plan.site
     if site is None:
         site = work / "site.toml"
-        site.write_text(_site(plan))
+        site.write_text(_site(plan), encoding="utf-8")
     broker = q(f"mqtt://127.0.0.1:{plan.broker_port}")
     (work / "server.toml").write_text(
         f"site = {q(site)}\n[mqtt]\nurl = {broker}\n"
@@ -55,10 +58,13 @@ def write_settings(plan: Plan) -> None:
         f"[http]\nport = {plan.http_port}\n"
         f"[matching]\nbundle = {q(plan.embedder)}\n"
         # Files that are played beside each other: their devices start one after the other.
-        + ("" if all(video.live for video in plan.videos) else "hold_s = 30.0\n")
+        + ("" if all(video.live for video in plan.videos) else "hold_s = 30.0\n"),
+        encoding="utf-8",
     )
     for video in plan.videos:
-        (work / f"{video.camera}.toml").write_text(_device(plan, video, site, broker))
+        device = work / f"{video.camera}.toml"
+        device.touch(mode=0o600)  # a camera's login may stand in it
+        device.write_text(_device(plan, video, site, broker), encoding="utf-8")
 
 
 def _site(plan: Plan) -> str:
@@ -88,5 +94,14 @@ def _device(plan: Plan, video: Video, site: Path, broker: str) -> str:
 
 
 def q(value: object) -> str:
-    """A TOML basic string."""
-    return json.dumps(str(value))
+    """A TOML basic string, which unlike one of JSON knows no surrogate pairs, nor a bare DEL.
+
+    Raises:
+        InputError: it is the name of a file, and no UTF-8.
+    """
+    text = str(value)
+    try:
+        text.encode()
+    except UnicodeEncodeError as wrong:
+        raise InputError(f"{text!r}: its name is no UTF-8; rename it") from wrong
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from skyreid.contract.errors import InputError
-from skyreid.contract.settings import without_login
+from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.site import Site
+from skyreid.edge.video.pipeline import parse_source, shown
 
 COMMON_ZERO_NS = 1_760_000_000_000_000_000
 """What ``@0`` means: a fixed moment, so that runs can be compared."""
@@ -24,8 +24,12 @@ _MAC_EPOCH_S = 2_082_844_800
 """Seconds from 1904 (MP4) to 1970 (Unix)."""
 _BOXES_MAX = 10_000
 _LIVE = ("rtsp://", "rtsps://")
+_SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]+)?")
 
-StartOf = Literal["given", "container", "unknown", "live"]
+OTHER_PARTS = frozenset({"broker", "server", "site"})
+"""Names of logs and settings files of a chain that no camera can have."""
+
+StartOf = Literal["given", "seconds", "container", "unknown", "live"]
 
 
 @dataclass(frozen=True)
@@ -52,8 +56,8 @@ class Video:
 
     @property
     def name(self) -> str:
-        """The source, without a login."""
-        return without_login(self.source) if self.live else self.source
+        """The source as it may be shown: of a camera nothing that may be a secret."""
+        return shown(self.source)
 
     @property
     def dated(self) -> bool:
@@ -74,12 +78,15 @@ def read_videos(given: Sequence[str], site: Site | None) -> tuple[Video, ...]:
     videos: list[Video] = []
     for text in given:
         videos.append(_read(text, site, {v.camera for v in videos}))
-    relative = [t for t in given if re.search(r"@\d+(\.\d+)?$", t)]
-    absolute = [t for t, v in zip(given, videos, strict=True) if v.dated and t not in relative]
+    relative = [t for t, v in zip(given, videos, strict=True) if v.start_of == "seconds"]
+    absolute = [(t, v) for t, v in zip(given, videos, strict=True) if v.dated and t not in relative]
     if relative and absolute:
+        text, video = absolute[0]
+        why = {"container": ", it says a date itself", "live": ", it is live"}
         raise InputError(
-            f"--video {relative[0]}: seconds are on a clock of their own, and {absolute[0]} is not "
-            "on it: give every START as seconds or every one as a date"
+            f"--video {said(relative[0])}: seconds are on a clock of their own, and {said(text)} "
+            f"is not on it{why.get(video.start_of, '')}: give every START as seconds, every one as "
+            "a date, or unknown"
         )
     known = [v.start_ns for v in videos if v.start_ns is not None]
     if not known:
@@ -97,50 +104,96 @@ def _read(text: str, site: Site | None, taken: set[str]) -> Video:
     if not equals or not rest or (view not in ("aerial", "ground") and view not in cameras):
         names = "".join(f", {name}" for name in cameras)
         raise InputError(
-            f"--video {text}: write VIEW=FILE[@START]; VIEW is aerial or ground{names}"
+            f"--video {said(text)}: write VIEW=FILE[@START]; VIEW is aerial or ground{names}"
         )
     if site is not None and view not in cameras:
         raise InputError(
-            f"--video {text}: with a site file say which camera this is: {', '.join(cameras)}"
+            f"--video {said(text)}: with a site file say which camera this is: {', '.join(cameras)}"
+        )
+    if view in OTHER_PARTS:
+        raise InputError(
+            f"--video {said(text)}: the demo has another part of that name; rename the camera"
         )
     if view in taken:
-        raise InputError(f"--video {text}: the site's camera {view} has a video already")
+        raise InputError(f"--video {said(text)}: the site's camera {view} has a video already")
     source, start = _split(rest)
-    video = _live(source) if source.startswith(_LIVE) else _file(source, start, text)
+    video = _live(source, text) if source.startswith(_LIVE) else _file(source, start, text)
     if site is not None:
         camera = cameras[view]
         return replace(video, camera=view, view=camera.view, posed=camera.poses is not None)
     return replace(video, camera=_name(source if not video.live else view, taken), view=view)
 
 
+def said(text: str) -> str:
+    """A ``--video`` for messages: in one line, of a URL nothing that may be a secret."""
+    head, url, _ = text.partition("://")
+    if url:
+        before, equals, scheme = head.rpartition("=")
+        rest = text[len(before + equals) :]
+        rest = shown(rest) if rest.startswith(_LIVE) else f"{scheme}://..."
+        text = before + equals + rest
+    return text if text.isprintable() else repr(text)
+
+
 def _split(rest: str) -> tuple[str, str]:
     """Source and START; an ``@`` may also be part of a URL's login or of a file's name."""
     source, at, start = rest.rpartition("@")
-    if rest.startswith(_LIVE) or not at or Path(rest).expanduser().exists():
+    if rest.startswith(_LIVE) or not at or _there(_path(rest)):
         return rest, ""
     return source, start
 
 
-def _live(source: str) -> Video:
+def _path(source: str) -> Path:
+    try:
+        return Path(source).expanduser().absolute()
+    except RuntimeError:  # ~ of nobody: a file's name like any other
+        return Path(source).absolute()
+
+
+def _there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that no file can have, or a folder that is closed to us
+        return False
+
+
+def _live(source: str, text: str) -> Video:
+    try:
+        parse_source(source)
+    except SettingsError as wrong:
+        raise InputError(
+            f"--video {said(text)}: is no rtsp://HOST[:PORT]/STREAM; a live camera takes no "
+            "@START, and in a login %40 stands for @, %2F for / and %3A for :"
+        ) from wrong
     return Video("", "", source, "live")
 
 
 def _file(source: str, start: str, text: str) -> Video:
-    if re.match(r"/dev/video\d", source):
+    if re.match(r"/dev/video[0-9]", source):
         raise InputError(
-            f"--video {text}: a camera on this machine's USB is not read; give a file or rtsp://"
+            f"--video {said(text)}: a camera on this machine's USB is not read; give a file or "
+            "rtsp://"
         )
     if "://" in source:
-        raise InputError(f"--video {text}: give a file, or rtsp://HOST/STREAM")
-    path = Path(source).expanduser().absolute()
-    if not path.is_file():
-        raise InputError(f"--video {text}: there is no file {path}")
-    made_ns, length_s = container_times(path)
+        raise InputError(f"--video {said(text)}: give a file, or rtsp://HOST/STREAM")
+    path = _path(source)
+    try:
+        if not path.is_file():
+            what = (
+                f"{said(str(path))} is a folder"
+                if path.is_dir()
+                else f"there is no file {said(str(path))}"
+            )
+            raise InputError(f"--video {said(text)}: {what}")
+        made_ns, length_s = container_times(path)
+    except OSError as wrong:
+        raise InputError(f"--video {said(text)}: {wrong.strerror}") from wrong
     video = Video("", "", str(path), "unknown", length_s=length_s)
     if start == "unknown" or (not start and made_ns is None):
         return video
     if start:
-        return replace(video, start_of="given", start_ns=start_ns(start, text))
+        of: StartOf = "seconds" if _SECONDS.fullmatch(start) else "given"
+        return replace(video, start_of=of, start_ns=start_ns(start, text))
     return replace(video, start_of="container", start_ns=made_ns, error_ms=CONTAINER_ERROR_MS)
 
 
@@ -150,7 +203,7 @@ def start_ns(start: str, text: str) -> int:
     Raises:
         InputError: it is neither; ``text`` is named.
     """
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", start):
+    if _SECONDS.fullmatch(start):
         return COMMON_ZERO_NS + round(float(start) * 1e9)
     try:
         moment = datetime.fromisoformat(re.sub(r"[zZ]$", "+00:00", start))
@@ -158,11 +211,11 @@ def start_ns(start: str, text: str) -> int:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise InputError(
-            f"--video {text}: START {start!r} is none: write 2026-11-29T10:00:00Z (with its zone), "
-            "seconds on a clock that all videos share (12.5), or unknown"
+            f"--video {said(text)}: START {start!r} is none: write 2026-11-29T10:00:00Z (with "
+            "its zone), seconds on a clock that all videos share (12.5), or unknown"
         )
-    if moment.year < 1971:
-        raise InputError(f"--video {text}: START {start!r} is before 1971")
+    if not 1971 <= moment.year < 2100:
+        raise InputError(f"--video {said(text)}: START {start!r} is before 1971 or after 2099")
     return round(moment.timestamp() * 1e6) * 1000
 
 
@@ -170,7 +223,7 @@ def _name(source: str, taken: set[str]) -> str:
     """A camera's name, of its file's."""
     stem = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(source).stem).strip("-_")[:40] or "video"
     name, count = stem, 1
-    while name in taken:
+    while name in taken or name in OTHER_PARTS:
         count += 1
         name = f"{stem}-{count}"
     return name

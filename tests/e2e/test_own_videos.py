@@ -13,10 +13,12 @@ from typing import Any
 import av
 import demo as script
 import pytest
+from chain import Chain
 from videos import COMMON_ZERO_NS, PLACED_ERROR_MS, container_times, read_videos
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.site import Site
+from skyreid.contract.settings import read_table
+from skyreid.contract.site import Site, read_site
 
 
 def run_demo(repository: Path, *options: object) -> subprocess.CompletedProcess[str]:
@@ -194,6 +196,14 @@ def test_a_url_keeps_its_login_and_shows_none_of_it() -> None:
         ("ground={0}@1969-01-01T00:00:00Z", "before 1971"),
         ("ground=/dev/video0", "USB is not read"),
         ("ground=http://x/y.mp4", "give a file, or rtsp://"),
+        ("ground={0}@nan", "START 'nan' is none"),
+        ("ground={0}@٣", "START '٣' is none"),
+        ("ground={0}@12\n", "START '12\\n' is none"),
+        ("ground={0}@9999-12-31T23:59:59Z", "after 2099"),
+        ("ground=~nobody-of-this-name/v.mp4", "there is no file"),
+        ("ground=/" + 300 * "x", "File name too long"),
+        ("ground=/", "/ is a folder"),
+        ("ground=rtsp://10.0.0.7/s@2026-11-29T10:00:00Z", "a live camera takes no @START"),
     ],
 )
 def test_a_wrong_video_is_named(tmp_path: Path, given: str, said: str) -> None:
@@ -204,10 +214,93 @@ def test_a_wrong_video_is_named(tmp_path: Path, given: str, said: str) -> None:
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["rtsp://me:secret@10.0.0.7/s"],
+        ["side=rtsp://me:secret@10.0.0.7/s"],
+        ["ground=rtsp://me:sec@secret@10.0.0.7/s"],
+        ["ground=rtsp://me:secret@10.0.0.7/s@12.5"],
+        ["ground=http://me:secret@10.0.0.7/s"],
+        ["ground=rtsp://10.0.0.7/s?password=secret", "aerial={0}@3"],
+    ],
+)
+def test_no_refusal_shows_a_cameras_login(tmp_path: Path, given: list[str]) -> None:
+    path = mp4(tmp_path / "v.mp4", 0)
+    with pytest.raises(InputError) as error:
+        read_videos([text.format(path) for text in given], None)
+    assert "secret" not in str(error.value)
+
+
+def test_no_process_list_shows_a_cameras_login(repository: Path) -> None:
+    """The arguments of the demo itself, as everybody on the machine reads them."""
+    code = (
+        "import sys; from skyreid.edge.process_list import hide_secrets\n"
+        "assert hide_secrets(sys.argv); print(open('/proc/self/cmdline').read())"
+    )
+    command = [sys.executable, "-c", code, "--video", "ground=rtsp://me:secret@10.0.0.7/s"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert "--video" in done.stdout
+    assert "secret@" not in done.stdout
+
+
+def test_a_cameras_login_is_for_its_owner_alone(tmp_path: Path) -> None:
+    videos = read_videos(["ground=rtsp://me:secret@10.0.0.7/s"], None)
+    chain = Chain(videos, tmp_path)
+    assert "secret" in (chain.work / "ground.toml").read_text()
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and "secret" in path.read_text():
+            assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_file_may_be_called_anything(tmp_path: Path) -> None:
+    """Names that once broke TOML, replaced the server's settings or were taken for a START."""
+    names = ["\U0001f681 a.mp4", 'b"\\\x7f.mp4', "server.mp4", "site.mp4", "broker.mp4", "c@5"]
+    paths = [mp4(tmp_path / name, 3_900_000_000) for name in names]
+    videos = read_videos([f"ground={path}" for path in paths], None)
+    chain = Chain(videos, tmp_path / "a run")
+    for video, path in zip(videos, paths, strict=True):
+        said = read_table(chain.work / f"{video.camera}.toml", "settings")
+        assert said["camera"]["source"] == str(path)
+    assert "journal" in read_table(chain.work / "server.toml", "settings")
+    site = read_site(chain.work / "site.toml")
+    assert [camera.id for camera in site.camera] == [video.camera for video in videos]
+
+
+def test_a_file_that_cannot_stand_in_settings_is_named(tmp_path: Path) -> None:
+    path = mp4(Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")), 0)
+    with pytest.raises(InputError, match="no UTF-8"):
+        Chain(read_videos([f"ground={path}"], None), tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--out", "{0}/file"], "--out {0}/file: File exists"),
+        (["--out", "{0}"], "--out {0}: is not empty"),
+        (["--json", "{0}/none/out.json"], "--json {0}/none/out.json: No such file"),
+        (["--video", "ground=/none", "--no-geometry"], "--no-geometry: is for a clip"),
+        (["--video", "ground=/none", "--detector", "yolox-nano"], "there is no file /none"),
+    ],
+)
+def test_nothing_is_fetched_or_left_for_a_wrong_option(
+    repository: Path, tmp_path: Path, options: list[str], said: str
+) -> None:
+    (tmp_path / "file").touch()
+    done = run_demo(repository, "--out", tmp_path / "new", *(o.format(tmp_path) for o in options))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {said.format(tmp_path)}") or said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "new").exists()
+
+
 def test_seconds_and_dates_are_not_mixed(tmp_path: Path) -> None:
     a = mp4(tmp_path / "a.mp4", 0)
     with pytest.raises(InputError, match="seconds are on a clock of their own"):
         read_videos([f"ground={a}@3", f"aerial={a}@2026-11-29T10:00:00Z"], None)
+    b = mp4(tmp_path / "b.mp4", 3_900_000_000)
+    with pytest.raises(InputError, match=r"b\.mp4 is not on it, it says a date itself"):
+        read_videos([f"ground={a}@3", f"aerial={b}"], None)
 
 
 def test_a_site_file_says_which_cameras_there_are(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-_OPTION = re.compile(r"--[\w.]*(password|source)", re.IGNORECASE)
+_OPTION = re.compile(r"--([\w.]*(password|source)|video)", re.IGNORECASE)
+"""The last is that of ``scripts/demo``, ``VIEW=SOURCE``."""
 
 
 def hide_secrets(arguments: Sequence[str]) -> bool:
@@ -50,4 +51,4 @@ def _secrets(arguments: Sequence[str]) -> list[str]:
             out.append(argument)
         before = argument
     # of sources only cameras: the name of a file is no secret
-    return [value for value in out if value and ("://" not in value or value.startswith("rtsp"))]
+    return [value for value in out if value and ("://" not in value or "rtsp" in value)]
