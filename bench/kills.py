@@ -3,9 +3,9 @@
     python bench/kills.py WORK --kills 200 --seed 1
 
 Real processes: mosquitto with docker/mosquitto.conf, skyreid-server, and three devices without
-eyes, which say about 40 sightings a second through the spool, outbox and connection of every
-device. A killed device starts anew with its spool; in the end each runs until nothing waits. Prints
-one JSON object; exit code 1 where something was lost, doubled, out of order or left.
+eyes, which say 40 sightings a second through the spool, outbox and connection of every device. A
+killed device starts anew with its spool; in the end each runs until nothing waits. Prints one JSON
+object; exit code 1 where something was lost, doubled, out of order or left.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Nothing:
 
 
 class Talks:
-    """A few people in every frame, each for two seconds."""
+    """A few people in every frame, each for half a minute."""
 
     def __init__(self, camera: str, view: View) -> None:
         self._view = view
@@ -81,8 +81,8 @@ class Talks:
                 seq=self._seq,
                 camera=self._camera,
                 view=self._view,
-                track=frame.number // 20 * ROWS + k,
-                revision=frame.number % 20,
+                track=frame.number // 300 * ROWS + k,
+                revision=frame.number % 300,
                 kind=Kind.UPDATE,
                 first_seen_ns=frame.captured_at_ns,
                 captured_at_ns=frame.captured_at_ns,
@@ -105,6 +105,8 @@ def device(
     port: int, name: str, view: View, spool_path: Path, record: Path, *, talks: bool
 ) -> None:
     """A device without eyes, until SIGTERM; ``talks`` False: only until nothing waits."""
+    stop = Stop()
+    signal.signal(signal.SIGTERM, lambda *_: stop.ask())
     with Spool(spool_path) as spool:
         publisher = Publisher(("127.0.0.1", port), site=SITE, device=name)
         outbox = Outbox(spool, site=SITE, device=name, model=MODEL)
@@ -115,8 +117,6 @@ def device(
         with Recorder(record, info) as recorder:
             who = Identity(SITE, name, spool.boot, name, view, MODEL)
             flow.on_stored = lambda rows: record_said(recorder, who, rows)
-            stop = Stop()
-            signal.signal(signal.SIGTERM, lambda *_: stop.ask())
             if not talks:
                 stop.ask()
             camera = BirthCamera.model_validate({"id": name, "view": view.word})
@@ -172,6 +172,10 @@ class Field:
                 assert chain.server is not None
                 chain.kill(chain.server)
                 chain.start_server()
+        end = time.monotonic() + 120
+        while not all((self._latest(name) / "run.json").exists() for name in self.names):
+            assert time.monotonic() < end, "a device does not start"
+            time.sleep(0.1)
         time.sleep(2.0)
         for name in self.names:
             code = chain.edges[name].stop(60.0)
@@ -179,6 +183,10 @@ class Field:
             self.start_device(name, talks=False)
         for name in self.names:
             assert chain.edges[name].process.wait(320) == 0, chain.edges[name].tail(30)
+
+    def _latest(self, name: str) -> Path:
+        """Where the device records now."""
+        return [record for record in self.records if record.name.endswith(f"-{name}")][-1]
 
     def recorded(self) -> Counter[Key]:
         """What the devices said."""

@@ -38,7 +38,7 @@ class Trouble(NamedTuple):
     """Why there is no connection, or why nothing can be sent over it."""
 
     kind: str
-    """A word for counters: ``unreachable``, ``lost``, ``busy``, ``tls``, ``no_answer``,
+    """A word for counters: ``unreachable``, ``lost``, ``busy``, ``nobody``, ``tls``, ``no_answer``,
     ``not_authorised``, ``packet_limit``, ``same_name`` or ``refused``."""
     why: str
     """For one line of a log."""

@@ -78,9 +78,9 @@ class Peer:
     def tell(self, topic: str, payload: bytes, properties: bytes = b"") -> None:
         self.send(packet(0x30, text(topic) + varint(len(properties)) + properties + payload))
 
-    def acknowledge(self, mid: int) -> None:
+    def acknowledge(self, mid: int, reason: int = 0) -> None:
         self.outstanding -= 1
-        self.send(packet(0x40, mid.to_bytes(2, "big")))
+        self.send(packet(0x40, mid.to_bytes(2, "big") + (bytes([reason]) if reason else b"")))
 
     def end(self, reason: int | None = None) -> None:
         if reason is not None:

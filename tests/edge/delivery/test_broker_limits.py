@@ -300,6 +300,25 @@ def test_a_packet_that_the_client_library_cannot_read_costs_one_connection(make:
     assert device.broker.connects <= 2
 
 
+def test_nothing_is_sent_before_somebody_listens(make: Make) -> None:
+    """After the broker was killed its oldest were lost, while what followed arrived."""
+    deaf = [True]
+
+    def answer(message: Published) -> bool:
+        if deaf[0]:
+            device.broker.peers[-1].acknowledge(message.mid, 0x10)
+        return not deaf[0]
+
+    device = make(Rules(acknowledge=answer, on_publish=stores), 100)
+    device.until(lambda: len(device.broker.of("status")) >= 3)
+    assert not device.broker.of("sightings")
+    assert device.publisher.troubles == {"nobody": 1}
+    assert device.publisher.state == "away"
+    deaf[0] = False
+    device.until(lambda: device.spool.count() == 0)
+    assert device.broker.connects == 1
+
+
 def test_the_doctor_asks_the_broker_as_a_device_would() -> None:
     broker = FakeBroker(Rules(properties=b"\x27" + (5000).to_bytes(4, "big")))
 

@@ -92,3 +92,26 @@ def test_a_server_that_is_deaf_for_a_day_costs_little(bench: Bench) -> None:
         bench.after(60.0)
         bench.taken()
     assert len(bench.link.flat(Lane.LIVE)) + len(bench.link.flat(Lane.BACKFILL)) < 1000 + 9 * 1440
+
+
+def test_a_server_that_answers_late_is_not_taken_for_a_deaf_one(bench: Bench) -> None:
+    """With 47 s for an answer, 8 sightings a minute left a spool of 17,000."""
+    bench.say(1, 4000)
+    old = bench.spool.boot
+    bench.spool.close()
+    bench.open()
+    bench.outbox.up(bench.link)
+    answers: list[tuple[float, int]] = []
+    seen = 0
+    for _ in range(1200):
+        bench.after(1.0)
+        bench.taken()
+        for batch in bench.link.batches[seen:]:
+            answers += [(bench.now_s + 47.0, s.seq) for s in batch.sightings]
+        seen = len(bench.link.batches)
+        due = [seq for at, seq in answers if at <= bench.now_s]
+        answers = [(at, seq) for at, seq in answers if at > bench.now_s]
+        if due:
+            bench.receipt(min(due), max(due), boot=old)
+    assert bench.spool.count() == 0
+    assert len(bench.link.flat(Lane.BACKFILL)) < 3 * 4000

@@ -11,6 +11,7 @@ whoever owns the outbox.
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 import sys
 import threading
@@ -35,7 +36,9 @@ log = logging.getLogger(__name__)
 
 CONNECT_S, ANSWER_S = 5.0, 10.0
 """A broker that lets TCP, or the answer to CONNECT, SUBSCRIBE and birth, take longer is left."""
-_NO_LIMIT = (1 << 28) - 1
+LISTENER_S = 60.0
+"""So long a broker that says that nobody listens is believed."""
+_NO_LIMIT, _NOBODY = (1 << 28) - 1, 0x10
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,11 @@ class Connection:
         self.packet_bytes = _NO_LIMIT
         self.unacknowledged_max = who.inflight_max
         self.ready = False
-        """The broker has answered, granted the subscriptions and taken the birth; stays set."""
+        """The broker has answered, and somebody listens to this device; stays set."""
+        self.introduced = False
+        """The broker has taken the status; it is to learn of a good end."""
+        self._ask_again_s = math.inf
+        self._nobody_until_s: float | None = None
         self.retain_refused = False
         self.receipts = 0
         """Receipts that came over it."""
@@ -143,7 +150,10 @@ class Connection:
         answer_by_s = time.monotonic() + ANSWER_S
         try:
             while client.loop(0.2) == 0 and self._end is None and not leaving.is_set():
-                if not self.ready and time.monotonic() > answer_by_s:
+                if time.monotonic() >= self._ask_again_s:
+                    self._ask_again_s = math.inf
+                    self.send("status", encode_status(True), retain=True)
+                if not (self.ready or self.introduced) and time.monotonic() > answer_by_s:
                     self.hang_up(Trouble("no_answer", f"did not answer within {ANSWER_S:.0f} s"))
         except Exception as error:  # whatever a decoder of paho makes of bytes that are no MQTT
             self.hang_up(Trouble("refused", f"does not speak MQTT 5: {error!r}", human=True))
@@ -310,7 +320,23 @@ class Connection:
         elif self.ready:
             self._notify(Taken(mid))
         else:
-            self._introduce()
+            self.introduced = True
+            if self._greeting or not self._speaks_to_nobody(reason):
+                self._introduce()
+
+    def _speaks_to_nobody(self, reason: Any) -> bool:
+        """Whether to wait for a listener: what is sent before the server has subscribed is lost.
+
+        It would be the oldest of the spool, while what follows arrives: out of order.
+        """
+        if reason is None or reason.value != _NOBODY:
+            return False
+        now = time.monotonic()
+        if self._nobody_until_s is None:
+            self._nobody_until_s = now + LISTENER_S
+            self._complain(Trouble("nobody", "has nobody who listens to this device"))
+        self._ask_again_s = now + 1.0
+        return now < self._nobody_until_s
 
     def _disconnected(
         self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any

@@ -1,10 +1,19 @@
-"""How eagerly is sent: a part of ``[mqtt]`` in the settings."""
+"""How eagerly is sent: a part of ``[mqtt]`` in the settings, and what nobody sets."""
 
 from __future__ import annotations
 
 from pydantic import Field
 
 from skyreid.contract.settings import Seconds, Section
+
+RESEND_MAX_S, ROUND_MAX_S = 60.0, 600.0
+"""Longest pauses: where nothing is receipted, and before those that were passed over."""
+HEARTBEAT_S = 1.0
+"""Without sightings an empty batch carries the watermark this often."""
+LINGER_S = 0.1
+"""A live batch that is not full comes so long after the last one."""
+SILENT_S = 30.0
+"""A broker that acknowledges nothing for so long is left."""
 
 
 class OutboxOptions(Section):

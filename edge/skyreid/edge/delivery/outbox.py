@@ -26,6 +26,7 @@ from skyreid.contract.picture import CONTENT_TYPE, Picture, picture_properties
 from skyreid.contract.receipt import Range, Receipt, batch_properties, ranges_of
 from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import MAX_BATCH_BYTES, MAX_SIGHTINGS, encode_raw_batch
+from skyreid.edge.delivery import options as limits
 from skyreid.edge.delivery.link import Link
 from skyreid.edge.delivery.options import OutboxOptions
 from skyreid.edge.delivery.rows import Stored
@@ -33,25 +34,18 @@ from skyreid.edge.delivery.spool import Spool
 
 log = logging.getLogger(__name__)
 
-RESEND_MAX_S, ROUND_MAX_S, WINDOW = 60.0, 600.0, 1024
-HEARTBEAT_S = 1.0
-"""Without sightings an empty batch carries the watermark this often."""
-LINGER_S = 0.1
-"""A live batch that is not full comes so long after the last one."""
-SILENT_S = 30.0
-"""A broker that acknowledges nothing for so long is left."""
+WINDOW = 1024
 _NEVER = -1e9  # on the monotonic clock
 _START, _FLOOR = 256, 8  # sightings of a first connection, of one that follows a good one
-_HEAD_MAX = 2048  # bytes of a batch beside its sightings: names, a model, properties
-_SIGHTING_HEAD = 6  # bytes of tag and length beside those of a sighting in a batch
+_HEAD_MAX, _SIGHTING_HEAD = 2048, 6  # bytes beside the sightings of a batch, beside those of one
 
 
 class _Flight:
     """What one lane has on its way, and how much it may have.
 
-    ``allowed`` starts small and grows by half of what is receipted. So whatever is lost with a
-    connection is at most half of what it and the one before delivered, and ``_FLOOR``; one after
-    the other that deliver nothing may lose half as much each, down to one sighting.
+    ``allowed`` starts small and grows by half of what is receipted, so that what is lost with a
+    connection is at most half of what it and the one before delivered, and ``_FLOOR``; those that
+    deliver nothing may lose half as much each, down to one sighting.
     """
 
     def __init__(self, window: int) -> None:
@@ -59,7 +53,7 @@ class _Flight:
         self.first = self.allowed = min(window, max(_START, window // 4))
         self.receipted = 0
         self.flying: OrderedDict[tuple[str, int], tuple[float, int]] = OrderedDict()
-        """Boot and seq to when it was sent and its id in the spool, in that order."""
+        """Boot and seq to when it was sent and its id in the spool."""
         self._tried = False
 
     def up(self) -> None:
@@ -79,10 +73,13 @@ class _Flight:
     def receipt(self, boot: str, seqs: Sequence[int]) -> float:
         """When the last of them was sent, of those that were on their way here; else long ago."""
         found = [self.flying.pop((boot, seq)) for seq in seqs if (boot, seq) in self.flying]
-        self.receipted += len(found)
-        if found:
-            self.allowed = min(self.window, self.allowed + max(1, len(found) // 2))
+        self.earn(len(found))
         return max((at for at, _ in found), default=_NEVER)
+
+    def earn(self, count: int) -> None:
+        self.receipted += count
+        if count:
+            self.allowed = min(self.window, self.allowed + max(1, count // 2))
 
     def forget(self, before: float) -> int | None:
         """Forgets what was sent before a time; returns the last id of it."""
@@ -155,16 +152,12 @@ class Outbox:
         self._picture: tuple[int, Picture] | None = None
         self.watermark_ns = 0
         """No sighting that is still to be made is older than this."""
-        self.sent = 0
-        """Sightings handed to the broker, repeats included."""
-        self.resent = 0
-        """Times that backfill began anew."""
         self.dropped: dict[str, int] = Counter()
         """``receipt_unasked`` and ``too_large``, until somebody takes them."""
 
     @property
     def connected(self) -> bool:
-        """Whether the broker can be reached now."""
+        """Whether there is a connection."""
         return self._link is not None
 
     @property
@@ -201,12 +194,18 @@ class Outbox:
             if unasked := len(held) - len(seqs):
                 self.dropped["receipt_unasked"] += unasked
                 if not self._told_unasked:
-                    log.warning("receipt not believed boot=%s: not sent yet", receipt.boot)
+                    log.warning("receipt not believed boot=%s: not sent in this run", receipt.boot)
                 self._told_unasked = True
+            flying = len(self._live.flying) + len(self._back.flying)
             sent_at = self._back.receipt(receipt.boot, seqs)
-            if sent_at > _NEVER:
-                self._pause_s = self._options.resend_after_s
+            if sent_at > _NEVER:  # no sooner again than an answer takes
+                took_s = self._monotonic() - sent_at
+                self._pause_s = min(
+                    max(2 * took_s, self._options.resend_after_s), limits.RESEND_MAX_S
+                )
             sent_at = max(sent_at, self._live.receipt(receipt.boot, seqs))
+            flying -= len(self._live.flying) + len(self._back.flying)
+            self._back.earn(len(seqs) - flying)  # a slow answer is one, too
             self._heard_sent_at = max(self._heard_sent_at, sent_at)
             out.extend((receipt.boot, r) for r in ranges_of(seqs, span.status, span.reason))
         return out
@@ -224,13 +223,16 @@ class Outbox:
         if link is None:
             return
         now = self._monotonic()
-        if self._unacknowledged and now - next(iter(self._unacknowledged.values())) > SILENT_S:
-            why = f"acknowledged nothing for {SILENT_S:.0f} s"
+        if (
+            self._unacknowledged
+            and now - next(iter(self._unacknowledged.values())) > limits.SILENT_S
+        ):
+            why = f"acknowledged nothing for {limits.SILENT_S:.0f} s"
             link.hang_up(Trouble("no_answer", why))
             return
         self._look_back(now)
         caught_up = self._send_live(link, now)
-        if now - self._spoke_at >= HEARTBEAT_S and self._may_post(link):
+        if now - self._spoke_at >= limits.HEARTBEAT_S and self._may_post(link):
             mark = self.watermark_ns if caught_up else self._mark_ns
             self._post(link, Lane.LIVE, (), mark, now)
         if caught_up and self._send_backfill(link, now):
@@ -245,7 +247,7 @@ class Outbox:
         # Passed over: something that was sent later has its receipt. The others go on.
         self._back.forget(min(late, self._heard_sent_at))
         if self._back.forget(now - self._pause_s) is not None:  # nobody has heard anything
-            self._pause_s = min(2 * self._pause_s, RESEND_MAX_S)
+            self._pause_s = min(2 * self._pause_s, limits.RESEND_MAX_S)
             self._back.flying.clear()
             self._back.allowed = min(_FLOOR, self._back.window)
             self._begin_anew(self._pause_s)
@@ -254,11 +256,10 @@ class Outbox:
         oldest = self._spool.after(0, 1, until_id=self._back_until)
         if oldest and (oldest[0].boot, oldest[0].seq) not in self._live.flying:
             self._round_at = now + self._round_s
-            self._round_s = min(2 * self._round_s, ROUND_MAX_S)
+            self._round_s = min(2 * self._round_s, limits.ROUND_MAX_S)
             self._begin_anew(self._round_s)
 
     def _begin_anew(self, next_after_s: float) -> None:
-        self.resent += 1
         self._back_sent = 0
         log.info("resend next_after_s=%g", next_after_s)
 
@@ -286,7 +287,7 @@ class Outbox:
                 self._live_sent = rows[:room][-1].id
                 continue
             last = group[-1].id == rows[-1].id
-            if last and len(group) < MAX_SIGHTINGS and 0 < now - self._live_at < LINGER_S:
+            if last and len(group) < MAX_SIGHTINGS and 0 < now - self._live_at < limits.LINGER_S:
                 return False
             # Sightings that still wait may be older than the newest frame: say only what was true
             # when the last one of this batch was made.
@@ -395,6 +396,5 @@ class Outbox:
         said = batch_properties(envelope.boot, [row.seq for row in group]) if group else None
         batch = encode_raw_batch(envelope, (row.data for row in group))
         self._unacknowledged[link.send("sightings", batch, properties=said)] = now
-        self.sent += len(group)
         if lane is Lane.LIVE:
             self._spoke_at, self._mark_ns = now, watermark_ns

@@ -85,7 +85,7 @@ class Publisher:
     def stop(self, timeout_s: float = 1.0) -> None:
         """Say ``offline`` and leave in good order, within twice ``timeout_s``."""
         connection = self._current
-        if connection is not None and connection.ready:
+        if connection is not None and connection.introduced:
             connection.say_offline(timeout_s)
         self._leaving.set()
         if self._keeper is not None:
