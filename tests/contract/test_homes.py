@@ -10,7 +10,7 @@ FILES = (
     "server/skyreid/server/devices.py",
     "server/skyreid/server/writer.py",
 )
-STORES = {"spool.py", "migrations.py"}
+STORES = {"spool.py", "spool_file.py", "migrations.py"}
 """What a device keeps on its disk is no message."""
 
 
