@@ -161,6 +161,14 @@ def rows_of_six(count: int = 20) -> Outputs:
     return {"output0": rows}
 
 
+def crowd() -> np.ndarray:
+    """Three people of 8 x 24 pixels side by side, in rows of six."""
+    rows = np.zeros((1, 20, 6), np.float32)
+    for number in range(3):
+        rows[0, number] = [8 + 18 * number, 20, 16 + 18 * number, 44, 0.9, 0]
+    return rows
+
+
 def rows_of_seven() -> Outputs:
     """Picture, corners, class, score, and only as many rows as are left: [2, 7]."""
     rows = np.array([[0, *CORNERS, 0, 0.9], [0, 30, 30, 60, 60, 2, 0.9]], np.float32)
@@ -302,6 +310,13 @@ WRONG: dict[str, tuple[Outputs, dict[str, Any], str, tuple[str, ...], str]] = {
         "nms-in-graph",
         (),
         "in 0 of the 8 pictures",
+    ),
+    "six columns, y before x": (
+        {"output0": crowd()[..., [1, 0, 3, 2, 4, 5]]},
+        {},
+        "nms-in-graph",
+        (),
+        "sure of somebody 24 times in the drawn pictures, 0% of them .*x before y",
     ),
     "yolox as nms-in-graph": (yolox(), {}, "nms-in-graph", (), "6 or 7 columns"),
     "another person": (yolox(person=1), {}, "yolox", ("--person", "2"), "in 0 of the 8 pictures"),

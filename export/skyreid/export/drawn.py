@@ -7,6 +7,7 @@ four of five.
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ _FRAMES = (10, 25)
 _WIDTH_PX = 800
 
 
+@cache
 @one_thread()
 def draw() -> Pictures:
-    """Always the same pictures; takes some ten seconds."""
+    """Always the same pictures; takes some ten seconds, once."""
     options = ClipOptions(
         out=Path("unused"),
         seed=_SEED,

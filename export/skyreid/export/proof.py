@@ -39,6 +39,9 @@ INSIDE_MIN = 0.5
 """Of a sure box's area, and of the sure boxes that have it inside the picture."""
 ROWS_SURE_MAX = 0.5
 """Of all rows of a picture: a detector that is sure of more is out of order, or is none."""
+BESIDE_SURE, BESIDE_MAX = 12, 0.1
+"""Where it is known who stands where: sure boxes that say enough, and how many of them are people
+at most where the file says its boxes otherwise than declared."""
 FAINT_MIN = 0.1
 """Score from which on ways of feeding a file are compared."""
 SIGMA = 2.0
@@ -165,6 +168,35 @@ def require_people(what: str, found: Sequence[Detections], pictures: Pictures) -
             "does it know people? --golden takes pictures of your own"
         )
     return {**facts, "recall": float(recall or 0), "precision": float(precision or 0)}
+
+
+def require_not_beside(what: str, found: Sequence[Detections], drawn: Pictures) -> None:
+    """Hold a file that was proved on somebody's own pictures against people whose places are known.
+
+    It need not know those: who finds thermal people may find nobody there. But a file that is sure
+    of many and of next to nobody where they stand says its boxes otherwise than declared (y before
+    x, corners for centre and size), and in pictures that nobody knows such boxes look like people.
+
+    Args:
+        what: is proved, for messages.
+        found: of each drawn picture, in its pixels, suppressed; scores of `FOUND_MIN` or more.
+        drawn: the pictures, with their truth.
+
+    Raises:
+        GateError: it is sure of many beside the people.
+    """
+    assert drawn.truth is not None
+    many = sum(len(one) for one in found)
+    tally = merge(
+        judge(one, truth.boxes, truth.counts) for one, truth in zip(found, drawn.truth, strict=True)
+    )
+    _, precision = tally.rates(FOUND_MIN)
+    if many >= BESIDE_SURE and (precision or 0) < BESIDE_MAX:
+        raise GateError(
+            f"{what} is sure of somebody {many} times in {drawn.origin}, {precision or 0:.0%} of "
+            "them where people stand: is that the file's family, and are its boxes what that "
+            "family's are (x before y; corners, or centre and size)?"
+        )
 
 
 def require_declared(

@@ -26,6 +26,7 @@ from skyreid.export import detr, fp16, graph, parity, proof, suppressed, yolov8,
 from skyreid.export.bare_file import Asked, File, UInt8, graft, read
 from skyreid.export.batched import run_all
 from skyreid.export.declared import RANGES, Declared
+from skyreid.export.drawn import draw
 from skyreid.export.foreign import Foreign
 from skyreid.export.proof import Pictures
 
@@ -127,12 +128,17 @@ def wrap(
         parity.require(f"the bundle's graph against {path.name} itself", apart, limit)
         say(f"look for people in {shown.origin}")
         faint = [finder.find(picture) for picture in shown.originals]
+        if shown.truth is None:
+            known = draw()
+            there = proof.sure([finder.find(picture) for picture in known.originals])
     raw = [
         kind.decode({key: values[at] for key, values in found.items()}, spec, proof.FOUND_MIN)
         for at in range(len(canvases))
     ]
     proof.require_places(what, raw, (file.height, file.width), shown)
     seen = proof.require_people(what, proof.sure(faint), shown)
+    if shown.truth is None:
+        proof.require_not_beside(what, there, known)
     others = {
         option: _otherwise(asked, other, form, kind, spec, sides, shown)
         for option, other in _alternatives(declared).items()
