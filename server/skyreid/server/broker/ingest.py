@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import struct
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from skyreid.contract import topics
 from skyreid.contract.broker import explain_lost, explain_refused, explain_unreachable
 from skyreid.contract.topics import DeviceChannel
 from skyreid.server.broker.decoding import Message
-from skyreid.server.broker.packet import Publish, read_publish
+from skyreid.server.broker.packet import MISREAD, Publish, read_publish
 
 if TYPE_CHECKING:
     from paho.mqtt.client import Client, MQTTMessage
@@ -343,7 +342,7 @@ def _forgive(client: Client, take: Callable[[Publish], None]) -> None:
         packet = client._in_packet
         try:
             return read()
-        except (ValueError, IndexError, KeyError, struct.error, MQTTException) as error:
+        except (*MISREAD, MQTTException) as error:
             try:
                 found = read_publish(packet["command"], bytes(packet["packet"]))
             except ValueError:

@@ -7,7 +7,11 @@ is checked and no letter is. OASIS MQTT 5.0, sections 2.2.2 and 3.3.
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
+
+MISREAD = (ValueError, IndexError, KeyError, struct.error)
+"""What paho's reader ends in besides its own errors, on a packet that it refuses."""
 
 _USER_PROPERTY = 0x26
 # How long the value of each other property of a PUBLISH is; None = 2 bytes say how long.
