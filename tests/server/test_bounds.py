@@ -152,6 +152,14 @@ def test_what_a_broker_kept_while_the_server_was_away_is_no_flood() -> None:
     assert not door.knows("b", {"cam9"}, now_ns, now_ns)
 
 
+def test_a_server_clock_that_goes_back_an_hour_takes_no_device_its_room() -> None:
+    """Nobody was given new room until the hour had come again: refused as a flood meanwhile."""
+    door = Door({"cam1"}, messages_per_s=1)
+    now_ns = time.time_ns()
+    assert door.has_room("a", now_ns + 3600 * 10**9)
+    assert all(door.has_room("a", now_ns + second * 10**9) for second in range(100))
+
+
 def test_a_flood_of_bad_messages_becomes_none_of_ours(life: Callable[..., Life]) -> None:
     one = life()
     for _ in range(900):
@@ -217,6 +225,23 @@ def test_another_sighting_under_the_same_number_is_an_alarm(
     one.arrive(make.payload(copied[:1]))
     one.writer.step(1)
     assert counted(one, "clash") == 1
+
+
+def test_a_first_message_with_one_number_twice_is_an_alarm_and_ends_nobody(
+    life: Callable[..., Life], make: Any
+) -> None:
+    """The alarm was raised before the device was known, which ended the server."""
+    one = life()
+    one.arrive(make.payload([make.sighting(1), make.sighting(1, person=9)]))
+    one.writer.step(1)
+    assert told(one) == [(1, 1, Status.STORED, ""), (1, 1, Status.REJECTED, "clash")]
+    assert one.writer.devices.by_id["uav1"].alarms == {"clash": 1}
+    one.journal._db.execute("DELETE FROM device")  # as `devices forget` does
+    second = life()
+    assert second.writer.devices.by_id == {}
+    second.arrive(make.payload([make.sighting(1, person=9)]))
+    second.writer.step(1)
+    assert second.writer.devices.by_id["uav1"].alarms == {"clash": 1}
 
 
 def test_two_devices_with_one_name_are_an_alarm_and_a_reboot_is_none() -> None:

@@ -98,7 +98,7 @@ class Door:
         left, since_ns = self._left.get(device, (burst, now_ns))
         if left < burst:
             left = min(burst, left + max(0, now_ns - since_ns) / 1e9 * self._per_s)
-        self._left[device] = max(0.0, left - 1), max(now_ns, since_ns)
+        self._left[device] = max(0.0, left - 1), now_ns  # also where this server's clock went back
         return left >= 1
 
     def knows(self, device: str, cameras: Collection[str], heard_at_ns: int, now_ns: int) -> bool:

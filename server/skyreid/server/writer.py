@@ -218,8 +218,6 @@ class Writer:
         repeated = [s for s in batch.sightings if id(s) not in fresh]
         clashes = self._journal.aside.differing(repeated)
         batch.refuse_clashes(clashes, self._site)
-        for item in clashes:
-            self.devices.alarm(self.devices.by_id[item.device], "clash")
 
     def _store_pictures(self, batch: Sorted) -> None:
         """Store pictures of sightings that are here; the others wait a little for theirs."""
@@ -255,6 +253,9 @@ class Writer:
         for row in batch.heard:
             self.devices.hear(row, now_s)
             self._news.note(row.device)
+        for refused in batch.refused:  # of devices that are known by now
+            if refused.reason == "clash" and refused.device is not None:
+                self.devices.alarm(self.devices.by_id[refused.device], "clash")
         for name, birth in batch.births:
             self.devices.birth(name, birth, now_s)
             self._news.note(name)
