@@ -132,6 +132,8 @@ def decode_usable(data: bytes, *, site: str, device: str) -> Decoded:
         message.ParseFromString(data)
     except DecodeError as error:
         raise MessageError("parse", f"{len(data)} bytes are not a SightingBatch") from error
+    # Every release has said one: bytes without are a damaged batch, which no later release reads.
+    _require(message.schema != 0, "parse", f"{len(data)} bytes say no schema")
     if message.schema != SCHEMA:
         raise MessageError("schema", f"schema {message.schema}, this server reads {SCHEMA}")
     _require(message.site == site, "envelope", f"site {message.site!r} on the topic of {site!r}")
@@ -237,47 +239,59 @@ def _to_pb(s: Sighting) -> pb.Sighting:
 
 
 def _from_pb(m: pb.Sighting, dim: int) -> Sighting:
-    _require(m.seq <= MAX_INTEGER, "sighting", f"seq {m.seq} beyond 2^63 - 1")
-    _require(m.track <= MAX_INTEGER, "sighting", f"track {m.track} beyond 2^63 - 1")
-    _require(bool(IDENTIFIER.fullmatch(m.camera)), "sighting", f"camera {m.camera!r}")
-    _require(m.view in (1, 2), "sighting", f"view {m.view}")
-    _require(m.kind in (1, 2, 3), "sighting", f"kind {m.kind}")
-    _require(m.clock in (1, 2, 3, 4, 5), "sighting", f"clock {m.clock}")
-    _require(
-        0 < m.first_seen_ns <= m.captured_at_ns,
-        "sighting",
-        f"first_seen_ns {m.first_seen_ns} and captured_at_ns {m.captured_at_ns}",
-    )
+    # Not by `_require`: to put each detail into words beforehand takes a third of the whole.
+    if m.seq > MAX_INTEGER:
+        raise MessageError("sighting", f"seq {m.seq} beyond 2^63 - 1")
+    if m.track > MAX_INTEGER:
+        raise MessageError("sighting", f"track {m.track} beyond 2^63 - 1")
+    if not IDENTIFIER.fullmatch(m.camera):
+        raise MessageError("sighting", f"camera {m.camera!r}")
+    if m.view not in (1, 2):
+        raise MessageError("sighting", f"view {m.view}")
+    if m.kind not in (1, 2, 3):
+        raise MessageError("sighting", f"kind {m.kind}")
+    if m.clock not in (1, 2, 3, 4, 5):
+        raise MessageError("sighting", f"clock {m.clock}")
+    if not 0 < m.first_seen_ns <= m.captured_at_ns:
+        raise MessageError(
+            "sighting", f"first_seen_ns {m.first_seen_ns} and captured_at_ns {m.captured_at_ns}"
+        )
     b = m.box
-    _require(_finite(b.x0, b.y0, b.x1, b.y1), "sighting", "box is not finite")
-    _require(b.x0 < b.x1 and b.y0 < b.y1, "sighting", f"box {b.x0, b.y0, b.x1, b.y1}")
-    _require(b.frame_width > 0 and b.frame_height > 0, "sighting", "frame size 0")
-    _require(0.0 <= m.quality <= 1.0, "sighting", f"quality {m.quality}")
-    _require(m.crops >= 1, "sighting", "no crops")
-    _require(
-        len(m.embedding) == 2 * dim, "sighting", f"{len(m.embedding)} embedding bytes for {dim}-d"
-    )
+    if not _finite(b.x0, b.y0, b.x1, b.y1):
+        raise MessageError("sighting", "box is not finite")
+    if not (b.x0 < b.x1 and b.y0 < b.y1):
+        raise MessageError("sighting", f"box {b.x0, b.y0, b.x1, b.y1}")
+    if not b.frame_width or not b.frame_height:
+        raise MessageError("sighting", "frame size 0")
+    if not 0.0 <= m.quality <= 1.0:  # nor a nan
+        raise MessageError("sighting", f"quality {m.quality}")
+    if not m.crops:
+        raise MessageError("sighting", "no crops")
+    if len(m.embedding) != 2 * dim:
+        raise MessageError("sighting", f"{len(m.embedding)} embedding bytes for {dim}-d")
     raw = np.frombuffer(m.embedding, "<f2").astype(np.float32)
     # Before any sum: of a signalling nan numpy would warn on the server's stderr.
-    _require(bool(np.isfinite(raw).all()), "sighting", "embedding is not finite")
+    if not np.isfinite(raw).all():
+        raise MessageError("sighting", "embedding is not finite")
     norm = float(np.linalg.norm(raw))
-    _require(0.9 < norm < 1.1, "sighting", f"embedding of length {norm}")
-    _require(_finite(m.spread), "sighting", "spread is not finite")
+    if not 0.9 < norm < 1.1:
+        raise MessageError("sighting", f"embedding of length {norm}")
+    if not math.isfinite(m.spread):
+        raise MessageError("sighting", "spread is not finite")
     ground = None
     if m.HasField("ground"):
         g = m.ground
         values = (g.east_m, g.north_m, g.cov_ee_m2, g.cov_en_m2, g.cov_nn_m2)
-        _require(_finite(*values), "sighting", "ground is not finite")
-        _require(
-            max(abs(g.east_m), abs(g.north_m)) <= MAX_OFFSET_M,
-            "sighting",
-            f"ground {g.east_m:g}, {g.north_m:g} is more than {MAX_OFFSET_M:g} m from the origin",
-        )
-        _require(
-            g.cov_ee_m2 > 0 and g.cov_nn_m2 > 0 and g.cov_en_m2**2 <= g.cov_ee_m2 * g.cov_nn_m2,
-            "sighting",
-            "ground covariance is not positive",
-        )
+        if not _finite(*values):
+            raise MessageError("sighting", "ground is not finite")
+        if max(abs(g.east_m), abs(g.north_m)) > MAX_OFFSET_M:
+            where = f"ground {g.east_m:g}, {g.north_m:g}"
+            detail = f"{where} is more than {MAX_OFFSET_M:g} m from the origin"
+            raise MessageError("sighting", detail)
+        if not (
+            g.cov_ee_m2 > 0 and g.cov_nn_m2 > 0 and g.cov_en_m2**2 <= g.cov_ee_m2 * g.cov_nn_m2
+        ):
+            raise MessageError("sighting", "ground covariance is not positive")
         ground = Ground(*values)
     return Sighting(
         seq=m.seq,
@@ -306,4 +320,4 @@ def _require(condition: bool, reason: str, detail: str) -> None:
 
 
 def _finite(*values: float) -> bool:
-    return all(math.isfinite(v) for v in values)
+    return all(map(math.isfinite, values))

@@ -197,6 +197,12 @@ def test_a_batch_that_nobody_can_parse_is_refused_by_the_numbers_beside_it(make:
     assert refusals(b"\0" * 300_000, **beside) == ("size", (12, 13, 45))
 
 
+@pytest.mark.parametrize("payload", [b"", b"\x08\x00", b"\x52\x00" * 4])
+def test_a_batch_of_no_bytes_or_without_a_schema_is_not_sent_again_for_ever(payload: bytes) -> None:
+    """It was taken for another release's, which is kept by its device until the server is newer."""
+    assert refusals(payload, **batch_properties("1-abcd", [4, 5])) == ("parse", (4, 5))
+
+
 def test_what_can_be_put_right_is_not_to_be_forgotten(make: Any) -> None:
     beside = batch_properties("1-abcd", [12])
     wrong = make.payload([make.sighting(12, camera="cam6", view=1)])
