@@ -92,6 +92,34 @@ def test_a_device_of_two_that_is_behind_holds_the_other_up_no_longer_than_a_whil
         assert horizon_s(two, second) == 0.5
 
 
+def test_a_device_of_two_whose_clock_is_ahead_does_not_make_the_other_late() -> None:
+    """Within what is tolerated: the site went on without the right one, out of its order."""
+    two = devices()
+    for second in range(101, 110):
+        live(two, "ahead", second, -55)
+        live(two, "good", second, 0.5)
+        assert horizon_s(two, second) == 0.5
+        assert two.wait.to_json() == {"device": None, "by_s": 0.0, "late": []}
+    two.status("good", False, 110)
+    assert horizon_s(two, 110) == -54.0  # alone it goes by itself: what it said at 109 + 55
+    server_behind = devices()
+    for second in range(101, 110):
+        for name, lag_s in (("a", -5), ("b", -4.8), ("slow", 15)):
+            live(server_behind, name, second, lag_s)
+        assert horizon_s(server_behind, second) == -4.8
+    assert server_behind.wait.late == ("slow",)
+
+
+def test_a_device_whose_watermark_creeps_holds_nobody_up() -> None:
+    two = devices()
+    for second in range(101, 140):
+        creep = Heard("creep", DAY_NS + second * 10**9, "b", DAY_NS + 101 * 10**9 + second)
+        two.hear(creep, second)
+        live(two, "good", second, 0.5)
+        assert horizon_s(two, second) <= 0.5 + 2
+    assert two.wait.late == ("creep",)
+
+
 def test_a_device_that_gets_slower_is_waited_for_up_to_the_limit_and_named() -> None:
     site = devices()
     for second in range(101, 120):

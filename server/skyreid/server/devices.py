@@ -24,6 +24,8 @@ _log = logging.getLogger(__name__)
 
 LAGS_KEPT, LAG_QUANTILE = 32, 0.9
 """A device's own lag is this quantile of its latest messages."""
+AHEAD_S = 1.0
+"""A lag below minus this is a clock's fault."""
 BURST_S = 30.0
 """What a device may say at once, in seconds of what it may say in the long run."""
 RETURNS, TWIN_S = 3, 600.0
@@ -293,17 +295,22 @@ class Devices:
         Waited for are the devices that are not offline and whose watermark rose within
         ``stall_s``; one that only talks is not. Nobody waits in vain: not for a device whose own
         lag is more than ``hold_s`` above that of the device in the middle, and for none longer
-        than until that one is ``hold_s`` further. For the first ``stall_s`` after anybody spoke
-        the cameras of the site that nobody spoke for are waited for too.
+        than until that one is ``hold_s`` further. Nothing arrives before it was captured: unless
+        most clocks are ahead (this server's is behind then), one that is has no say in that. For
+        the first ``stall_s`` after anybody spoke the cameras of the site that nobody spoke for are
+        waited for too.
         """
         rising = [d for d in self.by_id.values() if self._rises(d, now_s)]
-        marks = sorted((d.watermark_ns for d in rising), reverse=True)
+        judges = [d for d in rising if d.lag_s is None or d.lag_s >= -AHEAD_S]
+        if 2 * len(judges) < len(rising):
+            judges = rising
+        marks = sorted((d.watermark_ns for d in judges), reverse=True)
         if not marks:
             self._note_late(rising, float("inf"))
             self.wait = Wait()
             return None
         middle_ns = marks[(len(marks) - 1) // 2]
-        lags = sorted(d.lag_s for d in rising if d.lag_s is not None)
+        lags = sorted(d.lag_s for d in judges if d.lag_s is not None)
         limit_s = lags[(len(lags) - 1) // 2] + self._hold_s if lags else float("inf")
         self._note_late(rising, limit_s)
         waited = [d for d in rising if not d.late]
