@@ -59,7 +59,8 @@ def write(
         tracks = []
         for video in videos:
             track = out.add_stream(video.codec, rate=FPS)
-            track.width, track.height, track.pix_fmt = video.width, video.height, "yuv420p"
+            stored = "yuvj420p" if video.codec == "mjpeg" else "yuv420p"
+            track.width, track.height, track.pix_fmt = video.width, video.height, stored
             options = {"preset": "ultrafast", "crf": "12", "bf": str(bframes), "sc_threshold": "0"}
             track.options = {**options, "g": str(video.gop), "keyint_min": str(video.gop)}
             if video.matrix is not None:
@@ -81,7 +82,7 @@ def write(
                     frame = av.VideoFrame.from_ndarray(
                         picture(number, video.width, video.height), format="rgb24"
                     ).reformat(
-                        format="yuv420p",
+                        format=track.pix_fmt,
                         dst_colorspace="ITU709" if video.matrix == 1 else "ITU601",
                         dst_color_range="JPEG" if video.full_range else "MPEG",
                     )

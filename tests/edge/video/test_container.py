@@ -94,6 +94,30 @@ def test_a_sound_much_longer_than_the_video_does_not_hide_it(tmp_path: Path) -> 
     assert len(read(path).times) == 8
 
 
+@pytest.mark.parametrize("kind", ["flv", "ts", "mkv"])
+@pytest.mark.parametrize("first", [0, 24], ids=["outlasts it", "begins before it"])
+def test_a_sound_beside_a_video_takes_no_frame_of_it(kind: str, first: int, tmp_path: Path) -> None:
+    """FLV "held no video", a transport stream's end never came, or two of sixteen frames did."""
+    path = write(tmp_path / f"sound.{kind}", Video(first=first), sound_s=6.0)
+    found = read(path)
+    assert len(found.times) == 16
+    assert found.dropped == {}
+    assert found.times == pytest.approx([k / FPS for k in range(16)], abs=0.002)
+
+
+@pytest.mark.parametrize("kind", ["mp4", "mkv"])
+def test_a_cover_larger_than_the_video_is_not_taken_for_it(kind: str, tmp_path: Path) -> None:
+    cover = Video(320, 192, frames=1, codec="mjpeg")
+    path = write(tmp_path / f"cover.{kind}", Video(), cover)
+    assert read(path).sizes == [(160, 96)] * 16
+    assert read(path, track=2).sizes == [(320, 192)]
+
+
+def test_a_short_larger_preview_is_not_taken_for_the_film(tmp_path: Path) -> None:
+    path = write(tmp_path / "preview.mp4", Video(320, 192, frames=2), Video())
+    assert read(path).sizes == [(160, 96)] * 16
+
+
 def test_a_file_with_sound_alone_has_no_video(tmp_path: Path) -> None:
     path = write(tmp_path / "sound.mp4", sound_s=1.0)
     with pytest.raises(InputError, match=r"sound\.mp4 holds no video"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from skyreid.contract.errors import InputError
 from skyreid.edge.video.frame import view
-from skyreid.edge.video.mp4 import HIDDEN_SHARE, Film, read_film
+from skyreid.edge.video.mp4 import HIDDEN_SHARE, Film, Track, read_film
 from skyreid.edge.video.pipeline import DECODE, SOURCE, TURN, Source
 
 log = logging.getLogger(__name__)
@@ -41,9 +41,13 @@ class Container:
         """How many there are; None before anybody has said so."""
         self._sized = True
         self._chosen: list[int] = []
+        self._taken = ""
+        self._silent_end = False
         decode = pipeline.get_by_name(DECODE)
         if decode is not None:
             decode.connect("select-stream", self._select)
+            for made in decode.children:
+                self._attach(made)
         if source.kind == "file":
             self._film = read_film(Path(source.target))
             if self._film is not None and any(t.share < HIDDEN_SHARE for t in self._film.tracks):
@@ -60,7 +64,7 @@ class Container:
         """Say what was found out in GStreamer's threads.
 
         Raises:
-            InputError: there is no video of the number that is wanted.
+            InputError: there is no video, or none of the number that is wanted.
             Another: a larger video turned up behind the one that was begun.
         """
         if self._track is not None and self.videos is not None and 0 < self.videos < self._track:
@@ -68,6 +72,8 @@ class Container:
                 f"video {self._source.name} has {self.videos} video tracks, camera.track is "
                 f"{self._track}"
             )
+        if self._silent_end and not self.videos and not self._source.live:
+            raise InputError(f"video {self._source.name} holds no video")
         if len(self._chosen) > 1:
             raise Another(self._chosen[-1])
 
@@ -83,28 +89,77 @@ class Container:
         if number is None or self._source.live:  # of a camera rtsp.py has chosen
             areas = [_area(video) for video in videos]
             self._sized = len(areas) == 1 or all(areas)
+            if any(moving := [not self._is_still(video) for video in videos]):
+                areas = [area if moves else -1 for area, moves in zip(areas, moving, strict=True)]
             number = areas.index(max(areas)) + 1
             if number not in self._chosen:
                 self._chosen.append(number)
         if number > len(videos) or videos[number - 1].get_stream_id() != stream.get_stream_id():
             return 0
-        self._orient(stream.get_stream_id())
+        self._taken = stream.get_stream_id()
+        self._orient(self._taken)
         return 1
+
+    def _is_still(self, stream: Any) -> bool:
+        """Whether a video is a cover or a preview: a picture, or a short track beside a long one.
+
+        A video of JPEG pictures is one where there is no other.
+        """
+        caps, own = stream.get_caps(), self._track_of(stream.get_stream_id())
+        if caps is not None and caps.to_string().startswith("image/"):
+            return True
+        if own is None or self._film is None:
+            return False
+        return own.share < HIDDEN_SHARE * max(track.share for track in self._film.tracks)
+
+    def _track_of(self, stream_id: str) -> Track | None:
+        number = stream_id.rpartition("/")[2]
+        tracks = self._film.tracks if self._film is not None and number.isdigit() else ()
+        return next((track for track in tracks if track.number == int(number)), None)
 
     def _orient(self, stream_id: str) -> None:
         """Turn the pictures where only the file's own headers say how."""
-        number = stream_id.rpartition("/")[2]
-        if self._film is None or not number.isdigit():
+        track = self._track_of(stream_id)
+        if track is None:
             return
-        for track in self._film.tracks:
-            if track.number != int(number):
-                continue
-            if track.direction is None:
-                log.warning(
-                    "video %s is to be shown at an angle: it is taken as it lies", self._source.name
-                )
-            elif track.direction != "identity":
-                self._gst.util_set_object_arg(self._turn, "video-direction", track.direction)
+        if track.direction is None:
+            log.warning(
+                "video %s is to be shown at an angle: it is taken as it lies", self._source.name
+            )
+        elif track.direction != "identity":
+            self._gst.util_set_object_arg(self._turn, "video-direction", track.direction)
+
+    def _attach(self, made: Any) -> None:
+        """Let nothing into the queue before the decoders that nobody takes out of it.
+
+        What is not decoded waits there for the video to go on: a sound that outlasts it keeps the
+        file's end from coming, and one that begins before it ends the reading (not linked).
+        """
+        factory = made.get_factory()
+        if factory is not None and factory.get_name() == "multiqueue":
+            made.connect("pad-added", self._attach_pad)
+
+    def _attach_pad(self, _queue: Any, pad: Any) -> None:
+        if pad.get_direction() == self._gst.PadDirection.SINK:
+            kinds = self._gst.PadProbeType
+            pad.add_probe(kinds.BUFFER, self._leave_out)
+            pad.add_probe(kinds.EVENT_DOWNSTREAM, self._see_end)
+
+    def _see_end(self, _pad: Any, info: Any) -> Any:
+        if info.get_event().type == self._gst.EventType.EOS and self.videos == 0:
+            self._silent_end = True  # and nothing behind the decoders hears of it
+        return self._gst.PadProbeReturn.OK
+
+    def _leave_out(self, pad: Any, _info: Any) -> Any:
+        stream, passed = pad.get_stream(), self._gst.PadProbeReturn
+        if stream is None:
+            return passed.OK
+        if stream.get_stream_type() & self._gst.StreamType.VIDEO:
+            if not self._taken:
+                return passed.OK
+            if stream.get_stream_id() == self._taken:
+                return passed.REMOVE
+        return passed.DROP
 
     def _unhide(self, _pad: Any, info: Any) -> Any:
         """Let the film have no length, so that no track is too short for it."""

@@ -51,7 +51,8 @@ class Gate:
     def _probe(self, pad: Any, info: Any) -> Any:
         gst, buffer, now = self._gst, info.get_buffer(), time.monotonic()
         flags = gst.BufferFlags
-        if buffer.pts == _NO_TIME and buffer.has_flags(flags.HEADER):  # no picture yet
+        header = buffer.has_flags(flags.HEADER) and not buffer.has_flags(flags.MARKER)
+        if buffer.pts == _NO_TIME and header:  # no picture yet; a whole one has the marker
             return gst.PadProbeReturn.OK
         if self.began_at is None:
             self.began_at = now
