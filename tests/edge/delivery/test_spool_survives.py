@@ -235,6 +235,58 @@ def test_sixty_damaged_spools_are_read_or_set_aside_and_go_on(tmp_path: Path) ->
             spool.stats()
 
 
+@pytest.mark.parametrize(
+    "kept",
+    ["[]", "null", "garbage", "[" * 100_000]
+    + [json.dumps({"machine": "m", "at_ns": at, "running_ns": 1}) for at in (1e999, 10**40, -1)],
+)
+def test_a_spool_whose_time_is_none_ends_nothing(tmp_path: Path, kept: str) -> None:
+    """An infinite or deeply nested one was a traceback, of ``run`` and of ``spool``."""
+    path = tmp_path / "s.db"
+    Spool(path).close()
+    with sqlite3.connect(path) as db:
+        db.execute("INSERT OR REPLACE INTO spool VALUES ('time', ?)", (kept,))
+    db.close()
+    with pytest.raises(InputError, match="cannot be read: its time is"):
+        read_stats(path)
+    with Spool(path) as spool:
+        assert spool.append(rows(1, 2), MODEL) == {"spool_damaged": 1}
+        assert spool.count() == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE spool SET value = x'ff00' WHERE name = 'counter'",
+        "UPDATE sighting SET stored_at_ns = 'tomorrow'",
+        "UPDATE sighting SET watermark_ns = 'never'",
+    ],
+)
+def test_a_row_of_another_type_ends_nothing(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "s.db"
+    with Spool(path) as spool:
+        spool.append(rows(1, 2), MODEL)
+    with sqlite3.connect(path) as db:
+        db.execute(change)
+    db.close()
+    assert read_stats(path).sightings == 2
+    with Spool(path) as spool:
+        assert spool.stats().sightings == 2
+        spool.after(0, 10)
+        spool.append(rows(3, 3), MODEL)
+        assert spool.after(spool.last_id() - 1, 10)
+
+
+def test_a_spool_overwritten_from_its_first_byte_is_known_by_its_reserve(tmp_path: Path) -> None:
+    """It was refused for good as another program's: the device stayed blind until somebody came."""
+    path = tmp_path / "s.db"
+    Spool(path).close()
+    path.write_bytes(random.Random(3).randbytes(9000))
+    with Spool(path) as spool:
+        assert spool.append(rows(1, 1), MODEL) == {"spool_damaged": 1}
+    assert len(aside(tmp_path)) == 1
+
+
 def test_a_file_that_is_no_spool_is_not_renamed(tmp_path: Path) -> None:
     (tmp_path / "s.db").write_bytes(b"a video that somebody named by mistake")
     with pytest.raises(InputError, match="move it away"):

@@ -65,7 +65,7 @@ class Spool:
         try:
             self._offset_ns = spool_file.resume(self._file.kept)
             self._bytes = self._measure()
-        except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        except (sqlite3.Error, ValueError) as error:
             self._renew(error)
             self._offset_ns = spool_file.resume(None)
         self._wall_offset_ns = time.time_ns() - spool_file.running_ns()
@@ -239,8 +239,8 @@ class Spool:
         )
         try:
             return [
-                Stored(i, boot, seq, ModelRef(**json.loads(model)), at, watermark, data)
-                for i, boot, seq, model, at, watermark, data in rows
+                Stored(i, boot, seq, ModelRef(**json.loads(model)), int(at), int(mark), bytes(data))
+                for i, boot, seq, model, at, mark, data in rows
             ]
         except (ValueError, TypeError) as error:
             self._renew(error)

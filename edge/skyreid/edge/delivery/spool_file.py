@@ -51,13 +51,23 @@ running_ns = functools.partial(
 
 
 def resume(kept: str | None) -> int:
-    """What to add to ``running_ns`` for the spool's time: that of ``kept``, going on from there."""
+    """What to add to ``running_ns`` for the spool's time: that of ``kept``, going on from there.
+
+    Raises:
+        ValueError: ``kept`` is not what was kept.
+    """
     now = running_ns()
     if kept is None:
         return time.time_ns() - now
-    last = json.loads(kept)
-    same = last["machine"] == MACHINE != ""
-    return int(last["at_ns"]) + (max(now - int(last["running_ns"]), 0) if same else 0) - now
+    try:
+        last = json.loads(kept)
+        same = last["machine"] == MACHINE != ""
+        at_ns = int(last["at_ns"]) + (max(now - int(last["running_ns"]), 0) if same else 0)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise ValueError(f"its time is {kept!r:.80}") from error
+    if not 0 <= at_ns < 1 << 63:
+        raise ValueError(f"its time is {at_ns!s:.40} ns")
+    return at_ns - now
 
 
 def _machine() -> str:
@@ -126,7 +136,8 @@ class SpoolFile:
         self.set_aside = 0
         """Damaged files that were set aside."""
         lock = self.path.with_name(f"{self.path.name}.lock")
-        ours = lock.exists()
+        # A lock of one that was killed, or the reserve, says whose it is when the file cannot.
+        ours = lock.exists() or self.path.with_name(f"{self.path.name}.reserve").exists()
         self._lock = FileLock(
             lock, of=f"spool {self.path}", remedy="give each device its own spool.path"
         )
@@ -216,7 +227,7 @@ class SpoolFile:
     def _begin(self) -> tuple[int, str | None]:
         """Count a boot; the count, and the time that was kept."""
         known = dict(self.db.execute("SELECT name, value FROM spool"))
-        written = known.get("counter", "0")
+        written = str(known.get("counter", "0"))
         counter = int(written) + 1 if written.isdecimal() and len(written) < 12 else 1
         with self.db:
             self.db.execute("INSERT OR REPLACE INTO spool VALUES ('counter', ?)", (str(counter),))
@@ -304,9 +315,9 @@ def read_stats(path: Path) -> Stats:
 
 def stats_of(database: sqlite3.Connection, now_ns: int) -> Stats:
     """What an open spool holds."""
-    count, size, oldest, boots = database.execute(
-        "SELECT count(*), total(length(bytes)), min(stored_at_ns), count(DISTINCT boot)"
-        " FROM sighting"
+    count, size, boots, oldest = database.execute(
+        "SELECT count(*), total(length(bytes)), count(DISTINCT boot),"
+        " min(CASE typeof(stored_at_ns) WHEN 'integer' THEN stored_at_ns END) FROM sighting"
     ).fetchone()
     pictures = database.execute("SELECT count(*) FROM picture").fetchone()[0]
     age_s = max((now_ns - oldest) / 1e9, 0.0) if oldest else 0.0
