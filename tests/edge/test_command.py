@@ -243,3 +243,16 @@ def test_a_missing_library_is_one_line_and_exit_4(
     assert "is not installed" in done.stderr
     assert "Traceback" not in done.stderr
     assert not desk.spool().exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("--port", "99999"), ("--port", "-1"), ("--after", "nan"), ("--after", "-1")],
+)
+def test_a_preview_of_an_impossible_port_or_time_is_refused_before_anything_is_opened(
+    option: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["preview", "none.toml", f"{option}={value}"])
+    assert ended.value.code == 2
+    assert f"argument {option}: {value}: " in capsys.readouterr().err

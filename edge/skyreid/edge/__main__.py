@@ -59,13 +59,13 @@ def _main(arguments: Sequence[str]) -> int:
             )
             command.add_argument(
                 "--after",
-                type=float,
+                type=_seconds,
                 default=3.0,
                 metavar="S",
                 help="seconds of the video before the still",
             )
             command.add_argument(
-                "--port", type=int, default=8090, metavar="N", help="on loopback; 0 is any"
+                "--port", type=_port, default=8090, metavar="N", help="on loopback; 0 is any"
             )
         if verb == "bench":
             command.add_argument("--frames", type=int, default=80, metavar="N", help="of a pass")
@@ -111,6 +111,20 @@ def _main(arguments: Sequence[str]) -> int:
     if given.verb == "bench":
         return _bench(plan, given)
     return app.run(plan, record=given.record, progress=not given.quiet)
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text}: seconds from 0 on")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise argparse.ArgumentTypeError(f"{text}: a port is 0 to 65535")
+    return value
 
 
 def _bench(plan: Any, given: argparse.Namespace) -> int:
