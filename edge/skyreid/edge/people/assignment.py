@@ -29,7 +29,12 @@ def assign(cost: NDArray[np.float64], cost_max: float) -> list[tuple[int, int]]:
         return []
     limited = np.minimum(cost, cost_max)
     swap = limited.shape[0] > limited.shape[1]
-    columns = _solve(limited.T if swap else limited)
+    limited = limited.T if swap else limited
+    # Where nobody wants what another wants, each has their best, and no sum can be less.
+    columns = limited.argmin(1)
+    wanted = columns[limited.min(1) < cost_max].tolist()
+    if len(set(wanted)) < len(wanted):
+        columns = _solve(limited)
     pairs = [(int(c), r) if swap else (r, int(c)) for r, c in enumerate(columns)]
     return sorted((r, c) for r, c in pairs if cost[r, c] < cost_max)
 

@@ -57,7 +57,6 @@ class Judged:
 class _Crop:
     captured_at_ns: int
     quality: float
-    fitted: UInt8
     picture: UInt8
     embedding: Float32 | None = None
 
@@ -69,8 +68,8 @@ class _Tracklet:
     captured_at_ns: int = 0
     clock: Clock = Clock.ARRIVAL
     clock_error_ms: int = 0
-    box: Box | None = None
-    ground: Ground | None = None
+    box_xyxy: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    frame_size: tuple[int, int] = (0, 0)
     confirmed: bool = False
     crops: list[_Crop] = field(default_factory=list)
     revision: int = 0
@@ -156,16 +155,17 @@ class Collector:
             return
         o = self._options
         limit = np.array([frame.width, frame.height] * 2, np.float32)
-        boxes = np.clip(np.stack([t.box_xyxy for t in tracks]), 0, limit)
+        boxes = np.minimum(np.maximum(np.stack([t.box_xyxy for t in tracks]), 0), limit)
         scores = np.array([t.score for t in tracks])
         measures = measure(boxes, scores, frame.width, frame.height, self._quality)
-        worth = measures.product
-        for row, (track, box, geometry) in enumerate(zip(tracks, boxes, worth, strict=True)):
+        worth = measures.product.tolist()
+        for row, (track, corners) in enumerate(zip(tracks, boxes.tolist(), strict=True)):
+            geometry, (x0, y0, x1, y1) = worth[row], corners
             tracklet = self._open.get(track.number)
             if tracklet is None:
                 tracklet = _Tracklet(track.number, frame.captured_at_ns)
                 self._open[track.number] = tracklet
-            self._note(tracklet, frame, track, box)
+            self._note(tracklet, frame, track, (x0, y0, x1, y1))
             last = tracklet.crops[-1] if tracklet.crops else None
             early = (
                 last is not None
@@ -174,12 +174,11 @@ class Collector:
             least = last.quality * 1.1 if early and last is not None else o.quality_min
             if geometry < max(least, o.quality_min):
                 why = "just kept one" if geometry >= o.quality_min else measures.weakest(row)
-                self.judged[track.number] = Judged(float(geometry), False, why)
+                self.judged[track.number] = Judged(geometry, False, why)
                 continue
-            x0, y0, x1, y1 = (float(v) for v in box)
             area = crop_box((x0, y0, x1, y1), frame.width, frame.height, self._spec.crop_margin)
             picture = frame.crop(*area)
-            quality = float(geometry) * sharpness(picture, self._quality)
+            quality = geometry * sharpness(picture, self._quality)
             if quality < max(least, o.quality_min):
                 why = "just kept one" if quality >= o.quality_min else "blurred"
                 self.judged[track.number] = Judged(quality, False, why)
@@ -187,22 +186,32 @@ class Collector:
             self.judged[track.number] = Judged(quality, True, "")
             if early:
                 tracklet.crops.pop()
-            crop = _Crop(frame.captured_at_ns, quality, fit(picture, self._spec), picture)
+            crop = _Crop(frame.captured_at_ns, quality, picture)
             tracklet.crops.append(crop)
             if len(tracklet.crops) > o.crops_max:
                 tracklet.crops.remove(min(tracklet.crops, key=lambda c: c.quality))
 
-    def _note(self, tracklet: _Tracklet, frame: Frame, track: Track, box: Float32) -> None:
+    def _note(
+        self,
+        tracklet: _Tracklet,
+        frame: Frame,
+        track: Track,
+        box: tuple[float, float, float, float],
+    ) -> None:
         tracklet.captured_at_ns = frame.captured_at_ns
         tracklet.clock, tracklet.clock_error_ms = frame.clock, frame.clock_error_ms
         tracklet.confirmed = track.confirmed
-        x0, y0, x1, y1 = (float(v) for v in box)
-        tracklet.box = Box(x0, y0, x1, y1, frame.width, frame.height)
-        if self._poses is not None and self._start_ns is not None:
-            model = self._poses.at((frame.captured_at_ns - self._start_ns) / 1e9)
-            here = model.scaled(frame.width, frame.height)
-            if here is not None:
-                tracklet.ground = ground.locate(here, (x0, y0, x1, y1), self._view, self._foot)
+        tracklet.box_xyxy, tracklet.frame_size = box, (frame.width, frame.height)
+
+    def _ground(self, tracklet: _Tracklet) -> Ground | None:
+        """Where somebody stood in the last frame they were detected in."""
+        if self._poses is None or self._start_ns is None:
+            return None
+        model = self._poses.at((tracklet.captured_at_ns - self._start_ns) / 1e9)
+        here = model.scaled(*tracklet.frame_size)
+        if here is None:
+            return None
+        return ground.locate(here, tracklet.box_xyxy, self._view, self._foot)
 
     def _is_due(self, tracklet: _Tracklet) -> bool:
         o = self._options
@@ -222,9 +231,8 @@ class Collector:
         due = [(t, kind) for t, kind in due if t.crops and (t.confirmed or t.revision)]
         waiting = [c for t, _ in due for c in t.crops if c.embedding is None]
         if waiting:
-            for crop, vector in zip(
-                waiting, self._embed(np.stack([c.fitted for c in waiting])), strict=True
-            ):
+            fitted = np.stack([fit(c.picture, self._spec) for c in waiting])
+            for crop, vector in zip(waiting, self._embed(fitted), strict=True):
                 crop.embedding = vector
         return [self._statement(tracklet, kind) for tracklet, kind in due]
 
@@ -236,7 +244,6 @@ class Collector:
         weights = np.array([c.quality for c in tracklet.crops])
         vectors = np.stack([c.embedding for c in tracklet.crops if c.embedding is not None])
         embedding, spread = aggregate(vectors, weights)
-        assert tracklet.box is not None  # a tracklet is made together with its first box
         sighting = Sighting(
             seq=0,
             camera=self._camera,
@@ -248,12 +255,12 @@ class Collector:
             captured_at_ns=tracklet.captured_at_ns,
             clock=tracklet.clock,
             clock_error_ms=tracklet.clock_error_ms,
-            box=tracklet.box,
+            box=Box(*tracklet.box_xyxy, *tracklet.frame_size),
             quality=float(weights.mean()),
             crops=len(tracklet.crops),
             embedding=embedding,
             spread=spread,
-            ground=tracklet.ground,
+            ground=self._ground(tracklet),
             modality=self._modality,
         )
         return Statement(sighting, best.picture)

@@ -30,18 +30,23 @@ def describe(picture: NDArray[np.uint8], boxes: NDArray[np.floating]) -> Float32
         boxes: [N, 4] x0, y0, x1, y1 in its pixels.
     """
     height, width = picture.shape[:2]
-    out = np.zeros((len(boxes), SIZE), np.float32)
-    for index, (x0, y0, x1, y1) in enumerate(boxes.tolist()):
-        left, right = _span(x0 + _SIDE * (x1 - x0), x1 - _SIDE * (x1 - x0), COLUMNS, width)
-        top, bottom = _span(y0 + _END * (y1 - y0), y1 - _END * (y1 - y0), ROWS, height)
+    if not len(boxes):
+        return np.zeros((0, SIZE), np.float32)
+    cells = np.empty((len(boxes) * ROWS, COLUMNS, 3), np.uint8)
+    for index, (left, top, right, bottom) in enumerate(_insides(boxes, width, height).tolist()):
         inside = picture[top:bottom, left:right]
-        cells = cv2.resize(inside, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA)
-        lab = cv2.cvtColor(cells.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Lab)
-        out[index] = lab.ravel()
-    return out
+        cells[ROWS * index : ROWS * (index + 1)] = cv2.resize(
+            inside, (COLUMNS, ROWS), interpolation=cv2.INTER_AREA
+        )
+    lab = cv2.cvtColor(cells.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Lab)
+    return np.asarray(lab, np.float32).reshape(-1, SIZE)
 
 
-def _span(low: float, high: float, least: int, limit: int) -> tuple[int, int]:
-    """Whole pixels from ``low`` to ``high``, at least ``least`` where there are any."""
-    start = min(max(round(low), 0), max(limit - least, 0))
-    return start, min(max(round(high), min(start + least, limit)), limit)
+def _insides(boxes: NDArray[np.floating], width: int, height: int) -> NDArray[np.int64]:
+    """Boxes without their edges, in whole pixels [N, 4]; a pixel a cell where there are any."""
+    low, high = boxes[:, :2].astype(np.float64), boxes[:, 2:].astype(np.float64)
+    edge = np.array([_SIDE, _END]) * (high - low)
+    limit, least = np.array([width, height]), np.array([COLUMNS, ROWS])
+    start = np.minimum(np.maximum(np.rint(low + edge), 0), np.maximum(limit - least, 0))
+    end = np.maximum(np.rint(high - edge), np.minimum(start + least, limit))
+    return np.concatenate([start, np.minimum(end, limit)], 1).astype(np.int64)

@@ -81,12 +81,17 @@ def start(boxes: NDArray[np.floating], noise: Noise) -> State:
 
 def predict(state: State, step_s: float, noise: Noise) -> State:
     """The states ``step_s`` seconds later."""
-    move = np.array([[1.0, step_s], [0.0, 1.0]])
+    if not len(state):
+        return state
     drive = np.array([[step_s**3 / 3, step_s**2 / 2], [step_s**2 / 2, step_s]])
     height = np.maximum(state.mean[:, 3:, 0], 1.0)  # [N, 1]
     density = height * np.array([noise.acceleration] * 2 + [noise.growth] * 2)  # [N, 4]
-    mean = state.mean @ move.T
-    cov = move @ state.cov @ move.T + density[..., None, None] ** 2 * drive
+    mean, cov = state.mean.copy(), state.cov.copy()
+    # F P F' with F = [[1, step_s], [0, 1]]: numpy multiplies stacks of 2 x 2 one by one.
+    mean[..., 0] += step_s * mean[..., 1]
+    cov[..., 0, :] += step_s * cov[..., 1, :]
+    cov[..., 0] += step_s * cov[..., 1]
+    cov += (density * density)[..., None, None] * drive
     return State(mean, cov)
 
 

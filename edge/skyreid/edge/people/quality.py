@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -118,6 +119,10 @@ def sharpness(picture: UInt8, options: QualityOptions) -> float:
         scale = 96 / grey.shape[0]
         size = max(1, round(grey.shape[1] * scale)), 96
         grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
-    contrast = float(grey.var()) + 1.0
-    edges = float(cv2.Laplacian(grey, cv2.CV_32F).var())
+    contrast = _variance(grey) + 1.0
+    edges = _variance(cv2.Laplacian(grey, cv2.CV_32F))
     return min(1.0, edges / contrast / options.sharpness_good)
+
+
+def _variance(values: NDArray[Any]) -> float:
+    return float(cv2.meanStdDev(values)[1][0, 0]) ** 2

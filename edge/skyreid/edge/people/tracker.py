@@ -149,11 +149,13 @@ class Tracker:
         Returns:
             Pairs (track, detection), and the tracks and candidates that are left.
         """
+        if not tracks or not len(candidates):
+            return [], tracks, candidates
         o = self._tuning
         state, boxes = self._state[tracks], detections.boxes[candidates]
         away = kalman.distance(state, boxes, o.noise)
         total = away + o.iou_weight * (1 - iou(state.boxes, boxes))
-        if detections.looks is not None and tracks:
+        if detections.looks is not None:
             total += o.look_weight * self._unlike(tracks, detections.looks[candidates])
         possible = (away <= distance_max) & (total < o.cost_max)
         # Whether a pair can be one is a matter of its cost alone; who of several has a detection,

@@ -76,12 +76,10 @@ class Planes:
         if self.layout == "nv12":
             pairs = self.chroma[0][area]
         else:
-            pairs = np.stack([self.chroma[0][area], self.chroma[1][area]], -1)
+            pairs = cv2.merge([self.chroma[0][area], self.chroma[1][area]])
         if self.full_range:  # OpenCV converts limited range only
             luma, pairs = cv2.LUT(luma, _TO_LIMITED[0]), cv2.LUT(pairs, _TO_LIMITED[1])
-        picture: UInt8 = cv2.cvtColorTwoPlane(
-            np.ascontiguousarray(luma), np.ascontiguousarray(pairs), cv2.COLOR_YUV2RGB_NV12
-        )
+        picture: UInt8 = cv2.cvtColorTwoPlane(luma, pairs, cv2.COLOR_YUV2RGB_NV12)
         if self.matrix != "bt601":
             picture = cv2.transform(picture, _from_bt601(self.matrix))
         return np.ascontiguousarray(picture[y0 - top : y1 - top, x0 - left : x1 - left])
