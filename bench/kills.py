@@ -264,7 +264,7 @@ class Field:
         return Counter(
             (batch.device, batch.boot, sighting.seq)
             for record in self.records
-            if (record / "sightings.bin").exists()
+            if (record / "traffic.bin").exists()
             for batch in read_sightings(record)
             for sighting in batch.sightings
         )

@@ -43,7 +43,7 @@ def test_a_record_cut_short_by_a_kill_ends_the_iteration(tmp_path: Path) -> None
     with Recorder(tmp_path / "run", INFO) as recorder:
         recorder.sighting(heartbeat(11))
         recorder.sighting(heartbeat(12))
-    path = tmp_path / "run" / "sightings.bin"
+    path = tmp_path / "run" / "traffic.bin"
     path.write_bytes(path.read_bytes()[:-3])
     assert [b.watermark_ns for b in read_sightings(tmp_path / "run")] == [11]
     assert not read_run(tmp_path / "run").ended

@@ -50,6 +50,8 @@ def test_a_sighting_that_matching_fails_on_is_set_aside_and_the_others_are_decid
     assert held(one) == [POISON]
     assert len(one.writer.state.tracks) == 5
     assert summary(one.writer)["quarantined"] == 1
+    (reason,) = summary(one.writer)["degraded"]
+    assert reason.startswith("matching: it failed on 1 sightings")
     assert "skyreid_quarantined_sightings 1.0" in one.metrics.text()[0].decode()
     assert "OverflowError: cannot convert float infinity" in caplog.text
     assert ("ack", 1) in one.broker.did  # it is stored, and its device has its receipt
@@ -162,6 +164,7 @@ def test_an_operator_lists_shows_retries_and_drops(
     assert main(["quarantine", "retry", settings, "--all"]) == 0
     one.step_until(lambda: one.writer.settled and len(one.writer.state.tracks) == 2)
     assert summary(one.writer)["quarantined"] == 0
+    assert summary(one.writer)["degraded"] == []
     second = life()
     second.step_until(lambda: second.writer.settled)
     assert len(second.writer.state.tracks) == 2  # the dropped one is stored and stays unmatched

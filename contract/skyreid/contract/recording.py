@@ -5,7 +5,10 @@
     DIR/run.json             device, boot, camera, view, bundle, start, when it ended, drop counters
     DIR/detections/cam1.txt  MOTChallenge rows: frame (from 1), -1, x, y, w, h, score, -1, -1, -1
     DIR/tracks/cam1.txt      MOTChallenge rows with the track's number as identity
-    DIR/sightings.bin        every sighting produced: uint32 LE length + SightingBatch of one
+    DIR/traffic.bin          every sighting produced, a message of one each: see ``traffic``
+
+Up to 0.1.0 sightings were in ``sightings.bin`` (uint32 LE length + SightingBatch of one), which is
+still read.
 
 Boxes are pixels of the decoded frame, as MOTChallenge has them (x, y, width, height).
 """
@@ -14,6 +17,7 @@ from __future__ import annotations
 
 import math
 import struct
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from skyreid.contract import files
+from skyreid.contract import files, topics
 from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import SightingBatch
 from skyreid.contract.sighting_wire import decode_batch
+from skyreid.contract.traffic import Recorded, TrafficWriter, read_traffic
 
+_SIGHTINGS = "sightings.bin"
 _LENGTH = struct.Struct("<I")
 _MOT_MAX = float(1 << 53)
 """Up to which frames and identities are whole numbers in a float64."""
@@ -136,7 +142,8 @@ class Recorder:
         # Held open for the run, closed in close(): not a job for a with block.
         self._detections = open(directory / "detections" / f"{info.camera}.txt", "w")
         self._tracks = open(directory / "tracks" / f"{info.camera}.txt", "w")
-        self._sightings = open(directory / "sightings.bin", "ab")
+        self._traffic = TrafficWriter(directory)
+        self._topic = topics.device(info.site, info.device, "sightings")
 
     def detections(self, frame: int, boxes: NDArray[Any], scores: NDArray[Any]) -> None:
         """Add one frame's detections: boxes [N, 4] xyxy pixels, scores [N]."""
@@ -150,12 +157,12 @@ class Recorder:
 
     def sighting(self, batch: bytes) -> None:
         """Add an encoded batch, before it is sent; flushed, so that it survives a kill."""
-        self._sightings.write(_LENGTH.pack(len(batch)) + batch)
-        self._sightings.flush()
+        self._traffic.add(TrafficWriter.encode(Recorded(time.time_ns(), self._topic, batch)))
+        self._traffic.flush()
 
     def close(self, **outcome: Any) -> None:
         """Write ``run.json`` again with how the run ended (fields of ``RunInfo``)."""
-        for stream in (self._detections, self._tracks, self._sightings):
+        for stream in (self._detections, self._tracks, self._traffic):
             stream.close()
         self._write_info(self._info.model_copy(update={"ended": True, **outcome}))
 
@@ -171,7 +178,7 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for stream in (self._detections, self._tracks, self._sightings):
+        for stream in (self._detections, self._tracks, self._traffic):
             stream.close()
 
 
@@ -198,7 +205,16 @@ def read_sightings(directory: Path) -> Iterator[SightingBatch]:
         MessageError: a whole record does not decode.
     """
     info = read_run(directory)
-    path = directory / "sightings.bin"
+    if (directory / _SIGHTINGS).exists():
+        records = _read_lengths(directory / _SIGHTINGS)
+    else:
+        records = (message.payload for message in read_traffic(directory))
+    for data in records:
+        yield decode_batch(data, site=info.site, device=info.device)
+
+
+def _read_lengths(path: Path) -> Iterator[bytes]:
+    """The records of ``sightings.bin``."""
     try:
         stream = open(path, "rb")
     except OSError as error:
@@ -209,4 +225,4 @@ def read_sightings(directory: Path) -> Iterator[SightingBatch]:
             data = stream.read(length)
             if len(data) < length:
                 return
-            yield decode_batch(data, site=info.site, device=info.device)
+            yield data

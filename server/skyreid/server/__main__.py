@@ -16,6 +16,7 @@ from skyreid.contract.version import add_version
 from skyreid.server.admin import command as admin
 from skyreid.server.bench import command as bench
 from skyreid.server.store import command as journal
+from skyreid.server.traffic import command as traffic
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,6 +54,7 @@ def _main(arguments: list[str]) -> int:
         verbs.add_parser("evaluate", help="score recorded runs and the journal against the truth")
     journal.add_parser(verbs)
     admin.add_parser(verbs)
+    traffic.add_parser(verbs)
     bench.add_parser(verbs)
     given, rest = parser.parse_known_args(arguments)
     if given.run is not None:

@@ -102,6 +102,7 @@ def run(settings: ServerSettings) -> int:
         on_taken=lambda mid: outbox.confirm(mid),
         on_dropped=DroppedAlarm(metrics),
         on_trouble=lambda kind: metrics.broker_trouble.labels(kind).inc(),
+        replayed=settings.mqtt.replayed,
     )
     outbox = Outbox(
         journal,

@@ -42,6 +42,9 @@ class MqttSection(BrokerSection):
     """Messages read ahead of the journal; beyond it the socket is left alone (back-pressure)."""
     queue_mb: int = Field(64, ge=1)
     """The same, in megabytes."""
+    replayed: bool = False
+    """For a server that ``skyreid-server replay`` feeds: a message came when the replay says so.
+    Never of a site's own server: whoever may publish could say any time."""
 
 
 class JournalSection(Section):

@@ -40,7 +40,9 @@ TAKEN_OVER = 0x8E
 Trouble = Literal["unjudged", "unsendable", "renewed"]
 """A packet that paho refused and `packet` read; a message larger than the broker takes, not sent; a
 session given up for a new one."""
-_CHANNELS: tuple[DeviceChannel, ...] = ("sightings", "birth", "status", "health", "picture")
+CHANNELS: tuple[DeviceChannel, ...] = ("sightings", "birth", "status", "health", "picture")
+RECEIVED_AT = "received_at_ns"
+"""The user property with which `skyreid-server replay` says when a message came first."""
 
 
 class Queue:
@@ -117,6 +119,10 @@ class Broker:
         on_taken: Callable[[int], None],
         on_dropped: Callable[[int], None],
         on_trouble: Callable[[Trouble], None],
+        on_refused: Callable[[str], None] | None = None,
+        client_id: str | None = None,
+        filters: Sequence[str] | None = None,
+        replayed: bool = False,
     ) -> None:
         """Nothing is connected before ``start``.
 
@@ -131,8 +137,15 @@ class Broker:
             on_taken: called with a message id of ``publish`` when the broker has taken it.
             on_dropped: called with the broker's own count of messages that it dropped.
             on_trouble: called when something went wrong that was lived with.
+            on_refused: called with the broker's reason when it refuses what was published.
+            client_id: None = the server's.
+            filters: what to subscribe to; None = everything that devices say.
+            replayed: believe ``RECEIVED_AT`` of each message that has it, instead of the clock.
         """
         self._site, self._address, self._queue = site, address, queue
+        self._client_id = client_id or f"skyreid-server-{site}"
+        self._filters = filters or [topics.every_device(site, channel) for channel in CHANNELS]
+        self._on_refused, self._replayed = on_refused, replayed
         self._keepalive_s, self._session_expiry_s = keepalive_s, session_expiry_s
         self._on_taken, self._on_dropped, self._on_trouble = on_taken, on_dropped, on_trouble
         self._generation = 0
@@ -219,7 +232,7 @@ class Broker:
 
         client = Client(
             CallbackAPIVersion.VERSION2,
-            client_id=f"skyreid-server-{self._site}",
+            client_id=self._client_id,
             protocol=MQTTProtocolVersion.MQTTv5,
             manual_ack=True,
         )
@@ -244,7 +257,7 @@ class Broker:
             return
         self._connected_at_s = time.monotonic()
         self._packet_max = getattr(properties, "MaximumPacketSize", None)
-        filters = [(topics.every_device(self._site, channel), 1) for channel in _CHANNELS]
+        filters = [(each, 1) for each in self._filters]
         self._client.subscribe([*filters, (BROKER_DROPPED, 0)])
         if not self._short_lives:
             _log.info(
@@ -256,7 +269,7 @@ class Broker:
     def _subscribed(
         self, _client: Client, _data: Any, _mid: int, reasons: Sequence[Any], _properties: Any
     ) -> None:
-        refused = [str(reason) for reason in reasons[: len(_CHANNELS)] if reason.is_failure]
+        refused = [str(reason) for reason in reasons[: len(self._filters)] if reason.is_failure]
         if refused:
             _log.error("broker refused a subscription: %s; check its access list", refused[0])
             return
@@ -305,8 +318,10 @@ class Broker:
             _log.warning("broker %s:%d %s; trying again until it answers", *self._address, why)
 
     def _published(
-        self, _client: Client, _data: Any, mid: int, _reason: Any, _properties: Any
+        self, _client: Client, _data: Any, mid: int, reason: Any, _properties: Any
     ) -> None:
+        if self._on_refused is not None and reason.value:
+            self._on_refused(str(reason))
         self._on_taken(mid)
 
     def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
@@ -324,7 +339,15 @@ class Broker:
     def _take(
         self, topic: str, payload: bytes, user: Mapping[str, str], mid: int, qos: int
     ) -> None:
-        self._queue.put(Message(topic, payload, user, time.time_ns(), mid, qos, self._generation))
+        at_ns = _said_ns(user) if self._replayed else None
+        at_ns = time.time_ns() if at_ns is None else at_ns
+        self._queue.put(Message(topic, payload, user, at_ns, mid, qos, self._generation))
+
+
+def _said_ns(user: Mapping[str, str]) -> int | None:
+    """When a message that is replayed came first; None of one that is not."""
+    said = user.get(RECEIVED_AT, "")
+    return int(said) if len(said) < 20 and said.isascii() and said.isdigit() else None
 
 
 def _forgive(client: Client, take: Callable[[Publish], None]) -> None:

@@ -24,6 +24,11 @@ def degraded(said: Mapping[str, Any]) -> list[str]:
             f"matching: a sighting waits for its decision for {said['oldest_undecided_s']:.0f} s"
             + (f", {holder} holds the site up" if holder else "")
         )
+    if said["quarantined"]:
+        reasons.append(
+            f"matching: it failed on {said['quarantined']} sightings, which are set aside; "
+            "skyreid-server quarantine shows them"
+        )
     return reasons
 
 

@@ -1,0 +1,1 @@
+"""A site's traffic, recorded with its receive times and replayed to another server."""
