@@ -43,7 +43,6 @@ from skyreid.contract.recording import read_mot, read_run, read_sightings
 from skyreid.contract.sighting_wire import decode_usable, encode_sighting
 from skyreid.contract.site import Origin, Site, read_site
 from skyreid.contract.telemetry import camera_of
-from skyreid.contract.traffic import Recorded, TrafficWriter, read_traffic
 from skyreid.edge.config import read_settings as read_edge_settings
 from skyreid.server.broker.decoding import Message, sort_messages
 from skyreid.server.config import read_settings as read_server_settings
@@ -166,17 +165,6 @@ def _poses(path: Path) -> None:
     camera.ground(9, 9, sigma_px=1, sigma_m=1, range_max_m=100)
 
 
-_SAID = Recorded(1, "skyreid/v1/plaza/dev/uav-1/status", b"online", {"k": "v"})
-
-
-def _traffic(folder: Path) -> Decode:
-    def decode(data: bytes) -> None:
-        (folder / "traffic.bin").write_bytes(data)
-        list(read_traffic(folder))
-
-    return decode
-
-
 def _recording(folder: Path) -> Decode:
     info = {"site": "plaza", "device": "uav-1", "boot": "1-aa", "camera": "cam1", "view": "aerial"}
     rest = {"source": "x", "start_ns": 1, "model_key": "k", "bundles": ["0"]}
@@ -253,7 +241,6 @@ def decoders(folder: Path) -> dict[str, tuple[Decode, list[bytes]]]:
         "mot": (_in_a_file(folder, "cam1.txt", read_mot), _seeds("mot")),
         "site": (_in_a_file(folder, "site.toml", read_site), _seeds("site")),
         "recording": (_recording(folder), [struct.pack("<I", len(batch)) + batch]),
-        "traffic": (_traffic(folder), [b"skyreid traffic 1\n" + TrafficWriter.encode(_SAID)]),
         "run.json": (_run_json(folder), [run]),
         "manifest": (_manifest, [manifest] * 20 + _seeds("manifest")),
         "npz": (lambda data: read_arrays(data, "it"), [_npz()]),

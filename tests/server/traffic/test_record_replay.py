@@ -124,10 +124,12 @@ def test_a_recording_ends_where_it_is_full_and_has_no_picture_unless_asked(
     assert (tmp_path / "small" / "traffic.bin").stat().st_size <= 1_000_000
     wait("the other has all", lambda: len(list_of(tmp_path / "whole")) == 13)
     whole.send_signal(signal.SIGTERM)
-    assert whole.wait(200) == 0
+    whole.communicate(timeout=200)
+    assert whole.returncode == 0
     assert {name for name, _ in list_of(tmp_path / "whole")} == {"status", "sightings"}
     again = program("record", server.settings, tmp_path / "whole")
-    assert again.wait(200) == 2
+    again.communicate(timeout=200)
+    assert again.returncode == 2
 
 
 def test_a_recording_of_another_site_is_not_replayed(tmp_path: Path) -> None:
