@@ -4,6 +4,7 @@ ONNX Runtime throws C++ exceptions, and GStreamer is loaded before it: only a pr
 with both in it, shows whether an exception stays one.
 """
 
+import hashlib
 import subprocess
 import sys
 from collections.abc import Callable
@@ -79,6 +80,7 @@ def settings(tmp_path: Path, models: Path) -> Path:
 
 
 def write_broken(path: Path, model: bytes) -> None:
+    """A bundle whose sums are right and whose model is not; no writer of ours makes one."""
     manifest = Manifest(
         kind="embedder",
         name="broken",
@@ -92,11 +94,15 @@ def write_broken(path: Path, model: bytes) -> None:
     write_bundle(
         path,
         manifest,
-        {"fp32": model},
+        {"fp32": unknown_operator()},
         golden_pictures=np.zeros((2, 8, 4, 3), np.uint8),
         golden_outputs={"embedding": np.ones((2, 3), np.float32)},
         parity={},
     )
+    file, sums = path / "model.fp32.onnx", path / "SHA256SUMS"
+    before = hashlib.sha256(file.read_bytes()).hexdigest()
+    file.write_bytes(model)
+    sums.write_text(sums.read_text().replace(before, hashlib.sha256(model).hexdigest()))
 
 
 def edge(environment: dict[str, str], *arguments: object) -> tuple[int, str]:
