@@ -124,6 +124,9 @@ def test_a_line_that_is_always_cut_ends_in_one_line_and_the_next_run_goes_on(
 
 
 def test_a_ctrl_c_leaves_what_came(server: Server, place: Path) -> None:
+    # Whoever runs tests in the background of a shell has Ctrl-C ignored for them.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     def interrupt(handler: BaseHTTPRequestHandler, first: int) -> None:
         cut(200_000)(handler, first)
         handler.wfile.flush()
@@ -133,8 +136,11 @@ def test_a_ctrl_c_leaves_what_came(server: Server, place: Path) -> None:
         time.sleep(0.5)
 
     server.behave = [interrupt]
-    with pytest.raises(KeyboardInterrupt):
-        pull(server, place)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pull(server, place)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert part_of(place).read_bytes() == DATA[:200_000]
     pull(server, place)
     assert place.read_bytes() == DATA
