@@ -1,6 +1,5 @@
 """scripts/setup on a machine of stand-ins: what it installs, what it says, what it keeps quiet."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,6 +9,7 @@ import pytest
 NOISE = "WARNING: Location '/gone' is ignored: it is either a non-existing path or lacks a scheme."
 REASON = "skyreid depends on a-package-of-the-moon==7"
 
+PATH = "/usr/bin:/bin"
 STAND_INS = {
     "dpkg-query": """
         shift 3
@@ -19,6 +19,9 @@ STAND_INS = {
     "apt-get": 'echo "$*" >> "$CALLS"; echo "debconf: delaying configuration" >&2',
     "apt-cache": 'case "$2" in *t64 | "$RENAMED") exit 100 ;; esac',
     "pkg-config": "",
+    "dpkg-deb": """
+        [ -z "${UNPACKS:-}" ] && exit 1
+        mkdir -p usr/bin && touch usr/bin/promtool""",
     "id": "echo 0",
     "python3": """
         [ "$1" = --version ] && { echo Python 3.11.2; exit; }
@@ -49,7 +52,7 @@ class Machine:
         return subprocess.run(
             ["bash", str(self.checkout / "scripts/setup"), want],
             capture_output=True, text=True, check=False,
-            env={"PATH": f"{self._programs}:{os.environ['PATH']}", "CALLS": str(self._calls)}
+            env={"PATH": f"{self._programs}:{PATH}", "CALLS": str(self._calls)}
             | environment,
         )  # fmt: skip
 
@@ -64,13 +67,23 @@ def machine(repository: Path, tmp_path: Path) -> Machine:
 
 
 def test_what_pip_and_apt_warn_of_is_not_shown(machine: Machine) -> None:
-    done = machine.setup("dev", MISSING="mosquitto")
+    done = machine.setup("dev", MISSING="mosquitto", UNPACKS="1")
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+    assert (machine.checkout / ".venv/bin/promtool").exists() or shutil.which("promtool", path=PATH)
     assert done.stdout.splitlines() == [
         "installing system packages: mosquitto",
         "making a virtual environment in .venv with Python 3.11.2",
         "installing Python packages into .venv (dev)",
+    ]
+
+
+@pytest.mark.skipif(bool(shutil.which("promtool", path=PATH)), reason="promtool is installed")
+def test_without_promtool_setup_goes_on_and_says_so(machine: Machine) -> None:
+    done = machine.setup("dev")
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [
+        "promtool could not be had: the test of server/alerts.yml that needs it skips"
     ]
 
 
