@@ -17,7 +17,7 @@ from skyreid.train.fit.parallel import ALONE, Crew
 from skyreid.train.fit.steps import LAST
 from skyreid.train.models.row_random import Chance, Share
 
-STEPS = 12
+STEPS = 16
 
 RECIPE = f"""
 [model]
@@ -63,10 +63,15 @@ RECIPES["clip-reid"] = (
 )
 
 # Trains every recipe of a folder as its environment says, alone or with others, and writes the
-# terms of every step.
+# terms of every step. In doubles: batch-hard mining chooses among pairs that are nearly equal, and
+# in float32 another order of summation chooses another one now and then, which is no mistake of
+# the crew's (seed 3 of vdt: the norm 4 % apart). What is left to differ in doubles would be.
 SCRIPT = """
 import json, sys
 from pathlib import Path
+import torch
+torch.set_default_dtype(torch.float64)
+torch.Tensor.float = torch.Tensor.double
 from skyreid.train import recipe
 from skyreid.train.data import cargo
 from skyreid.train.fit import finite, parallel, setup
@@ -128,17 +133,8 @@ def runs(tiny_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return folder / "one", folder / "two"
 
 
-def known_to_differ(request: pytest.FixtureRequest) -> None:
-    """On crops resized in bands vdt's rounding passes the limit: 2.3e-4 for 1e-4."""
-    if request.node.callspec.id == "vdt":
-        request.applymarker(pytest.mark.xfail(reason="rounding of vdt on these pictures, open"))
-
-
 @pytest.mark.parametrize("name", RECIPES)
-def test_two_processes_have_the_loss_curve_of_one(
-    request: pytest.FixtureRequest, runs: tuple[Path, Path], name: str
-) -> None:
-    known_to_differ(request)
+def test_two_processes_have_the_loss_curve_of_one(runs: tuple[Path, Path], name: str) -> None:
     alone, *both = (
         json.loads(path.read_text())[name]
         for path in (
@@ -152,22 +148,19 @@ def test_two_processes_have_the_loss_curve_of_one(
         for step, (one, two) in enumerate(zip(alone, curve, strict=True), start=1):
             assert one.keys() == two.keys()
             for term, value in one.items():
-                allowed = 1e-4 * max(1.0, abs(value))
+                allowed = 1e-8 * max(1.0, abs(value))
                 assert two[term] == pytest.approx(value, abs=allowed), (step, term)
     # A curve that moves: a comparison of constants would hold whatever was wrong.
     assert np.ptp([step["identity"] for step in alone]) > 0.05
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_two_processes_end_with_the_weights_of_one(
-    request: pytest.FixtureRequest, runs: tuple[Path, Path], name: str
-) -> None:
-    known_to_differ(request)
+def test_two_processes_end_with_the_weights_of_one(runs: tuple[Path, Path], name: str) -> None:
     one, two = (checkpoint.load(folder / name / LAST) for folder in runs)
     assert one.config == two.config
     assert one.state.keys() == two.state.keys()
     for key, values in one.state.items():
-        torch.testing.assert_close(two.state[key], values, atol=2e-3, rtol=1e-3, msg=key)
+        torch.testing.assert_close(two.state[key], values, atol=1e-6, rtol=1e-6, msg=key)
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu"])
