@@ -60,7 +60,7 @@ def test_every_wrong_key_is_named_with_its_path(tmp_path: Path) -> None:
     ("text", "options", "complaint"),
     [
         ("[camera", (), "is not TOML"),
-        ('[camera]\nid="a"', ("--camera.colour", "3"), "unrecognized arguments: --camera.colour"),
+        ('[camera]\nid="a"', ("--camera.colour", "3"), "--camera.colour: unknown key"),
         ('[camera]\nid="a"', ("--camera.fps_max", "-3"), "greater than 0"),
     ],
 )

@@ -130,7 +130,10 @@ def test_check_says_what_it_read_and_leaves_nothing_behind(
     ("arguments", "complaint"),
     [
         (["check", "nowhere.toml"], "settings file 'nowhere.toml' does not exist"),
-        (["check", "{here}", "--http.prot", "1"], "unrecognized arguments: --http.prot"),
+        (
+            ["check", "{here}", "--http.prot", "1"],
+            "--http.prot: unknown key, did you mean --http.port?",
+        ),
         (["check", "{here}", "--site", "/nowhere/site.toml"], "site file /nowhere/site.toml: No"),
         (["check", "{here}", "--matching.bundle", "/nowhere"], "bundle /nowhere does not exist"),
         (

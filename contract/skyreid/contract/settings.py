@@ -99,16 +99,24 @@ def load(cls: type[S], toml: Path, options: Sequence[str], *, program: str) -> S
     except ValidationError as error:
         raise SettingsError(f"settings {toml}: {explain(cls, error)}") from error
     except CommandLineError as error:
-        raise SettingsError(f"options of {program}: {_named(str(error))}") from error
+        raise SettingsError(f"options of {program}: {_refused(cls, str(error))}") from error
     except (ValueError, RecursionError) as error:  # tomllib.TOMLDecodeError, which says the place
         raise SettingsError(f"settings {toml} is not TOML: {error}") from error
 
 
-def _named(error: str) -> str:
+def _refused(cls: type[BaseModel], error: str) -> str:
     """An error of the command line; of what it does not know the names, not the values."""
     said, unknown, rest = error.partition("unrecognized arguments: ")
+    if not unknown:
+        return said
     names = [word.partition("=")[0] for word in rest.split() if word.startswith("--")]
-    return said + (unknown + (" ".join(names) or "one without --") if unknown else "")
+    return "; ".join(_unknown(cls, name, "--") for name in names) or "a word without --"
+
+
+def _unknown(cls: type[BaseModel], name: str, mark: str = "") -> str:
+    """What is said of a key that there is not, with the one that looks most like it."""
+    near = difflib.get_close_matches(name.removeprefix(mark), _paths(cls), n=1)
+    return f"{name}: unknown key" + (f", did you mean {mark}{near[0]}?" if near else "")
 
 
 def effective(settings: Settings) -> str:
@@ -162,8 +170,7 @@ def explain(cls: type[BaseModel], error: ValidationError) -> str:
     for item in error.errors():
         path = ".".join(_written(cls, item["loc"]))
         if item["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(path, _paths(cls), n=1)
-            parts.append(f"{path}: unknown key" + (f", did you mean {near[0]}?" if near else ""))
+            parts.append(_unknown(cls, path))
         elif item["type"] == "missing":
             parts.append(f"{path}: missing, this key has no default")
         else:
