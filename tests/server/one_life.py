@@ -20,7 +20,7 @@ ARRIVED_NS = 1_700_086_400_000_000_000  # a day after the first sighting: no clo
 
 class RememberingBroker:
     def __init__(self) -> None:
-        self.connected = True
+        self.connected = self.was_connected = True
         self.packet_max = 300_000
         self.did: list[tuple[Any, ...]] = []
 

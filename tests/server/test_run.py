@@ -143,6 +143,8 @@ def test_a_broker_that_is_away_is_waited_for(
     assert said.status_code == 503
     assert said.json()["broker_connected"] is False
     assert server.get("/healthz").status_code == 200
+    # The page may answer before the connection was tried at all.
+    wait("it is said", lambda: "trying again until it answers" in server.log.read_text())
     mosquitto.start()
     wait("connected", lambda: server.get("/readyz").json()["ready"])
     mosquitto.kill()

@@ -296,6 +296,17 @@ def test_a_journal_whose_middle_is_damaged_is_named_at_the_start(
         life()
 
 
+def test_a_broker_that_is_lost_before_the_first_turn_leaves_the_server_ready(life: Any) -> None:
+    one = life()
+    one.broker.connected = False
+    assert summary(one.writer)["ready"] is True
+    assert summary(one.writer)["degraded"] == [
+        "broker: not connected, devices keep their sightings"
+    ]
+    one.broker.was_connected = False  # it never was: what arrives cannot be known yet
+    assert summary(one.writer)["ready"] is False
+
+
 def test_sightings_that_wait_for_their_decision_are_a_trouble_with_its_reason(
     life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,7 +95,6 @@ class Writer:
         self._told_wait: tuple[str | None, tuple[str, ...]] = (None, ())
         self._told_wait_at_s = float("-inf")
         self.oldest = Oldest()
-        self.was_connected = False
         self.notices: tuple[str, ...] = ()
         """What is wrong for as long as this server lives: what its journal lost."""
         self._cut_off = 0  # listeners, as far as they are counted
@@ -388,7 +387,6 @@ class Writer:
         metrics.quarantined.set(self.quarantined)
         metrics.identities.set(len(self.state.identities))
         self.devices.wait.show(metrics)
-        self.was_connected |= self.broker.connected
         metrics.broker_connected.set(self.broker.connected)
         metrics.waiting.set(self.oldest.seconds())
         metrics.outbox.set(self._outbox.waiting)

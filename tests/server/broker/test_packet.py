@@ -151,6 +151,21 @@ def test_a_session_that_goes_on_killing_its_connections_is_begun_anew_loudly(
     assert one.aims == [True, False]
 
 
+def test_a_broker_that_was_connected_once_was_even_after_it_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one = Lives(monkeypatch)
+    one.end(0.1, accepted=False)
+    refused = SimpleNamespace(is_failure=True)
+    one.broker._subscribed(one.broker._client, None, 1, [refused] * 5, None)
+    assert (one.broker.connected, one.broker.was_connected) == (False, False)
+    granted = SimpleNamespace(is_failure=False)
+    one.broker._subscribed(one.broker._client, None, 1, [granted] * 6, None)
+    assert (one.broker.connected, one.broker.was_connected) == (True, True)
+    one.end(0.1)
+    assert (one.broker.connected, one.broker.was_connected) == (False, True)
+
+
 def test_other_ends_do_not_cost_the_session(monkeypatch: pytest.MonkeyPatch) -> None:
     one = Lives(monkeypatch)
     for _ in range(3 * SHORT_LIVES_MAX):

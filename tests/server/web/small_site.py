@@ -59,11 +59,11 @@ class StandingWriter:
         self.devices.hear(Heard("uav1", 9, "1-a", 50, "cam1", 1, "key"), 1)
         self.gallery = Gallery()
         self.fault: str | None = None
-        self.storing, self.settled, self.was_connected = True, True, True
+        self.storing, self.settled = True, True
         self.stored = self.undecided = self.quarantined = 0
         self.notices: tuple[str, ...] = ()
         self.oldest, self.queue = Oldest(), Queue(1, 1)
-        self.broker = SimpleNamespace(connected=True)
+        self.broker = SimpleNamespace(connected=True, was_connected=True)
 
 
 Get = Callable[..., httpx.Response]

@@ -155,6 +155,8 @@ class Broker:
         self._packet_max: int | None = None
         self.connected = False
         """Whether the broker has answered and granted the subscriptions."""
+        self.was_connected = False
+        """Whether it ever has, in this life."""
         self._client = self._make_client()
         if login is not None:
             self._client.username_pw_set(*login)
@@ -274,7 +276,7 @@ class Broker:
             _log.error("broker refused a subscription: %s; check its access list", refused[0])
             return
         self._told_away = self._answered = False
-        self.connected = True
+        self.connected = self.was_connected = True
 
     def _unreachable(self, _client: Client, _data: Any) -> None:
         # paho calls this from where it caught what went wrong.

@@ -40,7 +40,7 @@ def summary(writer: Writer) -> dict[str, Any]:
     """
     connected = writer.broker.connected
     said = {
-        "ready": writer.storing and (writer.was_connected or connected),
+        "ready": writer.storing and writer.broker.was_connected,
         "notices": list(writer.notices),
         "fault": writer.fault,
         "oldest_undecided_s": round(writer.oldest.seconds(), 1),
