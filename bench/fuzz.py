@@ -23,6 +23,7 @@ import tempfile
 import time
 import traceback
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,9 +44,11 @@ from skyreid.contract.recording import read_mot, read_run, read_sightings
 from skyreid.contract.sighting_wire import decode_usable, encode_sighting
 from skyreid.contract.site import Origin, Site, read_site
 from skyreid.contract.telemetry import camera_of
+from skyreid.contract.traffic import TRAFFIC, Recorded, TrafficWriter, read_traffic
 from skyreid.edge.config import read_settings as read_edge_settings
 from skyreid.server.broker.decoding import Message, sort_messages
 from skyreid.server.config import read_settings as read_server_settings
+from skyreid.server.traffic.replay import require_sendable, sightings_of
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = ROOT / "tests" / "corpus"
@@ -177,6 +180,31 @@ def _recording(folder: Path) -> Decode:
     return decode
 
 
+def _traffic(folder: Path) -> Decode:
+    """With the checksum that belongs to the first message for two of three, as for KLV."""
+    start, sizes = len(b"skyreid traffic 1\n"), struct.Struct("<IqI")
+
+    def decode(data: bytes) -> None:
+        if len(data) > start + 4 + sizes.size and sum(data) % 3:
+            header, _, payload = sizes.unpack_from(data, start + 4)
+            whole = data[start + 4 : start + 4 + sizes.size + header + payload]
+            data = data[:start] + struct.pack("<I", zlib.crc32(whole)) + data[start + 4 :]
+        (folder / TRAFFIC).write_bytes(data)
+        for message in read_traffic(folder):
+            require_sendable(message, "plaza", folder)
+            sightings_of(message)
+
+    return decode
+
+
+def _recorded(folder: Path, channel: str, payload: bytes, **user: str) -> bytes:
+    """A recording of one message."""
+    message = Recorded(10**18, f"skyreid/v1/plaza/dev/uav-1/{channel}", payload, user)
+    with TrafficWriter(folder) as writer:
+        writer.add(TrafficWriter.encode(message))
+    return (folder / TRAFFIC).read_bytes()
+
+
 def _run_json(folder: Path) -> Decode:
     folder = folder / "run"
     folder.mkdir()
@@ -242,6 +270,15 @@ def decoders(folder: Path) -> dict[str, tuple[Decode, list[bytes]]]:
         "site": (_in_a_file(folder, "site.toml", read_site), _seeds("site")),
         "recording": (_recording(folder), [struct.pack("<I", len(batch)) + batch]),
         "run.json": (_run_json(folder), [run]),
+        "traffic": (
+            _traffic(folder),
+            [
+                _recorded(folder / "a", "status", b"online"),
+                _recorded(folder / "b", "sightings", batch),
+                _recorded(folder / "c", "sightings", b"", boot="1-aa", seqs="4-9,12"),
+                *_seeds("traffic"),
+            ],
+        ),
         "manifest": (_manifest, [manifest] * 20 + _seeds("manifest")),
         "npz": (lambda data: read_arrays(data, "it"), [_npz()]),
         "onnx": (lambda data: require_own_data(data, "it"), [model]),

@@ -22,6 +22,7 @@ from skyreid.contract.receipt import decode_receipt
 from skyreid.contract.recording import read_mot
 from skyreid.contract.sighting import Ground
 from skyreid.contract.site import Site, read_site
+from skyreid.contract.traffic import read_traffic
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.delivery.spool_file import read_stats
 from skyreid.server.broker.decoding import Message, Sorted, sort_messages
@@ -29,6 +30,7 @@ from skyreid.server.devices import Devices
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
 from skyreid.server.store.journal import Journal, read_decisions
+from skyreid.server.traffic.replay import require_sendable, sightings_of
 
 HERE = Path(__file__).parent
 FILES = sorted(path for path in HERE.glob("*/*.*") if path.suffix != ".pyc")
@@ -129,6 +131,13 @@ def in_a_bundle(name: str) -> Callable[[bytes, Path], None]:
     return replay
 
 
+def traffic(path: Path) -> None:
+    """Read, and looked at as by a replay before it sends anything."""
+    for message in read_traffic(path.parent):
+        require_sendable(message, "plaza", path.parent)
+        sightings_of(message)
+
+
 def spool(path: Path) -> None:
     with pytest.raises(SkyreidError):
         read_stats(path)
@@ -158,6 +167,7 @@ DECODERS: dict[str, Callable[[bytes, Path], object]] = {
     "spool": in_a_file("spool.db", spool),
     "status": said_of_itself("status"),
     "sums": in_a_bundle("SHA256SUMS"),
+    "traffic": in_a_file("traffic.bin", traffic),
 }
 
 

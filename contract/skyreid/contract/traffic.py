@@ -152,7 +152,25 @@ def read_traffic(directory: Path) -> Iterator[Recorded]:
                 raise InputError(f"recording {path}: message {number} is damaged")
             header, payload = body[:header_bytes], body[header_bytes:]
             try:
-                said = json.loads(header)
-                yield Recorded(at_ns, said["topic"], payload, said["properties"])
+                topic, properties = _read_header(header)
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise InputError(f"recording {path}: message {number} has no topic") from error
+                raise InputError(
+                    f"recording {path}: message {number} has no topic and user properties"
+                ) from error
+            yield Recorded(at_ns, topic, payload, properties)
+
+
+def _read_header(header: bytes) -> tuple[str, dict[str, str]]:
+    """Topic and user properties. The checksum says that they were written, not that they are text.
+
+    Raises:
+        ValueError, RecursionError: it is no JSON.
+        KeyError, TypeError: it is another one.
+    """
+    said = json.loads(header)
+    topic, properties = said["topic"], said["properties"]
+    if not isinstance(topic, str) or not isinstance(properties, dict):
+        raise TypeError("topic or properties")
+    if not all(isinstance(value, str) for value in properties.values()):
+        raise TypeError("a property")
+    return topic, properties

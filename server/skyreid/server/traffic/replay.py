@@ -38,6 +38,8 @@ SESSION_S = 60
 PATIENCE_S = 30.0
 """For so long nothing is answered, and what was not is given up."""
 _TURN_S = 0.05
+_TEXT_MAX_BYTES = 65_535
+"""Of a topic or of one half of a user property (MQTT 5.0, 1.5.4)."""
 Run = tuple[str, str]
 """device, boot"""
 
@@ -96,7 +98,7 @@ def replay(
     """
     for directory in directories:  # all of it before anything is sent
         for message in read_traffic(directory):
-            _check(message, site, directory)
+            require_sendable(message, site, directory)
     messages = heapq.merge(*map(read_traffic, directories), key=lambda m: m.at_ns)
     player = _Player(site, mqtt, stop)
     with player.connected():
@@ -124,11 +126,28 @@ def sightings_of(message: Recorded) -> tuple[Run, set[int]] | None:
     return ((topic.device, decoded.batch.boot), seqs) if seqs else None
 
 
-def _check(message: Recorded, site: str, directory: Path) -> None:
+def require_sendable(message: Recorded, site: str, directory: Path) -> None:
+    """Check that a recorded message can be said again, and to this site.
+
+    Raises:
+        InputError: it cannot: a broker would refuse it, or it is another site's.
+    """
     if not message.topic.startswith(f"{topics.ROOT}/{site}/dev/"):
         raise InputError(
             f"recording {directory} has {message.topic!r:.80}, the settings are of site {site!r}: "
             "give the server that it is replayed to the site file of the recording"
+        )
+    try:
+        longest = max(
+            len(text.encode())
+            for text in (message.topic, *message.properties, *message.properties.values())
+        )
+    except UnicodeEncodeError:
+        longest = _TEXT_MAX_BYTES + 1
+    if longest > _TEXT_MAX_BYTES or set("+#\0") & set(message.topic):
+        raise InputError(
+            f"recording {directory} has a message to {message.topic!r:.80} that MQTT cannot carry: "
+            "it was not recorded as it came"
         )
 
 
