@@ -29,6 +29,19 @@ def test_the_load_is_what_a_server_takes() -> None:
     assert len({item.sighting.seq for item in out.sightings}) == 5 * A_MESSAGE
 
 
+def test_the_broker_that_is_measured_is_the_one_that_is_shipped(repository: Path) -> None:
+    def settings(text: str) -> dict[str, str]:
+        lines = (line.strip() for line in text.splitlines())
+        return dict(line.split(None, 1) for line in lines if line and not line.startswith("#"))
+
+    shipped = settings((repository / "docker" / "mosquitto.conf").read_text())
+    measured = settings(chain.BROKER)
+    for name in ("listener", "persistence_location", "user"):  # of this machine
+        measured.pop(name)
+    del shipped["listener"], shipped["sys_interval"]  # nobody asks here what was dropped
+    assert measured == shipped
+
+
 def test_a_server_behind_a_broker_is_measured(tmp_path: Path) -> None:
     if shutil.which("mosquitto", path="/usr/sbin:/usr/bin") is None:
         pytest.skip("mosquitto is not installed")

@@ -28,7 +28,7 @@ LIMIT_S = 600.0
 FLEET = 1_000
 HEALTH_EVERY_S = 10.0
 PAGE_ASKS_EVERY_S = 4.0
-# The contract of docker/mosquitto.conf, but for where and how often it saves.
+# The contract of docker/mosquitto.conf, but for where it listens and saves.
 BROKER = """
 listener {port} 127.0.0.1
 allow_anonymous true
