@@ -33,12 +33,14 @@ def test_a_finished_replay_is_not_live(browser: Any, server: Any):
     state(browser, server, "Replay")
     all_gone(server)
     state(browser, server, "Replay ended")
+    assert browser.count(".lamp.rest") == 1  # and it misses nobody
 
 
 def test_a_site_whose_devices_are_gone_is_not_live(browser: Any, server: Any):
     server.sightings = [sighting("cam6", clock="rtcp")]
     all_gone(server)
     state(browser, server, "No device online")
+    assert browser.count(".lamp.off") == 1
     eventually(lambda: "Nobody was seen" in browser.text("#cards"), "it does not wait for anybody")
     server.devices = []
     state(browser, server, "No device yet")

@@ -23,7 +23,7 @@ export function drawStatus() {
     h("span", { class: "brand" }, "skyreid", store.site ? h("b", {}, store.site.site) : ""),
     store.site?.notice ? h("strong", { class: "notice" }, store.site.notice) : "",
     h("span", { class: `connection ${state}`, role: "status" }, CONNECTION[state] ?? SITE[state]),
-    devices(open),
+    devices(open, state),
     h("span", { class: "fact", title: "Sightings stored by the server, per second" },
       store.rate === null ? "–" : store.rate.toFixed(store.rate < 10 ? 1 : 0), " sightings/s"),
     h("span", { class: `fact policy ${store.site?.pictures ?? ""}`, title: meaning }, policy),
@@ -67,12 +67,13 @@ export function tick() {
   time.replaceChildren(`${clock(Date.now() * 1e6)} `, h("small", {}, zoneName()));
 }
 
-function devices(open) {
+function devices(open, state) {
   const list = store.devices;
   const online = store.ready?.devices_online ?? list.filter((d) => d.status === "online").length;
   const known = store.ready?.devices ?? list.length; // the list may end before all are in it
   const label = known ? `${online} of ${known} devices online` : "no device yet";
-  const lamp = online === 0 ? "off" : online < known ? "some" : "on";
+  // A replay that is over has no device to miss.
+  const lamp = state === "ended" ? "rest" : online === 0 ? "off" : online < known ? "some" : "on";
   return h("details", { class: "devices", open },
     h("summary", {}, h("i", { class: `lamp ${lamp}` }), label),
     h("div", { class: "drop" },
