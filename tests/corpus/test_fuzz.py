@@ -8,16 +8,17 @@ from itertools import islice
 from pathlib import Path
 
 import fuzz
+import fuzz_decoders
 import pytest
 
-Decoders = dict[str, tuple[fuzz.Decode, list[bytes]]]
+Decoders = dict[str, tuple[fuzz_decoders.Decode, list[bytes]]]
 COUNTS = {"edge settings": 20, "server settings": 20, "sightings": 200, "site": 300, "zip": 300}
 """Inputs of those that take milliseconds each; the others share what is left of 20,000."""
 
 
 @pytest.fixture(scope="module")
 def decoders(tmp_path_factory: pytest.TempPathFactory) -> Decoders:
-    return fuzz.decoders(tmp_path_factory.mktemp("fuzz"))
+    return fuzz_decoders.decoders(tmp_path_factory.mktemp("fuzz"))
 
 
 def test_20000_mutated_inputs_end_in_an_error_of_ours_or_are_read(decoders: Decoders) -> None:

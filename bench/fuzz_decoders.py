@@ -1,0 +1,225 @@
+"""What is fuzzed: every decoder of what strangers write, with good and bad inputs to begin with."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from skyreid.bundle.archive import open_bundle
+from skyreid.bundle.arrays import read_arrays
+from skyreid.bundle.external_data import require_own_data
+from skyreid.bundle.manifest import Manifest
+from skyreid.contract import klv
+from skyreid.contract.camera import read_poses
+from skyreid.contract.device import decode_birth, decode_health
+from skyreid.contract.picture import decode_picture_request
+from skyreid.contract.receipt import decode_receipt
+from skyreid.contract.recording import read_mot, read_run, read_sightings
+from skyreid.contract.sighting_wire import decode_usable, encode_sighting
+from skyreid.contract.site import Origin, Site, read_site
+from skyreid.contract.telemetry import camera_of
+from skyreid.contract.traffic import TRAFFIC, Recorded, TrafficWriter, read_traffic
+from skyreid.edge.config import read_settings as read_edge_settings
+from skyreid.server.broker.decoding import Message, sort_messages
+from skyreid.server.config import read_settings as read_server_settings
+from skyreid.server.traffic.replay import require_sendable, sightings_of
+
+ROOT = Path(__file__).resolve().parents[1]
+CORPUS = ROOT / "tests" / "corpus"
+
+Decode = Callable[[bytes], object]
+
+
+def _batch(data: bytes) -> None:
+    for sighting in decode_usable(data, site="plaza", device="uav-1").batch.sightings:
+        encode_sighting(sighting)
+
+
+_ORIGIN = Origin(latitude_deg=48, longitude_deg=11, ellipsoid_height_m=500)
+
+
+_TELEMETRY = klv.KlvPacket(
+    time_ns=10**18,
+    platform_heading_deg=10.0,
+    platform_pitch_deg=1.0,
+    platform_roll_deg=1.0,
+    sensor_latitude_deg=48.0,
+    sensor_longitude_deg=11.0,
+    sensor_ellipsoid_m=600.0,
+    horizontal_fov_deg=60.0,
+    vertical_fov_deg=40.0,
+    sensor_azimuth_deg=5.0,
+    sensor_elevation_deg=-30.0,
+    sensor_roll_deg=0.0,
+)
+
+
+def _klv(data: bytes) -> None:
+    """With the checksum that belongs to the bytes for two of three, so that more is reached."""
+    if len(data) > 20 and sum(data) % 3:
+        data = data[:-2] + struct.pack(">H", klv.checksum(data[:-2]))
+    camera = camera_of(klv.decode(data), _ORIGIN, 1920, 1080)
+    assert np.isfinite(camera.matrix).all()
+    assert np.isfinite(camera.translation).all()
+    camera.ground(900, 900, sigma_px=2, sigma_m=1, range_max_m=500)
+
+
+def _message(channel: str) -> Decode:
+    site = Site(id="plaza", pictures="always")
+    user = {"boot": "b", "camera": "cam1", "track": "3", "seq": "9", "captured_at_ns": "12"}
+
+    def decode(data: bytes) -> None:
+        topic = f"skyreid/v1/plaza/dev/uav-1/{channel}"
+        got = sort_messages([Message(topic, data, user, 1_700_000_001_000_000_000)], site)
+        for _, said in (*got.births, *got.healths):
+            json.dumps(said.model_dump(mode="json") if said else None, ensure_ascii=False).encode()
+
+    return decode
+
+
+def _in_a_file(folder: Path, name: str, read: Callable[[Path], object]) -> Decode:
+    path = folder / name
+
+    def decode(data: bytes) -> None:
+        path.write_bytes(data)
+        read(path)
+
+    return decode
+
+
+def _poses(path: Path) -> None:
+    camera = read_poses(path, "cam1").at(1.0)
+    camera.ground(9, 9, sigma_px=1, sigma_m=1, range_max_m=100)
+
+
+def _recording(folder: Path) -> Decode:
+    info = {"site": "plaza", "device": "uav-1", "boot": "1-aa", "camera": "cam1", "view": "aerial"}
+    rest = {"source": "x", "start_ns": 1, "model_key": "k", "bundles": ["0"]}
+    (folder / "run.json").write_text(json.dumps({**info, **rest}))
+
+    def decode(data: bytes) -> None:
+        (folder / "sightings.bin").write_bytes(data)
+        list(read_sightings(folder))
+
+    return decode
+
+
+def _traffic(folder: Path) -> Decode:
+    """With the checksum that belongs to the first message for two of three, as for KLV."""
+    start, sizes = len(b"skyreid traffic 1\n"), struct.Struct("<IqI")
+
+    def decode(data: bytes) -> None:
+        if len(data) > start + 4 + sizes.size and sum(data) % 3:
+            header, _, payload = sizes.unpack_from(data, start + 4)
+            whole = data[start + 4 : start + 4 + sizes.size + header + payload]
+            data = data[:start] + struct.pack("<I", zlib.crc32(whole)) + data[start + 4 :]
+        (folder / TRAFFIC).write_bytes(data)
+        for message in read_traffic(folder):
+            require_sendable(message, "plaza", folder)
+            sightings_of(message)
+
+    return decode
+
+
+def _recorded(folder: Path, channel: str, payload: bytes, **user: str) -> bytes:
+    """A recording of one message."""
+    message = Recorded(10**18, f"skyreid/v1/plaza/dev/uav-1/{channel}", payload, user)
+    with TrafficWriter(folder) as writer:
+        writer.add(TrafficWriter.encode(message))
+    return (folder / TRAFFIC).read_bytes()
+
+
+def _run_json(folder: Path) -> Decode:
+    folder = folder / "run"
+    folder.mkdir()
+
+    def decode(data: bytes) -> None:
+        (folder / "run.json").write_bytes(data)
+        read_run(folder)
+
+    return decode
+
+
+def _manifest(data: bytes) -> None:
+    Manifest.model_validate_json(data)
+
+
+def _seeds(*folders: str) -> list[bytes]:
+    """What is good as often as what is not: a change of what is refused is mostly refused too."""
+    good: list[bytes] = []
+    bad: list[bytes] = []
+    for name in folders:
+        for path in sorted((CORPUS / name).iterdir()):
+            (good if path.name.startswith("good.") else bad).append(path.read_bytes())
+    bad = [data for data in bad if len(data) < 5000]
+    return good * max(1, len(bad) // len(good)) + bad if good else bad
+
+
+def _npz() -> bytes:
+    out = io.BytesIO()
+    np.savez_compressed(out, pictures=np.zeros((2, 4, 4, 3), np.uint8))
+    return out.getvalue()
+
+
+def _zip() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (("manifest.json", b"{}"), ("a", b"x"), ("SHA256SUMS", b"")):
+            archive.writestr(name, data)
+    return out.getvalue()
+
+
+def decoders(folder: Path) -> dict[str, tuple[Decode, list[bytes]]]:
+    """Every decoder by name, with its seeds; files are written into `folder`."""
+    model = (CORPUS.parent / "upgrade" / "0.1.0" / "bundle" / "model.fp32.onnx").read_bytes()
+    batch = (CORPUS / "sightings" / "good.two-sightings.bin").read_bytes()
+    run = (CORPUS.parent / "upgrade" / "0.1.0" / "recording" / "run.json").read_bytes()
+    manifest = (ROOT / "examples" / "bundle" / "vdt-tiny" / "manifest.json").read_bytes()
+    edge = (ROOT / "edge" / "edge.example.toml").read_bytes()
+    server = (ROOT / "server" / "server.example.toml").read_bytes()
+    return {
+        "batch": (_batch, _seeds("sightings")),
+        "sightings": (_message("sightings"), _seeds("sightings")),
+        "receipt": (decode_receipt, _seeds("receipt")),
+        "birth": (decode_birth, _seeds("birth")),
+        "health": (decode_health, _seeds("health")),
+        "picture-request": (decode_picture_request, _seeds("picture-request")),
+        "birth message": (_message("birth"), _seeds("birth")),
+        "health message": (_message("health"), _seeds("health")),
+        "status": (_message("status"), _seeds("status")),
+        "picture": (_message("picture"), _seeds("picture")),
+        "klv": (_klv, [klv.encode(_TELEMETRY)] * 30 + _seeds("klv")),
+        "poses": (_in_a_file(folder, "calib.json", _poses), _seeds("poses")),
+        "mot": (_in_a_file(folder, "cam1.txt", read_mot), _seeds("mot")),
+        "site": (_in_a_file(folder, "site.toml", read_site), _seeds("site")),
+        "recording": (_recording(folder), [struct.pack("<I", len(batch)) + batch]),
+        "run.json": (_run_json(folder), [run]),
+        "traffic": (
+            _traffic(folder),
+            [
+                _recorded(folder / "a", "status", b"online"),
+                _recorded(folder / "b", "sightings", batch),
+                _recorded(folder / "c", "sightings", b"", boot="1-aa", seqs="4-9,12"),
+                *_seeds("traffic"),
+            ],
+        ),
+        "manifest": (_manifest, [manifest] * 20 + _seeds("manifest")),
+        "npz": (lambda data: read_arrays(data, "it"), [_npz()]),
+        "onnx": (lambda data: require_own_data(data, "it"), [model]),
+        "zip": (_in_a_file(folder, "bundle.zip", open_bundle), [_zip()]),
+        "edge settings": (
+            _in_a_file(folder, "edge.toml", lambda p: read_edge_settings(p, [], verb="run")),
+            [edge],
+        ),
+        "server settings": (
+            _in_a_file(folder, "server.toml", lambda p: read_server_settings(p, [], verb="run")),
+            [server],
+        ),
+    }
