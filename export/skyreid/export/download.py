@@ -12,7 +12,7 @@ import os
 import shutil
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from email.message import Message
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -86,34 +86,41 @@ def fetch(
                 say(f"{pinned.address}: {cut}; once more from byte {before:,} on")
                 time.sleep(pause_s * (1 + empty))
         try:
-            require(part, pinned, pinned.address)
+            identify(part, [pinned], pinned.address)
         except InputError:
             part.unlink()
             raise
         part.replace(path)
 
 
-def require(path: Path, pinned: Pinned, what: str) -> None:
-    """Raise `InputError` where a file is not of the pinned size and digest."""
+def identify(path: Path, files: Sequence[Pinned], what: str) -> Pinned:
+    """Which of some pinned files a file is, by size and digest.
+
+    Raises:
+        InputError: it is none of them, or cannot be read; `what` it is called in the message.
+    """
     try:
         size = path.stat().st_size
-        if size != pinned.size:
-            raise InputError(
-                f"{what} is {size:,} bytes, expected are {pinned.size:,}: another file"
-            )
-        if (digest := sha256_of(path)) != pinned.sha256:
-            raise InputError(
-                f"{what} has SHA-256 {digest}, expected is {pinned.sha256}: another file, nothing "
-                "of it was read"
-            )
+        likely = [one for one in files if one.size == size]
+        if not likely:
+            sizes = " or ".join(f"{one.size:,}" for one in files)
+            raise InputError(f"{what} is {size:,} bytes, expected are {sizes}: another file")
+        digest = sha256_of(path)
     except OSError as wrong:
         raise InputError(f"{path}: {wrong.strerror}") from wrong
+    for one in likely:
+        if one.sha256 == digest:
+            return one
+    digests = " or ".join(one.sha256 for one in likely)
+    raise InputError(
+        f"{what} has SHA-256 {digest}, expected is {digests}: another file, nothing of it was read"
+    )
 
 
 def is_right(path: Path, pinned: Pinned) -> bool:
     """Whether a file has the pinned size and digest."""
     try:
-        require(path, pinned, str(path))
+        identify(path, [pinned], str(path))
     except InputError:
         return False
     return True

@@ -96,11 +96,7 @@ def _here(
         say(f"fetch {pinned.address}")
         download.fetch(pinned, path, say=say)
         return path, pinned
-    for pinned in one.files[1:]:
-        if download.is_right(file, pinned):
-            return file, pinned
-    download.require(file, one.files[0], str(file))
-    return file, one.files[0]
+    return file, download.identify(file, one.files, str(file))
 
 
 def add_verbs(verbs: Any) -> None:
