@@ -15,7 +15,7 @@ import time
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from chain import Chain, ChainError, Ended
 from clip import clip_chain
@@ -99,8 +99,15 @@ def require_writable(report: Path | None) -> None:
         raise InputError(f"--json {report}: {error.strerror}") from error
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with 2; a refused word may be a camera's URL with its login, so none is repeated."""
+        said, url, _ = message.partition("://")
+        super().error(f"{said}{url}..." if url else message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="scripts/demo", description=__doc__, allow_abbrev=False)
+    parser = _Parser(prog="scripts/demo", description=__doc__, allow_abbrev=False)
     what = parser.add_mutually_exclusive_group()
     what.add_argument(
         "--clip",

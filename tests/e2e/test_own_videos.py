@@ -126,6 +126,27 @@ def test_what_does_not_fit_is_said_before_anything_starts(
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--vidoe", "ground={0}"], "unrecognized arguments: --vidoe ground=rtsp://..."),
+        (["--vidoe=ground={0}"], "unrecognized arguments: --vidoe=ground=rtsp://..."),
+        (["{0}", "--keep"], "unrecognized arguments: rtsp://..."),
+        (["--tiles", "2", "ground={0}"], "invalid int value: 'ground=rtsp://..."),
+    ],
+)
+def test_a_mistyped_option_does_not_repeat_a_cameras_login(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        script._parser().parse_args([w.format("rtsp://me:sec ret@10.0.0.7/s") for w in words])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "me:" not in told
+    assert "ret@" not in told
+
+
 def test_what_cannot_be_a_video_is_said_in_one_line(repository: Path, tmp_path: Path) -> None:
     done = run_demo(repository, "--video", f"ground={tmp_path}/none.mp4")
     assert done.returncode == 2

@@ -101,3 +101,14 @@ def test_no_refusal_has_a_password_in_it(
     assert error.startswith("error (")
     if options != ["--camera.source=test://keySecret3"]:  # no camera: its name is no secret
         assert clean(out + error)
+
+
+def test_an_option_that_a_verb_does_not_know_is_named_without_its_value(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["install-service", "--mqtt.password", "sesame", "--mqtt.password=sesame"])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert "unrecognized arguments: --mqtt.password --mqtt.password\n" in told
+    assert "sesame" not in told

@@ -109,8 +109,20 @@ def _refused(cls: type[BaseModel], error: str) -> str:
     said, unknown, rest = error.partition("unrecognized arguments: ")
     if not unknown:
         return said
-    names = [word.partition("=")[0] for word in rest.split() if word.startswith("--")]
-    return "; ".join(_unknown(cls, name, "--") for name in names) or "a word without --"
+    names = _names(rest.split())
+    return "; ".join(_unknown(cls, name, "--") for name in names) or _NAMELESS
+
+
+def unrecognized(words: Sequence[str]) -> str:
+    """What to say of words that a command does not know: a value may be a password."""
+    return f"unrecognized arguments: {' '.join(_names(words)) or _NAMELESS}"
+
+
+def _names(words: Sequence[str]) -> list[str]:
+    return [word.partition("=")[0] for word in words if word.startswith("--")]
+
+
+_NAMELESS = "a word without --"
 
 
 def _unknown(cls: type[BaseModel], name: str, mark: str = "") -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from skyreid.contract.errors import InputError, run_command
+from skyreid.contract.settings import unrecognized
 from skyreid.contract.version import add_version
 from skyreid.edge.process_list import hide_secrets
 
@@ -84,7 +85,7 @@ def _main(arguments: Sequence[str]) -> int:
     given, rest = parser.parse_known_args(arguments)
     if given.verb == "install-service":
         if rest:
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+            parser.error(unrecognized(rest))
         return _install_service(given)
     if given.verb == "doctor":
         return _doctor(given, rest)

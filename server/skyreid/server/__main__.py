@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skyreid.contract.errors import run_command
-from skyreid.contract.settings import effective
+from skyreid.contract.settings import effective, unrecognized
 from skyreid.contract.version import add_version
 from skyreid.server.admin import command as admin
 from skyreid.server.bench import command as bench
@@ -59,7 +59,7 @@ def _main(arguments: list[str]) -> int:
     given, rest = parser.parse_known_args(arguments)
     if given.run is not None:
         if rest:
-            parser.error(f"unrecognized arguments: {' '.join(rest)}")
+            parser.error(unrecognized(rest))
         return int(given.run(given))
     return _serve(given, rest)
 
