@@ -83,6 +83,14 @@ def test_doctor_says_what_there_is(desk: Desk, capsys: pytest.CaptureFixture[str
     assert not found["broker"]["good"]  # nobody listens there, and that is not an error
 
 
+def test_doctor_does_not_call_good_what_keeps_a_device_from_starting(
+    desk: Desk, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tls = ["--mqtt.url=mqtts://127.0.0.1", "--mqtt.ca=gone.pem"]
+    assert main(["doctor", desk.settings, *tls]) == 4
+    assert re.search(r"LACK  broker +mqtt\.ca .*gone\.pem: No such file", capsys.readouterr().out)
+
+
 def test_spool_says_what_waits(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     from skyreid.contract.sighting import ModelRef
     from skyreid.edge.delivery.rows import Row
