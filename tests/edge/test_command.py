@@ -124,6 +124,26 @@ def test_bad_input_is_one_line_and_exit_2(
     assert re.search(says, error[0])
 
 
+@pytest.mark.parametrize("verb", ["check", "run"])
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        ("/", "spool / is not a file"),
+        ("", "is not a file"),
+        ("site.toml/spool.db", "Not a directory"),
+        ("x" * 5000, "File name too long"),
+        ("a\0b", "null byte"),
+    ],
+    ids=["root", "empty", "in a file", "too long", "NUL"],
+)
+def test_a_place_where_no_spool_can_be_is_refused_before_the_models_are_opened(
+    desk: Desk, capsys: pytest.CaptureFixture[str], verb: str, value: str, says: str
+) -> None:
+    options = ["--spool.path", value, "--detector.model", "gone"]
+    assert main([verb, desk.settings, *options]) == 2
+    assert re.search(rf"^error \(input\): .*{says}", capsys.readouterr().err, re.MULTILINE)
+
+
 def test_a_bundle_with_a_wrong_hash_is_exit_2_before_anything_is_written(
     desk: Desk, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -101,6 +101,10 @@ def _main(arguments: Sequence[str]) -> int:
         print(app.find_source(settings, settings_directory=here)[3])
         return 0
     _log_to_stderr()  # before the models are opened: compiling their engines takes minutes
+    if given.verb in ("run", "check"):
+        from skyreid.edge.delivery.spool_file import check_place
+
+        check_place(settings.spool.path)
     plan = app.plan(settings, settings_directory=here)
     if given.verb == "check":
         _print_plan(plan, as_json=given.json)

@@ -17,7 +17,7 @@ from skyreid.contract.sighting import ModelRef
 from skyreid.contract.topics import IDENTIFIER
 from skyreid.edge.delivery.rows import Row
 from skyreid.edge.delivery.spool import Spool
-from skyreid.edge.delivery.spool_file import SpoolFile, read_stats
+from skyreid.edge.delivery.spool_file import SpoolFile, check_place, read_stats
 
 MODEL = ModelRef("k" * 16, 4, "b" * 64, "test")
 
@@ -192,6 +192,22 @@ def test_a_spool_on_a_full_disk_is_not_to_be_moved_away(
     monkeypatch.setattr(SpoolFile, "_begin", full)
     with pytest.raises(InputError, match=r"s\.db cannot be used \(database or disk is full\)$"):
         Spool(tmp_path / "s.db")
+
+
+def test_a_spool_whose_folder_may_not_be_written_is_refused_before_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check_place(tmp_path / "new" / "s.db")
+    asked: list[Path] = []
+
+    def access(path: Path, mode: int) -> bool:
+        asked.append(path)
+        return False
+
+    monkeypatch.setattr("skyreid.edge.delivery.spool_file.os.access", access)
+    with pytest.raises(InputError, match=rf"s\.db cannot be made: {tmp_path} is not to be written"):
+        check_place(tmp_path / "new" / "s.db")
+    assert asked == [tmp_path]
 
 
 KILLED = """

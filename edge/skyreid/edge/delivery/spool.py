@@ -2,7 +2,7 @@
 
 A sighting is written before it is sent and deleted by the server's receipt, or by the cap on bytes
 or age, oldest first and counted; a full disk is a lower cap. Writes come in groups, one fsync a
-group. One thread owns a spool. Ages are in the spool's own time (``spool_file.SpoolTime``).
+group. One thread owns a spool. Ages are in the spool's own time (``now_ns``).
 
 **Boot**: ``{counter}-{hex}``: a counter that goes up each time the spool is opened for a run, and a
 random word, so that no spool, lost, copied or restored, ever uses a key twice.

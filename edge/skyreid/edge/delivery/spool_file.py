@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import sqlite3
+import stat
 import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -81,6 +82,27 @@ def _machine() -> str:
 MACHINE = _machine()
 
 
+def check_place(path: Path) -> None:
+    """Refuse a path where no spool can be, before anything is opened or made.
+
+    Raises:
+        InputError: it is no file, or none can be read or made there.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise InputError(f"spool {path} is not a file: spool.path names one, made when absent")
+    except FileNotFoundError:
+        folder = next(parent for parent in path.absolute().parents if os.path.exists(parent))
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(
+                f"spool {path} cannot be made: {folder} is not to be written"
+            ) from None
+    except OSError as error:
+        raise InputError(f"spool {path} cannot be used: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the path
+        raise InputError(f"spool {str(path)!r} cannot be used: {error}") from error
+
+
 class Reserve:
     """A file that only takes up room, to be given back when the disk is full.
 
@@ -132,12 +154,14 @@ class SpoolFile:
             InputError: it cannot be opened, is another program's or of a later release, or another
                 process has it.
         """
+        check_place(path)
         self.path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
         self.set_aside = 0
         """Damaged files that were set aside."""
         lock = self.path.with_name(f"{self.path.name}.lock")
         # A lock of one that was killed, or the reserve, says whose it is when the file cannot.
-        ours = lock.exists() or self.path.with_name(f"{self.path.name}.reserve").exists()
+        beside = (lock, self.path.with_name(f"{self.path.name}.reserve"))
+        ours = any(map(os.path.exists, beside))  # a name that is too long is the lock's to refuse
         self._lock = FileLock(
             lock, of=f"spool {self.path}", remedy="give each device its own spool.path"
         )
