@@ -144,6 +144,21 @@ def test_a_place_where_no_spool_can_be_is_refused_before_the_models_are_opened(
     assert re.search(rf"^error \(input\): .*{says}", capsys.readouterr().err, re.MULTILINE)
 
 
+@pytest.mark.parametrize(
+    "option",
+    ["site", "camera.source", "detector.model", "embedder.bundles", "mqtt.ca"],
+)
+@pytest.mark.parametrize("value", ["x" * 5000, "a\0b", "~nobody-of-that-name/x"])
+def test_a_name_that_no_file_can_have_is_one_line_and_exit_2(
+    desk: Desk, capsys: pytest.CaptureFixture[str], option: str, value: str
+) -> None:
+    given = json.dumps([value]) if option == "embedder.bundles" else value
+    more = ["--mqtt.url", "mqtts://127.0.0.1"] if option == "mqtt.ca" else []
+    assert main(["check", desk.settings, f"--{option}", given, *more]) == 2
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error (")]
+    assert len(said) == 1
+
+
 def test_a_bundle_with_a_wrong_hash_is_exit_2_before_anything_is_written(
     desk: Desk, models: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,8 +121,8 @@ def parse_source(
     if login is not None:
         raise SettingsError("camera.username is for an rtsp:// or rtsps:// source only")
     if not found or scheme == "file":
-        path = Path(unquote(rest) if found else text).expanduser()
-        return Source("file", str(path if relative_to is None else relative_to / path))
+        path = os.path.expanduser(unquote(rest) if found else text)  # or as it is: no such user
+        return Source("file", str(Path(path) if relative_to is None else relative_to / path))
     if scheme == "test":
         _size(rest or "640x480@10")
         return Source("test", rest or "640x480@10")

@@ -8,14 +8,15 @@ hangs says nothing at all, so the stall timer here is the only one that works.
 from __future__ import annotations
 
 import enum
+import os
 import random
+import stat
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from skyreid.contract.errors import InputError, PlatformError, SkyreidError
@@ -358,15 +359,16 @@ def check_file(path: str) -> None:
     Raises:
         InputError: it is missing, not a file, unreadable or empty.
     """
-    file = Path(path)
-    if not file.exists():
-        raise InputError(f"video {path} does not exist")
-    if not file.is_file():
-        raise InputError(f"video {path} is not a file")
     try:
-        with open(file, "rb") as stream:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise InputError(f"video {path} is not a file")
+        with open(path, "rb") as stream:
             head = stream.read(1)
+    except FileNotFoundError:
+        raise InputError(f"video {path} does not exist") from None
     except OSError as error:
         raise InputError(f"video {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # a NUL in the path
+        raise InputError(f"video {path!r} cannot be read: {error}") from error
     if not head:
         raise InputError(f"video {path} is empty")
