@@ -1,5 +1,6 @@
 """Symptoms of files whose container says something that was not listened to."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import clips
@@ -9,6 +10,7 @@ from clips import FPS, Video, picture, read, write
 
 from skyreid.contract.errors import InputError
 from skyreid.edge.video.mp4 import read_film
+from skyreid.edge.video.mpegts import read_programs
 
 pytestmark = pytest.mark.usefixtures("needs_gst")
 
@@ -132,6 +134,38 @@ def test_the_largest_of_several_videos_is_taken_unless_another_is_named(
     assert read(path).sizes == [(160, 96)] * 16
     assert read(path, track=1).sizes == [(64, 48)] * 16
     assert read(path, track=2).sizes == [(160, 96)] * 16
+
+
+def test_of_several_programs_it_is_said_which_one_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, gst_run: Callable[[str], None]
+) -> None:
+    path = tmp_path / "two.ts"
+    video = "videotestsrc num-buffers=8 ! video/x-raw,format=I420,framerate=10/1"
+    gst_run(
+        f'mpegtsmux name=m prog-map="program_map,sink_64=(int)3,sink_65=(int)7" ! '
+        f'filesink location="{path}" '
+        f"{video},width=64,height=48 ! x264enc tune=zerolatency ! h264parse ! m.sink_64 "
+        f"{video},width=160,height=96 ! x264enc tune=zerolatency ! h264parse ! m.sink_65"
+    )
+    assert sorted(read_programs(path)) == [3, 7]
+    (size,) = set(read(path).sizes)
+    number = {(64, 48): 3, (160, 96): 7}[size]
+    said = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(said) == 1
+    assert f"only {number} is read" in said[0]
+
+
+def test_programs_are_found_in_packets_of_either_size_and_from_any_byte_on(tmp_path: Path) -> None:
+    data = write(tmp_path / "v.ts", Video(), kind="mpegts").read_bytes()
+    packets = [data[at : at + 188] for at in range(0, len(data), 188)]
+    for name, stored in (
+        ("plain", data),
+        ("cut", data[-100:] + data),
+        ("timed", b"".join(b"time" + packet for packet in packets)),
+    ):
+        (tmp_path / name).write_bytes(stored)
+        assert read_programs(tmp_path / name) == (1,), name
+    assert read_programs(write(tmp_path / "v.mp4", Video())) == ()
 
 
 def test_a_video_that_is_not_there_is_named(tmp_path: Path) -> None:

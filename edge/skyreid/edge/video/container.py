@@ -9,6 +9,7 @@ from typing import Any
 from skyreid.contract.errors import InputError
 from skyreid.edge.video.frame import view
 from skyreid.edge.video.mp4 import HIDDEN_SHARE, Film, Track, read_film
+from skyreid.edge.video.mpegts import read_programs
 from skyreid.edge.video.pipeline import DECODE, SOURCE, TURN, Source
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class Container:
         self._gst, self._source, self._track = gst, source, track
         self._turn = pipeline.get_by_name(TURN)
         self._film: Film | None = None
+        self._programs: tuple[int, ...] = ()
         self.videos: int | None = None
         """How many there are; None before anybody has said so."""
         self._sized = True
@@ -50,6 +52,7 @@ class Container:
                 self._attach(made)
         if source.kind == "file":
             self._film = read_film(Path(source.target))
+            self._programs = read_programs(Path(source.target))
             if self._film is not None and any(t.share < HIDDEN_SHARE for t in self._film.tracks):
                 pad = pipeline.get_by_name(SOURCE).get_static_pad("src")
                 kinds = gst.PadProbeType
@@ -96,8 +99,10 @@ class Container:
                 self._chosen.append(number)
         if number > len(videos) or videos[number - 1].get_stream_id() != stream.get_stream_id():
             return 0
-        self._taken = stream.get_stream_id()
-        self._orient(self._taken)
+        if self._taken != (taken := stream.get_stream_id()):
+            self._taken = taken
+            self._say_program(taken)
+        self._orient(taken)
         return 1
 
     def _is_still(self, stream: Any) -> bool:
@@ -128,6 +133,17 @@ class Container:
             )
         elif track.direction != "identity":
             self._gst.util_set_object_arg(self._turn, "video-direction", track.direction)
+
+    def _say_program(self, stream_id: str) -> None:
+        """Of several programs tsdemux reads the one whose table comes first, and ends its name."""
+        if len(self._programs) > 1:
+            log.warning(
+                "video %s holds the programs %s: only %s is read; write the one that is wanted "
+                "into a file of its own",
+                self._source.name,
+                ", ".join(map(str, self._programs)),
+                stream_id.rpartition("/")[0].rpartition(":")[2],
+            )
 
     def _attach(self, made: Any) -> None:
         """Let nothing into the queue before the decoders that nobody takes out of it.
