@@ -29,7 +29,8 @@ from skyreid.server.broker.decoding import Message, Sorted, sort_messages
 from skyreid.server.devices import Devices
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
-from skyreid.server.store.journal import Journal, read_decisions
+from skyreid.server.store.beside import read_decisions
+from skyreid.server.store.journal import Journal
 from skyreid.server.traffic.replay import require_sendable, sightings_of
 
 HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from chain import Chain
 
 from skyreid.contract.recording import read_sightings
-from skyreid.server.store.journal import read_keys
+from skyreid.server.store.beside import read_keys
 
 Key = tuple[str, str, int]
 """(device, boot, seq) of a sighting."""

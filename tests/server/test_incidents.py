@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from skyreid.server.__main__ import main
-from skyreid.server.store.journal import read_decisions, read_keys
+from skyreid.server.store.beside import read_decisions, read_keys
 
 SOFT_FILES = 1024
 HALF_OPEN = 1100

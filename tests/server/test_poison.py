@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from skyreid.contract.receipt import batch_properties
-from skyreid.server.store.journal import read_keys
+from skyreid.server.store.beside import read_keys
 
 
 def text(letters: str) -> bytes:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from skyreid.contract.device import Birth, BirthCamera, encode_birth
-from skyreid.server.store.journal import open_to_read, read_decisions, read_keys
+from skyreid.server.store.beside import read_decisions, read_keys
+from skyreid.server.store.journal import open_to_read
 
 
 def test_sightings_are_stored_receipted_matched_and_told(

@@ -32,7 +32,8 @@ from skyreid.contract.sighting import (
 from skyreid.contract.sighting_wire import encode_batch, encode_sighting
 from skyreid.edge.delivery.rows import Row
 from skyreid.edge.delivery.spool import Spool
-from skyreid.server.matching.identity import Decision
+from skyreid.server.matching import identity
+from skyreid.server.matching.identity import Applied, Decision
 from skyreid.server.store import records
 from skyreid.server.store.journal import Journal
 
@@ -95,9 +96,8 @@ def write_journal(path: Path) -> None:
     journal.store(arrived, [heard], [picture])
     keys = [TrackKey("uav-1", sent.boot, "cam1", n) for n in (1, 2)]
     decisions = [Decision("assign", START_NS, key.identity_id(0), (key,)) for key in keys]
-    journal.decide(
-        decisions, now, [records.EventRow(1, 0, decisions[0].identity, '{"type": "assigned"}')]
-    )
+    told = identity.apply(identity.State(), decisions[0])[1]
+    journal.decide([Applied(decisions[0], told), Applied(decisions[1], ())], now)
     journal.close()
     _one_file(path)
 

@@ -21,7 +21,8 @@ from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.delivery.spool_file import read_stats
 from skyreid.server.matching import identity
 from skyreid.server.store import migrations as journal_migrations
-from skyreid.server.store.journal import Journal, read_decisions, read_keys
+from skyreid.server.store.beside import read_decisions, read_keys
+from skyreid.server.store.journal import Journal
 
 HERE = Path(__file__).parent
 RELEASES = sorted(path for path in HERE.iterdir() if (path / "spool.db").is_file())

@@ -21,7 +21,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from skyreid.contract import topics
-from skyreid.contract.identity_event import encode_event
 from skyreid.contract.receipt import encode_receipt
 from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site
@@ -45,7 +44,7 @@ from skyreid.server.store.faults import REMEDIES, DamagedJournal, Fault, fault_o
 from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.pictures import EarlyPictures
-from skyreid.server.store.records import Arrived, EventRow
+from skyreid.server.store.records import Arrived
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -86,7 +85,6 @@ class Writer:
         self._batch_messages, self._batch_wait_s = batch_messages, batch_wait_s
         self._period_s, self._micro_batch_ns = period_s, round(micro_batch_s * 1e9)
         self._stopping = threading.Event()
-        self._decisions = journal.decision_count()
         self._settled = True  # nothing was fed since the last round without a horizon
         self._round_at_s = 0.0
         self._news = DeviceNews(hub)
@@ -330,24 +328,11 @@ class Writer:
 
     def _write_down(self, made: Sequence[Applied]) -> None:
         """Put decisions into the log, their events into the outbox; then tell the listeners."""
-        decided_at_ns = time.time_ns()
-        rows: list[EventRow] = []
-        for number, applied in enumerate(made, self._decisions + 1):
-            for position, event in enumerate(applied.events):
-                body = encode_event(
-                    event,
-                    site=self._site.id,
-                    decision=number,
-                    number=position,
-                    decided_at_ns=decided_at_ns,
-                )
-                rows.append(EventRow(number, position, event.identity, body))
-            self._metrics.decisions.labels(applied.decision.kind).inc()
-        decisions = [applied.decision for applied in made]
-        self._persist(lambda: self._journal.decide(decisions, decided_at_ns, rows))
-        self._decisions += len(made)
+        decided_at_ns, after = time.time_ns(), self._journal.decision_count()
+        self._persist(lambda: self._journal.decide(made, decided_at_ns))
         self.state = self._matcher.state
-        for number, applied in enumerate(made, self._decisions - len(made) + 1):
+        for number, applied in enumerate(made, after + 1):
+            self._metrics.decisions.labels(applied.decision.kind).inc()
             for position, event in enumerate(applied.events):
                 self._hub.send("identity", event.to_json(), (number, position))
 

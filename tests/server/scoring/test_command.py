@@ -24,7 +24,7 @@ from skyreid.contract.sighting import (
     View,
 )
 from skyreid.contract.sighting_wire import encode_batch, encode_sighting
-from skyreid.server.matching.identity import Decision
+from skyreid.server.matching.identity import Applied, Decision
 from skyreid.server.scoring.command import Report, Run, add_parser, as_json, as_table, evaluate
 from skyreid.server.scoring.lineage import Lineage
 from skyreid.server.scoring.truth import CameraTruth
@@ -323,12 +323,11 @@ def chain(tmp_path: Path) -> list[str]:
     link = Match("accepted", 0.9, key("cam1", 1), ())
     journal.decide(
         [
-            Decision("assign", START_NS, "P1", (key("cam1", 1),)),
-            Decision("assign", START_NS, "P2", (key("cam1", 2),)),
-            Decision("assign", START_NS, "P1", (key("cam6", 1),), match=link),
+            Applied(Decision("assign", START_NS, "P1", (key("cam1", 1),)), ()),
+            Applied(Decision("assign", START_NS, "P2", (key("cam1", 2),)), ()),
+            Applied(Decision("assign", START_NS, "P1", (key("cam6", 1),), match=link), ()),
         ],
         START_NS,
-        [],
     )
     journal.close()
     runs = [str(tmp_path / camera) for camera in CAMERAS]

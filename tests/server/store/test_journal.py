@@ -1,5 +1,6 @@
 """The journal: exactly once, all or nothing, and the same again after a restart."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -16,9 +17,10 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import Picture
 from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.server.matching import identity
-from skyreid.server.matching.identity import Decision
-from skyreid.server.store.journal import Journal, open_to_read, read_decisions, read_keys
-from skyreid.server.store.records import Arrived, ArrivedPicture, EventRow, Heard
+from skyreid.server.matching.identity import Applied, Decision
+from skyreid.server.store.beside import read_decisions, read_keys
+from skyreid.server.store.journal import Journal, open_to_read
+from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 
 
 def arrived(sighting: Any, device: str = "uav1", boot: str = "1-abcd") -> Arrived:
@@ -113,19 +115,21 @@ def test_pictures_keep_the_latest_of_a_tracklet_and_forget_the_oldest(
 def test_decisions_and_their_events_come_back_in_order(journal: Journal, path: Path) -> None:
     keys = [TrackKey("a", "b", "cam1", n) for n in range(3)]
     made = [Decision("assign", n, key.identity_id(), (key,)) for n, key in enumerate(keys)]
-    journal.decide(
-        made[:2], 9, [EventRow(n, 0, d.identity, f"event {n}") for n, d in enumerate(made[:2])]
-    )
-    journal.decide(made[2:], 9, [])
+    state, applied = identity.State(), []
+    for decision in made:
+        state, events = identity.apply(state, decision)
+        applied.append(Applied(decision, events))
+    journal.decide(applied[:2], 9)
+    journal.decide([Applied(made[2], ())], 9)
     assert read_decisions(path) == made == list(journal.decisions())
     assert journal.decision_count() == 3
     rows = journal.outbox(0, 10)
-    assert [(r.identity, r.body) for r in rows] == [
-        (made[0].identity, "event 0"),
-        (made[1].identity, "event 1"),
+    assert [(r.identity, json.loads(r.body)["id"]) for r in rows] == [
+        (made[0].identity, "1-0"),
+        (made[1].identity, "2-0"),
     ]
     journal.taken([rows[0].id])
-    assert [r.body for r in journal.outbox(0, 10)] == ["event 1"]
+    assert [json.loads(r.body)["id"] for r in journal.outbox(0, 10)] == ["2-0"]
     assert set(identity.replay(read_decisions(path)).identities) == {d.identity for d in made}
 
 

@@ -13,11 +13,13 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import Picture
 from skyreid.contract.sighting_wire import decode_sighting, encode_sighting
 from skyreid.server.__main__ import main
-from skyreid.server.matching.identity import Decision
+from skyreid.server.matching import identity
+from skyreid.server.matching.identity import Applied, Decision
+from skyreid.server.store.beside import read_decisions, read_keys
 from skyreid.server.store.faults import DamagedJournal, fault_of
-from skyreid.server.store.journal import Journal, read_decisions, read_keys
+from skyreid.server.store.journal import Journal
 from skyreid.server.store.mark import mark_of
-from skyreid.server.store.records import Arrived, ArrivedPicture, EventRow, Heard
+from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 from skyreid.server.store.repair import open_sound, repair, verify
 
 COUNT = 200
@@ -41,12 +43,12 @@ def fill(path: Path, make: Any, first: int = 1, count: int = COUNT) -> None:
         jpeg = b"\xff\xd8" + b"x" * 9000 + b"\xff\xd9"  # over several pages
         picture = ArrivedPicture("uav1", 5, Picture("1-a", "cam1", start, start, 5, jpeg))
         assert len(journal.store(stored * 2, [Heard("uav1", 5)], [picture])) == 50
-        log, told = [], []
+        log = []
         for n, sighting in enumerate(rows, start):
             key = TrackKey("uav1", "1-a", "cam1", sighting.track)
-            log.append(Decision("assign", n, key.identity_id(), (key,)))
-            told.append(EventRow(n, 0, key.identity_id(), f'{{"id":"{n}-0"}}'))
-        journal.decide(log, 7, told)
+            decision = Decision("assign", n, key.identity_id(), (key,))
+            log.append(Applied(decision, identity.apply(identity.State(), decision)[1]))
+        journal.decide(log, 7)
     journal.taken(range(1, 31))
     journal.close()
 

@@ -20,7 +20,8 @@ from skyreid.contract.recording import Recorder, RunInfo
 from skyreid.contract.traffic import Recorded, TrafficWriter, read_traffic
 from skyreid.server.broker.ingest import RECEIVED_AT, Broker, Queue
 from skyreid.server.config import MqttSection
-from skyreid.server.store.journal import open_to_read, read_keys
+from skyreid.server.store.beside import read_keys
+from skyreid.server.store.journal import open_to_read
 from skyreid.server.traffic.replay import _Player, replay, sightings_of
 
 JPEG = b"\xff\xd8\xff\xd9"

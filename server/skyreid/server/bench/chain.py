@@ -22,7 +22,7 @@ from skyreid.contract.errors import InputError, PlatformError
 from skyreid.contract.sighting import Lane
 from skyreid.server.bench.load import A_MESSAGE, BOOT, CAMERA, MODEL, SITE, batches
 from skyreid.server.broker.decoding import Message
-from skyreid.server.store.journal import read_keys
+from skyreid.server.store.beside import read_keys
 
 LIMIT_S = 600.0
 FLEET = 1_000

@@ -34,7 +34,7 @@ from skyreid.server.scoring.metrics import (
     score_tracking,
 )
 from skyreid.server.scoring.truth import CameraTruth, match, read_truth
-from skyreid.server.store.journal import read_decisions, read_keys
+from skyreid.server.store.beside import read_decisions, read_keys
 
 SightingKey = tuple[str, str, int]
 """device, boot, seq"""

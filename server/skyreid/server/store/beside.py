@@ -1,4 +1,4 @@
-"""What an operator writes into a journal beside the server, which may be running."""
+"""A journal beside its server, which may be running: what others read and an operator writes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,28 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
-from skyreid.server.store.journal import open_to_read
+from skyreid.server.matching.identity import Decision
+from skyreid.server.store.journal import log_of, open_to_read
+
+
+def read_decisions(path: Path) -> list[Decision]:
+    """The log of a journal, in order; the server may be running.
+
+    Raises:
+        InputError: the file is missing or is not a journal of this version.
+    """
+    with open_to_read(path) as db:
+        return list(log_of(db))
+
+
+def read_keys(path: Path) -> set[tuple[str, str, int]]:
+    """The keys (device, boot, seq) of all stored sightings; the server may be running.
+
+    Raises:
+        InputError: the file is missing or is not a journal of this version.
+    """
+    with open_to_read(path) as db:
+        return {tuple(row) for row in db.execute("SELECT device, boot, seq FROM sighting")}
 
 
 @contextmanager

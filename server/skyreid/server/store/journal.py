@@ -17,11 +17,11 @@ from pathlib import Path
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
-from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.identity_event import TrackKey, encode_event
 from skyreid.contract.migration import migrate, require_newest, require_own
 from skyreid.contract.sighting import Kind
 from skyreid.contract.sighting_wire import decode_sighting
-from skyreid.server.matching.identity import Decision
+from skyreid.server.matching.identity import Applied, Decision
 from skyreid.server.store.aside import Aside
 from skyreid.server.store.faults import cannot_open
 from skyreid.server.store.mark import mark_of, say_damaged
@@ -32,7 +32,6 @@ from skyreid.server.store.records import (
     CLOCK_SET_NS,
     Arrived,
     ArrivedPicture,
-    EventRow,
     Heard,
     OutboxRow,
 )
@@ -51,6 +50,7 @@ class Journal:
         Raises:
             InputError: the file is in use, is not a journal of this version, or is another site's.
         """
+        self._site = site
         path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
         self._path = path
         self._pictures_max_bytes, self._events_kept = pictures_max_bytes, events_kept
@@ -68,7 +68,7 @@ class Journal:
             self._lock.close()
             raise cannot_open(path, error) from error
         try:
-            self._prepare(site)
+            self._prepare()
             self.aside = Aside(self._db, self.writing, self._sightings)
             row = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM picture").fetchone()
             self._picture_bytes: int = row[0]
@@ -118,26 +118,15 @@ class Journal:
         self._note()
         return new
 
-    def decide(
-        self, decisions: Sequence[Decision], decided_at_ns: int, events: Sequence[EventRow]
-    ) -> None:
-        """Append to the log, and the events to those that wait, in one transaction.
+    def decide(self, made: Sequence[Applied], decided_at_ns: int) -> None:
+        """Append decisions to the log, and their events to those that wait, in one transaction.
 
         Raises:
             sqlite3.Error: nothing of it was stored.
         """
         with self.writing() as db:
-            for number, decision in enumerate(decisions, self._last_decision + 1):
-                row = (number, decided_at_ns, decision.to_json())
-                db.execute(
-                    "INSERT INTO decision VALUES (?, ?, ?, ?)",
-                    (*row, checksum(row[:2], row[2].encode())),
-                )
-            db.executemany(
-                "INSERT INTO event (decision, number, identity, body) VALUES (?, ?, ?, ?)",
-                [(e.decision, e.number, e.identity, e.body) for e in events],
-            )
-        self._last_decision += len(decisions)
+            put_decisions(db, made, self._last_decision, self._site, decided_at_ns)
+        self._last_decision += len(made)
         self._note()
 
     def decision_count(self) -> int:
@@ -146,7 +135,7 @@ class Journal:
 
     def decisions(self) -> Iterator[Decision]:
         """The log in order."""
-        return _decisions(self._db)
+        return log_of(self._db)
 
     def outbox(self, after: int, limit: int) -> list[OutboxRow]:
         """Events with a number above ``after`` that wait for the broker, oldest first."""
@@ -259,39 +248,19 @@ class Journal:
         (found,) = self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()
         return int(found)
 
-    def _prepare(self, site: str) -> None:
+    def _prepare(self) -> None:
         self._db.execute("PRAGMA busy_timeout = 5000")
         _check_own(self._db, self._path)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         migrate(self._db, STEPS, what=f"journal {self._path}")
-        self._db.execute("INSERT OR IGNORE INTO meta VALUES ('site', ?)", (site,))
+        self._db.execute("INSERT OR IGNORE INTO meta VALUES ('site', ?)", (self._site,))
         (owner,) = self._db.execute("SELECT value FROM meta WHERE key = 'site'").fetchone()
-        if owner != site:
+        if owner != self._site:
             raise InputError(
-                f"journal {self._path} belongs to site {owner!r}, the site file says {site!r}: "
-                "give another journal.path"
+                f"journal {self._path} belongs to site {owner!r}, the site file says "
+                f"{self._site!r}: give another journal.path"
             )
-
-
-def read_decisions(path: Path) -> list[Decision]:
-    """The log of a journal, in order; the server may be running.
-
-    Raises:
-        InputError: the file is missing or is not a journal of this version.
-    """
-    with open_to_read(path) as db:
-        return list(_decisions(db))
-
-
-def read_keys(path: Path) -> set[tuple[str, str, int]]:
-    """The keys (device, boot, seq) of all stored sightings; the server may be running.
-
-    Raises:
-        InputError: the file is missing or is not a journal of this version.
-    """
-    with open_to_read(path) as db:
-        return {tuple(row) for row in db.execute("SELECT device, boot, seq FROM sighting")}
 
 
 @contextmanager
@@ -318,7 +287,8 @@ def _check_own(db: sqlite3.Connection, path: Path) -> None:
     require_own(db, OWN, what=f"journal {path}", remedy="give another journal.path")
 
 
-def _decisions(db: sqlite3.Connection) -> Iterator[Decision]:
+def log_of(db: sqlite3.Connection) -> Iterator[Decision]:
+    """The log in order."""
     for (body,) in db.execute("SELECT body FROM decision ORDER BY id"):
         yield Decision.from_json(body)
 
@@ -326,6 +296,28 @@ def _decisions(db: sqlite3.Connection) -> Iterator[Decision]:
 def checksum(values: Sequence[object], body: bytes) -> int:
     """CRC-32 of a row: of its columns in order, and its ``body`` last."""
     return zlib.crc32(body, zlib.crc32("\0".join(map(str, values)).encode("utf-8", "replace")))
+
+
+def put_decisions(
+    db: sqlite3.Connection, made: Sequence[Applied], after: int, site: str, decided_at_ns: int
+) -> None:
+    """Append decisions to the log, numbered from ``after`` on, and their events."""
+    for number, applied in enumerate(made, after + 1):
+        put_decision(db, number, decided_at_ns, applied.decision.to_json())
+        for position, event in enumerate(applied.events):
+            body = encode_event(
+                event, site=site, decision=number, number=position, decided_at_ns=decided_at_ns
+            )
+            db.execute(
+                "INSERT INTO event (decision, number, identity, body) VALUES (?, ?, ?, ?)",
+                (number, position, event.identity, body),
+            )
+
+
+def put_decision(db: sqlite3.Connection, number: int, decided_at_ns: int, body: str) -> None:
+    """Append one row to the log."""
+    crc = checksum((number, decided_at_ns), body.encode())
+    db.execute("INSERT INTO decision VALUES (?, ?, ?, ?)", (number, decided_at_ns, body, crc))
 
 
 def insert(db: sqlite3.Connection, arrived: Arrived, number: int) -> bool:

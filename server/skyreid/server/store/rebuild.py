@@ -11,12 +11,11 @@ from pathlib import Path
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
-from skyreid.contract.identity_event import encode_event
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Applied
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.faults import fault_of
-from skyreid.server.store.journal import Journal, checksum
+from skyreid.server.store.journal import Journal, put_decisions
 
 
 def rebuild(path: Path, site: str, matcher: Matcher, batch_s: float) -> tuple[int, int, Path]:
@@ -57,7 +56,8 @@ def rebuild(path: Path, site: str, matcher: Matcher, batch_s: float) -> tuple[in
             sightings, first = 0, number
             for made, count in _decide(db, matcher, batch_s):
                 sightings += count
-                number = _write(db, made, site, number)
+                put_decisions(db, made, number, site, time.time_ns())
+                number += len(made)
             db.execute("COMMIT")
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
@@ -83,21 +83,3 @@ def _decide(
         matcher.add(device, boot, model_key, decode_sighting(body, dim))
         count += 1
     yield matcher.advance(None), count
-
-
-def _write(db: sqlite3.Connection, made: list[Applied], site: str, number: int) -> int:
-    now = time.time_ns()
-    for applied in made:
-        number += 1
-        body = applied.decision.to_json()
-        row = (number, now, body, checksum((number, now), body.encode()))
-        db.execute("INSERT INTO decision VALUES (?, ?, ?, ?)", row)
-        for position, event in enumerate(applied.events):
-            told = encode_event(
-                event, site=site, decision=number, number=position, decided_at_ns=now
-            )
-            db.execute(
-                "INSERT INTO event (decision, number, identity, body) VALUES (?, ?, ?, ?)",
-                (number, position, event.identity, told),
-            )
-    return number

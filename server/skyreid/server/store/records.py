@@ -57,13 +57,3 @@ class OutboxRow:
     id: int
     identity: str
     body: str
-
-
-@dataclass(frozen=True)
-class EventRow:
-    """An event of a decision: its ``number`` among those of ``decision``; with both its id."""
-
-    decision: int
-    number: int
-    identity: str
-    body: str

@@ -25,7 +25,7 @@ from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision, State
 from skyreid.server.store import salvage
 from skyreid.server.store.faults import DamagedJournal, damaged_journal, fault_of
-from skyreid.server.store.journal import Journal, checksum, insert, open_to_read
+from skyreid.server.store.journal import Journal, checksum, insert, open_to_read, put_decision
 from skyreid.server.store.mark import is_damaged, mark_of, missing, read_mark
 from skyreid.server.store.pictures import put_picture
 from skyreid.server.store.records import Arrived, ArrivedPicture
@@ -177,9 +177,7 @@ def repair(path: Path, target: Path, site: str | None = None) -> Report:
                     report.unfit_decisions += 1
                     continue
                 report.decisions += 1
-                crc = checksum((number, decided_at_ns), body.encode())
-                row = (number, decided_at_ns, body, crc)
-                db.execute("INSERT INTO decision VALUES (?, ?, ?, ?)", row)
+                put_decision(db, number, decided_at_ns, body)
             report.events = len(events)
             db.executemany(
                 "INSERT INTO event (decision, number, identity, body, taken) VALUES (?,?,?,?,?)",
