@@ -12,27 +12,21 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 from skyreid.contract.device import Birth, Health
 from skyreid.contract.sighting import View
 from skyreid.server.counters import Metrics
+from skyreid.server.device import LAG_QUANTILE, RETURNS, TWIN_S, AlarmKind, Device
 from skyreid.server.store.records import CLOCK_SET_NS, Heard
 
 _log = logging.getLogger(__name__)
 
-LAGS_KEPT, LAG_QUANTILE = 32, 0.9
-"""A device's own lag is this quantile of its latest messages."""
 AHEAD_S = 1.0
 """A lag below minus this is a clock's fault."""
 BURST_S = 30.0
 """What a device may say at once, in seconds of what it may say in the long run."""
-RETURNS, TWIN_S = 3, 600.0
-"""A device that goes back to an earlier boot so often within this time is two; a repeated message
-does it once."""
-AlarmKind = Literal["clash", "twin"]
-"""A sighting with the number of another one; a device that is two."""
 _ALARMS: dict[AlarmKind, str] = {
     "clash": "a sighting has the number of another one: a copied spool, or a second device",
     "twin": "two devices speak with its name, or a copy of it does",
@@ -110,58 +104,6 @@ class Door:
         away_s = max(BURST_S, (now_ns - heard_at_ns) / 1e9)
         self._left[device] = away_s * self._per_s, now_ns
         return True
-
-
-@dataclass
-class Device:
-    """What is known of one device. ``online`` is None until it or its will has said so."""
-
-    id: str
-    camera: str | None = None
-    view: int | None = None
-    model_key: str | None = None
-    online: bool | None = None
-    boot: str | None = None
-    watermark_ns: int = 0
-    """No later live sighting has ``captured_at_ns`` below this."""
-    heard_at_ns: int | None = None
-    """Wall time of its last message."""
-    rose_at_s: float = float("-inf")
-    """When its watermark last rose, on the monotonic clock of this process."""
-    lag_s: float | None = None
-    """How long after capture its live messages come, see `LAG_QUANTILE`; None = not known yet."""
-    late: bool = False
-    """Whether nobody waits for it, as it is too far behind the others; see `Devices.horizon_ns`."""
-    sightings: int = 0
-    """Stored in this life of the server."""
-    birth: Birth | None = None
-    health: Health | None = None
-    boots: deque[str] = field(default_factory=lambda: deque(maxlen=8))
-    """Those before this one."""
-    returned_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=RETURNS))
-    """When it went back to one of them."""
-    alarms: dict[str, int] = field(default_factory=dict)
-    """What was noticed of it, by kind, see `AlarmKind`."""
-    lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAGS_KEPT))
-    """Arrival minus watermark of its latest live messages."""
-
-    def to_json(self) -> dict[str, Any]:
-        """As ``/v1/devices`` shows it."""
-        status = {None: "unknown", True: "online", False: "offline"}[self.online]
-        return {
-            "device": self.id,
-            "camera": self.camera,
-            "view": View(self.view).word if self.view else None,
-            "status": status,
-            "model_key": self.model_key,
-            "birth": _json(self.birth),
-            "health": _json(self.health),
-            "watermark_ns": self.watermark_ns,
-            "lag_s": None if self.lag_s is None else round(self.lag_s, 1),
-            "late": self.late,
-            "alarms": dict(self.alarms),
-            "last_message_at_ns": self.heard_at_ns,
-        }
 
 
 @dataclass(frozen=True)
@@ -391,7 +333,3 @@ class Devices:
         if name not in self.by_id:
             self.by_id[name] = Device(name, online=self.door.parked(name) if self.door else None)
         return self.by_id[name]
-
-
-def _json(said: Birth | Health | None) -> dict[str, Any]:
-    return {} if said is None else said.model_dump(mode="json", exclude_none=True)

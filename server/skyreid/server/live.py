@@ -138,7 +138,7 @@ class Hub:
 
 
 class Shown(Protocol):
-    """A device, as far as it is shown."""
+    """A device, or who holds the site up, as far as it is shown."""
 
     def to_json(self) -> dict[str, Any]:
         """What is shown of it."""
@@ -153,6 +153,8 @@ class DeviceNews:
         self._noted: set[str] = set()
         self._told: dict[str, dict[str, Any]] = {}
         self._told_at_s = float("-inf")
+        self._told_wait: dict[str, Any] = {"device": None, "late": []}
+        self._told_wait_at_s = float("-inf")
 
     def note(self, device: str) -> None:
         """Something about it may have changed."""
@@ -178,6 +180,14 @@ class DeviceNews:
             self._told[name] = now
         if changed:
             self._hub.send("devices", {"devices": changed})
+
+    def tell_wait(self, now_s: float, wait: Shown) -> None:
+        """Tell who holds the site up when that changes, not by how much."""
+        said = wait.to_json()
+        who = {"device": said["device"], "late": said["late"]}
+        if who != self._told_wait and now_s - self._told_wait_at_s >= self._every_s:
+            self._told_wait, self._told_wait_at_s = who, now_s
+            self._hub.send("wait", said)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Any, *arguments: Any) -> None:

@@ -37,7 +37,7 @@ from skyreid.server.broker.outbox import Outbox
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Oldest
 from skyreid.server.isolation import isolate
-from skyreid.server.live import NEWS_S, DeviceNews, Hub
+from skyreid.server.live import DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, State
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.faults import REMEDIES, DamagedJournal, Fault, fault_of
@@ -90,8 +90,6 @@ class Writer:
         self._news = DeviceNews(hub)
         self._letters = DeadLetters(broker, site.id)
         self._early = EarlyPictures(journal.aside.has_sighting_of)
-        self._told_wait: tuple[str | None, tuple[str, ...]] = (None, ())
-        self._told_wait_at_s = float("-inf")
         self.oldest = Oldest()
         self.notices: tuple[str, ...] = ()
         """What is wrong for as long as this server lives: what its journal lost."""
@@ -269,7 +267,7 @@ class Writer:
             return
         self._round_at_s = now_s
         horizon_ns = self.devices.horizon_ns(now_s)
-        self._tell_wait(now_s)
+        self._news.tell_wait(now_s, self.devices.wait)
         if self._settled:
             return
         if horizon_ns is not None:
@@ -317,14 +315,6 @@ class Writer:
             self._hub.send("alarm", {"device": name, "kind": kind})
             self._news.note(name)
         self.devices.alarms.clear()
-
-    def _tell_wait(self, now_s: float) -> None:
-        """Tell the listeners who holds the site up, when that changes."""
-        wait = self.devices.wait
-        who = wait.device, wait.late
-        if who != self._told_wait and now_s - self._told_wait_at_s >= NEWS_S:
-            self._told_wait, self._told_wait_at_s = who, now_s
-            self._hub.send("wait", wait.to_json())
 
     def _write_down(self, made: Sequence[Applied]) -> None:
         """Put decisions into the log, their events into the outbox; then tell the listeners."""

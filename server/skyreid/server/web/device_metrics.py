@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from skyreid.server.devices import Device
+from skyreid.server.device import Device
 from skyreid.server.web.health import summary
 from skyreid.server.writer import Writer
 

@@ -1,0 +1,74 @@
+"""What is known of one device, and how it is shown."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from skyreid.contract.device import Birth, Health
+from skyreid.contract.sighting import View
+
+LAGS_KEPT, LAG_QUANTILE = 32, 0.9
+"""A device's own lag is this quantile of its latest messages."""
+RETURNS, TWIN_S = 3, 600.0
+"""A device that goes back to an earlier boot so often within this time is two; a repeated message
+does it once."""
+AlarmKind = Literal["clash", "twin"]
+"""A sighting with the number of another one; a device that is two."""
+
+
+@dataclass
+class Device:
+    """What is known of one device. ``online`` is None until it or its will has said so."""
+
+    id: str
+    camera: str | None = None
+    view: int | None = None
+    model_key: str | None = None
+    online: bool | None = None
+    boot: str | None = None
+    watermark_ns: int = 0
+    """No later live sighting has ``captured_at_ns`` below this."""
+    heard_at_ns: int | None = None
+    """Wall time of its last message."""
+    rose_at_s: float = float("-inf")
+    """When its watermark last rose, on the monotonic clock of this process."""
+    lag_s: float | None = None
+    """How long after capture its live messages come, see `LAG_QUANTILE`; None = not known yet."""
+    late: bool = False
+    """Whether nobody waits for it, as it is too far behind: see `Devices.horizon_ns`."""
+    sightings: int = 0
+    """Stored in this life of the server."""
+    birth: Birth | None = None
+    health: Health | None = None
+    boots: deque[str] = field(default_factory=lambda: deque(maxlen=8))
+    """Those before this one."""
+    returned_at_s: deque[float] = field(default_factory=lambda: deque(maxlen=RETURNS))
+    """When it went back to one of them."""
+    alarms: dict[str, int] = field(default_factory=dict)
+    """What was noticed of it, by kind, see `AlarmKind`."""
+    lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAGS_KEPT))
+    """Arrival minus watermark of its latest live messages."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As ``/v1/devices`` shows it."""
+        status = {None: "unknown", True: "online", False: "offline"}[self.online]
+        return {
+            "device": self.id,
+            "camera": self.camera,
+            "view": View(self.view).word if self.view else None,
+            "status": status,
+            "model_key": self.model_key,
+            "birth": _json(self.birth),
+            "health": _json(self.health),
+            "watermark_ns": self.watermark_ns,
+            "lag_s": None if self.lag_s is None else round(self.lag_s, 1),
+            "late": self.late,
+            "alarms": dict(self.alarms),
+            "last_message_at_ns": self.heard_at_ns,
+        }
+
+
+def _json(said: Birth | Health | None) -> dict[str, Any]:
+    return {} if said is None else said.model_dump(mode="json", exclude_none=True)
