@@ -3,6 +3,7 @@ import re
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from immutables import Map
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.identity_event import Evidence, LinkState, Match, TrackKey
@@ -38,7 +39,7 @@ def logs(draw: st.DrawFn) -> list[Decision]:
         names = sorted(state.identities)
         big = [n for n in names if len(state.identities[n].members) > 1]
         kinds = ["assign"]
-        kinds += ["revise", "join", "erase"] if names else []
+        kinds += ["revise", "join", "erase", "erase some", "forget"] if names else []
         kinds += ["merge"] if len(names) > 1 else []
         kinds += ["split"] if big else []
         kinds += ["move"] if big and len(names) > 1 else []
@@ -56,6 +57,15 @@ def logs(draw: st.DrawFn) -> list[Decision]:
             decision = Decision("merge", at, keep, (), gone, match(key(0)))
         elif kind == "erase":
             decision = Decision("erase", at, draw(st.sampled_from(names)))
+        elif kind == "erase some":
+            name = draw(st.sampled_from(names))
+            some = draw(
+                st.sets(st.sampled_from(sorted(state.identities[name].members)), min_size=1)
+            )
+            decision = Decision("erase", at, name, tuple(sorted(some)))
+        elif kind == "forget":
+            some = draw(st.sets(st.sampled_from(sorted(state.tracks)), min_size=1))
+            decision = Decision("forget", at, "", tuple(sorted(some)))
         else:
             source = draw(st.sampled_from(big))
             members = sorted(state.identities[source].members)
@@ -90,6 +100,7 @@ def test_every_log_keeps_each_tracklet_in_exactly_one_identity(log):
     for name, identity in state.identities.items():
         assert identity.members
         assert all(state.tracks[t] == name for t in identity.members)
+        assert None in identity.members.values()  # somebody it began with
     assert not state.erased_tracks & set(state.tracks)
     used = {*state.identities, *state.aliases, *state.erased}
     assert len(used) == len(state.identities) + len(state.aliases) + len(state.erased)
@@ -144,6 +155,28 @@ def test_erasing_forgets_the_tracklets_and_refuses_them_later():
     assert not state.tracks
     with pytest.raises(InputError, match="erased"):
         apply(state, assign(1))
+
+
+def test_who_stays_keeps_no_evidence_against_an_erased_tracklet_and_no_alias_of_the_erased():
+    a, b = key(1).identity_id(), key(2).identity_id()
+    log = [assign(1), assign(2), Decision("merge", 3, a, (), b, match(key(1)))]
+    state, _ = apply(replay([*log, assign(3, a)]), Decision("erase", 4, a, (key(1),)))
+    assert state.resolve(b) == a
+    left = state.identities[a].members
+    assert next(iter(left.values())) is None
+    assert key(1) not in left
+    assert not [m for m in left.values() if m is not None and m.other == key(1)]
+    state, _ = apply(state, Decision("erase", 5, a))
+    assert (state.identities, state.aliases, state.erased) == (Map(), Map(), {a, b})
+
+
+def test_what_is_forgotten_may_come_again_as_somebody_new():
+    a = key(1).identity_id()
+    state, events = apply(replay([assign(1), assign(2, a)]), Decision("forget", 3, "", (key(1),)))
+    assert (events, dict(state.tracks)) == ((), {key(2): a})
+    state, _ = apply(state, Decision("forget", 4, "", (key(2), key(9))))
+    assert (state.identities, state.tracks, state.erased_tracks) == (Map(), Map(), frozenset())
+    assert apply(state, assign(1))[0].tracks[key(1)] == a
 
 
 @pytest.mark.parametrize(

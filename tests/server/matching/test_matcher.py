@@ -201,6 +201,22 @@ def test_an_erased_person_is_forgotten_and_later_revisions_do_not_bring_them_bac
     assert victim not in matcher.state.identities
 
 
+def test_a_matcher_keeps_nothing_of_tracklets_that_are_dropped(world, plaza):
+    made = world(11, plaza, people=3)
+    half = len(made.told) // 2
+    matcher = Matcher(MatchingOptions())
+    feed(matcher, made, made.told[:half])
+    matcher.advance(None)
+    feed(matcher, made, made.told[half:])
+    keys = {TrackKey(d, b, s.camera, s.track) for d, b, _, s in made.told}
+    some = set(sorted(keys)[::2])
+    assert matcher.drop(some) == len(some)
+    assert matcher.drop(some) == 0
+    matcher.advance(None)
+    waiting = {entry[1] for entry in matcher._arrived}
+    assert not some & (waiting | {t.key for t in matcher._window.tracklets()})
+
+
 def test_a_link_gives_its_evidence_and_its_sum_is_where_the_odds_come_from(world, plaza, matched):
     state = matched(world(12, plaza)).state
     links = [m for i in state.identities.values() for m in i.members.values() if m]

@@ -16,7 +16,7 @@ from immutables import Map
 from skyreid.contract.errors import InputError
 from skyreid.contract.identity_event import Event, EventType, Match, TrackKey
 
-DecisionKind = Literal["assign", "revise", "merge", "move", "split", "erase"]
+DecisionKind = Literal["assign", "revise", "merge", "move", "split", "erase", "forget"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class Decision:
     ``merge``   ``identity`` takes in ``other``, whose id resolves to it for ever
     ``move``    ``tracks[0]`` leaves ``other`` for ``identity``, because of ``match``
     ``split``   ``tracks`` leave ``other`` and found ``identity``
-    ``erase``   ``identity`` and everything known of its tracklets is forgotten
+    ``erase``   ``tracks`` of ``identity`` (all where none are named; of nobody where it is "") are
+                forgotten, and refused if they come again
+    ``forget``  ``tracks`` are forgotten because their time is up, whoever they belong to
     ==========  ===================================================================================
     """
 
@@ -122,7 +124,7 @@ class State:
     aliases: Map[str, str] = field(default_factory=Map)
     """Absorbed id -> the id that took it in (which may itself have been absorbed since)."""
     erased: frozenset[str] = frozenset()
-    """Ids that were erased: never given again."""
+    """Ids that were erased, and those merged into them: never given again."""
     erased_tracks: frozenset[TrackKey] = frozenset()
     """Tracklets that were erased: later revisions of them are refused."""
     at_ns: int = 0
@@ -191,6 +193,8 @@ class _Draft:
             return self._split(d)
         if d.kind == "erase":
             return self._erase(d)
+        if d.kind == "forget":
+            return self._forget(d)
         raise InputError(f"decision kind {d.kind!r} is unknown")
 
     def _assign(self, d: Decision) -> tuple[Event, ...]:
@@ -252,13 +256,49 @@ class _Draft:
         )
 
     def _erase(self, d: Decision) -> tuple[Event, ...]:
-        identity = self._identity(d, d.identity)
-        for track in identity.members:
+        tracks = d.tracks
+        if d.identity:
+            identity = self._identity(d, d.identity)
+            tracks = tracks or tuple(identity.members)
+            _fits(all(t in identity.members for t in tracks), d, f"not all of them in {d.identity}")
+            if len(tracks) == len(identity.members):
+                self.erased |= {identity.id, *identity.aliases}
+            self._lose(identity, tracks)
+        else:
+            _fits(bool(tracks), d, "no tracklets")
+            _fits(not any(t in self.tracks for t in tracks), d, "some are in an identity")
+        self.erased_tracks |= frozenset(tracks)  # a copy of both, at an operator's pace
+        return (Event("erased", d.identity, d.at_ns, tracks),) if d.identity else ()
+
+    def _forget(self, d: Decision) -> tuple[Event, ...]:
+        """No event: whoever follows identities knows for how long they are kept."""
+        of: dict[str, list[TrackKey]] = {}
+        for track in d.tracks:
+            if (name := self.tracks.get(track)) is not None:
+                of.setdefault(name, []).append(track)
+        for name, tracks in of.items():
+            self._lose(self.identities[name], tuple(tracks))
+        return ()
+
+    def _lose(self, identity: Identity, gone: tuple[TrackKey, ...]) -> None:
+        """Tracklets leave an identity and are in none; one without tracklets is no more."""
+        for track in gone:
             self.tracks = self.tracks.delete(track)
-        self.identities = self.identities.delete(identity.id)
-        self.erased_tracks |= identity.members.keys()  # a copy of both, at an operator's pace
-        self.erased |= {identity.id}
-        return (Event("erased", identity.id, d.at_ns, tuple(identity.members)),)
+        if len(gone) == len(identity.members):
+            self.identities = self.identities.delete(identity.id)
+            for alias in identity.aliases:
+                self.aliases = self.aliases.delete(alias)
+            return
+        self._take(identity, gone)
+        left = self.identities[identity.id]
+        founder = next(track for track, match in left.members.items() if match is None)
+        members = {  # who is here because of one who is gone keeps no evidence against that one
+            track: replace(match, other=founder, evidence=())
+            if match is not None and match.other in gone
+            else match
+            for track, match in left.members.items()
+        }
+        self._keep(replace(left, members=members))
 
     def _one(self, d: Decision) -> TrackKey:
         _fits(len(d.tracks) == 1, d, f"{len(d.tracks)} tracklets, exactly one is meant")

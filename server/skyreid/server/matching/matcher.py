@@ -12,7 +12,7 @@ and move. Only ``identity.apply`` changes who is who.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -141,16 +141,30 @@ class Matcher:
     def apply(self, decision: Decision) -> tuple[Event, ...]:
         """Take in a decision from elsewhere (an operator, an erasure).
 
+        Of an erasure or of what is forgotten it keeps nothing: see `drop`.
+
         Raises:
             InputError: it does not fit the state.
         """
-        self.state, events = identity.apply(self.state, decision)
-        if decision.kind == "erase":
-            for key in self.state.erased_tracks:
-                self._window.drop(key)
-                self._touched_ns.pop(key, None)
+        before = self.state
+        self.state, events = identity.apply(before, decision)
+        if decision.kind in ("erase", "forget"):
+            self.drop(decision.tracks or before.identities[decision.identity].members)
         self._changed = True
         return events
+
+    def drop(self, keys: Collection[TrackKey]) -> int:
+        """Keep nothing of some tracklets; returns how many of them there were in here."""
+        there = {entry[1] for entry in self._arrived if entry[1] in keys}
+        if there:
+            self._arrived = [entry for entry in self._arrived if entry[1] not in there]
+            heapq.heapify(self._arrived)
+        for key in keys:
+            if key in self._window:
+                there.add(key)
+                self._window.drop(key)
+            self._touched_ns.pop(key, None)
+        return len(there)
 
     def _decide(self, decision: Decision) -> State:
         self.state, events = identity.apply(self.state, decision)

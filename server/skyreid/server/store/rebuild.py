@@ -15,7 +15,8 @@ from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Applied
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.faults import fault_of
-from skyreid.server.store.journal import Journal, put_decisions
+from skyreid.server.store.journal import Journal
+from skyreid.server.store.rows import put_decisions
 
 
 def rebuild(path: Path, site: str, matcher: Matcher, batch_s: float) -> tuple[int, int, Path]:

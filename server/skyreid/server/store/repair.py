@@ -25,10 +25,11 @@ from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision, State
 from skyreid.server.store import salvage
 from skyreid.server.store.faults import DamagedJournal, damaged_journal, fault_of
-from skyreid.server.store.journal import Journal, checksum, insert, open_to_read, put_decision
+from skyreid.server.store.journal import Journal, open_to_read
 from skyreid.server.store.mark import is_damaged, mark_of, missing, read_mark
 from skyreid.server.store.pictures import put_picture
 from skyreid.server.store.records import Arrived, ArrivedPicture
+from skyreid.server.store.rows import checksum, insert, put_decision
 
 _log = logging.getLogger(__name__)
 
