@@ -1,6 +1,7 @@
 import struct
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -146,3 +147,41 @@ def test_a_packet_of_very_many_items_is_read_in_time_that_grows_as_it_does() -> 
 def test_a_value_that_does_not_fit_is_named() -> None:
     with pytest.raises(InputError, match="sensor_latitude_deg 91"):
         encode(KlvPacket(time_ns=0, sensor_latitude_deg=91))
+
+
+def test_an_item_that_runs_beyond_the_packet_loses_itself_alone() -> None:
+    """Its length is damaged, the checksum was made after that: what was read before stays."""
+    broken = TIME + item(5, bytes.fromhex("71c2")) + bytes([94, 120, 1, 2])
+    assert decode(packed(broken)).platform_heading_deg == pytest.approx(159.974365)
+    endless = TIME + item(5, bytes.fromhex("71c2")) + b"\xff" * 9
+    assert decode(packed(endless)).platform_heading_deg == pytest.approx(159.974365)
+
+
+def test_packets_are_found_behind_each_other_and_behind_the_headers_of_synchronous_klv() -> None:
+    first, second = encode(KlvPacket(time_ns=1_000)), encode(KlvPacket(time_ns=2_000))
+    headers = [struct.pack(">BBBH", 0xFC, n, 0xDF, len(first)) for n in range(2)]  # ST 1402
+    for buffer in (
+        first + second,
+        headers[0] + first + headers[1] + second,
+        b"\x00" + first + b"\xff\xff" + second + b"\x00\x00",
+    ):
+        assert [decode(data).time_ns for data in klv.packets_in(buffer)] == [1_000, 2_000]
+    assert klv.packets_in(b"") == klv.packets_in(b"no packet") == []
+    cut = klv.packets_in(first[:-3])
+    with pytest.raises(InputError, match="ends after"):
+        decode(cut[0])
+
+
+def test_the_standards_own_sample_packets_are_read(shared: Path) -> None:
+    """Others wrote them; the one with the standard's own wrong checksum only when mended."""
+    folder = shared / "media" / "klv"
+    good = decode((folder / "DynamicOnlyMISMMSPacketData.bin").read_bytes())
+    assert good.platform_heading_deg == pytest.approx(159.9744, abs=1e-4)
+    assert good.sensor_latitude_deg == pytest.approx(60.176823, abs=1e-6)
+    assert good.sensor_msl_m == pytest.approx(14190.72, abs=0.01)
+    wrong = (folder / "DynamicConstantMISMMSPacketData.bin").read_bytes()
+    with pytest.raises(InputError, match="checksum is 0xaa43, its bytes give 0x3e1e"):
+        decode(wrong)
+    mended = decode(wrong[:-2] + bytes.fromhex("3e1e"))
+    assert mended.sensor_longitude_deg == pytest.approx(128.426759, abs=1e-6)
+    assert mended.time_ns == good.time_ns == 1231798102000000_000

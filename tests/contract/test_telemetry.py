@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from skyreid.contract.camera import CameraModel
 from skyreid.contract.errors import InputError
 from skyreid.contract.klv import KlvPacket, decode, encode
+from skyreid.contract.rotation import turn, turned_by
 from skyreid.contract.site import Origin
 from skyreid.contract.telemetry import camera_of, packet_of
 
@@ -96,3 +97,26 @@ def test_a_height_above_mean_sea_level_is_not_taken_for_an_ellipsoid_height() ->
     )
     with pytest.raises(InputError, match=r"sensor_ellipsoid_m.*mean sea level"):
         camera_of(packet, ORIGIN, 1280, 720)
+
+
+def test_with_a_geoid_a_height_above_the_sea_is_a_height() -> None:
+    """Most drones send tag 15 alone, and many no roll of a gimbal that keeps it at nought."""
+    packet = KlvPacket(
+        time_ns=0,
+        platform_heading_deg=0,
+        sensor_latitude_deg=47.37,
+        sensor_longitude_deg=8.54,
+        sensor_msl_m=430,
+        sensor_azimuth_deg=0,
+        sensor_elevation_deg=-30,
+    )
+    camera = camera_of(packet, ORIGIN, 1280, 720, geoid=lambda *_: 48.0, fov_deg=90)
+    assert camera.position[2] == pytest.approx(28, abs=1e-6)
+    assert camera.matrix[0, 0] == pytest.approx(640)
+    with pytest.raises(InputError, match="does not say horizontal_fov_deg"):
+        camera_of(packet, ORIGIN, 1280, 720, geoid=lambda *_: 48.0)
+
+
+@given(st.lists(st.floats(-1.7, 1.7), min_size=3, max_size=3))
+def test_a_rotation_vector_comes_back(vector: list[float]) -> None:
+    np.testing.assert_allclose(turned_by(turn(np.array(vector))), vector, atol=1e-7)

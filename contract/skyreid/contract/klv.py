@@ -4,8 +4,9 @@ A packet is a 16-byte key, a BER length and items `tag, length, value`; integers
 map linearly onto a physical range. The items are those of the "UAS Datalink Local Set" (MISB ST
 0601, identical numbers in every edition since 2010); the checksum is the standard's running 16-bit
 sum. An item of no bytes, or of another number than the standard gives it, says nothing and costs
-nothing but itself; a packet whose items cannot be told apart is refused. Angles of the platform and
-of the sensor relative to it compose as in `telemetry.py`.
+nothing but itself. Where items cannot be told apart any more, those before are good if the checksum
+is, and the packet is refused if it is not. Angles of the platform and of the sensor relative to it
+compose as in `telemetry.py`.
 """
 
 from __future__ import annotations
@@ -144,6 +145,25 @@ def encode(packet: KlvPacket) -> bytes:
     return covered + struct.pack(">H", checksum(covered))
 
 
+def packets_in(data: bytes) -> list[bytes]:
+    """The packets of one buffer of a transport stream, whatever lies around them.
+
+    Asynchronous KLV is packets in a row. Synchronous KLV has a header of five bytes before each
+    (MISB ST 1402, from ISO 13818-1, section 2.12.4), others pad. A packet that is cut off by the
+    buffer's end comes as it is: `decode` refuses it.
+    """
+    found = []
+    at = data.find(KEY)
+    while at >= 0:
+        try:
+            size, start = _read_length(data, at + len(KEY))
+        except InputError:
+            size, start = 0, len(data)
+        found.append(data[at : start + size])
+        at = data.find(KEY, start + size)
+    return found
+
+
 def decode(data: bytes) -> KlvPacket:
     """Read one packet; items that are not in `KlvPacket` are passed over.
 
@@ -157,13 +177,15 @@ def decode(data: bytes) -> KlvPacket:
     if len(data) < start + size:
         raise InputError(f"KLV packet of {size} bytes ends after {len(data) - start}")
     end = start + size
-    values: dict[int, bytes] = dict(_items(data[start:end]))
-    if _CHECKSUM not in values or len(values[_CHECKSUM]) != 2:
-        raise InputError("KLV packet has no checksum")
-    said = struct.unpack(">H", values[_CHECKSUM])[0]
     found = checksum(data[: end - 2])
-    if said != found:
-        raise InputError(f"KLV checksum is {said:#06x}, its bytes give {found:#06x}")
+    whole = size >= 4 and data[end - 4 : end] == struct.pack(">BBH", _CHECKSUM, 2, found)
+    values: dict[int, bytes] = dict(_items(data[start:end], lenient=whole))
+    if not whole:
+        if len(values.get(_CHECKSUM, b"")) != 2:
+            raise InputError("KLV packet has no checksum")
+        said = struct.unpack(">H", values[_CHECKSUM])[0]
+        if said != found:
+            raise InputError(f"KLV checksum is {said:#06x}, its bytes give {found:#06x}")
     if _TIME not in values or len(values[_TIME]) != 8:
         raise InputError("KLV packet has no time stamp (item 2)")
     time_ns = 1000 * struct.unpack(">Q", values[_TIME])[0]
@@ -225,12 +247,18 @@ def _read_tag(data: bytes, at: int) -> tuple[int, int]:
     raise InputError(f"KLV packet has a tag that does not end within {_TAG_BYTES} bytes")
 
 
-def _items(body: bytes) -> Iterator[tuple[int, bytes]]:
+def _items(body: bytes, *, lenient: bool) -> Iterator[tuple[int, bytes]]:
+    """Tags and values; ``lenient`` ends, instead of refusing, where nobody can say what follows."""
     at = 0
     while at < len(body):
-        tag, after = _read_tag(body, at)
-        size, start = _read_length(body, after)
-        if start + size > len(body):
-            raise InputError(f"KLV item {tag} of {size} bytes ends after {len(body) - start}")
+        try:
+            tag, after = _read_tag(body, at)
+            size, start = _read_length(body, after)
+            if start + size > len(body):
+                raise InputError(f"KLV item {tag} of {size} bytes ends after {len(body) - start}")
+        except InputError:
+            if lenient:
+                return
+            raise
         yield tag, body[start : start + size]
         at = start + size

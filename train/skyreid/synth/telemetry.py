@@ -16,15 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from skyreid.contract.camera import CameraModel, CameraPoses
 from skyreid.contract.klv import encode
+from skyreid.contract.rotation import turn
 from skyreid.contract.sighting import View
 from skyreid.contract.site import Origin
 from skyreid.contract.telemetry import packet_of
-
-Float64 = NDArray[np.float64]
 
 ORIGIN = Origin(latitude_deg=46.5, longitude_deg=8.0, ellipsoid_height_m=500.0)
 """Where on the earth the plaza is said to be."""
@@ -121,10 +119,10 @@ def write_telemetry(folder: Path, poses: Mapping[str, CameraPoses], level: str, 
 def _draw(errors: TelemetryErrors, rng: np.random.Generator) -> Drawn:
     east, north, up, x, y, z = rng.normal(size=6).tolist()
     bias = errors.position_bias_m
-    turn = errors.attitude_bias_deg
+    tilt = errors.attitude_bias_deg
     return Drawn(
         (bias * east, bias * north, errors.height_bias_m * up),
-        (turn * x, turn * y, turn * z),
+        (tilt * x, tilt * y, tilt * z),
         float(rng.uniform(*errors.lag_ms)),
     )
 
@@ -142,8 +140,8 @@ def _packets(
             continue
         old = truth.at(max(0.0, time_s - constant.lag_ms / 1000))
         place = old.position + constant.position_m + errors.position_noise_m * noise[:3]
-        turn = np.radians(constant.attitude_deg + errors.attitude_noise_deg * noise[3:])
-        rotation = _small_turn(turn) @ old.rotation
+        angles = np.radians(constant.attitude_deg + errors.attitude_noise_deg * noise[3:])
+        rotation = turn(angles) @ old.rotation
         said = CameraModel(old.matrix, rotation, -rotation @ place, old.width_px, old.height_px)
         forward = rotation[2]
         # A gimbal under a hovering drone: the nose follows the heading of the picture.
@@ -151,17 +149,6 @@ def _packets(
         time_ns = START_NS + round(time_s * 1e9)
         packets[index] = encode(packet_of(said, ORIGIN, time_ns, heading_deg=heading))
     return packets
-
-
-def _small_turn(angles: Float64) -> Float64:
-    """Rotation [3, 3] about an axis by its length in radians (Rodrigues)."""
-    angle = float(np.linalg.norm(angles))
-    if angle == 0:
-        return np.eye(3)
-    x, y, z = angles / angle
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    turned: Float64 = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
-    return turned
 
 
 def _mux(video: Path, out: Path, packets: Mapping[int, bytes], fps: float) -> None:
