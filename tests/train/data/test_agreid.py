@@ -44,7 +44,7 @@ def test_camera_view_and_level_come_from_the_name() -> None:
         (1, "ground", None),  # the level is the drone's
         (2, "ground", None),
     ]
-    assert agreid.parse(Path("P0003T02140A2C2F1.jpg"), agreid.V1_CAMERAS) == "camera"
+    assert agreid.parse(Path("P0003T02140A2C1F1.jpg"), agreid.V1_CAMERAS) == "camera"
     assert agreid.parse(Path("P0003T02140C3F1.jpg"), agreid.V1_CAMERAS) == "name"
 
 

@@ -78,7 +78,7 @@ def test_files_off_the_grammar_are_named_by_reason(tmp_path: Path) -> None:
     found = cargo.read(tmp_path, "query")
     assert len(found.records) == 297
     assert found.refused == {"name": (name,), "camera": (beyond,), "folder": (misplaced,)}
-    assert found.left_out == {"not .jpg": (other,)}
+    assert found.left_out == {"no picture": (other,)}
 
 
 def test_more_than_one_percent_of_a_split_refused_is_an_error(tmp_path: Path) -> None:

@@ -174,4 +174,4 @@ def test_fit_trains_on_several_data_sets_whose_people_are_strangers(
     said = capsys.readouterr().err
     assert f"CARGO in {tiny_tree}; Market-1501 in {market}" in said
     assert f"refused: 1 by name, first {market}/bounding_box_train/odd.jpg" in said
-    assert f"left out: 1 by not .jpg, first {market}/bounding_box_train/Thumbs.db" in said
+    assert f"left out: 1 by no picture, first {market}/bounding_box_train/Thumbs.db" in said

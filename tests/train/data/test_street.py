@@ -29,7 +29,7 @@ def test_market_leaves_junk_out_and_keeps_distractors(grow: Grow, tmp_path: Path
     assert {r.view for r in test.records} == {"ground"}
     assert {reason: len(paths) for reason, paths in test.left_out.items()} == {
         "junk": 1,
-        "not .jpg": 2,
+        "no picture": 2,
     }
     assert test.refused == {}
 

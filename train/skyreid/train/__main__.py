@@ -36,6 +36,7 @@ def _run(argv: Sequence[str] | None) -> int:
         metavar="DIR",
         help="data sets, see docs/datasets.md; for a detector clips, and a stock of cut-outs",
     )
+    _tell(fit)
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="for checkpoints")
     fit.add_argument("--cache", type=Path, metavar="DIR", help="for resized pictures; default OUT")
     fit.add_argument("--start", type=Path, metavar="FILE", help="checkpoint to begin with")
@@ -65,6 +66,7 @@ def _run(argv: Sequence[str] | None) -> int:
         help="a checkpoint (.safetensors), or the bundles of one model",
     )
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR")
+    _tell(evaluate)
     evaluate.add_argument(
         "--against",
         type=Path,
@@ -127,6 +129,15 @@ def _run(argv: Sequence[str] | None) -> int:
     return code
 
 
+def _tell(verb: argparse.ArgumentParser) -> None:
+    """Options that say of data sets what their files do not."""
+    verb.add_argument(
+        "--ag-reid-c2",
+        action="store_true",
+        help="AG-ReID's first release: its camera C2 stands on the ground",
+    )
+
+
 def _fit(arguments: argparse.Namespace) -> int:
     """Train an embedder on the train split of data sets, or a detector on clips.
 
@@ -155,6 +166,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     """Every protocol of the test split: CMC, mAP and mINP with 95 % intervals, and parts of it."""
     import json
 
+    from skyreid.train.data.catalogue import Told
     from skyreid.train.detector import command as detector
     from skyreid.train.evaluate import protocols, tables
     from skyreid.train.evaluate.report import folder
@@ -164,7 +176,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if arguments.report is not None:
         folder.prepare(arguments.report)
     report = protocols.report(
-        arguments.models, arguments.data, arguments.format, arguments.against or ()
+        arguments.models,
+        arguments.data,
+        arguments.format,
+        arguments.against or (),
+        Told(ag_reid_c2=arguments.ag_reid_c2),
     )
     if arguments.json:
         for line in protocols.refusals(report):
@@ -183,6 +199,8 @@ def _again(arguments: argparse.Namespace) -> str:
     import shlex
 
     words = ["skyreid-train", "evaluate", *arguments.models, "--data", arguments.data]
+    if arguments.ag_reid_c2:
+        words.append("--ag-reid-c2")
     if arguments.format is not None:
         words += ["--format", arguments.format]
     if arguments.against:

@@ -9,6 +9,7 @@ the drone's level in that video, 0 low to 2 high, whichever camera took the pict
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,14 +23,16 @@ from skyreid.train.data.records import Reading, Record, merged
 from skyreid.train.data.trials import TestSet, Trial
 
 EXAMPLE = "P0006T02140A0C0F1831.jpg"
-_NAME = re.compile(r"P(?P<p>\d+)T(?P<t>\d+)A(?P<level>\d+)C(?P<camera>\d+)F\d+\.jpg")
+_NAME = re.compile(r"P(?P<p>\d+)T(?P<t>\d+)A(?P<level>\d+)C(?P<camera>\d+)F\d+")
 
 V1_FOLDERS = (  # of each trial: query, gallery
     ("A->G", "query_all_c0", "bounding_box_test_all_c3"),
     ("G->A", "query_all_c3", "bounding_box_test_all_c0"),
 )
 V1_CAMERAS = {0: 0, 3: 1}  # in the name: number here
+FIRST_RELEASE = {0: 0, 2: 1, 3: 1}  # as the published forks read it: what does not fly stands
 V2_CAMERAS = {0: 0, 2: 1, 3: 2}
+FORGOTTEN = "camera C2 of AG-ReID's first release (--ag-reid-c2 takes it as the ground's)"
 
 V2_PROTOCOLS = (
     Protocol("A->C", "exp1_aerial_to_cctv.txt"),
@@ -40,13 +43,13 @@ V2_PROTOCOLS = (
 
 
 def parse(path: Path, cameras: dict[int, int]) -> Record | str:
-    """The record of a picture, or `name` or `camera` as the reason why there is none."""
-    match = _NAME.fullmatch(path.name)
+    """The record of a picture, or the reason why there is none: `name`, or that of its camera."""
+    match = _NAME.fullmatch(path.stem)
     if match is None:
         return "name"
     camera = int(match["camera"])
     if camera not in cameras:
-        return "camera"
+        return FORGOTTEN if cameras is V1_CAMERAS and camera in FIRST_RELEASE else "camera"
     return Record(
         path,
         str(int(match["p"] + match["t"] + match["level"])),
@@ -59,17 +62,17 @@ def parse(path: Path, cameras: dict[int, int]) -> Record | str:
 def _find_v1(root: Path) -> Path | None:
     for folder in (root, root / "AG-ReID"):
         if any((folder / name).is_dir() for _, *both in V1_FOLDERS for name in both) or holds(
-            folder, "bounding_box_train/P*T*A*C*F*.jpg"
+            folder, "bounding_box_train/P*T*A*C*F*"
         ):
             return folder
     return None
 
 
-def _train_v1(root: Path) -> Reading:
-    return read_folder(root / "bounding_box_train", 1, partial(parse, cameras=V1_CAMERAS), EXAMPLE)
+def _train_v1(root: Path, cameras: dict[int, int]) -> Reading:
+    return read_folder(root / "bounding_box_train", 1, partial(parse, cameras=cameras), EXAMPLE)
 
 
-def _test_v1(root: Path) -> TestSet:
+def _test_v1(root: Path, cameras: dict[int, int]) -> TestSet:
     """Query and gallery of both directions."""
     records: list[Record] = []
     readings: list[Reading] = []
@@ -77,7 +80,7 @@ def _test_v1(root: Path) -> TestSet:
     for name, *folders in V1_FOLDERS:
         places = []
         for folder in folders:
-            reading = read_folder(root / folder, 1, _parse_v1_test, EXAMPLE)
+            reading = read_folder(root / folder, 1, partial(_parse_test, cameras=cameras), EXAMPLE)
             places.append(np.arange(len(records), len(records) + len(reading.records)))
             records += reading.records
             readings.append(reading)
@@ -90,9 +93,9 @@ def _test_v1(root: Path) -> TestSet:
     )
 
 
-def _parse_v1_test(path: Path) -> Record | str:
+def _parse_test(path: Path, cameras: dict[int, int]) -> Record | str:
     """As `parse`, or `folder` where a picture's camera is not the one in the folder's name."""
-    found = parse(path, V1_CAMERAS)
+    found = parse(path, cameras)
     right = isinstance(found, str) or path.parent.name[-1] == "03"[found.camera]
     return found if right else "folder"
 
@@ -131,8 +134,13 @@ V1 = Layout(
     "AG-ReID",
     "bounding_box_train/, query_all_c{0,3}/ and bounding_box_test_all_c{0,3}/ with P..T..A..C..F..",
     _find_v1,
-    _train_v1,
-    _test_v1,
+    partial(_train_v1, cameras=V1_CAMERAS),
+    partial(_test_v1, cameras=V1_CAMERAS),
+)
+V1_FIRST = replace(
+    V1,
+    train=partial(_train_v1, cameras=FIRST_RELEASE),
+    test=partial(_test_v1, cameras=FIRST_RELEASE),
 )
 V2 = Layout(
     "AG-ReID.v2",

@@ -24,7 +24,7 @@ Split = Literal["train", "query", "gallery"]
 
 AERIAL_CAMERAS = range(1, 6)
 CAMERAS = range(1, 14)
-_NAME = re.compile(r"Cam(?P<camera>\d{1,2})_(?:day|night)_(?P<person>\d+)_\d+\.jpg")
+_NAME = re.compile(r"Cam(?P<camera>\d{1,2})_(?:day|night)_(?P<person>\d+)_\d+")
 
 
 def find(root: Path) -> Path | None:
@@ -90,7 +90,7 @@ def altitudes(root: Path) -> dict[int, float]:
 
 def parse(path: Path) -> Record | str:
     """The record of a picture, or the reason why there is none."""
-    match = _NAME.fullmatch(path.name)
+    match = _NAME.fullmatch(path.stem)
     if match is None:
         return "name"
     camera = int(match["camera"])

@@ -9,6 +9,7 @@ from skyreid.contract.errors import InputError
 from skyreid.train.data import agreid, lagper, street
 from skyreid.train.data.cargo import CARGO
 from skyreid.train.data.format import Layout
+from skyreid.train.data.picture_files import is_hidden
 from skyreid.train.data.records import Reading
 from skyreid.train.data.trials import TestSet, Trial
 
@@ -24,7 +25,25 @@ LAYOUTS = (
     street.MARKET,
     street.MSMT,
 )
+LEVELS_BELOW = 2
+"""Archives are unpacked into a folder of their own name, and that into another one."""
+MOST_FOLDERS = 100
+"""Of a level in which a data set is looked for: more of them are people's."""
 NAMES = tuple(layout.name for layout in LAYOUTS)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a user says of data sets beside where they lie.
+
+    Attributes:
+        ag_reid_c2: take camera C2 of AG-ReID's first release as the ground's.
+    """
+
+    ag_reid_c2: bool = False
+
+
+NOTHING = Told()
 
 
 @dataclass(frozen=True)
@@ -64,12 +83,13 @@ class DataSet:
         return self.layout.test(self.root)
 
 
-def open(root: Path, name: str | None = None) -> DataSet:
+def open(root: Path, name: str | None = None, told: Told = NOTHING) -> DataSet:
     """The data set in a folder.
 
     Args:
-        root: folder with the splits, or the one above that the published readers expect.
+        root: folder with the splits, or one up to three levels above it.
         name: which data set it must be; None takes what is there.
+        told: what its files do not say.
 
     Raises:
         InputError: when it is none, not the one insisted on, or when it may be several.
@@ -79,8 +99,16 @@ def open(root: Path, name: str | None = None) -> DataSet:
     if name is not None and name not in NAMES:
         raise InputError(f"no data set is called {name}; known are {', '.join(NAMES)}")
     layouts = [layout for layout in LAYOUTS if name in (None, layout.name)]
-    places = [(layout, layout.find(root)) for layout in layouts]
-    found = [DataSet(layout.name, place, layout) for layout, place in places if place is not None]
+    if told.ag_reid_c2:
+        layouts = [agreid.V1_FIRST if layout is agreid.V1 else layout for layout in layouts]
+    found: list[DataSet] = []
+    level = [root]
+    for _ in range(1 + LEVELS_BELOW):
+        places = [(layout, layout.find(folder)) for folder in level for layout in layouts]
+        found = [DataSet(layout.name, place, layout) for layout, place in places if place]
+        if found or len(level) > MOST_FOLDERS:
+            break
+        level = [folder for above in level for folder in _folders(above)]
     if len(found) == 1:
         return found[0]
     if found:
@@ -90,3 +118,7 @@ def open(root: Path, name: str | None = None) -> DataSet:
         )
     wanted = "; ".join(f"{layout.name}: {layout.looks_like}" for layout in layouts)
     raise InputError(f"{root} holds no data set in a layout known here; looked for {wanted}")
+
+
+def _folders(root: Path) -> list[Path]:
+    return sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))

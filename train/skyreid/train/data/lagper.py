@@ -30,11 +30,11 @@ LAGPER_PROTOCOLS = (
     Protocol("A->G exp1", "exp1_A2G.txt", optional=True),  # smaller galleries, printed by nobody
     Protocol("G->A exp2", "exp2_G2A.txt", optional=True),
 )
-_LAGPER_NAME = re.compile(r"(?P<person>-?\d+)_c(?P<camera>\d+).*\.jpg")
+_LAGPER_NAME = re.compile(r"(?P<person>-?\d+)_c(?P<camera>\d+).*")
 
 G2APS_EXAMPLE = "0001_c0v1.jpg"
 G2APS_PROTOCOLS = LAGPER_PROTOCOLS[:2]
-_G2APS_NAME = re.compile(r"(?P<person>-?\d+)_c(?P<camera>\d)v\d.*\.jpg")
+_G2APS_NAME = re.compile(r"(?P<person>-?\d+)_c(?P<camera>\d)v\d.*")
 
 
 def parse_lagper(path: Path) -> Record | str:
@@ -42,7 +42,7 @@ def parse_lagper(path: Path) -> Record | str:
 
     Cameras are 1 to 22 without 10; those beyond it move down by one, so that they are 1 to 21.
     """
-    match = _LAGPER_NAME.fullmatch(path.name)
+    match = _LAGPER_NAME.fullmatch(path.stem)
     if match is None:
         return "name"
     camera = int(match["camera"])
@@ -54,7 +54,7 @@ def parse_lagper(path: Path) -> Record | str:
 
 def parse_g2aps(path: Path) -> Record | str:
     """The record of a picture, or `name` as the reason; camera 0 flies, every other one stands."""
-    match = _G2APS_NAME.fullmatch(path.name)
+    match = _G2APS_NAME.fullmatch(path.stem)
     if match is None:
         return "name"
     ground = match["camera"] != "0"
@@ -75,7 +75,7 @@ def _with_lists(root: Path, *names: str) -> Path | None:
     """The folder with the list of a protocol, or with people's folders of training pictures."""
     for folder in (root, *(root / name for name in names)):
         listed = any((folder / protocol.file).is_file() for protocol in LAGPER_PROTOCOLS)
-        if listed or holds(folder, f"{TRAIN}/*/*_c*.jpg"):
+        if listed or holds(folder, f"{TRAIN}/*/*_c*"):
             return folder
     return None
 
@@ -84,7 +84,7 @@ def _is_g2aps(folder: Path) -> bool:
     """Both data sets have the same folders and lists: their file names tell them apart."""
     if (folder / "exp5_G2A+G.txt").is_file():
         return False
-    some = [path.name for path in islice(folder.glob(f"{TRAIN}/*/*_c*.jpg"), 1)]
+    some = [path.name for path in islice(folder.glob(f"{TRAIN}/*/*_c*"), 1)]
     for protocol in G2APS_PROTOCOLS:
         file = folder / protocol.file
         if file.is_file():

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from skyreid.contract.errors import InputError
+from skyreid.train.data.picture_files import spelled_otherwise
 from skyreid.train.data.reading import Parse, Sift
 from skyreid.train.data.records import ByReason, Record, merged
 from skyreid.train.data.trials import Ints, TestSet, Trial
@@ -116,9 +117,14 @@ def lines(found: Sift, fields: int = 1) -> Iterator[tuple[PurePosixPath, tuple[s
 
 
 def _add(found: Sift, pictures: Path, relative: PurePosixPath, parse: Parse) -> None:
-    path = pictures / relative
+    path = on_disk(pictures / relative)
     parsed = parse(path)
     found.add(path, "missing file" if isinstance(parsed, Record) and not path.is_file() else parsed)
+
+
+def on_disk(path: Path) -> Path:
+    """The picture that a list means: `x.JPG` or `x.png` where there is no `x.jpg`."""
+    return path if path.is_file() else spelled_otherwise(path) or path
 
 
 def _indices(records: Sequence[Record], places: dict[Path, int]) -> Ints:

@@ -151,12 +151,13 @@ def read_rgb(path: Path) -> UInt8:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR_RGB) if data.size else None
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
     except cv2.error:  # a damaged header may claim more pixels than OpenCV allows
         decoded = None
     if decoded is None:
         raise InputError(f"cannot decode {path}; replace or remove the file")
-    return np.asarray(decoded, np.uint8)
+    # Not IMREAD_COLOR_RGB, which came with OpenCV 4.11.
+    return np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 def _digest(records: Sequence[Record], spec: InputSpec) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
+from skyreid.train.data.picture_files import is_picture, looks_like_picture, walk
 from skyreid.train.data.records import Reading, Record, check_refused
 
 Parse = Callable[[Path], Record | str]
@@ -14,6 +14,9 @@ Parse = Callable[[Path], Record | str]
 
 JUNK = "junk"
 """The reason of pictures that a data set marks with person -1."""
+
+UNREAD = "ending"
+"""The reason of files that look like pictures, but have a name of another ending."""
 
 
 class Sift:
@@ -55,7 +58,7 @@ class Sift:
         self._left_out.setdefault(reason, []).append(path)
 
     def pictures(self, depth: int) -> Iterator[Path]:
-        """The .jpg files of the split's folder, in the order of names.
+        """The pictures of the split's folder, in the order of names; see `picture_files`.
 
         Args:
             depth: 1 for files in the folder itself, 2 for its sub-folders; a picture that lies
@@ -66,22 +69,22 @@ class Sift:
         """
         if not self.split.is_dir():
             raise InputError(f"no folder {self.split}, where {self._example} and alike should lie")
-        for path in sorted(self._files()):
-            if path.suffix != ".jpg":
-                self.leave_out("not .jpg", path)
-            elif len(path.relative_to(self.split).parts) != depth:
-                self.refuse("depth", path)
-            else:
-                yield path
+        for path in walk(self.split):
+            if self.passes(path):
+                if len(path.relative_to(self.split).parts) == depth:
+                    yield path
+                else:
+                    self.refuse("depth", path)
 
-    def _files(self) -> Iterator[Path]:
-        """All files below the split's folder, through links too: large data sets are linked to."""
-
-        def failed(error: OSError) -> None:
-            raise InputError(f"cannot read {error.filename}: {error.strerror}") from error
-
-        for folder, _, names in os.walk(self.split, onerror=failed, followlinks=True):
-            yield from (Path(folder, name) for name in names)
+    def passes(self, path: Path) -> bool:
+        """Whether a file is a picture; others are put on their heaps."""
+        if is_picture(path):
+            return True
+        if looks_like_picture(path):
+            self.refuse(UNREAD, path)
+        else:
+            self.leave_out("no picture", path)
+        return False
 
     def reading(self) -> Reading:
         """All of it.

@@ -13,22 +13,22 @@ import numpy as np
 
 from skyreid.contract.errors import InputError
 from skyreid.train.data.format import Layout
-from skyreid.train.data.lists import lines
+from skyreid.train.data.lists import lines, on_disk
 from skyreid.train.data.reading import Sift, holds, read_folder
 from skyreid.train.data.records import Reading, Record, merged
 from skyreid.train.data.trials import TestSet, Trial
 
 MARKET_EXAMPLE = "0002_c1s1_000451_03.jpg"
-_MARKET_NAME = re.compile(r"(?P<person>-?\d+)_c(?P<camera>[1-6]).*\.jpg")
+_MARKET_NAME = re.compile(r"(?P<person>-?\d+)_c(?P<camera>[1-6]).*")
 
 MSMT_EXAMPLE = "0000/0000_000_01_0303morning_0015_0.jpg 0"
 MSMT_FOLDERS = {"train": ("train", "mask_train_v2"), "test": ("test", "mask_test_v2")}
-_MSMT_NAME = re.compile(r"\d+_\d+_(?P<camera>\d+)_.+\.jpg")
+_MSMT_NAME = re.compile(r"\d+_\d+_(?P<camera>\d+)_.+")
 
 
 def parse_market(path: Path) -> Record | str:
     """The record of a picture, camera 0 to 5, or `name` as the reason why there is none."""
-    match = _MARKET_NAME.fullmatch(path.name)
+    match = _MARKET_NAME.fullmatch(path.stem)
     if match is None:
         return "name"
     return Record(path, str(int(match["person"])), int(match["camera"]) - 1, "ground")
@@ -37,7 +37,7 @@ def parse_market(path: Path) -> Record | str:
 def _find_market(root: Path) -> Path | None:
     for folder in (root, root / "Market-1501-v15.09.15", root / "Market-1501"):
         if any(
-            holds(folder, f"{split}/[-0-9]*_c[1-6]*.jpg")
+            holds(folder, f"{split}/[-0-9]*_c[1-6]*")
             for split in ("bounding_box_train", "query", "bounding_box_test")
         ):
             return folder
@@ -72,8 +72,8 @@ def _read_msmt(root: Path, part: str, split: str) -> Reading:
         raise InputError(f"no folder {' or '.join(names)} in {root}")
     found = Sift(root / f"list_{split}.txt", MSMT_EXAMPLE)
     for relative, (person,) in lines(found, fields=2):
-        path = pictures / relative
-        match = _MSMT_NAME.fullmatch(relative.name)
+        path = on_disk(pictures / relative)
+        match = _MSMT_NAME.fullmatch(relative.stem)
         if match is None or not person.isdecimal():
             found.refuse("name", path)
         elif not 1 <= int(match["camera"]) <= 15:

@@ -61,6 +61,7 @@ def report(
     data: Path,
     numeric_format: NumericFormat | None = None,
     against: Sequence[Path] = (),
+    told: catalogue.Told = catalogue.NOTHING,
 ) -> Report:
     """Every protocol that a data set is published with, on its test split.
 
@@ -69,11 +70,12 @@ def report(
         data: folder of a data set that `catalogue` knows.
         numeric_format: as in `open_model`, of either model.
         against: another model, likewise, to compare it with.
+        told: of the data set, see `catalogue.open`.
 
     Raises:
         InputError: when a model or the data cannot be used.
     """
-    found = catalogue.open(data)
+    found = catalogue.open(data, told=told)
     test = found.test()
     views = {r.view for r in test.records}
     opened = open_model(models, views, numeric_format)

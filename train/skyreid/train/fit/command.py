@@ -20,7 +20,8 @@ def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
         SkyreidError: the recipe, a data set, or what the training itself raises.
     """
     settings = recipe.read(arguments.recipe)
-    data_sets = [catalogue.open(root) for root in arguments.data]
+    told = catalogue.Told(ag_reid_c2=arguments.ag_reid_c2)
+    data_sets = [catalogue.open(root, told=told) for root in arguments.data]
     print("; ".join(f"{data.title} in {data.root}" for data in data_sets), file=sys.stderr)
     reading = joined([data.train() for data in data_sets])
     for what, files in (("refused", reading.refused), ("left out", reading.left_out)):
