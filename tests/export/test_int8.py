@@ -246,3 +246,34 @@ def test_linears_that_read_the_same_all_run_in_int8(tmp_path: Path) -> None:
     kernels = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
     assert kernels.count("MatMulIntegerToFloat") == 3
     assert "MatMul" not in kernels
+
+
+def test_linears_that_share_a_matrix_load_where_signed_bytes_become_unsigned() -> None:
+    """As ViSA's graph convolution does for all its queries; x86 without VNNI could not load it."""
+    random = np.random.default_rng(4)
+    weight = numpy_helper.from_array(random.normal(size=(3, 3)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("Cast", ["images"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["f", "axes"], ["mean"], keepdims=0),
+        helper.make_node("MatMul", ["mean", "w"], ["once"]),
+        helper.make_node("MatMul", ["once", "w"], ["embedding"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "shared",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["n", 2, 2, 3])],
+        [helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["n", 3])],
+        [weight, numpy_helper.from_array(np.array([1, 2], np.int64), "axes")],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    data = made.SerializeToString()
+    pictures = random.integers(0, 256, (64, 2, 2, 3), np.uint8)
+    found = int8.quantise(data, ranges.measure(data, pictures, "minmax"))
+    assert int8.check(found) == {"linears": 2, "quantize": 2, "dequantize": 4}
+    with (
+        OnnxRunner(data, name="exact") as exact,
+        OnnxRunner(found, name="rounded", quantised=True) as rounded,
+    ):
+        wanted = exact.run(pictures)["embedding"]
+        apart = np.abs(rounded.run(pictures)["embedding"] - wanted).max()
+    assert apart < 0.03 * np.abs(wanted).max()

@@ -90,12 +90,13 @@ def quantise(data: bytes, ranges: Mapping[str, float]) -> bytes:
             continue
         activation, matrix = node.input[0], node.input[1]
         read[activation] += 1
+        read[matrix] += 1
         pair = _activation(activation, ranges[activation] / _LIMIT, read[activation], added)
-        nodes += pair
-        if f"{matrix}_int8" not in added:
-            weight = numpy_helper.to_array(constant[matrix])
-            nodes.append(_weight(matrix, weight.T if _transposed(node) else weight, added))
-        nodes += _product(node, pair[1].output[0], f"{matrix}_dq")
+        weight = numpy_helper.to_array(constant[matrix])
+        if _transposed(node):
+            weight = weight.T
+        restored = _weight(matrix, weight, read[matrix], added)
+        nodes += [*pair, restored, *_product(node, pair[1].output[0], restored.output[0])]
     used = {name for node in nodes for name in node.input}
     del model.graph.node[:]
     model.graph.node.extend(nodes)
@@ -160,10 +161,10 @@ def _activation(
     Where Linears share a pair, ONNX Runtime finds no int8 kernel for any of them and turns their
     weights into floats at every call.
     """
+    suffix = _suffix(number)
     parts = [f"{name}_scale", f"{name}_zero"]
     added[parts[0]] = numpy_helper.from_array(_as_half(np.float32(scale))[()], parts[0])
     added[parts[1]] = numpy_helper.from_array(np.int8(0), parts[1])
-    suffix = "" if number == 1 else f"_{number}"
     rounded, restored = f"{name}_q{suffix}", f"{name}_dq{suffix}"
     return (
         helper.make_node("QuantizeLinear", [name, *parts], [rounded]),
@@ -172,16 +173,25 @@ def _activation(
 
 
 def _weight(
-    name: str, matrix: NDArray[np.float32], added: dict[str, onnx.TensorProto]
+    name: str, matrix: NDArray[np.float32], number: int, added: dict[str, onnx.TensorProto]
 ) -> onnx.NodeProto:
-    """A matrix [in, out] as int8 with one scale per output channel."""
+    """A matrix [in, out] as int8 with one scale per output channel, for its `number`-th reader.
+
+    ONNX Runtime does not load a graph whose Linears share one where it makes unsigned bytes of it.
+    """
     scale = _as_half(np.maximum(np.abs(matrix).max(0) / _LIMIT, _SMALLEST_SCALE))
     steps = np.clip(np.rint(matrix / scale), -_LIMIT, _LIMIT).astype(np.int8)
-    parts = [f"{name}_int8", f"{name}_scale", f"{name}_zero"]
+    suffix = _suffix(number)
+    parts = [f"{name}_int8{suffix}", f"{name}_scale{suffix}", f"{name}_zero{suffix}"]
     values = (steps, scale, np.zeros(len(scale), np.int8))
     for part, value in zip(parts, values, strict=True):
         added[part] = numpy_helper.from_array(np.ascontiguousarray(value), part)
-    return helper.make_node("DequantizeLinear", parts, [f"{name}_dq"], axis=1)
+    return helper.make_node("DequantizeLinear", parts, [f"{name}_dq{suffix}"], axis=1)
+
+
+def _suffix(number: int) -> str:
+    """Of the names of what belongs to a value's `number`-th reader; the first has none."""
+    return "" if number == 1 else f"_{number}"
 
 
 def _as_half(scale: NDArray[np.float32] | np.float32) -> NDArray[np.float32]:
