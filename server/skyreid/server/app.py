@@ -251,6 +251,8 @@ def make_writer(
         )
         writer.gallery.take(journal.sightings_since(0))
         writer.feed(shown_to(state, journal, options.window_s))
+        writer.forgetting.erase_asked()  # what a kill came between
+        writer.forgetting.erase_listed()
     _log.info(
         "journal open path=%s sightings=%d identities=%d",
         settings.journal.path,

@@ -36,9 +36,10 @@ from skyreid.server.broker.letters import DeadLetters
 from skyreid.server.broker.outbox import Outbox
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Oldest
+from skyreid.server.forget import Forgetting
 from skyreid.server.isolation import isolate
 from skyreid.server.live import DeviceNews, Hub
-from skyreid.server.matching.identity import Applied, State
+from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.faults import REMEDIES, DamagedJournal, Fault, fault_of
 from skyreid.server.store.gallery import Gallery
@@ -110,6 +111,11 @@ class Writer:
         """Sightings on which matching failed, and which it is not shown."""
         self.stored, _ = journal.counts()
         """Sightings in the journal."""
+        keepers = (self._early,)
+        self.forgetting = Forgetting(
+            journal, lambda: self.state, self._decide, self.gallery, keepers
+        )
+        self._erased_at_s = float("-inf")
 
     @property
     def settled(self) -> bool:
@@ -189,6 +195,7 @@ class Writer:
     def _store(self, messages: Sequence[Message]) -> tuple[Sorted, list[Arrived]]:
         """Sort messages and store what is in them; one that cannot be stored spoils no other."""
         batch = sort_messages(messages, self._site, self.devices.door)
+        batch.refuse_erased(self.state.erased_tracks, self._site)
         if not batch.sightings and all(row.boot is None for row in batch.heard):
             return batch, []  # health: that somebody was heard is not worth a transaction
         try:
@@ -302,7 +309,12 @@ class Writer:
 
     def _obey(self) -> None:
         """Do what an operator wrote into the journal meanwhile."""
-        if self._journal.written_elsewhere():
+        written = self._journal.written_elsewhere()
+        now_s = time.monotonic()
+        if written or (self.forgetting.waiting and now_s - self._erased_at_s > RETRY_S):
+            self._erased_at_s = now_s
+            self._persist(self.forgetting.erase_asked)
+        if written:
             if retried := self._persist(self._journal.aside.retried):
                 self.feed(retried)
             self.quarantined = self._journal.aside.quarantined()
@@ -316,10 +328,22 @@ class Writer:
             self._news.note(name)
         self.devices.alarms.clear()
 
-    def _write_down(self, made: Sequence[Applied]) -> None:
+    def _decide(self, decision: Decision, also: Callable[[sqlite3.Connection], None]) -> None:
+        """Take in a decision that is not matching's."""
+        events = self._matcher.apply(decision)
+        self._write_down([Applied(decision, events)], also)
+        self.undecided = self._matcher.undecided
+        self.stored, _ = self._journal.counts()
+        self.quarantined = self._journal.aside.quarantined()
+
+    def _write_down(
+        self,
+        made: Sequence[Applied],
+        also: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> None:
         """Put decisions into the log, their events into the outbox; then tell the listeners."""
         decided_at_ns, after = time.time_ns(), self._journal.decision_count()
-        self._persist(lambda: self._journal.decide(made, decided_at_ns))
+        self._persist(lambda: self._journal.decide(made, decided_at_ns, also))
         self.state = self._matcher.state
         for number, applied in enumerate(made, after + 1):
             self._metrics.decisions.labels(applied.decision.kind).inc()

@@ -1,4 +1,4 @@
-"""Verbs of an operator on a journal: what is in quarantine, and which devices are let in.
+"""Verbs of an operator on a journal: quarantine, which devices are let in, erasing somebody.
 
 The server may be running: what is written here it reads within a moment.
 """
@@ -48,6 +48,19 @@ def add_parser(verbs: Any) -> None:
     verb.add_argument("name", nargs="*", metavar="DEVICE", help="whom to admit or forget")
     verb.set_defaults(run=_devices)
 
+    does = "erase a person or a tracklet everywhere, and print the receipt"
+    verb = verbs.add_parser(
+        "erase",
+        help=does,
+        description="Erase a person or a tracklet: sightings, vectors, pictures, events, and the "
+        "copies of the journal beside it. The server may be running. What was asked for once is "
+        "carried out whatever comes between.",
+    )
+    verb.add_argument("settings", type=Path, help="settings file (server.toml)")
+    verb.add_argument("who", help="an identity's id, or DEVICE/BOOT/CAMERA/TRACK")
+    verb.add_argument("--reason", required=True, metavar="TEXT", help="stands in the receipt")
+    verb.set_defaults(run=_erase)
+
 
 def _devices(given: argparse.Namespace) -> int:
     from skyreid.contract.topics import check_identifier
@@ -73,6 +86,25 @@ def _devices(given: argparse.Namespace) -> int:
                 beside.admit(db, name, time.time_ns())
             else:
                 beside.forget(db, name)
+    return 0
+
+
+def _erase(given: argparse.Namespace) -> int:
+    from skyreid.server.config import read_settings
+    from skyreid.server.forget import ERASE_WAIT_S, erase
+    from skyreid.server.store.erasures import parse_target
+
+    who = parse_target(given.who)
+    journal = read_settings(given.settings, (), verb="erase").journal.path
+    asked = erase(journal, who, given.reason)
+    if asked.state == "refused":
+        raise InputError(f"erase {given.who}: {asked.body['why']}")
+    if asked.state != "done":
+        raise InputError(
+            f"erasure {asked.id} is decided and not carried out within {ERASE_WAIT_S:g} s: the "
+            "server goes on with it; GET /v1/erasures/N has its receipt then"
+        )
+    print(json.dumps(asked.body, indent=1))
     return 0
 
 

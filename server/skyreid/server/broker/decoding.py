@@ -8,12 +8,13 @@ its device is told to forget it, by the sequence numbers that stand beside the b
 from __future__ import annotations
 
 import traceback
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields
 
 from skyreid.contract import topics
 from skyreid.contract.device import Birth, Health, decode_birth, decode_health, decode_status
 from skyreid.contract.errors import MessageError
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import decode_picture
 from skyreid.contract.receipt import Receipt, Status, decode_batch_properties, ranges_of
 from skyreid.contract.sighting import Lane, SightingBatch
@@ -22,7 +23,7 @@ from skyreid.contract.site import Site
 from skyreid.server.devices import Door
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 
-FOR_GOOD = frozenset(("size", "parse", "envelope", "sighting", "defect", "clash"))
+FOR_GOOD = frozenset(("size", "parse", "envelope", "sighting", "defect", "clash", "erased"))
 """Reasons that stay. Another schema, site file or clock can be put right, and the device still has
 its sightings then."""
 DEFECT = "defect"
@@ -78,6 +79,20 @@ class Sorted:
         """Add what came after it."""
         for each in fields(self):
             getattr(self, each.name).extend(getattr(later, each.name))
+
+    def refuse_erased(self, erased: Set[TrackKey], site: Site) -> None:
+        """Refuse what is of erased tracklets: nothing of it is kept or passed on."""
+        gone = [item for item in self.sightings if item.key in erased]
+        if gone:
+            self.sightings = [item for item in self.sightings if item.key not in erased]
+        self.pictures = [picture for picture in self.pictures if picture.key not in erased]
+        for item in gone:
+            topic = topics.device(site.id, item.device, "sightings")
+            message = Message(topic, b"", {}, item.received_at_ns)
+            why = f"a sighting of {item.device} that was erased"
+            self.refused.append(
+                Refused(message, "erased", why, item.device, item.boot, (item.sighting.seq,), False)
+            )
 
     def refuse_clashes(self, clashes: Sequence[Arrived], site: Site) -> None:
         """Refuse sightings whose number another one has already, which is kept."""

@@ -18,7 +18,7 @@ from skyreid.server.broker.ingest import Broker
 
 _log = logging.getLogger(__name__)
 
-QUIET = frozenset(("device", "rate"))
+QUIET = frozenset(("device", "rate", "erased"))
 """Reasons of what is neither read nor set aside, but counted and told of now and then."""
 PER_S, BURST = 20.0, 200.0
 """Of all others, so many are set aside; of what is more, the count is told."""

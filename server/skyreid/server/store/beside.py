@@ -9,6 +9,8 @@ from pathlib import Path
 
 from skyreid.contract.errors import InputError
 from skyreid.server.matching.identity import Decision
+from skyreid.server.store import erasures
+from skyreid.server.store.erasures import Asked, Target
 from skyreid.server.store.journal import log_of, open_to_read
 
 
@@ -30,6 +32,17 @@ def read_keys(path: Path) -> set[tuple[str, str, int]]:
     """
     with open_to_read(path) as db:
         return {tuple(row) for row in db.execute("SELECT device, boot, seq FROM sighting")}
+
+
+def site_of(path: Path) -> str:
+    """Whose journal it is.
+
+    Raises:
+        InputError: the file is missing or is not a journal of this version.
+    """
+    with open_to_read(path) as db:
+        (site,) = db.execute("SELECT value FROM meta WHERE key = 'site'").fetchone()
+    return str(site)
 
 
 @contextmanager
@@ -70,3 +83,23 @@ def read_all(db: sqlite3.Connection) -> list[tuple[str, str | None, bool]]:
         " ORDER BY 1"
     )
     return [(name, camera, bool(named)) for name, camera, named in rows]
+
+
+def ask_erasure(path: Path, target: Target, reason: str, at_ns: int) -> int:
+    """Have somebody erased: decided by this, carried out by the server; the request's number.
+
+    Raises:
+        InputError: as for `open_to_write`.
+    """
+    with open_to_write(path) as db:
+        return erasures.ask(db, target, reason, at_ns)
+
+
+def read_erasure(path: Path, number: int) -> Asked | None:
+    """A request, by its number.
+
+    Raises:
+        InputError: as for `open_to_read`.
+    """
+    with open_to_read(path) as db:
+        return next(iter(erasures.read(db, "id = ?", number)), None)

@@ -10,7 +10,7 @@ writer feeds it, the API asks it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -68,8 +68,7 @@ class Gallery:
         """Take in stored sightings: a later revision replaces an earlier one, never the reverse."""
         with self._lock:
             for item in arrived:
-                s = item.sighting
-                key = TrackKey(item.device, item.boot, s.camera, s.track)
+                s, key = item.sighting, item.key
                 if self._revision.get(key, -1) < s.revision:
                     self._revision[key] = s.revision
                     self.add(key, item.model_key, s.view, s.captured_at_ns, s.embedding)
@@ -145,6 +144,13 @@ class Gallery:
                 if segment in segments:
                     segments.remove(segment)
         return True
+
+    def drop(self, keys: Collection[TrackKey]) -> int:
+        """Keep nothing of some tracklets; how many of them there were."""
+        with self._lock:
+            for key in keys:
+                self._revision.pop(key, None)
+            return sum(self.remove(key) for key in keys)
 
     def search(
         self,

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
@@ -30,6 +31,7 @@ from skyreid.server.store.records import Arrived, ArrivedPicture, Heard, OutboxR
 from skyreid.server.store.rows import hear, insert, put_decisions
 
 EVENTS_KEPT = 1_000_000
+_T = TypeVar("_T")
 
 
 class Journal:
@@ -45,9 +47,9 @@ class Journal:
         """
         self._site = site
         path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
-        self._path = path
+        self.path = path
         self._pictures_max_bytes, self._events_kept = pictures_max_bytes, events_kept
-        self._data_version = 0
+        self._data_version = self._picture_bytes = 0
         self._lock = FileLock(
             path.with_name(f"{path.name}.lock"),
             of=f"journal {path}",
@@ -63,8 +65,7 @@ class Journal:
         try:
             self._prepare()
             self.aside = Aside(self._db, self.writing, self._sightings)
-            row = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM picture").fetchone()
-            self._picture_bytes: int = row[0]
+            self.refresh()
             self._last_sighting = self._max_id("sighting")
             self._last_decision = self._max_id("decision")
             self._mark = os.open(mark_of(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
@@ -82,7 +83,7 @@ class Journal:
         if self._mark is not None:
             os.close(self._mark)
             self._mark = None
-            mark_of(self._path).unlink(missing_ok=True)
+            mark_of(self.path).unlink(missing_ok=True)
         self._lock.close()
 
     def store(
@@ -111,13 +112,22 @@ class Journal:
         self._note()
         return new
 
-    def decide(self, made: Sequence[Applied], decided_at_ns: int) -> None:
+    def decide(
+        self,
+        made: Sequence[Applied],
+        decided_at_ns: int,
+        also: Callable[[sqlite3.Connection], None] | None = None,
+    ) -> None:
         """Append decisions to the log, and their events to those that wait, in one transaction.
+
+        ``also`` is done in it first.
 
         Raises:
             sqlite3.Error: nothing of it was stored.
         """
         with self.writing() as db:
+            if also is not None:
+                also(db)
             put_decisions(db, made, self._last_decision, self._site, decided_at_ns)
         self._last_decision += len(made)
         self._note()
@@ -188,6 +198,15 @@ class Journal:
         (self._data_version,) = self._db.execute("PRAGMA data_version").fetchone()
         return bool(self._data_version != before)
 
+    def reading(self, read: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Ask something of the journal's own connection, in no transaction."""
+        return read(self._db)
+
+    def refresh(self) -> None:
+        """Count the pictures anew: rows of them went."""
+        row = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM picture").fetchone()
+        self._picture_bytes = int(row[0])
+
     def devices(self) -> list[Heard]:
         """Every device that was ever heard."""
         rows = self._db.execute(
@@ -229,7 +248,7 @@ class Journal:
         if self._mark is not None:
             os.close(self._mark)
             self._mark = None
-            say_damaged(self._path)
+            say_damaged(self.path)
         self.close()
 
     def _note(self) -> None:
@@ -243,15 +262,16 @@ class Journal:
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA busy_timeout = 5000")
-        _check_own(self._db, self._path)
+        _check_own(self._db, self.path)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        migrate(self._db, STEPS, what=f"journal {self._path}")
+        self._db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+        migrate(self._db, STEPS, what=f"journal {self.path}")
         self._db.execute("INSERT OR IGNORE INTO meta VALUES ('site', ?)", (self._site,))
         (owner,) = self._db.execute("SELECT value FROM meta WHERE key = 'site'").fetchone()
         if owner != self._site:
             raise InputError(
-                f"journal {self._path} belongs to site {owner!r}, the site file says "
+                f"journal {self.path} belongs to site {owner!r}, the site file says "
                 f"{self._site!r}: give another journal.path"
             )
 

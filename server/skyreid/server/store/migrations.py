@@ -102,4 +102,19 @@ def _set_aside(db: sqlite3.Connection) -> None:
     execute_all(db, _SET_ASIDE)
 
 
-STEPS: tuple[Step, ...] = (_first, _sums_and_events, _set_aside)
+def _erasures(db: sqlite3.Connection) -> None:
+    """Who is to be erased, how far that is, and the receipts."""
+    execute_all(
+        db,
+        """
+CREATE TABLE erasure (
+  id INTEGER PRIMARY KEY AUTOINCREMENT, asked_at_ns INTEGER NOT NULL, reason TEXT NOT NULL,
+  target TEXT NOT NULL,                     -- an identity's id, or a tracklet's key in JSON
+  state TEXT NOT NULL,                      -- asked, decided, done or refused
+  body TEXT NOT NULL                        -- JSON: what was removed, at last the receipt
+);
+""",
+    )
+
+
+STEPS: tuple[Step, ...] = (_first, _sums_and_events, _set_aside, _erasures)

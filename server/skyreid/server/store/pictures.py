@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.server.store.records import ArrivedPicture
 
 EARLY_MAX, EARLY_NS = 64, 60_000_000_000
@@ -20,6 +21,13 @@ class EarlyPictures:
         self._has_sighting = has_sighting
         self.waiting: deque[ArrivedPicture] = deque()
         """Those that have no sighting yet."""
+
+    def drop(self, keys: Collection[TrackKey]) -> int:
+        """Keep nothing of some tracklets; how many pictures went."""
+        left = deque(picture for picture in self.waiting if picture.key not in keys)
+        gone = len(self.waiting) - len(left)
+        self.waiting = left
+        return gone
 
     def sort(
         self, arrived: Sequence[ArrivedPicture], now_ns: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import Picture
 from skyreid.contract.sighting import Sighting
 
@@ -23,6 +24,11 @@ class Arrived:
     received_at_ns: int
     sighting: Sighting
     body: bytes
+
+    @property
+    def key(self) -> TrackKey:
+        """Which tracklet it is of."""
+        return TrackKey(self.device, self.boot, self.sighting.camera, self.sighting.track)
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,12 @@ class ArrivedPicture:
     device: str
     received_at_ns: int
     picture: Picture
+
+    @property
+    def key(self) -> TrackKey:
+        """Which tracklet it is of."""
+        p = self.picture
+        return TrackKey(self.device, p.boot, p.camera, p.track)
 
 
 @dataclass(frozen=True)

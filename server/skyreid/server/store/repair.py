@@ -167,7 +167,10 @@ def repair(path: Path, target: Path, site: str | None = None) -> Report:
             (last,) = db.execute("SELECT coalesce(max(id), 0) FROM sighting").fetchone()
             had = read_mark(path) or (0, 0)
             (there,) = db.execute("SELECT count(*) FROM sighting WHERE id > ?", (first,)).fetchone()
-            report.lost_sightings = max(0, max(last, had[0]) - first - there)
+            forgotten = int(meta.get("forgotten", 0))  # on purpose
+            report.lost_sightings = max(0, max(last, had[0]) - first - there - forgotten)
+            if forgotten:
+                db.execute("INSERT INTO meta VALUES ('forgotten', ?)", (forgotten,))
             report.lost_decisions = max(max(log, default=0), had[1]) - len(log)
             state = State()
             for number in sorted(log):
@@ -186,6 +189,7 @@ def repair(path: Path, target: Path, site: str | None = None) -> Report:
             )
             if report.lost_sightings:  # once
                 db.execute("UPDATE meta SET value = ? WHERE key = 'gapless_after'", (last,))
+                db.execute("UPDATE meta SET value = 0 WHERE key = 'forgotten'")
             for table in sorted(tables(db) - _REBUILT):
                 _copy(path, db, table)
     except BaseException:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -19,6 +20,8 @@ from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.contract.site import PicturePolicy, Site, poses_of
 from skyreid.server.live import EventId, event_text
 from skyreid.server.matching.identity import Identity, State
+from skyreid.server.store.beside import ask_erasure, read_erasure
+from skyreid.server.store.erasures import Target
 from skyreid.server.store.journal import open_to_read
 
 Json = dict[str, Any]
@@ -175,6 +178,23 @@ class Lookup:
             gone = event_text("gone", {"before": f"{oldest[0]}-{oldest[1]}"})
             found[0] = found[0][0], gone + found[0][1]
         return found
+
+    def ask_erasure(self, target: Target, reason: str) -> int:
+        """Have the writer erase somebody; the request's number."""
+        return ask_erasure(self._path, target, reason, time.time_ns())
+
+    def erasure(self, number: int, wait_s: float) -> Json | None:
+        """How far an erasure is, waiting for its end for a while; None if there is none."""
+        end_s = time.monotonic() + wait_s
+        while True:
+            asked = read_erasure(self._path, number)
+            if asked is None:
+                return None
+            if asked.state in ("done", "refused"):
+                return {"erasure": number, "state": asked.state, **asked.body}
+            if time.monotonic() >= end_s:
+                return {"erasure": number, "state": asked.state}
+            time.sleep(0.02)
 
     def picture(self, key: TrackKey) -> bytes | None:
         """The JPEG of a tracklet, if there is one."""

@@ -1,4 +1,4 @@
-"""The HTTP API and the page, on one writer's snapshots. Nothing here changes anything.
+"""The HTTP API and the page, on one writer's snapshots. It only reads; what it erases it asks for.
 
 No ``from __future__ import annotations`` in this file: FastAPI reads the annotations of functions
 that are defined inside ``make_api``, where fastapi is imported so that this module loads without.
@@ -6,6 +6,7 @@ that are defined inside ``make_api``, where fastapi is imported so that this mod
 
 import mimetypes
 import time
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,16 +15,19 @@ from skyreid.contract.sighting import View
 from skyreid.contract.site import Site
 from skyreid.server.counters import Metrics
 from skyreid.server.live import EventId, Hub
+from skyreid.server.store.erasures import Target
 from skyreid.server.web.answers import Lookup, read_cursor, site_json, why_no_picture
 from skyreid.server.web.device_metrics import DeviceSeries
 from skyreid.server.web.health import summary
 from skyreid.server.writer import Writer
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from fastapi import FastAPI, Request
 
 _EVENT_ID = r"^[0-9]{1,18}-[0-9]{1,9}$"
 _INT64 = (1 << 63) - 1
+ERASE_WAIT_S = 30.0
+"""An answer to DELETE waits so long for the receipt."""
 PAGE = Path(__file__).parents[1] / "page"
 
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".html": "text/html"}
@@ -46,13 +50,14 @@ def make_api(
     Raises:
         InputError: a camera's pose file cannot be used.
     """
-    from fastapi import FastAPI, Header, HTTPException, Query, Response
+    from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
     from fastapi import Path as Segment
     from fastapi.concurrency import run_in_threadpool
     from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
     from fastapi.staticfiles import StaticFiles
 
     Track = Annotated[int, Segment(ge=0, le=_INT64)]
+    Reason = Annotated[str, Query(min_length=1, max_length=500, description="why, for the receipt")]
     for suffix, kind in _TYPES.items():  # the system's table may say otherwise, or nothing
         mimetypes.add_type(kind, suffix)
     api = FastAPI(
@@ -186,6 +191,33 @@ def make_api(
         stream = hub.replay((int(decision), int(number)), read)
         return StreamingResponse(stream, media_type="text/event-stream")
 
+    def erase(request: Request, target: Target, reason: str) -> JSONResponse:
+        if not _is_loopback(request):
+            raise HTTPException(403, "erasing is for this machine only: there is no log-in")
+        number = lookup.ask_erasure(target, reason)
+        said = lookup.erasure(number, ERASE_WAIT_S) or {"state": "asked"}
+        return JSONResponse(said, {"done": 200, "refused": 404}.get(str(said["state"]), 202))
+
+    @api.delete("/v1/identities/{identity}", summary="Erase a person; answers with a receipt")
+    def delete_identity(request: Request, identity: str, reason: Reason) -> JSONResponse:
+        return erase(request, identity, reason)
+
+    @api.delete(
+        "/v1/tracklets/{device}/{boot}/{camera}/{track}",
+        summary="Erase a tracklet; answers with a receipt",
+    )
+    def delete_tracklet(
+        request: Request, device: str, boot: str, camera: str, track: Track, reason: Reason
+    ) -> JSONResponse:
+        return erase(request, TrackKey(device, boot, camera, track), reason)
+
+    @api.get("/v1/erasures/{number}", summary="How far an erasure is; its receipt")
+    def get_erasure(number: Annotated[int, Segment(ge=1, le=_INT64)]) -> dict[str, Any]:
+        said = lookup.erasure(number, 0)
+        if said is None:
+            raise HTTPException(404, f"no erasure {number}")
+        return said
+
     @api.get("/healthz", summary="The process is alive; what is degraded, for people")
     def get_health() -> dict[str, Any]:
         reasons = summary(writer)["degraded"]
@@ -207,3 +239,10 @@ def make_api(
 
     api.mount("/page", StaticFiles(directory=page, check_dir=False))
     return api
+
+
+def _is_loopback(request: "Request") -> bool:
+    try:
+        return request.client is not None and ip_address(request.client.host).is_loopback
+    except ValueError:
+        return False
