@@ -34,7 +34,8 @@ def _run(argv: Sequence[str] | None) -> int:
         nargs="+",
         required=True,
         metavar="DIR",
-        help="data sets, see docs/datasets.md; for a detector clips, and a stock of cut-outs",
+        help="data sets, or own people: a folder, a pattern, a table, see docs/datasets.md; for a "
+        "detector clips, and a stock of cut-outs",
     )
     _tell(fit)
     fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="for checkpoints")
@@ -136,6 +137,12 @@ def _tell(verb: argparse.ArgumentParser) -> None:
         action="store_true",
         help="AG-ReID's first release: its camera C2 stands on the ground",
     )
+    verb.add_argument(
+        "--aerial",
+        nargs="*",
+        metavar="CAMERA",
+        help="own people without a view: the cameras that fly; alone, none does",
+    )
 
 
 def _fit(arguments: argparse.Namespace) -> int:
@@ -166,7 +173,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     """Every protocol of the test split: CMC, mAP and mINP with 95 % intervals, and parts of it."""
     import json
 
-    from skyreid.train.data.catalogue import Told
+    from skyreid.train.data import catalogue
     from skyreid.train.detector import command as detector
     from skyreid.train.evaluate import protocols, tables
     from skyreid.train.evaluate.report import folder
@@ -180,7 +187,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         arguments.data,
         arguments.format,
         arguments.against or (),
-        Told(ag_reid_c2=arguments.ag_reid_c2),
+        catalogue.told(arguments),
     )
     if arguments.json:
         for line in protocols.refusals(report):
@@ -201,6 +208,8 @@ def _again(arguments: argparse.Namespace) -> str:
     words = ["skyreid-train", "evaluate", *arguments.models, "--data", arguments.data]
     if arguments.ag_reid_c2:
         words.append("--ag-reid-c2")
+    if arguments.aerial is not None:
+        words += ["--aerial", *arguments.aerial]
     if arguments.format is not None:
         words += ["--format", arguments.format]
     if arguments.against:

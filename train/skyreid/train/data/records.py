@@ -32,6 +32,7 @@ class Record:
         view: the camera's view.
         altitude_m: of the camera above ground, where the data set states metres.
         altitude_level: 0 low to 2 high, where the data set states that instead.
+        tracklet: unique name of the tracklet, where pictures belong to some.
     """
 
     path: Path
@@ -40,6 +41,7 @@ class Record:
     view: View
     altitude_m: float | None = None
     altitude_level: int | None = None
+    tracklet: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Reading:
         records: in a fixed order.
         refused: pictures that should be usable and are not, by reason.
         left_out: files that the data set itself takes no part of, by reason: Market-1501's junk,
-            files that are no .jpg.
+            files that are no pictures.
     """
 
     records: tuple[Record, ...]

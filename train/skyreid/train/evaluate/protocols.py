@@ -13,7 +13,7 @@ from skyreid.train.data import catalogue, pictures, trials
 from skyreid.train.data.catalogue import DataSet
 from skyreid.train.data.records import ByReason, Record, merged
 from skyreid.train.data.trials import TestSet, Trial
-from skyreid.train.evaluate import cues, tables
+from skyreid.train.evaluate import cues, tables, tracklets
 from skyreid.train.evaluate.bootstrap import Difference, difference
 from skyreid.train.evaluate.breakdown import Outcome, Places, outcomes, places_at_levels, places_of
 from skyreid.train.evaluate.embedding import Opened, numbered, open_model, read_and_embed
@@ -38,6 +38,7 @@ class Report:
         outcomes: of every protocol.
         against: another model that it was held against, as `model`; none is usual.
         gained: what it gains over that one on the same pictures, by protocol.
+        pictures: that were read; more than `records` where those are of tracklets.
     """
 
     data: DataSet
@@ -50,6 +51,7 @@ class Report:
     outcomes: tuple[Outcome, ...]
     against: Mapping[str, str] = field(default_factory=dict)
     gained: Mapping[str, Difference] = field(default_factory=dict)
+    pictures: int = 0
 
     @property
     def people(self) -> int:
@@ -94,6 +96,9 @@ def report(
 def _measured(found: DataSet, test: TestSet, opened: Opened) -> Report:
     everything, kept, unreadable = read_and_embed(opened, test.records, test.refused)
     left = trials.only(test, kept)
+    pictures_read = len(left.records)
+    if any(record.tracklet for record in left.records):
+        everything, left = tracklets.pooled(everything, left)
     asking, searched = (
         np.unique(np.concatenate([getattr(t, part) for t in left.trials]))
         for part in ("query", "gallery")
@@ -119,6 +124,7 @@ def _measured(found: DataSet, test: TestSet, opened: Opened) -> Report:
         merged([test.refused, {pictures.UNREADABLE: unreadable}, test.left_out]),
         ranked,
         several,
+        pictures=pictures_read,
     )
 
 
@@ -153,6 +159,11 @@ def table(report: Report) -> str:
         f"{report.people} people, {report.query.size} query and {report.gallery.size} gallery "
         f"pictures of {report.data.title} in {report.data.root}",
     ]
+    if report.pictures > len(report.records):
+        lines.append(
+            f"a picture stands for its tracklet: means of {report.pictures} pictures in "
+            f"{len(report.records)} tracklets"
+        )
     lines += [f"{path}: {what}" for path, what in report.model.items()]
     lines += [f"against {path}: {what}" for path, what in report.against.items()]
     lines += refusals(report)

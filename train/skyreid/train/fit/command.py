@@ -4,13 +4,37 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
 
 from skyreid.train import recipe
-from skyreid.train.data import catalogue
-from skyreid.train.data.records import joined, spelled
+from skyreid.train.data import catalogue, summary
+from skyreid.train.data.catalogue import Told
+from skyreid.train.data.records import Reading, joined, spelled
 from skyreid.train.fit import setup
 from skyreid.train.fit.curves import Board
 from skyreid.train.fit.parallel import Crew
+
+
+def read(roots: Sequence[Path], told: Told, aloud: bool) -> Reading:
+    """The training splits of data sets, of which a report is printed where `aloud`.
+
+    Raises:
+        InputError: a data set cannot be used.
+    """
+    data_sets = [catalogue.open(root, told=told) for root in roots]
+    readings = [data.train() for data in data_sets]
+    for data, reading in zip(data_sets, readings, strict=True):
+        if not aloud:
+            break
+        print(f"{data.title} in {data.root}:", file=sys.stderr)
+        said = summary.lines(reading.records, data.cameras)
+        for what, files in (("refused", reading.refused), ("left out", reading.left_out)):
+            said += [f"{what}: {spelled(files)}"] if files else []
+        if data.unused:
+            said.append(f"columns that say nothing here: {', '.join(data.unused)}")
+        print("\n".join(f"  {line}" for line in said), file=sys.stderr)
+    return joined(readings)
 
 
 def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
@@ -20,13 +44,7 @@ def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
         SkyreidError: the recipe, a data set, or what the training itself raises.
     """
     settings = recipe.read(arguments.recipe)
-    told = catalogue.Told(ag_reid_c2=arguments.ag_reid_c2)
-    data_sets = [catalogue.open(root, told=told) for root in arguments.data]
-    print("; ".join(f"{data.title} in {data.root}" for data in data_sets), file=sys.stderr)
-    reading = joined([data.train() for data in data_sets])
-    for what, files in (("refused", reading.refused), ("left out", reading.left_out)):
-        if files:
-            print(f"{what}: {spelled(files)}", file=sys.stderr)
+    reading = read(arguments.data, catalogue.told(arguments), crew.first)
     outcome = setup.fit(
         settings,
         reading.records,

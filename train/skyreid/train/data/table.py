@@ -1,0 +1,91 @@
+"""Own people told by a table, CSV or Parquet: a row for each picture.
+
+Columns `path` (relative to the table's folder), `person`, `camera` or `view`, and where wanted
+`split`, `tracklet` and `altitude_m`.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from skyreid.contract.errors import InputError
+from skyreid.train.data.lists import on_disk
+from skyreid.train.data.own import Row
+from skyreid.train.data.pattern import FIELDS
+
+SUFFIXES = (".csv", ".tsv", ".parquet")
+
+
+def is_table(path: Path) -> bool:
+    """Whether what a user names is a table and no folder."""
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def read(path: Path) -> tuple[list[Row], tuple[str, ...], dict[str, list[Path]]]:
+    """The rows; the columns that say nothing here; and the pictures that are refused, by reason.
+
+    Raises:
+        InputError: when it cannot be read, or lacks a column.
+    """
+    columns, lines = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    lacking = [name for name in ("path", "person") if name not in columns]
+    if not {"camera", "view"} & set(columns):
+        lacking.append("camera or view")
+    if lacking:
+        raise InputError(
+            f"{path} lacks the column {', '.join(lacking)}; it has {', '.join(columns)}"
+        )
+    used = [name for name in FIELDS if name in columns]
+    rows: dict[Path, Row] = {}
+    refused: dict[str, list[Path]] = {}
+    for line in lines:
+        picture = on_disk(path.parent / line["path"])
+        row = Row(picture, **{name: line[name] for name in used})
+        if not line["path"] or not picture.is_file():
+            refused.setdefault("missing file", []).append(picture)
+        elif rows.setdefault(picture, row) != row:
+            refused.setdefault("two rows that differ", []).append(picture)
+    return list(rows.values()), tuple(c for c in columns if c not in ("path", *FIELDS)), refused
+
+
+def _csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Separated by commas, semicolons or tabs, whichever the first line has most of."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        first = text.partition("\n")[0]
+        reader = csv.DictReader(
+            text.splitlines(), delimiter=max(",;\t", key=first.count), restval="", restkey=""
+        )
+        columns = [name.strip() for name in reader.fieldnames or ()]
+        reader.fieldnames = columns
+        lines = [dict(line) for line in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    for number, line in enumerate(lines, start=2):
+        if "" in line:
+            raise InputError(f"{path}: row {number} has more cells than there are columns")
+    return columns, [{name: cell.strip() for name, cell in line.items()} for line in lines]
+
+
+def _parquet(path: Path) -> tuple[list[str], Sequence[Mapping[str, str]]]:
+    """See `_csv`; numbers become words, a missing value the empty one."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_table
+
+    try:
+        table = read_table(path)
+    except (OSError, ArrowException) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    lines = [{name: _word(cell) for name, cell in line.items()} for line in table.to_pylist()]
+    return list(table.column_names), lines
+
+
+def _word(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).strip()
