@@ -36,7 +36,7 @@ from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.live import Hub
 from skyreid.server.store.journal import Journal
-from skyreid.server.web.answers import Lookup
+from skyreid.server.web.answers import Lookup, ShownSite
 from skyreid.server.web.api import make_api
 
 ROOT = Path(__file__).parents[2]
@@ -100,8 +100,8 @@ class Server:
         self.writer = server.make_writer(
             settings, self.site, self.journal, self.queue, self, outbox, hub, metrics  # type: ignore[arg-type]
         )  # fmt: skip
-        lookup = Lookup(settings.journal.path, self.site.pictures)
-        self._api = make_api(self.writer, lookup, hub, metrics, self.site)
+        lookup = Lookup(settings.journal.path, ShownSite.of(self.site))
+        self._api = make_api(self.writer, lookup, hub, metrics)
 
     connected = True
 

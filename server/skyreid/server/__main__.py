@@ -68,6 +68,9 @@ def _serve(given: argparse.Namespace, rest: Sequence[str]) -> int:
     from skyreid.server import app
     from skyreid.server.config import read_settings
 
+    if given.verb == "run":
+        _log_to_stderr()
+        return app.run(lambda: read_settings(given.settings, rest, verb="run"))
     settings = read_settings(given.settings, rest, verb=given.verb)
     if given.verb == "check":
         site = app.check(settings)
@@ -78,11 +81,8 @@ def _serve(given: argparse.Namespace, rest: Sequence[str]) -> int:
             print(f"{given.settings}: good. site {site.id}, cameras {cameras}")
             print(f"broker {settings.mqtt.url}, journal {settings.journal.path}")
         return 0
-    if given.verb == "rebuild":
-        print(app.rebuild_log(settings))
-        return 0
-    _log_to_stderr()
-    return app.run(settings)
+    print(app.rebuild_log(settings))
+    return 0
 
 
 def _log_to_stderr() -> None:

@@ -8,9 +8,11 @@ import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Literal
 
 from skyreid.bundle.archive import open_bundle
 from skyreid.bundle.signature import ANYONE, Trust
@@ -30,16 +32,18 @@ from skyreid.server.broker.outbox import Outbox
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Door
+from skyreid.server.gauges import watch
 from skyreid.server.isolation import shown_to
 from skyreid.server.live import Hub
 from skyreid.server.matching import identity
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.reload import Reload
 from skyreid.server.store.faults import DamagedJournal, damaged_journal
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.rebuild import rebuild
 from skyreid.server.store.repair import open_sound
-from skyreid.server.web.answers import Lookup, site_json
+from skyreid.server.web.answers import Lookup, ShownSite
 from skyreid.server.web.api import make_api
 from skyreid.server.web.connections import (
     BACKLOG,
@@ -61,7 +65,7 @@ def check(settings: ServerSettings) -> Site:
     """
     _need("fastapi", "paho.mqtt", "prometheus_client", "scipy", "uvicorn")
     site = read_site(settings.site)
-    site_json(site, 0)  # reads the poses
+    ShownSite.of(site)  # reads the poses
     score_priors(settings.matching.bundle, settings.trust)
     settings.mqtt.tls()
     connections_within(settings.http.connections, descriptors())
@@ -70,12 +74,18 @@ def check(settings: ServerSettings) -> Site:
     return site
 
 
-def run(settings: ServerSettings) -> int:
+def run(read: Callable[[], ServerSettings]) -> int:
     """Run until SIGINT or SIGTERM; 0 then, 1 after a defect.
+
+    Args:
+        read: reads the settings; once more at each SIGHUP.
 
     Raises:
         SkyreidError: it cannot start.
     """
+    orders: SimpleQueue[Literal["stop", "reload"]] = SimpleQueue()
+    signal.signal(signal.SIGHUP, lambda *_: orders.put("reload"))
+    settings = read()
     site = check(settings)
     _log.info("settings %s", effective(settings))
     listening = _listen(settings.http.host, settings.http.port)
@@ -113,19 +123,26 @@ def run(settings: ServerSettings) -> int:
     writer.notices = (f"journal: {lost}",) if lost else ()
     metrics.journal_lost.set(bool(lost))
     connections = Connections(connections_within(settings.http.connections, descriptors()), metrics)
-    api = make_api(
-        writer,
-        Lookup(settings.journal.path, site.pictures),
-        hub,
-        metrics,
-        site,
-        listeners=connections.limit // 2,
-    )
+    lookup = Lookup(settings.journal.path, ShownSite.of(site))
+    api = make_api(writer, lookup, hub, metrics, listeners=connections.limit // 2)
     http = make_http(api, connections, names=settings.http.names)
 
+    reload = Reload(
+        settings,
+        site,
+        read,
+        lambda new: score_priors(new.matching.bundle, new.trust),
+        writer,
+        lookup,
+        metrics,
+    )
     stop = threading.Event()
     failed: list[str] = []
     damaged: list[DamagedJournal] = []
+
+    def end() -> None:
+        stop.set()
+        orders.put("stop")
 
     def crashed(details: threading.ExceptHookArgs) -> None:
         """A thread that dies of an error, the connection's too, is the end of the server."""
@@ -137,7 +154,7 @@ def run(settings: ServerSettings) -> int:
         else:
             _log.error("the %s thread failed", name, exc_info=error)  # type: ignore[arg-type]
         failed.append(name)
-        stop.set()
+        end()
 
     def serve() -> None:
         try:
@@ -147,7 +164,7 @@ def run(settings: ServerSettings) -> int:
 
     threading.excepthook = crashed
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda *_: end())
     threads = [
         threading.Thread(target=writer.run, name="writer"),
         threading.Thread(target=serve, name="http"),
@@ -160,8 +177,8 @@ def run(settings: ServerSettings) -> int:
             pass
         if not failed:
             _announce(address, settings.http.address_file, site)
-        while not stop.wait(3600):
-            pass
+        while orders.get() == "reload":
+            reload(stop)
     finally:
         _log.info("stopping")
         hub.close()
@@ -249,6 +266,7 @@ def make_writer(
             period_s=options.period_s,
             micro_batch_s=options.batch_s,
         )
+        watch(writer, metrics)
         writer.gallery.take(journal.sightings_since(0))
         writer.feed(shown_to(state, journal, options.window_s))
         writer.forgetting.erase_asked()  # what a kill came between

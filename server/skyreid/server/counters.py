@@ -111,6 +111,14 @@ class Metrics:
             ["reason"],
             registry=r,
         )
+        self.reloads = Counter(
+            "skyreid_reloads_total",
+            "SIGHUPs, by outcome: done, refused (the settings stayed as they were)",
+            ["outcome"],
+            registry=r,
+        )
+        for outcome in ("done", "refused"):  # a series that begins at 1 never rose
+            self.reloads.labels(outcome)
         self.listeners = Gauge("skyreid_event_listeners", "Open /v1/events streams", registry=r)
         self.listeners_dropped = Counter(
             "skyreid_event_listeners_dropped_total",

@@ -51,6 +51,12 @@ class Device:
     lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAGS_KEPT))
     """Arrival minus watermark of its latest live messages."""
 
+    @property
+    def cameras(self) -> set[str]:
+        """Cameras that it says it has."""
+        born = {camera.id for camera in self.birth.cameras} if self.birth else set()
+        return born | ({self.camera} if self.camera else set())
+
     def to_json(self) -> dict[str, Any]:
         """As ``/v1/devices`` shows it."""
         status = {None: "unknown", True: "online", False: "offline"}[self.online]

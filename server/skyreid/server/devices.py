@@ -56,13 +56,22 @@ class Door:
             max_devices: how many at most, the named ones apart.
             messages_per_s: of one device, in the long run.
         """
-        self._cameras, self._open = frozenset(cameras), is_open or not cameras
-        self._max, self._per_s = max_devices, messages_per_s
         self.named = set(named)
         """Devices that the operator admitted."""
         self._inside: set[str] = set()
+        self.judge_by(
+            cameras, is_open=is_open, max_devices=max_devices, messages_per_s=messages_per_s
+        )
         self._left: dict[str, tuple[float, int]] = {}  # messages that are left, as of when
         self._parked: OrderedDict[str, bool] = OrderedDict()
+
+    def judge_by(
+        self, cameras: Collection[str], *, is_open: bool, max_devices: int, messages_per_s: float
+    ) -> None:
+        """Ask for something else from now on, see `Door`; who is inside has to be let in anew."""
+        self._cameras, self._open = frozenset(cameras), is_open or not cameras
+        self._max, self._per_s = max_devices, messages_per_s
+        self._inside.clear()
 
     def lets_in(self, device: str, cameras: Collection[str] = ()) -> bool:
         """Whether what a device says is used; ``cameras`` are those that it says it has."""
@@ -177,10 +186,8 @@ class Devices:
             hold_s: how long they wait, in capture time, beyond the device in the middle.
             door: who is let in; None = everybody.
         """
-        self._stall_s = stall_s
-        self._hold_s, self._hold_ns = hold_s, round(hold_s * 1e9)
+        self._wait_by(cameras, stall_s=stall_s, hold_s=hold_s)
         self._first_heard_s: float | None = None
-        self._cameras = frozenset(cameras)
         self.by_id: dict[str, Device] = {}
         self.wait = Wait()
         """Who holds the site up, as of the latest `horizon_ns`."""
@@ -195,6 +202,40 @@ class Devices:
             device = self.hear(row, now_s)
             device.lags_s.clear()  # of then, not of now
             device.lag_s = None
+
+    def judge_by(self, cameras: Sequence[str], *, stall_s: float, hold_s: float) -> None:
+        """Go by other settings from now on, see `Devices`, and by what ``door`` asks for now."""
+        self._wait_by(cameras, stall_s=stall_s, hold_s=hold_s)
+        for device in sorted(self.by_id.values(), key=lambda d: d.heard_at_ns or 0):
+            if self.door and not self.door.lets_in(device.id, device.cameras):
+                _log.warning("device %s is not let in any more", device.id)
+                del self.by_id[device.id]
+                if device.online is not None:
+                    self.door.park(device.id, device.online)
+
+    def _wait_by(self, cameras: Sequence[str], *, stall_s: float, hold_s: float) -> None:
+        self._cameras, self._stall_s = frozenset(cameras), stall_s
+        self._hold_s, self._hold_ns = hold_s, round(hold_s * 1e9)
+
+    def take(
+        self,
+        heard: Sequence[Heard],
+        births: Sequence[tuple[str, Birth | None]],
+        healths: Sequence[tuple[str, Health]],
+        statuses: Sequence[tuple[str, bool]],
+        now_s: float,
+    ) -> set[str]:
+        """Take in what a batch of messages says; of which devices there is news."""
+        for row in heard:
+            self.hear(row, now_s)
+        for name, birth in births:
+            self.birth(name, birth, now_s)
+        for name, health in healths:
+            self.health(name, health, now_s)
+        for name, online in statuses:
+            self.status(name, online, now_s)
+            _log.info("device %s device=%s", "online" if online else "offline", name)
+        return {row.device for row in heard} | {name for name, _ in (*births, *statuses)}
 
     def hear(self, row: Heard, now_s: float) -> Device:
         """A device sent something."""

@@ -16,12 +16,10 @@ import sqlite3
 import threading
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from skyreid.contract import topics
-from skyreid.contract.receipt import encode_receipt
 from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site
 from skyreid.server.broker.decoding import (
@@ -33,14 +31,15 @@ from skyreid.server.broker.decoding import (
 )
 from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.letters import DeadLetters
-from skyreid.server.broker.outbox import Outbox
+from skyreid.server.broker.outbox import Outbox, send_receipts
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Oldest
 from skyreid.server.forget import Forgetting
-from skyreid.server.isolation import isolate
+from skyreid.server.isolation import isolate, shown_to
 from skyreid.server.live import DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.rules import Rules
 from skyreid.server.store.faults import REMEDIES, DamagedJournal, Fault, fault_of
 from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
@@ -82,10 +81,11 @@ class Writer:
     ) -> None:
         """``matcher`` has been given the log and the stored sightings of its window already."""
         self._site, self.queue, self._journal, self._matcher = site, queue, journal, matcher
-        self.broker, self._outbox, self._hub, self._metrics = broker, outbox, hub, metrics
+        self.broker, self.outbox, self.hub, self._metrics = broker, outbox, hub, metrics
         self._batch_messages, self._batch_wait_s = batch_messages, batch_wait_s
         self._period_s, self._micro_batch_ns = period_s, round(micro_batch_s * 1e9)
         self._stopping = threading.Event()
+        self._given: deque[tuple[Rules, threading.Event]] = deque()
         self._settled = True  # nothing was fed since the last round without a horizon
         self._round_at_s = 0.0
         self._news = DeviceNews(hub)
@@ -95,8 +95,6 @@ class Writer:
         self.notices: tuple[str, ...] = ()
         """What is wrong for as long as this server lives: what its journal lost."""
         self._cut_off = 0  # listeners, as far as they are counted
-        metrics.model_keys.set_function(lambda: len(devices.model_keys()))  # when it is asked for
-        metrics.devices_online.set_function(devices.online)
         self.fault: Fault | None = None
         """Why the journal cannot be written just now."""
         self.devices = devices
@@ -164,11 +162,19 @@ class Writer:
             self._take_in(messages)
             self.queue.done()  # only now: the matcher knows of them
         self._obey()
+        while self._given:
+            self._change(*self._given.popleft())
         self._match(time.monotonic())
-        self._persist(self._outbox.pump)
+        self._persist(self.outbox.pump)
         self._tell_alarms()
         self._news.tell(time.monotonic(), self.devices.by_id)
         self._show()
+
+    def follow(self, rules: Rules) -> threading.Event:
+        """Go by other rules from the next step on; the event is set once that is so. Any thread."""
+        taken = threading.Event()
+        self._given.append((rules, taken))
+        return taken
 
     def stop(self) -> None:
         """End ``run`` after what it is doing; call from any thread."""
@@ -184,7 +190,7 @@ class Writer:
         for refused in batch.refused:
             self._metrics.rejected.labels(refused.reason).inc()
             self._letters.set_aside(refused)
-        self._send_receipts(batch)
+        send_receipts(self.broker, self._site.id, receipts(batch.sightings, batch.refused))
         # Last, on the same connection: a kill between the two costs a repeated message, which gets
         # its receipt again. The other way round a receipt would be lost until the device asks.
         self.broker.acknowledge(messages)
@@ -229,15 +235,6 @@ class Writer:
             self._persist(lambda: self._journal.store((), (), known))
         batch.pictures = known
 
-    def _send_receipts(self, batch: Sorted) -> None:
-        for device, receipt in receipts(batch.sightings, batch.refused):
-            self.broker.publish(
-                topics.command(self._site.id, device, "receipt"),
-                encode_receipt(receipt),
-                properties={},
-                content_type="application/x-protobuf",
-            )
-
     def _count(self, batch: Sorted, new: Sequence[Arrived]) -> None:
         for lane, count in Counter(item.lane for item in new).items():
             self._metrics.stored.labels(Lane(lane).name.lower()).inc(count)
@@ -251,22 +248,12 @@ class Writer:
         self.stored += len(new)
 
     def _note_devices(self, batch: Sorted) -> None:
-        now_s = time.monotonic()
-        for row in batch.heard:
-            self.devices.hear(row, now_s)
-            self._news.note(row.device)
+        told = (batch.heard, batch.births, batch.healths, batch.statuses)
+        for name in self.devices.take(*told, time.monotonic()):
+            self._news.note(name)
         for refused in batch.refused:  # of devices that are known by now
             if refused.reason == "clash" and refused.device is not None:
                 self.devices.alarm(self.devices.by_id[refused.device], "clash")
-        for name, birth in batch.births:
-            self.devices.birth(name, birth, now_s)
-            self._news.note(name)
-        for name, health in batch.healths:
-            self.devices.health(name, health, now_s)
-        for name, online in batch.statuses:
-            self.devices.status(name, online, now_s)
-            self._news.note(name)
-            _log.info("device %s device=%s", "online" if online else "offline", name)
 
     def _match(self, now_s: float) -> None:
         """One round: decide what everybody has spoken for, write it down, then tell."""
@@ -321,10 +308,23 @@ class Writer:
             if self.devices.door is not None:
                 self.devices.door.named = self._journal.aside.admitted()
 
+    def _change(self, rules: Rules, taken: threading.Event) -> None:
+        """Go by other rules. A new matcher is shown what a start would show it."""
+        if rules.begin is not None:
+            matcher = rules.begin(self.state)
+            window = self._persist(
+                lambda: list(shown_to(self.state, self._journal, matcher.window_s))
+            )
+            self._matcher = matcher
+            self.feed(window)
+        self._site, self._period_s = rules.site, rules.period_s
+        rules.hold_for(self.devices)
+        taken.set()
+
     def _tell_alarms(self) -> None:
         for name, kind in self.devices.alarms:
             self._metrics.alarms.labels(kind).inc()
-            self._hub.send("alarm", {"device": name, "kind": kind})
+            self.hub.send("alarm", {"device": name, "kind": kind})
             self._news.note(name)
         self.devices.alarms.clear()
 
@@ -348,7 +348,7 @@ class Writer:
         for number, applied in enumerate(made, after + 1):
             self._metrics.decisions.labels(applied.decision.kind).inc()
             for position, event in enumerate(applied.events):
-                self._hub.send("identity", event.to_json(), (number, position))
+                self.hub.send("identity", event.to_json(), (number, position))
 
     def _persist(self, write: Callable[[], _T]) -> _T:
         """Try until the disk takes it; nothing is acknowledged meanwhile, so nothing is lost."""
@@ -379,16 +379,7 @@ class Writer:
                 return result
 
     def _show(self) -> None:
-        """Bring the gauges up to date."""
-        metrics = self._metrics
-        metrics.queue.set(len(self.queue))
-        metrics.undecided.set(self.undecided)
-        metrics.quarantined.set(self.quarantined)
-        metrics.identities.set(len(self.state.identities))
-        self.devices.wait.show(metrics)
-        metrics.broker_connected.set(self.broker.connected)
-        metrics.waiting.set(self.oldest.seconds())
-        metrics.outbox.set(self._outbox.waiting)
-        metrics.listeners.set(len(self._hub))
-        metrics.listeners_dropped.inc(self._hub.dropped - self._cut_off)
-        self._cut_off = self._hub.dropped
+        """Bring up to date what `gauges` does not ask for."""
+        self.devices.wait.show(self._metrics)
+        self._metrics.listeners_dropped.inc(self.hub.dropped - self._cut_off)
+        self._cut_off = self.hub.dropped

@@ -18,7 +18,7 @@ from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.records import Heard
-from skyreid.server.web.answers import Lookup
+from skyreid.server.web.answers import Lookup, ShownSite
 from skyreid.server.web.api import make_api
 from skyreid.server.web.guard import Guard
 
@@ -72,13 +72,12 @@ Get = Callable[..., httpx.Response]
 class Served:
     def __init__(self, path: Path, page: Path, site: Site) -> None:
         self.writer, self.hub, self.metrics = StandingWriter(), Hub(4), Metrics()
-        lookup = Lookup(path, site.pictures)
+        lookup = Lookup(path, ShownSite.of(site))
         self.api = make_api(
             self.writer,  # type: ignore[arg-type]
             lookup,
             self.hub,
             self.metrics,
-            site,
             listeners=2,
             page=page,
         )

@@ -67,7 +67,7 @@ def two_thousand(tmp_path: Path, make: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(answers, "open_to_read", counted)
     state = identity.replay(log)
     state = dataclasses.replace(state, tracks=Counted(state.tracks))  # type: ignore[arg-type]
-    return answers.Lookup(path, "never"), state, work
+    return answers.Lookup(path, answers.ShownSite("never", {})), state, work
 
 
 def test_the_newest_identities_are_found_without_reading_the_rest(two_thousand: Counting) -> None:

@@ -6,9 +6,11 @@ At least once: after a restart what the broker had not confirmed is sent again w
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
 
 from skyreid.contract import topics
+from skyreid.contract.receipt import Receipt, encode_receipt
 from skyreid.server.store.journal import Journal
 
 IN_FLIGHT = 200
@@ -64,3 +66,23 @@ class Outbox:
         """The broker has taken message ``mid`` (which may be another kind of message)."""
         # Only noted here: the connection calls this with its own locks held.
         self._confirmed.append(mid)
+
+
+class Sender(Protocol):
+    """A connection, as far as it is sent with."""
+
+    def publish(
+        self, topic: str, payload: bytes | str, *, properties: Mapping[str, str], content_type: str
+    ) -> int | None:
+        """Hand a message over."""
+
+
+def send_receipts(sender: Sender, site: str, receipts: Iterable[tuple[str, Receipt]]) -> None:
+    """Tell devices what became of their sightings; a receipt that is lost is asked for again."""
+    for device, receipt in receipts:
+        sender.publish(
+            topics.command(site, device, "receipt"),
+            encode_receipt(receipt),
+            properties={},
+            content_type="application/x-protobuf",
+        )

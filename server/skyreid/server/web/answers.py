@@ -11,6 +11,7 @@ import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,12 +68,32 @@ def why_no_picture(policy: PicturePolicy) -> str:
     }[policy]
 
 
+@dataclass(frozen=True)
+class ShownSite:
+    """What is shown of a site file."""
+
+    pictures: PicturePolicy
+    json: Json
+    """See `site_json`."""
+
+    @classmethod
+    def of(cls, site: Site) -> ShownSite:
+        """Read what the site file names.
+
+        Raises:
+            InputError: a camera's pose file cannot be used.
+        """
+        return cls(site.pictures, site_json(site, 0))
+
+
 class Lookup:
     """Reads a journal; safe from any thread."""
 
-    def __init__(self, path: Path, pictures: PicturePolicy) -> None:
+    def __init__(self, path: Path, shown: ShownSite) -> None:
         """``path`` of a journal that exists."""
-        self._path, self._pictures = path, pictures
+        self._path = path
+        self.shown = shown
+        """Replaced as a whole, never changed."""
 
     def identities(
         self,
@@ -225,9 +246,10 @@ class Lookup:
     def _with_picture(self, row: Json) -> Json:
         # Pictures of the time before a site forbade them are not shown either.
         shown = dict(row)
-        has = shown.pop("has_picture") and self._pictures != "never"
+        policy = self.shown.pictures
+        has = shown.pop("has_picture") and policy != "never"
         shown["picture"] = _picture_path(shown) if has else None
-        shown["picture_reason"] = None if has else why_no_picture(self._pictures)
+        shown["picture_reason"] = None if has else why_no_picture(policy)
         return shown
 
     def _identity(self, identity: Identity, rows: Mapping[TrackKey, Json]) -> Json:

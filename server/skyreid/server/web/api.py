@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import View
-from skyreid.contract.site import Site
 from skyreid.server.counters import Metrics
 from skyreid.server.live import EventId, Hub
 from skyreid.server.store.erasures import Target
-from skyreid.server.web.answers import Lookup, read_cursor, site_json, why_no_picture
+from skyreid.server.web.answers import Lookup, read_cursor, why_no_picture
 from skyreid.server.web.device_metrics import DeviceSeries
 from skyreid.server.web.health import summary
 from skyreid.server.writer import Writer
@@ -38,7 +37,6 @@ def make_api(
     lookup: Lookup,
     hub: Hub,
     metrics: Metrics,
-    site: Site,
     *,
     listeners: int = 256,
     page: Path = PAGE,
@@ -46,9 +44,6 @@ def make_api(
     """The ASGI application; needs fastapi.
 
     So many ``listeners`` to events at most. ``make_http`` serves it, behind a ``Guard``.
-
-    Raises:
-        InputError: a camera's pose file cannot be used.
     """
     from fastapi import FastAPI, Header, HTTPException, Query, Request, Response
     from fastapi import Path as Segment
@@ -68,12 +63,11 @@ def make_api(
         redoc_url=None,
         openapi_url="/v1/openapi.json",
     )
-    drawn_site = site_json(site, 0)
     metrics.registry.register(DeviceSeries(writer))
 
     @api.get("/v1/site", summary="The site: cameras, their views and places, picture policy")
     def get_site() -> dict[str, Any]:
-        return {**drawn_site, "generated_at_ns": time.time_ns()}
+        return {**lookup.shown.json, "generated_at_ns": time.time_ns()}
 
     @api.get("/v1/identities", summary="Identities, newest activity first")
     def get_identities(
@@ -150,11 +144,11 @@ def make_api(
         responses={200: {"content": {"image/jpeg": {}}}, 404: {"description": "reason in JSON"}},
     )
     def get_picture(device: str, boot: str, camera: str, track: Track) -> Response:
-        picture = None
-        if site.pictures != "never":
+        picture, policy = None, lookup.shown.pictures
+        if policy != "never":
             picture = lookup.picture(TrackKey(device, boot, camera, track))
         if picture is None:
-            return JSONResponse({"reason": why_no_picture(site.pictures)}, 404)
+            return JSONResponse({"reason": why_no_picture(policy)}, 404)
         return Response(picture, media_type="image/jpeg")
 
     @api.get("/v1/devices", summary="Devices and how they are, by name, a page at a time")

@@ -1,0 +1,21 @@
+"""Gauges of a writer that are read when somebody asks for them, not set at each of its steps."""
+
+from __future__ import annotations
+
+from skyreid.server.counters import Metrics
+from skyreid.server.writer import Writer
+
+
+def watch(writer: Writer, metrics: Metrics) -> None:
+    """Have the gauges ask ``writer``; Prometheus does so from another thread."""
+    devices = writer.devices
+    metrics.queue.set_function(lambda: len(writer.queue))
+    metrics.undecided.set_function(lambda: writer.undecided)
+    metrics.quarantined.set_function(lambda: writer.quarantined)
+    metrics.identities.set_function(lambda: len(writer.state.identities))
+    metrics.broker_connected.set_function(lambda: writer.broker.connected)
+    metrics.waiting.set_function(writer.oldest.seconds)
+    metrics.outbox.set_function(lambda: writer.outbox.waiting)
+    metrics.listeners.set_function(lambda: len(writer.hub))
+    metrics.model_keys.set_function(lambda: len(devices.model_keys()))
+    metrics.devices_online.set_function(devices.online)
