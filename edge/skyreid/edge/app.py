@@ -67,6 +67,8 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
         PlatformError: a library or plugin is missing.
         EngineError: TensorRT cannot build or load an engine.
     """
+    import cv2
+
     from skyreid.bundle.detector import open_detector
     from skyreid.bundle.embedder import Embedder
     from skyreid.bundle.runner import Execution
@@ -82,6 +84,8 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
     settings.mqtt.tls()  # its files are read, nothing is connected
     r = settings.runner
     execution = Execution(r.kind, r.engines, frame_max=r.frame_max)
+    # What OpenCV does here takes a millisecond at most; its own threads spin between two calls.
+    cv2.setNumThreads(1)
     finder = open_detector(
         settings.detector.model,
         score_min=settings.detector.score_min,

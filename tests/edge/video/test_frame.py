@@ -37,6 +37,7 @@ def test_a_crop_equals_the_same_region_of_the_whole_frame(
     crop = frame.crop(x0, y0, x1, y1)
     assert crop.shape == (y1 - y0, x1 - x0, 3)
     np.testing.assert_array_equal(crop, frame.rgb()[y0:y1, x0:x1])
+    np.testing.assert_array_equal(crop, frame.crop(x0, y0, x1, y1))  # cut from the whole one now
 
 
 def test_both_layouts_of_the_same_picture_have_the_same_colours() -> None:
@@ -73,9 +74,13 @@ def test_a_region_outside_the_frame_is_refused(region: tuple[int, int, int, int]
         Frame.of_rgb(np.zeros((4, 4, 3), np.uint8)).crop(*region)
 
 
-def test_a_frame_of_rgb_hands_out_copies() -> None:
+def test_the_picture_that_all_crops_are_cut_from_cannot_be_written_to() -> None:
     picture = np.zeros((4, 6, 3), np.uint8)
     frame = Frame.of_rgb(picture, number=3, captured_at_ns=7)
-    frame.rgb()[:] = 255
+    for made in (frame, make_frame(6, 4, "i420")):
+        assert made.rgb() is made.rgb()  # converted once
+        with pytest.raises(ValueError, match="read-only"):
+            made.rgb()[:] = 255
+        made.crop(0, 0, 6, 4)[:] = 255
     assert (frame.width, frame.height, frame.number, frame.captured_at_ns) == (6, 4, 3, 7)
     assert picture.max() == 0

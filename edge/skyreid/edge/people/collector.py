@@ -155,7 +155,7 @@ class Collector:
             return
         o = self._options
         limit = np.array([frame.width, frame.height] * 2, np.float32)
-        boxes = np.minimum(np.maximum(np.stack([t.box_xyxy for t in tracks]), 0), limit)
+        boxes = np.minimum(np.maximum(np.array([t.box_xyxy for t in tracks]), 0), limit)
         scores = np.array([t.score for t in tracks])
         measures = measure(boxes, scores, frame.width, frame.height, self._quality)
         worth = measures.product.tolist()

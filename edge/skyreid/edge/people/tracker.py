@@ -126,58 +126,38 @@ class Tracker:
 
         settled = [i for i, t in enumerate(self._live) if t.confirmed]
         fresh = [i for i, t in enumerate(self._live) if not t.confirmed]
-        pairs, settled, strong = self._match(settled, detections, strong, tuning.distance_max)
-        recent = [i for i in settled if time_s - self._live[i].seen_s <= 1.5 * step_s]
-        more, _, _ = self._match(recent, detections, weak, tuning.weak_distance_max)
-        last, _, strong = self._match(fresh, detections, strong, tuning.distance_max)
-        self._continue(pairs + more + last, detections, time_s)
-        self._start(strong, detections, time_s)
+        if self._live and len(strong) + len(weak):
+            costs = self._weigh(detections)
+            pairs, settled, strong = costs.match(settled, strong, tuning.distance_max)
+            recent = [i for i in settled if time_s - self._live[i].seen_s <= 1.5 * step_s]
+            more, _, _ = costs.match(recent, weak, tuning.weak_distance_max)
+            last, _, strong = costs.match(fresh, strong, tuning.distance_max)
+            self._continue(pairs + more + last, detections, costs.boxes, time_s)
+        if len(strong):
+            self._start(strong, detections, time_s)
         self._end(time_s)
         self._part(time_s)
         boxes = self._state.boxes.astype(np.float32)
         return [self._public(t, box, time_s) for t, box in zip(self._live, boxes, strict=True)]
 
-    def _match(
-        self,
-        tracks: list[int],
-        detections: Detections,
-        candidates: NDArray[np.int64],
-        distance_max: float,
-    ) -> tuple[list[tuple[int, int]], list[int], NDArray[np.int64]]:
-        """Pair tracks with candidates, both given as indices.
-
-        Returns:
-            Pairs (track, detection), and the tracks and candidates that are left.
-        """
-        if not tracks or not len(candidates):
-            return [], tracks, candidates
-        o = self._tuning
-        state, boxes = self._state[tracks], detections.boxes[candidates]
-        away = kalman.distance(state, boxes, o.noise)
-        total = away + o.iou_weight * (1 - iou(state.boxes, boxes))
+    def _weigh(self, detections: Detections) -> _Costs:
+        """What everybody followed and every detection would cost as a pair, all at once."""
+        tuning, state = self._tuning, self._state
+        boxes = state.boxes
+        away = kalman.distance(state, detections.boxes, tuning.noise)
+        total = away + tuning.iou_weight * (1 - iou(boxes, detections.boxes))
         if detections.looks is not None:
-            total += o.look_weight * self._unlike(tracks, detections.looks[candidates])
-        possible = (away <= distance_max) & (total < o.cost_max)
-        # Whether a pair can be one is a matter of its cost alone; who of several has a detection,
-        # of how likely each is: who was hidden a while must not take it from who is seen.
-        doubt = kalman.doubt(state, o.noise)
-        cost = np.where(possible, total + doubt[:, None], np.inf)
-        pairs = assign(cost, o.cost_max + float(doubt.max(initial=0.0)))
-        rows, columns = {r for r, _ in pairs}, {c for _, c in pairs}
-        left = [c for c in range(len(candidates)) if c not in columns]
-        return (
-            [(tracks[r], int(candidates[c])) for r, c in pairs],
-            [t for r, t in enumerate(tracks) if r not in rows],
-            candidates[left],
-        )
+            total += tuning.look_weight * self._unlike(detections.looks)
+        return _Costs(boxes, away, total, kalman.doubt(state, tuning.noise), tuning.cost_max)
 
     def _continue(
-        self, pairs: list[tuple[int, int]], detections: Detections, time_s: float
+        self, pairs: list[tuple[int, int]], detections: Detections, boxes: Float64, time_s: float
     ) -> None:
+        """Take the pairs in; ``boxes`` [N, 4] are those that were predicted."""
         if not pairs:
             return
         rows, columns = np.array(pairs).T
-        free = np.clip(1 - 2 * hidden(self._state.boxes)[rows], 0, 1)
+        free = np.clip(1 - 2 * hidden(boxes)[rows], 0, 1)
         after = kalman.update(self._state[rows], detections.boxes[columns], self._tuning.noise)
         self._state.mean[rows], self._state.cov[rows] = after.mean, after.cov
         for (row, column), share in zip(pairs, free, strict=True):
@@ -210,25 +190,27 @@ class Tracker:
             self._next += 1
         self._state = kalman.join(self._state, kalman.start(boxes, self._tuning.noise))
 
-    def _unlike(self, tracks: list[int], looks: Float32) -> Float64:
+    def _unlike(self, looks: Float32) -> Float64:
         """Squared difference in looks [tracks, candidates], in units of ``look_sigma``."""
-        absent = np.full(looks.shape[1], np.nan, np.float32)
-        known = [self._live[t].look for t in tracks]
-        mine = np.stack([absent if look is None else look for look in known])
+        absent = np.zeros(looks.shape[1], np.float32)
+        known = [t.look for t in self._live]
+        mine = np.array([absent if look is None else look for look in known])
         away = ((mine[:, None] - looks[None]) ** 2).mean(2) / self._tuning.look_sigma**2
-        result: Float64 = np.nan_to_num(away.astype(np.float64), nan=1.0)
+        result: Float64 = away.astype(np.float64)
+        result[[look is None for look in known]] = 1.0
         return result
 
     def _end(self, time_s: float) -> None:
-        o = self._options
-        unseen_s = np.array([time_s - t.seen_s for t in self._live])
-        confirmed = np.array([t.confirmed for t in self._live], bool)
-        alive = unseen_s <= np.where(confirmed, o.lost_max_s, 0.0)
-        self._state = self._state[alive]
-        self._live = [t for t, stays in zip(self._live, alive, strict=True) if stays]
+        lost_max_s = self._options.lost_max_s
+        alive = [time_s - t.seen_s <= (lost_max_s if t.confirmed else 0.0) for t in self._live]
+        if not all(alive):
+            self._state = self._state[np.array(alive)]
+            self._live = [t for t, stays in zip(self._live, alive, strict=True) if stays]
 
     def _part(self, time_s: float) -> None:
         """A box that held two people is neither's past: whoever goes on in it begins anew."""
+        if all(t.out_of is None for t in self._live):
+            return
         widths = {id(t): w for t, w in zip(self._live, self._state.mean[:, 2, 0], strict=True)}
         for track in self._live:
             other = track.out_of
@@ -251,6 +233,46 @@ class Tracker:
             age_s=time_s - track.born_s,
             confirmed=track.confirmed,
             detected=track.seen_s == time_s,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Costs:
+    """Of pairs of N who are followed and M detections of one frame."""
+
+    boxes: Float64
+    """[N, 4], predicted."""
+    away: Float64
+    """[N, M] squared Mahalanobis distances."""
+    total: Float64
+    """[N, M] with overlap and looks."""
+    doubt: Float64
+    """[N] how unsure each prediction is."""
+    cost_max: float
+
+    def match(
+        self, tracks: list[int], candidates: NDArray[np.int64], distance_max: float
+    ) -> tuple[list[tuple[int, int]], list[int], NDArray[np.int64]]:
+        """Pair tracks with candidates, both given as indices.
+
+        Returns:
+            Pairs (track, detection), and the tracks and candidates that are left.
+        """
+        if not tracks or not len(candidates):
+            return [], tracks, candidates
+        these = np.ix_(np.array(tracks), candidates)
+        total, doubt = self.total[these], self.doubt[tracks]
+        possible = (self.away[these] <= distance_max) & (total < self.cost_max)
+        # Whether a pair can be one is a matter of its cost alone; who of several has a detection,
+        # of how likely each is: who was hidden a while must not take it from who is seen.
+        cost = np.where(possible, total + doubt[:, None], np.inf)
+        pairs = assign(cost, self.cost_max + float(doubt.max(initial=0.0)))
+        rows, columns = {r for r, _ in pairs}, {c for _, c in pairs}
+        left = [c for c in range(len(candidates)) if c not in columns]
+        return (
+            [(tracks[r], int(candidates[c])) for r, c in pairs],
+            [t for r, t in enumerate(tracks) if r not in rows],
+            candidates[left],
         )
 
 

@@ -10,7 +10,7 @@ import ctypes
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -133,8 +133,19 @@ class Frame:
     """Gives the memory back to the decoder; the planes must not be touched afterwards."""
 
     def rgb(self) -> UInt8:
-        """The whole frame, uint8 [H, W, 3] RGB, owned by the caller."""
-        return self.crop(0, 0, self.width, self.height)
+        """The whole frame, uint8 [H, W, 3] RGB, made once and read-only; ``crop`` cuts it too."""
+        return self._whole
+
+    @cached_property
+    def _whole(self) -> UInt8:
+        if self.planes is not None:
+            picture = self.planes.rgb(0, 0, self.width, self.height)
+        elif self.picture is not None:
+            picture = self.picture.view()
+        else:
+            raise ValueError("a frame without planes and without a picture")
+        picture.flags.writeable = False
+        return picture
 
     def crop(self, x0: int, y0: int, x1: int, y1: int) -> UInt8:
         """Region with x1 and y1 exclusive, uint8 [y1 - y0, x1 - x0, 3] RGB, owned by the caller.
@@ -146,11 +157,9 @@ class Frame:
             raise ValueError(
                 f"region {(x0, y0, x1, y1)} is not inside a {self.width}x{self.height} frame"
             )
-        if self.planes is not None:
+        if self.planes is not None and "_whole" not in self.__dict__:
             return self.planes.rgb(x0, y0, x1, y1)
-        if self.picture is None:
-            raise ValueError("a frame without planes and without a picture")
-        return self.picture[y0:y1, x0:x1].copy()
+        return self._whole[y0:y1, x0:x1].copy()
 
     @classmethod
     def of_rgb(
@@ -182,8 +191,9 @@ class Reader:
         self._clock, self._live = clock, live
         self._gst, _, self._video = load_gst()
         self._caps: Any = None
-        self._info: Any = None
-        self._colours: tuple[Matrix, bool] = ("bt601", False)
+        self._format: _Format | None = None
+        flags = self._gst.BufferFlags
+        self._not_whole = int(flags.CORRUPTED) | int(flags.GAP)
         self._start_ns: int | None = None
         self._last_ns: int | None = None
         self._next_ns = 0
@@ -192,8 +202,7 @@ class Reader:
 
     def damaged(self, sample: Any) -> bool:
         """Whether the decoder itself says that a frame is not what was filmed."""
-        buffer, flags = sample.get_buffer(), self._gst.BufferFlags
-        return bool(buffer.has_flags(flags.CORRUPTED) or buffer.has_flags(flags.GAP))
+        return bool(int(sample.get_buffer().get_flags()) & self._not_whole)
 
     def frame(self, sample: Any, number: int, pipeline: Any, *, first_ns: int | None) -> Frame:
         """A frame of a sample.
@@ -206,9 +215,10 @@ class Reader:
         """
         caps, buffer = sample.get_caps(), sample.get_buffer()
         if self._caps is None or not caps.is_equal(self._caps):
-            self._caps, self._info = caps, self._video.VideoInfo.new_from_caps(caps)
-            self._colours = _colours(caps, self._info)
-        media_ns = self._media_time(sample, buffer)
+            self._caps, self._format = caps, _Format.of(self._video, caps)
+        assert self._format is not None
+        form = self._format
+        media_ns = self._media_time(sample, buffer, form)
         if self._live:
             running = pipeline.get_clock().get_time() - pipeline.get_base_time()
             arrived_ns = time.time_ns() - min(max(running - media_ns, 0), 5_000_000_000)
@@ -217,21 +227,22 @@ class Reader:
             if self._start_ns is None:
                 self._start_ns = media_ns if first_ns is None else min(media_ns, first_ns)
             media_ns -= self._start_ns
-        stamp = self._clock.stamp(media_ns, _sender_time(buffer), arrived_ns)
+        sender_ns = _sender_time(buffer) if self._live else None
+        stamp = self._clock.stamp(media_ns, sender_ns, arrived_ns)
         memory = _Memory(sample, buffer, self._gst)
-        planes = _planes(self._video, buffer, self._info, memory.data, self._colours)
+        planes = _planes(self._video, buffer, form, memory.data)
         return Frame(
             number,
             stamp.captured_at_ns,
             stamp.clock,
             stamp.error_ms,
-            int(self._info.width),
-            int(self._info.height),
+            form.width,
+            form.height,
             planes=planes,
             release=memory.release,
         )
 
-    def _media_time(self, sample: Any, buffer: Any) -> int:
+    def _media_time(self, sample: Any, buffer: Any, form: _Format) -> int:
         """Time on a file's own scale, or since the connection of a live source."""
         segment, pts = sample.get_segment(), buffer.pts
         convert = segment.to_running_time if self._live else segment.to_stream_time
@@ -239,14 +250,48 @@ class Reader:
         if time_ns == _NO_TIME:  # a stream without time stamps: count frames at its nominal rate
             time_ns = self._next_ns
         time_ns = int(time_ns)
-        fps_n, fps_d = int(self._info.fps_n), int(self._info.fps_d)
-        period_ns = round(1e9 * max(fps_d, 1) / max(fps_n, 1))
-        if self._last_ns is not None and fps_n > 0:
+        period_ns = form.period_ns
+        if self._last_ns is not None and form.paced:
             gap = (time_ns - self._last_ns) / period_ns
             if 1.5 < gap < _JUMP_S * 1e9 / period_ns:
                 self.missing += round(gap) - 1
         self._last_ns, self._next_ns = time_ns, time_ns + period_ns
         return time_ns
+
+
+@dataclass(frozen=True)
+class _Format:
+    """What the caps say, asked once: each of these is a call through GObject's introspection."""
+
+    width: int
+    height: int
+    layout: Literal["nv12", "i420"]
+    strides: tuple[int, ...]
+    """Bytes from row to row of each plane, where a buffer does not say it itself ..."""
+    offsets: tuple[int, ...]
+    """... and from the buffer's start to each."""
+    matrix: Matrix
+    full_range: bool
+    period_ns: int
+    paced: bool
+    """Whether the period is that of the frames, and not one made up."""
+
+    @classmethod
+    def of(cls, video: Any, caps: Any) -> _Format:
+        info = video.VideoInfo.new_from_caps(caps)
+        fps_n, fps_d = int(info.fps_n), int(info.fps_d)
+        matrix, full_range = _colours(caps, info)
+        return cls(
+            int(info.width),
+            int(info.height),
+            "nv12" if info.finfo.name == "NV12" else "i420",
+            tuple(info.stride),
+            tuple(info.offset),
+            matrix,
+            full_range,
+            round(1e9 * max(fps_d, 1) / max(fps_n, 1)),
+            fps_n > 0,
+        )
 
 
 def _colours(caps: Any, info: Any) -> tuple[Matrix, bool]:
@@ -278,6 +323,7 @@ class _Memory:
             raise InputError("a frame's memory cannot be mapped; is a converter missing?")
         self._buffer, self._info = buffer, info
         self.data = view(info)
+        self.data.flags.writeable = False
 
     def release(self) -> None:
         """Unmap, once."""
@@ -303,32 +349,28 @@ def view(info: Any) -> UInt8:
     return np.frombuffer(info.data, np.uint8)
 
 
-def _planes(
-    video: Any, buffer: Any, info: Any, data: UInt8, colours: tuple[Matrix, bool]
-) -> Planes:
-    """Strided views of the planes. The buffer's own meta overrules the caps (padded decoders)."""
+def _planes(video: Any, buffer: Any, form: _Format, data: UInt8) -> Planes:
+    """Strided views of the planes. The buffer's own meta overrules the caps (padded decoders).
+
+    Raises:
+        ValueError: a plane reaches beyond the memory.
+    """
     meta = video.buffer_get_video_meta(buffer)
     strides, offsets = (
-        (meta.stride, meta.offset) if meta is not None else (info.stride, info.offset)
+        (meta.stride, meta.offset) if meta is not None else (form.strides, form.offsets)
     )
-    width, height = int(info.width), int(info.height)
-    half_width, half_height = (width + 1) // 2, (height + 1) // 2
+    rows, columns = (form.height + 1) // 2, (form.width + 1) // 2
 
-    def plane(index: int, rows: int, columns: int) -> UInt8:
-        return np.lib.stride_tricks.as_strided(
-            data[int(offsets[index]) :], (rows, columns), (int(strides[index]), 1), writeable=False
-        )
+    def plane(index: int, shape: tuple[int, ...]) -> UInt8:
+        steps = (strides[index], *((2, 1) if len(shape) == 3 else (1,)))
+        return np.ndarray(shape, np.uint8, data, offsets[index], steps)
 
-    luma = plane(0, height, width)
-    if info.finfo.name == "NV12":
-        pairs = plane(1, half_height, 2 * half_width).reshape(half_height, half_width, 2)
-        return Planes("nv12", luma, (pairs,), *colours)
-    return Planes(
-        "i420",
-        luma,
-        (plane(1, half_height, half_width), plane(2, half_height, half_width)),
-        *colours,
-    )
+    luma = plane(0, (form.height, form.width))
+    if form.layout == "nv12":
+        chroma: tuple[UInt8, ...] = (plane(1, (rows, columns, 2)),)
+    else:
+        chroma = plane(1, (rows, columns)), plane(2, (rows, columns))
+    return Planes(form.layout, luma, chroma, form.matrix, form.full_range)
 
 
 def _sender_time(buffer: Any) -> int | None:
