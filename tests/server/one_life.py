@@ -2,8 +2,11 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from immutables import Map
 
 from skyreid.contract.site import read_site
 from skyreid.server.app import make_writer
@@ -13,9 +16,20 @@ from skyreid.server.broker.outbox import Outbox
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.live import Hub
+from skyreid.server.matching.identity import State
 from skyreid.server.store.journal import Journal
 
 ARRIVED_NS = 1_700_086_400_000_000_000  # a day after the first sighting: no clock is ahead
+
+
+def plain(state: State) -> State:
+    """A state in memory, which outlives its journal."""
+    return replace(
+        state,
+        identities=Map(dict(state.identities.items())),
+        tracks=Map(dict(state.tracks.items())),
+        aliases=Map(dict(state.aliases.items())),
+    )
 
 
 class RememberingBroker:

@@ -13,7 +13,7 @@ import pytest
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.receipt import decode_receipt
-from skyreid.server import writer as writer_module
+from skyreid.server import disk
 from skyreid.server.broker.decoding import Message
 from skyreid.server.broker.ingest import Queue
 from skyreid.server.matching import identity
@@ -35,7 +35,7 @@ def test_nothing_is_acknowledged_or_receipted_before_it_is_stored(
         return store(*rows)
 
     monkeypatch.setattr(one.journal, "store", store_at_last)
-    monkeypatch.setattr(writer_module, "RETRY_S", 0.001)
+    monkeypatch.setattr(disk, "RETRY_S", 0.001)
     one.arrive(make.payload([make.sighting(1), make.sighting(2)]))
     one.writer.step(1)
     assert seen == [0, 0, 0, 0]

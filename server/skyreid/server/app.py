@@ -33,9 +33,7 @@ from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Door
 from skyreid.server.gauges import watch
-from skyreid.server.isolation import shown_to
 from skyreid.server.live import Hub
-from skyreid.server.matching import identity
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.reload import Reload
@@ -233,8 +231,8 @@ def make_writer(
     """
     options = settings.matching
     with _readable(settings.journal.path):
-        state = identity.replay(journal.decisions())
-        matcher = Matcher(options, state, score_priors(options.bundle, settings.trust))
+        start = journal.start()
+        matcher = Matcher(options, start.state, score_priors(options.bundle, settings.trust))
         cameras = [camera.id for camera in site.camera]
         door = Door(
             cameras,
@@ -268,7 +266,7 @@ def make_writer(
         )
         watch(writer, metrics)
         writer.gallery.take(journal.sightings_since(0))
-        writer.feed(shown_to(state, journal, options.window_s))
+        writer.begin(start)
         writer.forgetting.erase_asked()  # what a kill came between
         writer.forgetting.erase_listed()
     _log.info(

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 from skyreid.contract.errors import InputError
@@ -29,11 +30,13 @@ from skyreid.server.store import beside, drop, erasures
 from skyreid.server.store.erasures import Asked, Target
 from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
+from skyreid.server.store.snapshots import Held
 
 _log = logging.getLogger(__name__)
 
 Decide = Callable[[Decision, Callable[[sqlite3.Connection], None]], None]
-"""Fold a decision, and write it down in one transaction with what else is done in it."""
+"""Fold a decision, and write it down in one transaction with what else is done in it, and with the
+snapshot after it: the log before it is needed no more."""
 
 
 ERASE_WAIT_S = 60.0
@@ -136,7 +139,7 @@ class Forgetting:
 
         def rows(db: sqlite3.Connection) -> None:
             gone = drop.drop_rows(db, keys)
-            gone["events"] = drop.drop_events(db, keys, names)
+            gone["events"], gone["decisions"] = drop.drop_log(db, keys, names)
             body["rows"] = dict(gone)
             erasures.settle(db, asked.id, "decided", body)
 
@@ -194,13 +197,18 @@ def erase(path: Path, target: Target, reason: str) -> Asked:
 
 def without_matcher(journal: Journal, gallery: Keeper) -> Forgetting:
     """For a journal whose server does not run."""
-    now = [identity.replay(journal.decisions())]
+    start = journal.start()
+    held = start.held or Held((), (), 0.0, 0)  # of no window: the next start reads all of its own
+    now = SimpleNamespace(state=start.state, held=held)
 
     def decide(decision: Decision, also: Callable[[sqlite3.Connection], None]) -> None:
-        now[0], events = identity.apply(now[0], decision)
-        journal.decide([Applied(decision, events)], time.time_ns(), also)
+        state, events = identity.apply(now.state, decision)
+        window = [t for t in now.held.window if t.key not in state.erased_tracks]
+        held = replace(now.held, window=window)
+        journal.decide([Applied(decision, events)], time.time_ns(), also, (state, held))
+        now.state, now.held = journal.brought(state, held), held
 
-    return Forgetting(journal, lambda: now[0], decide, gallery)
+    return Forgetting(journal, lambda: now.state, decide, gallery)
 
 
 def receipt(

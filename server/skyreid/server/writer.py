@@ -18,7 +18,6 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
 
 from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site
@@ -34,29 +33,26 @@ from skyreid.server.broker.letters import DeadLetters
 from skyreid.server.broker.outbox import Outbox, send_receipts
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Oldest
+from skyreid.server.disk import RETRY_S, Disk, Stopped
 from skyreid.server.forget import Forgetting
 from skyreid.server.isolation import isolate, shown_to
 from skyreid.server.live import DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.rules import Rules
-from skyreid.server.store.faults import REMEDIES, DamagedJournal, Fault, fault_of
+from skyreid.server.store.faults import Fault
 from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.pictures import EarlyPictures
 from skyreid.server.store.records import Arrived
+from skyreid.server.store.scrub import scrub
+from skyreid.server.store.snapshots import Held, Start
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 IDLE_S = 0.1
-RETRY_S = 1.0
-_FILES_FAULT = (sqlite3.DatabaseError, sqlite3.InternalError, sqlite3.NotSupportedError)
-"""Exactly these: what SQLite raises for a value is derived from the first."""
-
-
-class Stopped(Exception):
-    """The server was told to stop while it waited for its disk."""
+SNAPSHOT_ROWS = 10_000
+"""Sightings and decisions after which the snapshot is brought forward: a start reads them again."""
 
 
 class Writer:
@@ -95,8 +91,7 @@ class Writer:
         self.notices: tuple[str, ...] = ()
         """What is wrong for as long as this server lives: what its journal lost."""
         self._cut_off = 0  # listeners, as far as they are counted
-        self.fault: Fault | None = None
-        """Why the journal cannot be written just now."""
+        self._disk = Disk(journal, metrics, self._stopping)
         self.devices = devices
         """Read by the API; changed here only."""
         self.gallery = Gallery()
@@ -114,6 +109,7 @@ class Writer:
             journal, lambda: self.state, self._decide, self.gallery, keepers
         )
         self._erased_at_s = float("-inf")
+        self._scrub = journal.reading(scrub)
 
     @property
     def settled(self) -> bool:
@@ -124,7 +120,12 @@ class Writer:
     @property
     def storing(self) -> bool:
         """False while the disk refuses."""
-        return self.fault is None
+        return self._disk.fault is None
+
+    @property
+    def fault(self) -> Fault | None:
+        """Why the journal cannot be written just now."""
+        return self._disk.fault
 
     def feed(self, stored: Iterable[Arrived]) -> None:
         """Give the matcher sightings that are in the journal."""
@@ -148,6 +149,7 @@ class Writer:
         try:
             while not self._stopping.is_set():
                 self.step(IDLE_S)
+            self._bring_snapshot(1)
         except Stopped:
             _log.warning("stopped before the disk took everything; the broker still has the rest")
 
@@ -165,7 +167,9 @@ class Writer:
         while self._given:
             self._change(*self._given.popleft())
         self._match(time.monotonic())
-        self._persist(self.outbox.pump)
+        self._bring_snapshot(SNAPSHOT_ROWS)
+        self._disk.persist(lambda: next(self._scrub, None))
+        self._disk.persist(self.outbox.pump)
         self._tell_alarms()
         self._news.tell(time.monotonic(), self.devices.by_id)
         self._show()
@@ -206,9 +210,9 @@ class Writer:
             return batch, []  # health: that somebody was heard is not worth a transaction
         try:
             with self._metrics.commit_seconds.time():
-                new = self._persist(lambda: self._journal.store(batch.sightings, batch.heard))
+                new = self._disk.persist(lambda: self._journal.store(batch.sightings, batch.heard))
         except Exception as error:
-            if isinstance(error, (Stopped, DamagedJournal)) or type(error) in _FILES_FAULT:
+            if self._disk.is_fault(error):
                 raise
             if len(messages) == 1:
                 _log.exception("a message cannot be stored; it is set aside")
@@ -232,7 +236,7 @@ class Writer:
         known, lost = self._early.sort(batch.pictures, time.time_ns())
         self._metrics.rejected.labels("picture").inc(lost)
         if known:
-            self._persist(lambda: self._journal.store((), (), known))
+            self._disk.persist(lambda: self._journal.store((), (), known))
         batch.pictures = known
 
     def _count(self, batch: Sorted, new: Sequence[Arrived]) -> None:
@@ -291,7 +295,7 @@ class Writer:
         return isolated.made
 
     def _quarantine(self, culprits: Sequence[Arrived], why: str) -> None:
-        self._persist(lambda: self._journal.aside.quarantine(culprits, time.time_ns(), why))
+        self._disk.persist(lambda: self._journal.aside.quarantine(culprits, time.time_ns(), why))
         self.quarantined = self._journal.aside.quarantined()
 
     def _obey(self) -> None:
@@ -300,9 +304,9 @@ class Writer:
         now_s = time.monotonic()
         if written or (self.forgetting.waiting and now_s - self._erased_at_s > RETRY_S):
             self._erased_at_s = now_s
-            self._persist(self.forgetting.erase_asked)
+            self._disk.persist(self.forgetting.erase_asked)
         if written:
-            if retried := self._persist(self._journal.aside.retried):
+            if retried := self._disk.persist(self._journal.aside.retried):
                 self.feed(retried)
             self.quarantined = self._journal.aside.quarantined()
             if self.devices.door is not None:
@@ -312,7 +316,7 @@ class Writer:
         """Go by other rules. A new matcher is shown what a start would show it."""
         if rules.begin is not None:
             matcher = rules.begin(self.state)
-            window = self._persist(
+            window = self._disk.persist(
                 lambda: list(shown_to(self.state, self._journal, matcher.window_s))
             )
             self._matcher = matcher
@@ -328,10 +332,28 @@ class Writer:
             self._news.note(name)
         self.devices.alarms.clear()
 
+    def begin(self, start: Start) -> None:
+        """Show matching what it had in hand at the snapshot, and what came after it."""
+        held, window_s = start.held, self._matcher.window_s
+        if held is None or held.window_s != window_s:
+            self.feed(shown_to(start.state, self._journal, window_s))
+            return
+        self._matcher.restore(held.window)
+        self.feed(self._journal.sightings_after(held.sighting, held.waiting))
+
+    def _held(self) -> Held:
+        matcher, (sighting, _) = self._matcher, self._journal.last
+        return Held(matcher.held(), matcher.waiting(), matcher.window_s, sighting)
+
+    def _bring_snapshot(self, rows: int) -> None:
+        """Bring the snapshot forward, if so many rows came after it."""
+        if self._journal.since_snapshot >= rows:
+            self._write_down((), bring=True)
+
     def _decide(self, decision: Decision, also: Callable[[sqlite3.Connection], None]) -> None:
-        """Take in a decision that is not matching's."""
+        """Take in a decision that is not matching's; the snapshot is brought up to it."""
         events = self._matcher.apply(decision)
-        self._write_down([Applied(decision, events)], also)
+        self._write_down([Applied(decision, events)], also, bring=True)
         self.undecided = self._matcher.undecided
         self.stored, _ = self._journal.counts()
         self.quarantined = self._journal.aside.quarantined()
@@ -340,43 +362,21 @@ class Writer:
         self,
         made: Sequence[Applied],
         also: Callable[[sqlite3.Connection], None] | None = None,
+        *,
+        bring: bool = False,
     ) -> None:
         """Put decisions into the log, their events into the outbox; then tell the listeners."""
         decided_at_ns, after = time.time_ns(), self._journal.decision_count()
-        self._persist(lambda: self._journal.decide(made, decided_at_ns, also))
+        state, held = self._matcher.state, self._held() if bring else None
+        snapshot = None if held is None else (state, held)
+        self._disk.persist(lambda: self._journal.decide(made, decided_at_ns, also, snapshot))
+        if held is not None:
+            self._matcher.state = self._journal.brought(state, held)
         self.state = self._matcher.state
         for number, applied in enumerate(made, after + 1):
             self._metrics.decisions.labels(applied.decision.kind).inc()
             for position, event in enumerate(applied.events):
                 self.hub.send("identity", event.to_json(), (number, position))
-
-    def _persist(self, write: Callable[[], _T]) -> _T:
-        """Try until the disk takes it; nothing is acknowledged meanwhile, so nothing is lost."""
-        while True:
-            try:
-                result = write()
-            except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
-                if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
-                    raise  # of what was given to be written: a defect
-                fault = fault_of(error)
-                self._metrics.commit_failures.labels(fault).inc()
-                if fault == "damaged":
-                    self._journal.abandon()
-                    raise DamagedJournal(f"the journal is damaged: {error}") from error
-                if self.fault != fault:
-                    self.fault = fault
-                    _log.error(
-                        "journal cannot be written (%s): %s; %s; nothing is acknowledged until "
-                        "it can",
-                        *(fault, error, REMEDIES[fault]),
-                    )
-                if self._stopping.wait(RETRY_S):
-                    raise Stopped from error
-            else:
-                if self.fault is not None:
-                    self.fault = None
-                    _log.info("journal can be written again")
-                return result
 
     def _show(self) -> None:
         """Bring up to date what `gauges` does not ask for."""

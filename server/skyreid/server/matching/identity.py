@@ -15,6 +15,7 @@ from immutables import Map
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.identity_event import Event, EventType, Match, TrackKey
+from skyreid.server.matching.shelf import PersistentMap
 
 DecisionKind = Literal["assign", "revise", "merge", "move", "split", "erase", "forget"]
 
@@ -97,6 +98,23 @@ class Identity:
     aliases: tuple[str, ...] = ()
     """Ids of the identities that were merged into this one."""
 
+    def to_json(self) -> str:
+        """One line, for a snapshot; equal identities give equal text."""
+        members = [[k.to_json(), m and m.to_json()] for k, m in self.members.items()]
+        whole = [self.id, self.founded_ns, members, self.aliases]
+        return json.dumps(whole, sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Identity:
+        """Inverse of ``to_json``."""
+        name, founded_ns, members, aliases = json.loads(text)
+        return cls(
+            name,
+            founded_ns,
+            {TrackKey.from_json(k): Match.from_json(m) if m else None for k, m in members},
+            tuple(aliases),
+        )
+
     @property
     def state(self) -> Literal["confirmed", "tentative"]:
         """``tentative`` while any link waits for better evidence."""
@@ -118,10 +136,10 @@ class State:
     the same however long the log is. They are in no order: sort before you decide by it.
     """
 
-    identities: Map[str, Identity] = field(default_factory=Map)
-    tracks: Map[TrackKey, str] = field(default_factory=Map)
+    identities: PersistentMap[str, Identity] = field(default_factory=Map)
+    tracks: PersistentMap[TrackKey, str] = field(default_factory=Map)
     """Which identity each tracklet is in."""
-    aliases: Map[str, str] = field(default_factory=Map)
+    aliases: PersistentMap[str, str] = field(default_factory=Map)
     """Absorbed id -> the id that took it in (which may itself have been absorbed since)."""
     erased: frozenset[str] = frozenset()
     """Ids that were erased, and those merged into them: never given again."""

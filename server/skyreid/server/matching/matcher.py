@@ -12,7 +12,7 @@ and move. Only ``identity.apply`` changes who is who.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -61,7 +61,7 @@ class Matcher:
         """
         self._options, self._priors = options, priors or {}
         self.state: State = state or State()
-        """The fold of every decision so far: read it, never set it."""
+        """The fold of every decision so far: read it; set it to an equal one at most."""
         self._batch_ns = round(options.batch_s * 1e9)
         self._tick = self.state.at_ns // self._batch_ns
         self._arrived: list[tuple[int, TrackKey, int, int, str, Sighting]] = []
@@ -107,6 +107,21 @@ class Matcher:
         self._arrivals += 1
         entry = (sighting.captured_at_ns, key, sighting.revision, self._arrivals)
         heapq.heappush(self._arrived, (*entry, model_key, sighting))
+
+    def held(self) -> list[Tracklet]:
+        """The tracklets of the active window."""
+        return self._window.tracklets()
+
+    def waiting(self) -> list[tuple[str, str, int]]:
+        """The sightings that were taken in and not decided, as (device, boot, seq)."""
+        return [(key.device, key.boot, sighting.seq) for _, key, _, _, _, sighting in self._arrived]
+
+    def restore(self, held: Iterable[Tracklet]) -> None:
+        """Begin with the active window of an earlier life; ``add`` what it had waiting, too."""
+        for tracklet in held:
+            self._window.put(tracklet)
+            self._touched_ns[tracklet.key] = self._passed_ns
+            self._changed = True
 
     def due(self, horizon_ns: int | None) -> bool:
         """Whether what waits has come within ``horizon_ns`` (None = everything has)."""

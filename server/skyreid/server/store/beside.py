@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
+from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store import erasures
 from skyreid.server.store.erasures import Asked, Target
@@ -21,7 +22,20 @@ def read_decisions(path: Path) -> list[Decision]:
         InputError: the file is missing or is not a journal of this version.
     """
     with open_to_read(path) as db:
-        return list(log_of(db))
+        gone = db.execute("SELECT value FROM meta WHERE key = 'forgotten_decisions'").fetchone()
+        log = list(log_of(db))
+    if gone and int(gone[0]) and not _founds(log):
+        raise InputError(f"journal {path}: its log is not whole, {gone[0]} decisions are forgotten")
+    return log
+
+
+def _founds(log: Sequence[Decision]) -> bool:
+    """Whether a log can be replayed from its start."""
+    try:
+        identity.replay(log)
+    except InputError:
+        return False
+    return True
 
 
 def read_keys(path: Path) -> set[tuple[str, str, int]]:

@@ -46,17 +46,32 @@ def drop_sightings(db: sqlite3.Connection, where: str, values: Sequence[object])
     return db.execute(f"DELETE FROM sighting WHERE {where}", values).rowcount
 
 
-def drop_events(
+def drop_log(
     db: sqlite3.Connection, keys: Collection[TrackKey], identities: Collection[str]
-) -> int:
-    """Drop events that name any of them (within a transaction); how many there were."""
+) -> tuple[int, int]:
+    """Drop events and decisions that name any of them; how many of each there were.
+
+    Within a transaction that brings the snapshot forward: nobody needs those decisions then.
+    """
     texts = [json.dumps(name) for name in identities]
     for key in keys:
-        whole = json.dumps(key.to_json(), separators=(",", ":"))
-        texts.append(whole)
+        for sort in (False, True):  # as events have it, and as decisions do
+            texts.append(json.dumps(key.to_json(), sort_keys=sort, separators=(",", ":")))
     named = re.compile("|".join(map(re.escape, texts))).search
     db.create_function("names_any", 1, lambda body: named(body) is not None, deterministic=True)
-    return db.execute("DELETE FROM event WHERE names_any(body)").rowcount
+    events = db.execute("DELETE FROM event WHERE names_any(body)").rowcount
+    return events, drop_decisions(db, "names_any(body)", ())
+
+
+def drop_decisions(db: sqlite3.Connection, where: str, values: Sequence[object]) -> int:
+    """Drop decisions that the snapshot has, and note how many: what else is missing was lost."""
+    gone = db.execute(f"DELETE FROM decision WHERE {where}", values).rowcount
+    db.execute(
+        "INSERT INTO meta VALUES ('forgotten_decisions', ?) ON CONFLICT (key) "
+        "DO UPDATE SET value = CAST(value AS INTEGER) + excluded.value",
+        (gone,),
+    )
+    return gone
 
 
 def remove_copies(path: Path) -> list[str]:

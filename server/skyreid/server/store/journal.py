@@ -20,15 +20,16 @@ from skyreid.contract.files import FileLock
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.migration import migrate, require_newest, require_own
 from skyreid.contract.sighting_wire import decode_sighting
-from skyreid.server.matching.identity import Applied, Decision
+from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.store.aside import Aside
 from skyreid.server.store.faults import cannot_open
-from skyreid.server.store.mark import mark_of, say_damaged
+from skyreid.server.store.mark import forget_closed, mark_of, note_closed, say_damaged
 from skyreid.server.store.migrations import OWN, STEPS
 from skyreid.server.store.pictures import put_pictures
-from skyreid.server.store.quarantine import SHOWN
+from skyreid.server.store.quarantine import SHOWN, SingleKey
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard, OutboxRow
 from skyreid.server.store.rows import hear, insert, put_decisions
+from skyreid.server.store.snapshots import Held, Snapshots, Start
 
 EVENTS_KEPT = 1_000_000
 _T = TypeVar("_T")
@@ -56,6 +57,7 @@ class Journal:
             remedy="one server writes a journal",
         )
         self._mark: int | None = None
+        self._reader: sqlite3.Connection | None = None
         try:
             # isolation_level None: transactions are begun here, by name, nowhere behind our back.
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -64,12 +66,16 @@ class Journal:
             raise cannot_open(path, error) from error
         try:
             self._prepare()
+            self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._reader.execute("PRAGMA query_only = ON")
+            self.snapshots = Snapshots(self._db, self._reader)
             self.aside = Aside(self._db, self.writing, self._sightings)
             self.refresh()
             self._last_sighting = self._max_id("sighting")
             self._last_decision = self._max_id("decision")
             self._mark = os.open(mark_of(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             self._note()
+            forget_closed(path)
         except sqlite3.Error as error:
             self.close()
             raise cannot_open(path, error) from error
@@ -79,10 +85,13 @@ class Journal:
 
     def close(self) -> None:
         """Close the file; what was committed stays."""
+        if self._reader is not None:
+            self._reader.close()
         self._db.close()
         if self._mark is not None:
             os.close(self._mark)
             self._mark = None
+            note_closed(self.path)
             mark_of(self.path).unlink(missing_ok=True)
         self._lock.close()
 
@@ -117,10 +126,11 @@ class Journal:
         made: Sequence[Applied],
         decided_at_ns: int,
         also: Callable[[sqlite3.Connection], None] | None = None,
+        snapshot: tuple[State, Held] | None = None,
     ) -> None:
         """Append decisions to the log, and their events to those that wait, in one transaction.
 
-        ``also`` is done in it first.
+        ``also`` is done in it first, and the snapshot brought forward last: call ``brought`` then.
 
         Raises:
             sqlite3.Error: nothing of it was stored.
@@ -129,8 +139,29 @@ class Journal:
             if also is not None:
                 also(db)
             put_decisions(db, made, self._last_decision, self._site, decided_at_ns)
+            if snapshot is not None:
+                self.snapshots.bring(db, snapshot[0], self._last_decision + len(made), snapshot[1])
         self._last_decision += len(made)
         self._note()
+
+    def start(self) -> Start:
+        """Where a start begins: the latest snapshot, and the log after it.
+
+        Raises:
+            InputError: they do not fit together.
+            sqlite3.Error: something in it is damaged.
+        """
+        return self.snapshots.start(lambda after: log_of(self._db, after))
+
+    def brought(self, state: State, held: Held) -> State:
+        """A state that the snapshot has now, with nothing of it in memory."""
+        return self.snapshots.brought(state, self._last_decision, held)
+
+    @property
+    def since_snapshot(self) -> int:
+        """Rows of sightings and of decisions that came after the snapshot."""
+        snapshots = self.snapshots
+        return self._last_sighting - snapshots.sightings + self._last_decision - snapshots.at
 
     def decision_count(self) -> int:
         """How many decisions the log has ever had: the number of the latest."""
@@ -168,6 +199,12 @@ class Journal:
     def sightings_since(self, captured_at_ns: int) -> Iterator[Arrived]:
         """Stored sightings captured at or after a moment, in the order they were stored."""
         return self._sightings("captured_at_ns >= ?", (captured_at_ns,))
+
+    def sightings_after(self, number: int, waiting: Iterable[SingleKey]) -> Iterator[Arrived]:
+        """Those that waited then, and all that were stored after ``number``."""
+        for key in waiting:
+            yield from self._sightings("(device, boot, seq) = (?, ?, ?)", key)
+        yield from self._sightings("id > ?", (number,))
 
     def sightings_of(self, key: TrackKey) -> Iterator[Arrived]:
         """Stored sightings of one tracklet, in the order they were stored."""
@@ -257,8 +294,10 @@ class Journal:
             os.pwrite(self._mark, b"%020d %020d\n" % (self._last_sighting, self._last_decision), 0)
 
     def _max_id(self, table: str) -> int:
-        (found,) = self._db.execute(f"SELECT coalesce(max(id), 0) FROM {table}").fetchone()
-        return int(found)
+        """The largest that was ever given: rows of it may have gone."""
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))
+        (given,) = row.fetchone() or (0,)
+        return int(given)
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA busy_timeout = 5000")
@@ -300,7 +339,7 @@ def _check_own(db: sqlite3.Connection, path: Path) -> None:
     require_own(db, OWN, what=f"journal {path}", remedy="give another journal.path")
 
 
-def log_of(db: sqlite3.Connection) -> Iterator[Decision]:
+def log_of(db: sqlite3.Connection, after: int = 0) -> Iterator[Decision]:
     """The log in order."""
-    for (body,) in db.execute("SELECT body FROM decision ORDER BY id"):
+    for (body,) in db.execute("SELECT body FROM decision WHERE id > ? ORDER BY id", (after,)):
         yield Decision.from_json(body)

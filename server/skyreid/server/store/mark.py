@@ -1,14 +1,17 @@
 """What stands beside an open journal: how much it had stored, whatever becomes of the file.
 
 A kill leaves it, a clean end takes it away. It is written without waiting for the disk: after a
-power cut it may say too little, never too much.
+power cut it may say too little, never too much. Beside a closed journal stands how it was left: who
+finds it so need not read it whole.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from skyreid.contract import files
+from skyreid.contract.errors import InputError
 
 Counts = tuple[int, int]
 """Number of the last sighting, number of the last decision."""
@@ -58,3 +61,39 @@ def missing(had: Counts | None, has: Counts, *, wal: bool) -> str:
         f"{lost[0]} sightings and {lost[1]} decisions that had been stored are gone: {why}; "
         "the devices do not have them any more"
     )
+
+
+def closed_of(path: Path) -> Path:
+    """The note of how the journal at ``path`` was left."""
+    return path.with_name(f"{path.name}.closed")
+
+
+def note_closed(path: Path) -> None:
+    """Note size and time of a journal that was closed."""
+    with suppress(OSError, InputError):  # then the next start reads all of it
+        files.write(closed_of(path), _looks(path))
+
+
+def forget_closed(path: Path) -> None:
+    """It is open, and will be written."""
+    closed_of(path).unlink(missing_ok=True)
+
+
+def untouched(path: Path) -> bool:
+    """Whether nobody but its server wrote the file, as far as one can see.
+
+    After a kill its own last word is the mark, which it writes behind each transaction.
+    """
+    try:
+        if (note := closed_of(path)).is_file():
+            return note.read_bytes() == _looks(path)
+        written_ns = mark_of(path).stat().st_mtime_ns
+        wal = path.with_name(f"{path.name}-wal").is_file()
+        return wal and path.stat().st_mtime_ns <= written_ns
+    except OSError:
+        return False
+
+
+def _looks(path: Path) -> bytes:
+    found = path.stat()
+    return b"%d %d\n" % (found.st_size, found.st_mtime_ns)

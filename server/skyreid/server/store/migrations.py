@@ -117,4 +117,28 @@ CREATE TABLE erasure (
     )
 
 
-STEPS: tuple[Step, ...] = (_first, _sums_and_events, _set_aside, _erasures)
+def _snapshot(db: sqlite3.Connection) -> None:
+    """The state as of a decision, in rows: see ``snapshots``."""
+    execute_all(
+        db,
+        """
+CREATE TABLE snapshot (id INTEGER PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE snapshot_identity (
+  id TEXT PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE snapshot_track (
+  device TEXT NOT NULL, boot TEXT NOT NULL, camera TEXT NOT NULL, track INTEGER NOT NULL,
+  body TEXT NOT NULL, crc INTEGER NOT NULL,  -- which identity it is in
+  PRIMARY KEY (device, boot, camera, track)
+) WITHOUT ROWID;
+CREATE TABLE snapshot_alias (
+  id TEXT PRIMARY KEY, body TEXT NOT NULL, crc INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE snapshot_window (  -- what matching held: the latest sighting of each, and its path
+  sighting INTEGER PRIMARY KEY, path BLOB NOT NULL, crc INTEGER NOT NULL
+);
+""",
+    )
+
+
+STEPS: tuple[Step, ...] = (_first, _sums_and_events, _set_aside, _erasures, _snapshot)

@@ -14,6 +14,8 @@ from skyreid.contract.files import FileLock
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Applied
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.store import snapshots
+from skyreid.server.store.drop import drop_decisions
 from skyreid.server.store.faults import fault_of
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.rows import put_decisions
@@ -52,7 +54,8 @@ def rebuild(path: Path, site: str, matcher: Matcher, batch_s: float) -> tuple[in
             db.execute("PRAGMA secure_delete = ON")
             db.execute("BEGIN IMMEDIATE")
             (number,) = db.execute("SELECT coalesce(max(id), 0) FROM decision").fetchone()
-            db.execute("DELETE FROM decision")
+            drop_decisions(db, "1", ())
+            snapshots.clear(db)
             db.execute("UPDATE event SET taken = 1")  # what was not told yet is told anew
             sightings, first = 0, number
             for made, count in _decide(db, matcher, batch_s):

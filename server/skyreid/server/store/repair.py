@@ -10,26 +10,27 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from skyreid.contract.errors import InputError, SkyreidError
+from skyreid.contract.errors import InputError, MessageError, SkyreidError
 from skyreid.contract.files import FileLock
 from skyreid.contract.migration import tables
 from skyreid.contract.picture import Picture
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching import identity
-from skyreid.server.matching.identity import Decision, State
-from skyreid.server.store import salvage
+from skyreid.server.matching.identity import Decision
+from skyreid.server.store import salvage, snapshots
 from skyreid.server.store.faults import DamagedJournal, damaged_journal, fault_of
 from skyreid.server.store.journal import Journal, open_to_read
-from skyreid.server.store.mark import is_damaged, mark_of, missing, read_mark
+from skyreid.server.store.mark import closed_of, is_damaged, mark_of, missing, read_mark, untouched
 from skyreid.server.store.pictures import put_picture
 from skyreid.server.store.records import Arrived, ArrivedPicture
 from skyreid.server.store.rows import checksum, insert, put_decision
+from skyreid.server.store.snapshots import Snapshots
 
 _log = logging.getLogger(__name__)
 
@@ -94,14 +95,13 @@ def verify(path: Path, *, whole: bool = True) -> Report:
                 report.sightings += good is not None
                 report.unchecked += good is not None and row[13] is None
                 bad[0] += good is None
-            state = State()
-            draft: list[Decision] = []
+            draft: list[tuple[int, Decision]] = []
             for row in db.execute("SELECT * FROM decision ORDER BY id"):
                 decision = _decision_of(row[0], row)
                 report.decisions += decision is not None
                 bad[1] += decision is None
                 if decision is not None:
-                    draft.append(decision)
+                    draft.append((row[0], decision))
             report.pictures, report.events = (
                 int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
                 for table in ("picture", "event")
@@ -109,10 +109,13 @@ def verify(path: Path, *, whole: bool = True) -> Report:
             for count, what in zip(bad, ("sightings", "decisions"), strict=True):
                 if count:
                     report.trouble.append(f"{count} {what} are not as they were written")
-            try:
-                identity.replay(draft, state)
-            except InputError as error:
-                report.trouble.append(f"the log does not fit together: {error}")
+            if (why := snapshots.check(db)) is not None:
+                report.trouble.append(why)
+            else:
+                try:
+                    Snapshots(db, db).start(lambda after: (d for n, d in draft if n > after))
+                except (InputError, MessageError) as error:
+                    report.trouble.append(f"the log does not fit together: {error}")
     except UnicodeDecodeError as error:  # in what SQLite says of it
         report.trouble.append(f"text in it is not as it was written: {error}")
     except DamagedJournal as error:
@@ -171,12 +174,22 @@ def repair(path: Path, target: Path, site: str | None = None) -> Report:
             report.lost_sightings = max(0, max(last, had[0]) - first - there - forgotten)
             if forgotten:
                 db.execute("INSERT INTO meta VALUES ('forgotten', ?)", (forgotten,))
-            report.lost_decisions = max(max(log, default=0), had[1]) - len(log)
-            state = State()
+            for table in sorted(tables(db) - _REBUILT):
+                _copy(path, db, table)
+            if snapshots.check(db) is not None:
+                snapshots.clear(db)  # the log says it, as far as it is left
+            whole = Snapshots(db, db)
+            state = whole.start(lambda after: iter(())).state
+            forgotten = int(meta.get("forgotten_decisions", 0))
+            if forgotten:
+                db.execute("INSERT INTO meta VALUES ('forgotten_decisions', ?)", (forgotten,))
+            there = max(max(log, default=0), had[1], whole.at)
+            report.lost_decisions = max(0, there - len(log) - forgotten)
             for number in sorted(log):
                 decided_at_ns, body, decision = log[number]
                 try:
-                    state, _ = identity.apply(state, decision)
+                    if number > whole.at:
+                        state, _ = identity.apply(state, decision)
                 except InputError:
                     report.unfit_decisions += 1
                     continue
@@ -190,11 +203,9 @@ def repair(path: Path, target: Path, site: str | None = None) -> Report:
             if report.lost_sightings:  # once
                 db.execute("UPDATE meta SET value = ? WHERE key = 'gapless_after'", (last,))
                 db.execute("UPDATE meta SET value = 0 WHERE key = 'forgotten'")
-            for table in sorted(tables(db) - _REBUILT):
-                _copy(path, db, table)
     except BaseException:
         journal.close()
-        for suffix in ("", "-wal", "-shm"):
+        for suffix in ("", "-wal", "-shm", ".closed"):
             target.with_name(f"{target.name}{suffix}").unlink(missing_ok=True)
         raise
     journal.close()
@@ -220,11 +231,11 @@ def open_sound(
             of=f"journal {path}",
             remedy="one server writes a journal",
         ):
-            whole = path.stat().st_size <= WHOLE_MAX_BYTES or is_damaged(path)
-            try:
-                trouble = verify(path, whole=whole).trouble
-            except InputError:  # of another version, or no journal: said below
-                trouble = []
+            trouble: list[str] = []
+            if is_damaged(path) or not untouched(path):
+                whole = path.stat().st_size <= WHOLE_MAX_BYTES or is_damaged(path)
+                with suppress(InputError):  # of another version, or no journal: said below
+                    trouble = verify(path, whole=whole).trouble
             if trouble:
                 lost = _keep_good(path, site, trouble[0])
     journal = Journal(path, site, pictures_max_bytes=pictures_max_bytes, events_kept=events_kept)
@@ -238,7 +249,7 @@ def _keep_good(path: Path, site: str, why: str) -> str:
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     kept = path.with_name(f"{path.name}.damaged-{stamp}")
     new = path.with_name(f"{path.name}.repaired")
-    for suffix in ("", "-wal", "-shm"):  # of a repair that was killed
+    for suffix in ("", "-wal", "-shm", ".closed"):  # of a repair that was killed
         new.with_name(f"{new.name}{suffix}").unlink(missing_ok=True)
     _log.error("journal %s is damaged: %s; keeping what is good of it", path, why)
     report = repair(path, new, site)
@@ -249,6 +260,7 @@ def _keep_good(path: Path, site: str, why: str) -> str:
     for suffix in ("-wal", "-shm"):
         path.with_name(f"{path.name}{suffix}").unlink(missing_ok=True)
     mark_of(path).unlink(missing_ok=True)
+    closed_of(new).unlink(missing_ok=True)
     new.rename(path)
     said = f"the journal was damaged and is repaired: {report.text()}; the damaged file is {kept}"
     _log.error("%s", said)
