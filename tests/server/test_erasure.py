@@ -26,7 +26,6 @@ from skyreid.server.__main__ import main
 from skyreid.server.forget import Forgetting
 from skyreid.server.store import beside, drop
 from skyreid.server.store.erasures import Target, list_of, parse_target
-from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.records import ArrivedPicture
 from skyreid.server.store.repair import repair
@@ -60,7 +59,8 @@ def runs_of(raw: Any) -> list[bytes]:
     """Every 16 bytes in a row of a vector as devices send it, and as the server has it."""
     half = raw.astype("<f2")
     unit = half.astype(np.float32)
-    forms = (half, unit, unit / np.float32(np.linalg.norm(unit)))
+    unit_length = unit / np.float32(np.linalg.norm(unit))
+    forms = (half, unit, unit_length, unit_length.astype("<f2"))
     texts = [form.tobytes() for form in forms]
     return [text[i : i + 16] for text in texts for i in range(len(text) - 15)]
 
@@ -82,6 +82,7 @@ def fill(life: Life, make: Any) -> None:
         ]
         life.arrive(make.payload(made))
     life.step_until(lambda: life.writer.settled)
+    life.writer._bring_snapshot(1)
     picture = Picture("1-abcd", "cam1", VICTIM, 10 * VICTIM, 5, b"\xff\xd8picture\xff\xd9")
     life.journal.store((), (), [ArrivedPicture("uav1", 5, picture)])
     db = life.journal._db
@@ -129,9 +130,8 @@ def test_no_file_of_the_server_has_a_part_of_an_erased_persons_vector(
     one.journal.close()
     shutil.copy(path, f"{path}.damaged-20260101T000000Z")  # as a repair leaves it
     one = life()
-    assert {"journal.sqlite", "journal.sqlite.damaged-20260101T000000Z"} <= set(
-        found_in(tmp_path, make)
-    )
+    names = {"journal.sqlite", "journal.sqlite.damaged-20260101T000000Z", "00000001.segment"}
+    assert names <= set(found_in(tmp_path, make))
     before = cosines(one)
     assert one.writer.gallery.similar(KEY, 9)
     name = one.writer.state.tracks[KEY]
@@ -191,7 +191,7 @@ def test_kill_9_at_any_moment_of_an_erasure_ends_in_erased(
         try:
             _die(place)
             journal = Journal(path, "plaza", pictures_max_bytes=1 << 20)
-            forget.without_matcher(journal, Gallery()).erase_asked()
+            forget.without_matcher(journal).erase_asked()
         finally:
             os._exit(0)
     _, status = os.waitpid(child, 0)

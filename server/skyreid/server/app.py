@@ -38,6 +38,7 @@ from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.reload import Reload
 from skyreid.server.store.faults import DamagedJournal, damaged_journal
+from skyreid.server.store.gallery import Gallery, gallery_of
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.rebuild import rebuild
 from skyreid.server.store.repair import open_sound
@@ -259,13 +260,14 @@ def make_writer(
             outbox,
             hub,
             metrics,
+            Gallery(gallery_of(journal.path), last=journal.last[0]),
             batch_messages=settings.journal.batch_messages,
             batch_wait_s=settings.journal.batch_wait_ms / 1000,
             period_s=options.period_s,
             micro_batch_s=options.batch_s,
         )
         watch(writer, metrics)
-        writer.gallery.take(journal.sightings_since(0))
+        writer.gallery.take(journal.sightings_after(writer.gallery.through, ()))
         writer.begin(start)
         writer.forgetting.erase_asked()  # what a kill came between
         writer.forgetting.erase_listed()

@@ -28,7 +28,7 @@ from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.store import beside, drop, erasures
 from skyreid.server.store.erasures import Asked, Target
-from skyreid.server.store.gallery import Gallery
+from skyreid.server.store.gallery import Gallery, gallery_of
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.snapshots import Held
 
@@ -78,7 +78,7 @@ class Forgetting:
         for one in asked:
             try:
                 self.waiting -= self._carry_out(one)
-            except OSError as error:
+            except (OSError, InputError) as error:
                 _log.error("erasure %d: %s; it is tried again", one.id, error)
 
     def erase_listed(self) -> None:
@@ -190,13 +190,14 @@ def erase(path: Path, target: Target, reason: str) -> Asked:
             continue
         journal = Journal(path, beside.site_of(path), pictures_max_bytes=1 << 62)
         try:
-            without_matcher(journal, Gallery()).erase_asked()
+            without_matcher(journal).erase_asked()
         finally:
             journal.close()
 
 
-def without_matcher(journal: Journal, gallery: Keeper) -> Forgetting:
+def without_matcher(journal: Journal) -> Forgetting:
     """For a journal whose server does not run."""
+    gallery = Gallery(gallery_of(journal.path), last=journal.last[0])
     start = journal.start()
     held = start.held or Held((), (), 0.0, 0)  # of no window: the next start reads all of its own
     now = SimpleNamespace(state=start.state, held=held)

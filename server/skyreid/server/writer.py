@@ -19,6 +19,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 
+from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import Lane
 from skyreid.contract.site import Site
 from skyreid.server.broker.decoding import (
@@ -69,6 +70,7 @@ class Writer:
         outbox: Outbox,
         hub: Hub,
         metrics: Metrics,
+        gallery: Gallery,
         *,
         batch_messages: int,
         batch_wait_s: float,
@@ -94,7 +96,7 @@ class Writer:
         self._disk = Disk(journal, metrics, self._stopping)
         self.devices = devices
         """Read by the API; changed here only."""
-        self.gallery = Gallery()
+        self.gallery = gallery
         """Asked by the API; fed here."""
         self.state: State = matcher.state
         """Who is who, as the log has it. Replaced as a whole, never changed."""
@@ -349,6 +351,10 @@ class Writer:
         """Bring the snapshot forward, if so many rows came after it."""
         if self._journal.since_snapshot >= rows:
             self._write_down((), bring=True)
+            try:
+                self.gallery.flush(self._journal.last[0])
+            except InputError as error:  # the next start reads those sightings again
+                _log.error("gallery: %s", error)
 
     def _decide(self, decision: Decision, also: Callable[[sqlite3.Connection], None]) -> None:
         """Take in a decision that is not matching's; the snapshot is brought up to it."""
