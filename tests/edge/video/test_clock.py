@@ -123,3 +123,24 @@ def test_time_of_a_file_begins_anew_where_another_is_joined_to_it() -> None:
     stamps = [clock.stamp(m * MS, None, 0) for m in (0, 100, 5000, 5100, 0, 100)]
     times = [(s.captured_at_ns - NOW) // MS for s in stamps]
     assert times == [0, 100, 5000, 5100, 5200, 5300]
+
+
+@pytest.mark.parametrize("by_s", [1, 60, 3600])
+def test_time_does_not_stand_still_when_this_machines_clock_is_set_back(by_s: int) -> None:
+    """It was ahead: nobody seemed to move, and nothing was said, for as long as it had been."""
+    clock = LiveClock()
+    last = clock.stamp(0, None, NOW + by_s * 1000 * MS)
+    for frame in range(1, 2 * by_s + 2):  # one a second
+        right_ns = NOW + frame * 1000 * MS
+        stamp = clock.stamp(frame * 1000 * MS, None, right_ns)
+        assert stamp.captured_at_ns - last.captured_at_ns >= 499 * MS
+        assert abs(stamp.captured_at_ns - right_ns) <= stamp.error_ms * MS
+        last = stamp
+    assert (last.captured_at_ns, last.error_ms) == (right_ns, 100)
+
+
+def test_time_follows_at_once_when_this_machines_clock_is_set_forward() -> None:
+    clock = LiveClock()
+    clock.stamp(0, None, NOW)
+    stamp = clock.stamp(40 * MS, None, NOW + 3_600_000 * MS)
+    assert (stamp.captured_at_ns, stamp.error_ms) == (NOW + 3_600_000 * MS, 100)

@@ -25,6 +25,8 @@ ARRIVAL_ERROR_MS = 100
 
 _JITTER_NS = 150_000_000
 """A single report, or a frame that came in a burst, may seem to come from so far in the future."""
+_SET_BACK_NS = 250_000_000
+"""A frame that arrived by so much before its turn did so by a clock that was set back."""
 _MS = 1_000_000
 _BACK_NS = 1_000_000_000
 """Time of a file that goes back farther than this begins anew."""
@@ -120,6 +122,8 @@ class LiveClock:
         self._last_report: int | None = None
         self._last_ns = 0
         self._last_pts_ns: int | None = None
+        self._arrived_ns: int | None = None
+        self._ahead_ns = 0
         self._quickest_ns: int | None = None
         self.refused = 0
         """Frames whose camera clock was not believed."""
@@ -164,10 +168,17 @@ class LiveClock:
             wanted, clock, error_ms = arrived_at_ns, Clock.ARRIVAL, ARRIVAL_ERROR_MS
         # Where time would have to go back it goes on at half its pace until it is right again, and
         # says how wrong it is: were it to stand still, nothing would seem to happen meanwhile.
-        # Never beyond the arrival, but by the nanosecond that keeps times apart.
+        # Never beyond the arrival, but by the nanosecond that keeps times apart; and by what this
+        # machine's own clock was set back, less half of the time since.
         passed = 0 if self._last_pts_ns is None else max(pts_ns - self._last_pts_ns, 0)
         self._last_pts_ns = pts_ns
-        paced = min(max(wanted, self._last_ns + 1 + passed // 2), arrived_at_ns)
+        if self._arrived_ns is not None:
+            back_ns = self._arrived_ns + passed - arrived_at_ns
+            self._ahead_ns += back_ns if back_ns > _SET_BACK_NS else 0
+        self._arrived_ns = arrived_at_ns
+        self._ahead_ns = max(self._ahead_ns - passed // 2, 0)
+        latest_ns = arrived_at_ns + self._ahead_ns
+        paced = min(max(wanted, self._last_ns + 1 + passed // 2), latest_ns)
         self._last_ns = max(paced, self._last_ns + 1)
         return _stamp(self._last_ns, clock, error_ms + abs(self._last_ns - wanted) // _MS)
 
