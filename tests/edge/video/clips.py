@@ -42,6 +42,8 @@ class Video:
     gop: int = 8
     first: int = 0
     """Frame periods from 0 to the first picture."""
+    gap_s: int = 0
+    """Between its two halves nothing was filmed for so long."""
     codec: str = "libx264"
     matrix: int | None = None
     """ITU-T H.273, as ``1`` for BT.709."""
@@ -86,7 +88,8 @@ def write(
                         dst_colorspace="ITU709" if video.matrix == 1 else "ITU601",
                         dst_color_range="JPEG" if video.full_range else "MPEG",
                     )
-                    frame.pts = video.first + number
+                    late = video.gap_s * FPS if number >= video.frames // 2 else 0
+                    frame.pts = video.first + number + late
                     out.mux(track.encode(frame))
         for track, _ in tracks:
             out.mux(track.encode())

@@ -88,6 +88,26 @@ def test_time_goes_on_where_videos_of_two_sizes_lie_one_behind_the_other(tmp_pat
     assert np.diff(seen.times).min() > 0.4 / FPS
 
 
+@pytest.mark.parametrize("gap_s", [2, 30, 3000])
+def test_a_link_that_was_away_is_no_shorter_in_its_recording(gap_s: int, tmp_path: Path) -> None:
+    """GStreamer joins both parts of a transport stream half a second apart."""
+    path = write(tmp_path / "v.ts", Video(frames=32, gap_s=gap_s), kind="mpegts")
+    halves = [k / FPS for k in range(16)], [gap_s + k / FPS for k in range(16, 32)]
+    assert read(path).times == pytest.approx([*halves[0], *halves[1]], abs=0.002)
+
+
+def test_another_recording_behind_one_goes_on_where_that_ends(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    parts = [write(tmp_path / f"{k}.ts", Video(frames=24 - k), kind="mpegts") for k in (0, 1)]
+    (tmp_path / "v.ts").write_bytes(b"".join(part.read_bytes() for part in parts))
+    times = read(tmp_path / "v.ts").times
+    assert times[:24] == pytest.approx([k / FPS for k in range(24)], abs=0.002)
+    assert len(times) == 47
+    assert times[-1] < 7
+    assert "taken for another one that was joined" in caplog.text
+
+
 def test_a_sound_much_longer_than_the_video_does_not_hide_it(tmp_path: Path) -> None:
     path = write(tmp_path / "long.mp4", Video(frames=8), sound_s=7.0)
     film = read_film(path)

@@ -8,6 +8,7 @@ from typing import Any
 
 from skyreid.contract.errors import InputError
 from skyreid.edge.video.frame import view
+from skyreid.edge.video.jumps import Jumps
 from skyreid.edge.video.mp4 import HIDDEN_SHARE, Film, Track, read_film
 from skyreid.edge.video.mpegts import read_programs
 from skyreid.edge.video.pipeline import DECODE, SOURCE, TURN, Source
@@ -45,12 +46,15 @@ class Container:
         self._chosen: list[int] = []
         self._taken = ""
         self._silent_end = False
+        self._jumps: Jumps | None = None
         decode = pipeline.get_by_name(DECODE)
         if decode is not None:
             decode.connect("select-stream", self._select)
             for made in decode.children:
                 self._attach(made)
         if source.kind == "file":
+            pipeline.connect("deep-element-added", self._watch)
+            pipeline.get_bus().set_sync_handler(self._hear)
             self._film = read_film(Path(source.target))
             self._programs = read_programs(Path(source.target))
             if self._film is not None and any(t.share < HIDDEN_SHARE for t in self._film.tracks):
@@ -62,6 +66,10 @@ class Container:
     def settled(self) -> bool:
         """Whether the largest is known: a transport stream says sizes late, and one by one."""
         return self._sized
+
+    def skipped_ns(self, pts: int) -> int:
+        """What the file's own time had skipped before a picture of GStreamer's time ``pts``."""
+        return 0 if self._jumps is None else self._jumps.skipped_ns(self._taken, pts)
 
     def check(self) -> None:
         """Say what was found out in GStreamer's threads.
@@ -144,6 +152,18 @@ class Container:
                 ", ".join(map(str, self._programs)),
                 stream_id.rpartition("/")[0].rpartition(":")[2],
             )
+
+    def _watch(self, _bin: Any, _parent: Any, made: Any) -> None:
+        factory = made.get_factory()
+        if factory is not None and factory.get_name() == "tsdemux":
+            self._jumps = Jumps(self._gst, made, self._source.name)
+
+    def _hear(self, _bus: Any, message: Any) -> Any:
+        """Keep what a demuxer says of every picture off the bus, which nobody empties meanwhile."""
+        kind = self._gst.MessageType.ELEMENT
+        if self._jumps is not None and message.type == kind and self._jumps.told(message):
+            return self._gst.BusSyncReply.DROP
+        return self._gst.BusSyncReply.PASS
 
     def _attach(self, made: Any) -> None:
         """Let nothing into the queue before the decoders that nobody takes out of it.

@@ -216,7 +216,7 @@ class GstSource:
 
         if live:
             sink.get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, count)
-        reader = Reader(self._clock, live=live)
+        reader = Reader(self._clock, live=live, skipped_ns=container.skipped_ns)
         damaged = 0
 
         def left_out(waiting: int = 2) -> dict[str, int]:
@@ -272,6 +272,7 @@ class GstSource:
         def down() -> None:
             pipeline.set_state(gst.State.NULL)
             pipeline.get_bus().set_flushing(True)  # messages hold references to elements
+            pipeline.get_bus().set_sync_handler(None)  # and so does who listens
 
         self._beat_at = time.monotonic() + TEARDOWN_S
         if not bounded.call(down, TEARDOWN_S):
