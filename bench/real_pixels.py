@@ -1,15 +1,21 @@
-"""How well bundles tell people apart in a video without labels, by what a tracker knows anyway.
+"""How well bundles tell people apart in videos without labels, by what a tracker knows anyway.
 
-    python bench/real_pixels.py VIDEO --detector DETECTOR BUNDLE...
+    python bench/real_pixels.py BUNDLE... --clips VIDEO... --detector DETECTOR
 
 Two crops of one tracklet at least `--apart` seconds from each other are the same person; tracklets
 that were ever seen in one frame are different people. All bundles get the same crops. What this
 cannot see: people across cameras. A tracklet that changes its person, and two tracklets on one
 person, count as errors of the embedding: the rates are too high rather than too low.
 
-Prints per bundle the equal error rate, the area under the ROC curve and the true-positive rate at
-false-positive rates .1 and .01, once for single crops and once for the means of a tracklet's first
-and second half. `--plot FILE` draws the ROC curves as SVG.
+What stands still is left out: a board that the detector takes for a person is the easiest person
+of all, and with many of them every embedding looks good.
+
+Prints a row a bundle and clip, and one over all clips of what is centred: the equal error rate,
+with its 95 % interval over tracklets, the area under the ROC curve and the true-positive rate at
+false-positive rates .1 and .01; for single crops and for the means of a tracklet's first and second
+half, as they are and less their camera's mean. From the second bundle on the row also has the
+difference from the first, with its interval over the same draws. `--plot FILE` draws the ROC curves
+of the last.
 """
 
 from __future__ import annotations
@@ -18,13 +24,26 @@ import argparse
 import html
 import itertools
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from separation import (
+    Floats,
+    Pairs,
+    Rates,
+    centred,
+    drawn_error_rates,
+    equal_error_rate,
+    halves,
+    interval,
+    judge,
+    require_both,
+    roc,
+    single_crops,
+)
 
 from skyreid.bundle.detector import open_detector
 from skyreid.bundle.embedder import Embedder
@@ -35,10 +54,11 @@ from skyreid.edge.people.colours import with_looks
 from skyreid.edge.people.tiling import Finder, tiled
 from skyreid.edge.people.tracker import Tracker
 
-Floats = NDArray[np.float32]
-
 HEIGHT_MIN_PX = 48
 """Lower people are left out: a device would not embed them either."""
+MOVED = 0.5
+CENTRED = "_centred"
+"""Ends the names of what is compared less the camera's mean."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +67,35 @@ class Tracklet:
 
     times_s: list[float]
     crops: list[NDArray[np.uint8]]
+    boxes_xyxy: list[NDArray[np.float64]]
+
+    @property
+    def moves(self) -> bool:
+        """Whether its box was ever `MOVED` of its height away from where it was."""
+        boxes = np.array(self.boxes_xyxy)
+        middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+        height = float(np.median(boxes[:, 3] - boxes[:, 1]))
+        return bool(np.linalg.norm(np.ptp(middles, axis=0)) >= MOVED * height)
 
 
-def follow(
-    video: Path, detector: Finder, *, every_s: float, margin: float
-) -> tuple[dict[int, Tracklet], set[tuple[int, int]]]:
-    """All tracklets, and the pairs of them that were seen in one frame (smaller number first)."""
+@dataclass(frozen=True)
+class Clip:
+    """What was followed in one video, of one camera: tracklets by number, without what stands."""
+
+    name: str
+    tracklets: dict[int, Tracklet]
+    together: set[tuple[int, int]]
+    """Pairs of numbers that were seen in one frame, the smaller first."""
+    still: int
+    """Tracklets that were left out."""
+
+
+def follow(video: Path, detector: Finder, *, every_s: float, margin: float, first: int) -> Clip:
+    """Follow whom the detector finds; tracklets are numbered from `first` on.
+
+    Raises:
+        InputError: it is no video, or nobody in it moves.
+    """
     source = cv2.VideoCapture(str(video))
     fps = source.get(cv2.CAP_PROP_FPS)
     if not source.isOpened() or not fps > 0:
@@ -76,81 +119,26 @@ def follow(
         numbers = sorted(t.number for t in seen)
         together.update(itertools.combinations(numbers, 2))
         for track in seen:
-            mine = tracklets.setdefault(track.number, Tracklet([], []))
+            mine = tracklets.setdefault(track.number, Tracklet([], [], []))
+            mine.boxes_xyxy.append(np.array(track.box_xyxy, np.float64))
             if mine.times_s and time_s - mine.times_s[-1] < every_s:
                 continue
             x0, y0, x1, y1 = (float(v) for v in track.box_xyxy)
             left, top, right, bottom = crop_box((x0, y0, x1, y1), width, height, margin)
             mine.times_s.append(time_s)
             mine.crops.append(picture[top:bottom, left:right].copy())
-    return tracklets, together
-
-
-def single_crops(
-    rows: dict[int, Floats],
-    times_s: dict[int, list[float]],
-    together: set[tuple[int, int]],
-    apart: float,
-) -> tuple[Floats, Floats]:
-    """Cosines of crops: one tracklet `apart` seconds apart, and two that were seen together."""
-    same, different = [], []
-    for number, mine in rows.items():
-        when = np.asarray(times_s[number])
-        far = np.triu(np.abs(when[:, None] - when[None]) >= apart, 1)
-        same.append((mine @ mine.T)[far])
-    for one, other in together:
-        if one in rows and other in rows:
-            different.append((rows[one] @ rows[other].T).ravel())
-    return _joined(same), _joined(different)
-
-
-def halves(rows: dict[int, Floats], together: set[tuple[int, int]]) -> tuple[Floats, Floats]:
-    """Cosines of means: a tracklet's two halves, and halves of two that were seen together."""
-    means: dict[int, Floats] = {}
-    for number, mine in rows.items():
-        if len(mine) >= 2:
-            middle = len(mine) // 2
-            both = np.stack([mine[:middle].mean(0), mine[middle:].mean(0)])
-            means[number] = both / np.linalg.norm(both, axis=1, keepdims=True)
-    same = [m[0] @ m[1] for m in means.values()]
-    different = [(means[a] @ means[b].T).ravel() for a, b in together if a in means and b in means]
-    return np.asarray(same, np.float32), _joined(different)
-
-
-def _joined(parts: Sequence[Floats]) -> Floats:
-    return np.concatenate([np.zeros(0, np.float32), *parts])
-
-
-def roc(same: Floats, different: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """False- and true-positive rates at every threshold, falling, starting at (0, 0)."""
-    scores = np.concatenate([same, different])
-    positive = np.concatenate([np.ones(len(same)), np.zeros(len(different))])
-    order = np.argsort(-scores, kind="stable")
-    last = np.append(np.diff(scores[order]) != 0, True)  # equal scores are one threshold
-    hits = np.cumsum(positive[order])[last] / len(same)
-    false = np.cumsum(1 - positive[order])[last] / len(different)
-    return np.concatenate([[0.0], false]), np.concatenate([[0.0], hits])
-
-
-def judge(same: Floats, different: Floats) -> dict[str, float]:
-    """Equal error rate, area under the curve, and hits at two false-positive rates.
-
-    Raises:
-        InputError: when there is nothing to compare.
-    """
-    for pairs, of in ((same, "one tracklet"), (different, "two people seen at once")):
-        if not len(pairs):
-            raise InputError(f"the video has no two crops of {of} to compare: take a longer one")
-    false, hits = roc(same, different)
-    at = int(np.argmin(np.abs(false - (1 - hits))))
-    return {
-        "same": len(same),
-        "different": len(different),
-        "eer": float((false[at] + 1 - hits[at]) / 2),
-        "auc": float(np.trapezoid(hits, false)),
-        "tpr_at_fpr_0.1": float(hits[false <= 0.1].max()),
-        "tpr_at_fpr_0.01": float(hits[false <= 0.01].max()),
-    }
+    moving = {number: t for number, t in tracklets.items() if t.moves}
+    if not moving:
+        raise InputError(
+            f"{video}: {len(tracklets)} people are found and none of them moves: take another clip"
+        )
+    named = {number: first + place for place, number in enumerate(moving)}
+    return Clip(
+        video.name,
+        {named[number]: t for number, t in moving.items()},
+        {(named[a], named[b]) for a, b in together if a in named and b in named},
+        len(tracklets) - len(moving),
+    )
 
 
 def draw(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], path: Path) -> None:
@@ -192,55 +180,95 @@ def draw(curves: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]], pat
 
 
 def main() -> int:
-    """Print a JSON row a bundle; returns the exit code."""
+    """Print JSON rows; returns the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("video", type=Path)
     parser.add_argument("bundles", type=Path, nargs="+", help="embedders that serve the view")
+    parser.add_argument("--clips", type=Path, nargs="+", required=True, metavar="VIDEO")
     parser.add_argument("--detector", type=Path, required=True, help="bundle, of any family")
     parser.add_argument("--tiles", type=int, nargs=2, default=(1, 1), metavar=("ROWS", "COLUMNS"))
     parser.add_argument("--view", choices=("aerial", "ground"), default="ground")
     parser.add_argument("--every", type=float, default=0.5, metavar="S", help="between two crops")
     parser.add_argument("--apart", type=float, default=2.0, metavar="S", help="of the same person")
-    parser.add_argument("--plot", type=Path, metavar="FILE.svg")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="of all clips")
     arguments = parser.parse_args()
-    if len({path.name for path in arguments.bundles}) < len(arguments.bundles):
-        parser.error("two bundles have the same name, by which rows and curves are told apart")
+    for given in (arguments.bundles, arguments.clips):
+        if len({path.name for path in given}) < len(given):
+            parser.error("two bundles or clips have one name, by which rows are told apart")
     return run_command(lambda: _measure(arguments))
 
 
 def _measure(arguments: argparse.Namespace) -> int:
     view = View.AERIAL if arguments.view == "aerial" else View.GROUND
-    embedders = {path: Embedder([path], view=view) for path in arguments.bundles}
+    embedders = {path.name: Embedder([path], view=view) for path in arguments.bundles}
     margins = {embedder.spec.crop_margin for embedder in embedders.values()}
     if len(margins) > 1:
         raise InputError(f"the bundles ask for different crop margins: {sorted(margins)}")
-    rows_, columns = arguments.tiles
-    detector = tiled(open_detector(arguments.detector), (rows_, columns))
-    tracklets, together = follow(
-        arguments.video, detector, every_s=arguments.every, margin=margins.pop()
-    )
+    (margin,), (rows, columns) = margins, arguments.tiles
+    detector = tiled(open_detector(arguments.detector), (rows, columns))
+    clips: list[Clip] = []
+    for video in arguments.clips:
+        first = sum(len(clip.tracklets) for clip in clips)
+        clips.append(follow(video, detector, every_s=arguments.every, margin=margin, first=first))
     curves = {}
-    for path, embedder in embedders.items():
-        rows = {
-            number: embedder.embed(np.stack([fit(crop, embedder.spec) for crop in t.crops]))
-            for number, t in tracklets.items()
-        }
-        times_s = {number: t.times_s for number, t in tracklets.items()}
-        crops = single_crops(rows, times_s, together, arguments.apart)
-        means = halves(rows, together)
-        found = {
-            "bundle": path.name,
-            "tracklets": len(tracklets),
-            "seen_together": len(together),
-            "crops": judge(*crops),
-            "halves": judge(*means),
-        }
-        print(json.dumps(found))
-        curves[f"{path.name}, crops"] = roc(*crops)
-        curves[f"{path.name}, halves"] = roc(*means)
+    drawn_first: dict[tuple[str, str], tuple[Pairs, Rates]] = {}
+    for name, embedder in embedders.items():
+        by_clip = {clip.name: _ways(clip, embedder, arguments.apart) for clip in clips}
+        if len(clips) > 1:
+            by_clip["all"] = {  # cosines of two cameras are on one scale only when centred
+                way: _pooled([by_clip[clip.name][way] for clip in clips])
+                for way in by_clip[clips[0].name]
+                if way.endswith(CENTRED)
+            }
+        for clip_name, ways in by_clip.items():
+            chosen = [clip for clip in clips if clip_name in (clip.name, "all")]
+            row: dict[str, object] = {
+                "bundle": name,
+                "clip": clip_name,
+                "tracklets": sum(len(clip.tracklets) for clip in chosen),
+                "still": sum(clip.still for clip in chosen),
+                "seen_together": sum(len(clip.together) for clip in chosen),
+            }
+            against: dict[str, object] = {}
+            for way, pairs in ways.items():
+                require_both(pairs)
+                drawn = drawn_error_rates(pairs)
+                row[way] = judge(pairs, drawn)
+                their, theirs = drawn_first.setdefault((clip_name, way), (pairs, drawn))
+                less = equal_error_rate(*roc(pairs)) - equal_error_rate(*roc(their))
+                against[way] = {"eer": less, "eer_interval": interval(drawn - theirs)}
+            if name != next(iter(embedders)):
+                row["against"] = {"bundle": next(iter(embedders)), **against}
+            print(json.dumps(row), flush=True)
+        for way, pairs in list(by_clip.values())[-1].items():
+            curves[f"{name}, {way.replace('_', ', ')}"] = roc(pairs)
     if arguments.plot is not None:
         draw(curves, arguments.plot)
     return 0
+
+
+def _ways(clip: Clip, embedder: Embedder, apart: float) -> dict[str, Pairs]:
+    """Pairs of a clip, in each way that they are compared."""
+    rows: dict[int, Floats] = {
+        number: embedder.embed(np.stack([fit(crop, embedder.spec) for crop in t.crops]))
+        for number, t in clip.tracklets.items()
+    }
+    times_s = {number: t.times_s for number, t in clip.tracklets.items()}
+    return {
+        name: pairs
+        for after, compared in (("", rows), (CENTRED, centred(rows)))
+        for name, pairs in (
+            (f"crops{after}", single_crops(compared, times_s, clip.together, apart)),
+            (f"halves{after}", halves(compared, clip.together)),
+        )
+    }
+
+
+def _pooled(parts: list[Pairs]) -> Pairs:
+    return Pairs(
+        np.concatenate([pairs.scores for pairs in parts]),
+        np.concatenate([pairs.one for pairs in parts]),
+        np.concatenate([pairs.other for pairs in parts]),
+    )
 
 
 if __name__ == "__main__":
