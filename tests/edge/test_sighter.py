@@ -6,11 +6,13 @@ import pytest
 from numpy.typing import NDArray
 
 from skyreid.bundle.detections import Detections
+from skyreid.contract.camera import CameraModel, CameraPoses, Pose
 from skyreid.contract.errors import InputError
 from skyreid.contract.recording import Recorder, RunInfo, read_mot, read_sightings
 from skyreid.contract.sighting import Box, Clock, Kind, Modality, ModelRef, Sighting, View
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.edge.people.collector import Judged, Statement
+from skyreid.edge.people.ground import KnownPoses
 from skyreid.edge.people.tracker import Track
 from skyreid.edge.sighter import Identity, Sighter, record_said
 from skyreid.edge.video.frame import Frame
@@ -31,7 +33,9 @@ class OneTrack:
     def __init__(self) -> None:
         self.times: list[float] = []
 
-    def update(self, detections: Detections, time_s: float) -> list[Track]:
+    def update(
+        self, detections: Detections, time_s: float, motion: NDArray[np.float64] | None = None
+    ) -> list[Track]:
         self.times.append(time_s)
         return [Track(1, detections.boxes[0], 0.9, 1, 0.0, len(self.times) > 1, True)]
 
@@ -45,7 +49,9 @@ class SayEach:
         self.revision = 0
         self.judged: dict[int, Judged] = {}
 
-    def update(self, frame: Frame, tracks: Sequence[Track]) -> list[Statement]:
+    def update(
+        self, frame: Frame, tracks: Sequence[Track], pose: Pose | None = None
+    ) -> list[Statement]:
         self.watermark_ns = frame.captured_at_ns
         return [self.state(t.number, Kind.UPDATE) for t in tracks if t.confirmed]
 
@@ -161,8 +167,14 @@ def test_what_was_seen_is_recorded_and_what_is_said_once_it_is_stored(tmp_path: 
 def test_a_live_camera_that_changes_its_size_does_not_end_the_service(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    model = CameraModel(np.eye(3), np.eye(3), np.zeros(3), 32, 32)
     sighter = Sighter(
-        WHO, OneBox(), lambda: (OneTrack(), SayEach()), frame_size=(32, 32), live=True
+        WHO,
+        OneBox(),
+        lambda: (OneTrack(), SayEach()),
+        poses=KnownPoses(CameraPoses(View.GROUND, 8.0, (1,), (model,)), None),
+        frame_size=(32, 32),
+        live=True,
     )
     assert sighter.look(frame(1, side=16)).placed  # the same picture in fewer pixels
     wide = Frame.of_rgb(np.zeros((16, 32, 3), np.uint8), number=2, captured_at_ns=2000)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
+from skyreid.contract.rotation import turn, turned_by
 from skyreid.contract.sighting import Ground, View
 
 Float64 = NDArray[np.float64]
@@ -73,6 +74,26 @@ class CameraModel:
         matrix = scale @ self.matrix
         return CameraModel(matrix, self.rotation, self.translation, width_px, height_px)
 
+    def displaced(self, by: Float64) -> CameraModel:
+        """The camera moved by [3] metres of the site and turned by [3] radians.
+
+        Both in one vector [6]; turns are about its own axes (right, down, forward).
+        """
+        rotation = turn(by[3:]) @ self.rotation
+        place = self.position + by[:3]
+        return CameraModel(self.matrix, rotation, -rotation @ place, self.width_px, self.height_px)
+
+    def displacement(self, other: CameraModel) -> Float64:
+        """The [6] by which `displaced` puts this camera where another one is."""
+        turned = turned_by(other.rotation @ self.rotation.T)
+        return np.concatenate([other.position - self.position, turned])
+
+    def toward(self, other: CameraModel, share: float) -> CameraModel:
+        """Between this camera (0) and another one (1): on a line, turning evenly (slerp)."""
+        there = self.displaced(share * self.displacement(other))
+        matrix = self.matrix + share * (other.matrix - self.matrix)
+        return CameraModel(matrix, there.rotation, there.translation, self.width_px, self.height_px)
+
     def ray(self, x_px: float, y_px: float) -> Float64:
         """Direction [3] in the site frame of the ray through a pixel (not normalised)."""
         direction: Float64 = self._site_from_pixel @ np.array([x_px, y_px, 1.0])
@@ -122,6 +143,35 @@ class CameraModel:
         return Ground(
             float(here[0]), float(here[1]), float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])
         )
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """A camera at the moment of a frame, in its pixels, and how far it may be off."""
+
+    model: CameraModel
+    cov: Float64 | None = None
+    """[6, 6] of what it may be `displaced` by, m² and rad². None = surveyed: what it may be off is
+    part of what is assumed of a foot point."""
+    motion: Float64 | None = None
+    """[3, 3] from pixels of the frame before to pixels of this one, for what stands on the ground;
+    None = the camera stood still, or nobody knows."""
+
+
+def moved(before: CameraModel, after: CameraModel, height_m: float) -> Float64:
+    """Homography [3, 3] that takes pixels of a camera to those of it elsewhere.
+
+    Of what lies ``height_m`` above the ground (Hartley and Zisserman, section 13.1).
+    """
+
+    def seen(model: CameraModel) -> Float64:
+        up = model.rotation[:, 2] * height_m + model.translation
+        plane: Float64 = model.matrix @ np.column_stack([model.rotation[:, :2], up])
+        return plane
+
+    taken: Float64 = seen(after) @ np.linalg.inv(seen(before))
+    scaled: Float64 = taken / taken[2, 2]
+    return scaled
 
 
 def same_picture(size: tuple[int, int], other: tuple[int, int]) -> bool:

@@ -26,7 +26,8 @@ from skyreid.edge.ending import GRACE_S, leave, stopped_by_signals
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.health import Reporter, birth_of
 from skyreid.edge.service import Watch
-from skyreid.edge.sighter import Detector, FrameDetector, Identity, Sighter, record_said
+from skyreid.edge.sighter import Detector, FrameDetector, Identity, Poses, Sighter, record_said
+from skyreid.edge.telemetry import feeds
 from skyreid.edge.video.clock import FileClock, LiveClock
 from skyreid.edge.video.pipeline import Source, build, parse_source
 from skyreid.edge.video.platform import probe
@@ -81,6 +82,7 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
     if settings.camera.tls_ca is not None:
         trust(settings.camera.tls_ca)
     view = View.of(camera.view)
+    feeds.check(settings.telemetry, site, camera)
     settings.mqtt.tls()  # its files are read, nothing is connected
     r = settings.runner
     execution = Execution(r.kind, r.engines, frame_max=r.frame_max)
@@ -136,7 +138,7 @@ def describe(plan: Plan) -> dict[str, str]:
         "site": f"{plan.site.id}, pictures {plan.site.pictures}",
         "device": settings.device.id,
         "camera": f"{plan.camera.id} ({plan.view.word}), modality {settings.camera.modality}, "
-        + ("poses known" if plan.poses else "position on the ground unknown"),
+        + ("poses known" if plan.poses else feeds.described(settings.telemetry)),
         "source": plan.source.name
         + ("" if settings.camera.tls_verify else ", its certificate is not verified"),
         "pipeline": plan.pipeline,
@@ -284,9 +286,10 @@ def sighter_of(
     return Sighter(
         identity,
         plan.detector,
-        functools.partial(_follow, plan, start_ns),
+        functools.partial(_follow, plan),
         recorder=recorder,
         encode_picture=None if plan.site.pictures == "never" else encode_picture,
+        poses=_poses(plan, start_ns),
         frame_size=None if shot is None else (shot.width_px, shot.height_px),
         live=plan.source.live,
     )
@@ -314,7 +317,15 @@ def _start_error_ms(settings: EdgeSettings) -> int:
     return settings.camera.file_start_error_ms
 
 
-def _follow(plan: Plan, start_ns: int) -> tuple[Tracker, Collector]:
+def _poses(plan: Plan, start_ns: int) -> Poses | None:
+    from skyreid.edge.people.ground import MIDDLE_M, KnownPoses
+
+    if plan.poses is not None:
+        return KnownPoses(plan.poses, None if plan.source.live else start_ns)
+    return feeds.poses_from(plan.settings.telemetry, plan.site.origin, plane_m=MIDDLE_M)
+
+
+def _follow(plan: Plan) -> tuple[Tracker, Collector]:
     from skyreid.edge.people.collector import Collector
     from skyreid.edge.people.tracker import Tracker
 
@@ -325,8 +336,6 @@ def _follow(plan: Plan, start_ns: int) -> tuple[Tracker, Collector]:
         camera=plan.camera.id,
         view=plan.view,
         modality=Modality.of(plan.settings.camera.modality),
-        poses=plan.poses,
-        start_ns=None if plan.source.live else start_ns,
         options=plan.settings.crops,
     )
     return tracker, collector

@@ -16,6 +16,7 @@ from skyreid.contract.settings import Seconds, Section, Settings, load
 from skyreid.contract.site import Identifier
 from skyreid.edge.delivery.options import OutboxOptions
 from skyreid.edge.people.options import CollectorOptions, TrackerOptions
+from skyreid.edge.telemetry.options import TelemetryOptions
 from skyreid.edge.video.pipeline import Login, shown
 
 PROGRAM = "skyreid-edge"
@@ -212,6 +213,7 @@ class EdgeSettings(Settings):
     trust: Trust = Trust()
     tracker: TrackerOptions = TrackerOptions()
     crops: CollectorOptions = CollectorOptions()
+    telemetry: TelemetryOptions = TelemetryOptions()
     mqtt: MqttSection = MqttSection()
     health: HealthSection = HealthSection()
 

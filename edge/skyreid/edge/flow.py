@@ -232,6 +232,8 @@ class Flow:
                 outcome.people = said.people
                 if not said.placed:
                     self.drops.add("place_unknown")
+                if said.fault:
+                    self.drops.tell("telemetry_bad", note=said.fault)
                 self._say(said)
                 if options.progress:
                     told_at = self._tell(began, told_at)

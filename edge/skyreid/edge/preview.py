@@ -175,10 +175,7 @@ def _looks(plan: app.Plan, stop: threading.Event) -> Generator[_Look, None, None
                 told += len(sighter.look(frame).rows)
             finally:
                 frame.release()
-            time_s = (frame.captured_at_ns - start_ns) / 1e9
-            model = None
-            if plan.poses is not None:  # None again: the poses do not fit the picture
-                model = plan.poses.at(time_s).scaled(frame.width, frame.height)
+            model = None if sighter.pose is None else sighter.pose.model
             drawn = sketch(
                 picture,
                 detections=noted.boxes,

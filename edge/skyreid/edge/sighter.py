@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.contract.camera import same_picture
+from skyreid.contract.camera import Pose, same_picture
 from skyreid.contract.errors import InputError
 from skyreid.contract.picture import Picture
 from skyreid.contract.recording import Recorder
@@ -40,13 +40,28 @@ class Detector(Protocol):
 class Tracker(Protocol):
     """See ``tracker.Tracker``."""
 
-    def update(self, detections: Detections, time_s: float) -> list[Track]:
+    def update(
+        self, detections: Detections, time_s: float, motion: NDArray[np.float64] | None = None
+    ) -> list[Track]:
         """Take in one frame; returns every track that is alive."""
         ...
 
 
+class Poses(Protocol):
+    """Where the camera is: ``ground.KnownPoses``, or ``telemetry.poses.TelemetryPoses``."""
+
+    @property
+    def fault(self) -> str:
+        """What could not be used of what was said for the latest frame; empty = nothing."""
+        ...
+
+    def at(self, frame: Frame) -> Pose | None:
+        """The camera at a frame, asked once each, in order; None where nobody knows."""
+        ...
+
+
 class Collector(Protocol):
-    """See ``tracklet.Collector``."""
+    """See ``collector.Collector``."""
 
     @property
     def watermark_ns(self) -> int:
@@ -58,7 +73,7 @@ class Collector(Protocol):
         """By track, what became of the crop of the latest frame."""
         ...
 
-    def update(self, frame: Frame, tracks: Sequence[Track]) -> list[Statement]:
+    def update(self, frame: Frame, tracks: Sequence[Track], pose: Pose | None) -> list[Statement]:
         """Take in one frame's tracks."""
         ...
 
@@ -125,7 +140,9 @@ class Said:
     people: int = 0
     """Confirmed tracks that were detected in this frame."""
     placed: bool = True
-    """False where the camera's poses are known and do not fit the frame."""
+    """False where the camera should have a pose and has none for this frame."""
+    fault: str = ""
+    """What could not be used of the telemetry that came with this frame."""
 
 
 class Sighter:
@@ -139,6 +156,7 @@ class Sighter:
         *,
         recorder: Recorder | None = None,
         encode_picture: Callable[[NDArray[np.uint8]], bytes] | None = None,
+        poses: Poses | None = None,
         frame_size: tuple[int, int] | None = None,
         live: bool = False,
     ) -> None:
@@ -150,12 +168,13 @@ class Sighter:
             follow: makes a tracker and a collector; called again when the frames' size changes.
             recorder: takes detections and tracks; of sightings see `record_said`.
             encode_picture: RGB picture to JPEG; None = no picture leaves the device.
-            frame_size: width and height that the camera's poses are for.
+            poses: where the camera is; None = nobody has a place on the ground.
+            frame_size: width and height that the poses are for, where they are for one.
             live: nobody is there to mend what does not fit: it goes on as far as it can.
         """
         self._identity, self._detector, self._follow = identity, detector, follow
         self._recorder, self._encode_picture = recorder, encode_picture
-        self._frame_size, self._live, self._placed = frame_size, live, True
+        self._poses, self._frame_size, self._live = poses, frame_size, live
         self._tracker, self._collector = follow()
         self._size: tuple[int, int] | None = None
         self._first_ns: int | None = None
@@ -164,6 +183,8 @@ class Sighter:
         self._shown: dict[int, NDArray[np.uint8]] = {}
         self.tracks: list[Track] = []
         """Everybody who is followed in the latest frame."""
+        self.pose: Pose | None = None
+        """Where the camera was then."""
         self.seq = 0
         """Sightings so far; also the last one's number."""
 
@@ -178,7 +199,9 @@ class Sighter:
             self._first_ns = frame.captured_at_ns
         detections = self._detector.detect(frame)
         time_s = (frame.captured_at_ns - self._first_ns) / 1e9
-        tracks = self._tracker.update(detections, time_s)
+        pose = None if self._poses is None else self._poses.at(frame)
+        self.pose = pose
+        tracks = self._tracker.update(detections, time_s, None if pose is None else pose.motion)
         self.tracks = tracks
         self._highest = max([self._highest, *(t.number for t in tracks)])
         seen = [t for t in tracks if t.confirmed and t.detected]
@@ -188,14 +211,15 @@ class Sighter:
                 frame.number,
                 ((t.number + self._offset, [float(v) for v in t.box_xyxy], t.score) for t in seen),
             )
-        statements = self._collector.update(frame, tracks)
+        statements = self._collector.update(frame, tracks, pose)
         said = self._say(statements, max(self._collector.watermark_ns, 1), len(seen))
         return Said(
             before.rows + said.rows,
             before.pictures + said.pictures,
             said.watermark_ns,
             said.people,
-            self._placed,
+            self._poses is None or pose is not None,
+            "" if self._poses is None else self._poses.fault,
         )
 
     @property
@@ -213,8 +237,7 @@ class Sighter:
         if size == self._size:
             return Said((), (), self._watermark_ns)
         wanted = self._frame_size
-        self._placed = wanted is None or same_picture(size, wanted)
-        if wanted is not None and not self._placed:
+        if wanted is not None and not same_picture(size, wanted):
             fault = (
                 f"camera {self._identity.camera}: frames are {size[0]}x{size[1]}, its poses in the "
                 f"site file are for {wanted[0]}x{wanted[1]}"

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skyreid.contract.camera import read_poses
+from skyreid.contract.camera import Pose, read_poses
 from skyreid.contract.recording import read_mot
 from skyreid.contract.sighting import View
 from skyreid.edge.people.ground import locate
@@ -22,7 +22,7 @@ def test_true_boxes_give_the_place_within_a_quarter_of_a_metre(shared: Path, cam
             continue
         frame = int(truth.frame[index])
         model = poses.at((frame - 1) / poses.fps)
-        found = locate(model, truth.box_xyxy[index], poses.view)
+        found = locate(Pose(model), truth.box_xyxy[index], poses.view)
         if found is not None:
             true = place[frame, int(truth.identity[index])]
             errors.append(np.hypot(found.east_m - true[0], found.north_m - true[1]))
@@ -32,6 +32,6 @@ def test_true_boxes_give_the_place_within_a_quarter_of_a_metre(shared: Path, cam
 
 def test_a_person_whose_feet_are_out_of_the_frame_has_no_place(shared: Path) -> None:
     poses = read_poses(shared / "data" / "plaza" / "calib.json", "cam6")
-    model = poses.at(0.0)
+    model = Pose(poses.at(0.0))
     assert locate(model, (600, 300, 640, 420), View.GROUND) is not None
     assert locate(model, (600, 600, 640, 720), View.GROUND) is None

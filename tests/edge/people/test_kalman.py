@@ -50,7 +50,7 @@ def test_two_short_predictions_are_one_long_one() -> None:
 def test_the_picture_s_own_motion_moves_and_turns_the_state() -> None:
     state = kalman.start(BOX, NOISE)
     state.mean[0, 0, 1] = 10.0
-    quarter = np.array([[0.0, -1.0, 300.0], [1.0, 0.0, 0.0]])  # (x, y) -> (300 - y, x)
+    quarter = np.array([[0.0, -1, 300], [1, 0, 0], [0, 0, 1]])  # (x, y) -> (300 - y, x)
     after = kalman.move(state, quarter)
     np.testing.assert_allclose(after.mean[0, :2], [[200.0, 0.0], [100.0, 10.0]])
 

@@ -148,7 +148,7 @@ def test_who_looks_wholly_different_is_not_the_same_person() -> None:
 
 
 def test_a_camera_that_turns_is_followed_when_its_motion_is_told() -> None:
-    """People stand, the picture jumps 60 px a frame to and fro: only the affine explains it."""
+    """People stand, the picture jumps 60 px a frame to and fro: only its motion explains it."""
     shifts = [0, 60, 0, 60, 0, 60, 0, 60]
     kept: dict[bool, set[int]] = {}
     for told in (True, False):
@@ -156,7 +156,7 @@ def test_a_camera_that_turns_is_followed_when_its_motion_is_told() -> None:
         kept[told] = set()
         for index, shift in enumerate(shifts):
             jump = shift - shifts[index - 1] if index else 0
-            motion = np.array([[1.0, 0.0, jump], [0.0, 1.0, 0.0]]) if told else None
+            motion = np.array([[1.0, 0, jump], [0, 1, 0], [0, 0, 1]]) if told else None
             boxes = [box((200 + shift, 300, 0, 0), 0), box((262 + shift, 300, 0, 0), 0)]
             tracks = tracker.update(detections(boxes), index / 8, motion)
             kept[told] |= {t.number for t in tracks if t.detected and t.box_xyxy[0] < 200 + shift}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -101,9 +101,7 @@ def write_telemetry(folder: Path, poses: Mapping[str, CameraPoses], level: str, 
     for camera, truth in poses.items():
         if truth.view is not View.AERIAL:
             continue
-        rng = np.random.default_rng([seed, int(camera.removeprefix("cam")), 77])
-        constant = _draw(errors, rng)
-        packets = _packets(truth, errors, constant, rng)
+        constant, packets = draw_packets(truth, level, [seed, int(camera.removeprefix("cam"))])
         _mux(folder / f"{camera}.mp4", folder / f"{camera}.ts", packets, truth.fps)
         drawn[camera] = {**dataclasses.asdict(constant), "packets": len(packets)}
     about = {
@@ -114,6 +112,21 @@ def write_telemetry(folder: Path, poses: Mapping[str, CameraPoses], level: str, 
         "drawn": drawn,
     }
     (folder / TELEMETRY_JSON).write_text(json.dumps(about, indent=1) + "\n")
+
+
+def draw_packets(
+    truth: CameraPoses, level: str, seed: Sequence[int]
+) -> tuple[Drawn, dict[int, bytes]]:
+    """The constant errors of a flight, and its packets by the index of the frame they came with.
+
+    Args:
+        truth: the true poses, one a frame.
+        level: a key of LEVELS.
+        seed: of the errors.
+    """
+    errors, rng = LEVELS[level], np.random.default_rng([*seed, 77])
+    constant = _draw(errors, rng)
+    return constant, _packets(truth, errors, constant, rng)
 
 
 def _draw(errors: TelemetryErrors, rng: np.random.Generator) -> Drawn:
@@ -138,7 +151,7 @@ def _packets(
         lost = rng.random() < errors.loss
         if lost:
             continue
-        old = truth.at(max(0.0, time_s - constant.lag_ms / 1000))
+        old = _pose_at(truth, max(0.0, time_s - constant.lag_ms / 1000))
         place = old.position + constant.position_m + errors.position_noise_m * noise[:3]
         angles = np.radians(constant.attitude_deg + errors.attitude_noise_deg * noise[3:])
         rotation = turn(angles) @ old.rotation
@@ -149,6 +162,14 @@ def _packets(
         time_ns = START_NS + round(time_s * 1e9)
         packets[index] = encode(packet_of(said, ORIGIN, time_ns, heading_deg=heading))
     return packets
+
+
+def _pose_at(truth: CameraPoses, time_s: float) -> CameraModel:
+    """Between the poses of two frames: a lag is no number of frames."""
+    at = time_s * truth.fps
+    first = min(int(at), len(truth.models) - 1)
+    second = min(first + 1, len(truth.models) - 1)
+    return truth.models[first].toward(truth.models[second], at - first)
 
 
 def _mux(video: Path, out: Path, packets: Mapping[int, bytes], fps: float) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.contract.camera import CameraPoses
+from skyreid.contract.camera import Pose
 from skyreid.contract.input_spec import InputSpec, crop_box, fit
 from skyreid.contract.sighting import Box, Clock, Ground, Kind, Modality, Sighting, View
 from skyreid.edge.people import ground
@@ -70,6 +70,7 @@ class _Tracklet:
     clock_error_ms: int = 0
     box_xyxy: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
     frame_size: tuple[int, int] = (0, 0)
+    pose: Pose | None = None
     confirmed: bool = False
     crops: list[_Crop] = field(default_factory=list)
     revision: int = 0
@@ -88,8 +89,6 @@ class Collector:
         camera: str,
         view: View,
         modality: Modality = Modality.UNKNOWN,
-        poses: CameraPoses | None = None,
-        start_ns: int | None = None,
         options: CollectorOptions | None = None,
         quality_options: QualityOptions | None = None,
         foot_options: ground.FootOptions | None = None,
@@ -102,15 +101,13 @@ class Collector:
             camera: whose people these are.
             view: where the camera looks from.
             modality: what its pixels are.
-            poses: the camera's models; None = no ground positions.
-            start_ns: capture time of the first frame of ``poses``; None = the first frame seen.
             options: which crops are kept, and when a tracklet is spoken of.
             quality_options: what makes a crop a good one.
             foot_options: what is assumed for the ground position.
         """
         self._embed, self._spec = embed, spec
         self._camera, self._modality = camera, modality
-        self._view, self._poses, self._start_ns = view, poses, start_ns
+        self._view = view
         self._options = options or CollectorOptions()
         self._quality = quality_options or QualityOptions()
         self._foot = foot_options or ground.FootOptions()
@@ -128,17 +125,23 @@ class Collector:
         """
         return min((t.captured_at_ns for t in self._open.values()), default=self._now_ns)
 
-    def update(self, frame: Frame, tracks: Sequence[Track]) -> list[Statement]:
-        """Take in one frame and every track that is alive in it; returns what there is to say."""
-        if self._start_ns is None:
-            self._start_ns = frame.captured_at_ns
+    def update(
+        self, frame: Frame, tracks: Sequence[Track], pose: Pose | None = None
+    ) -> list[Statement]:
+        """Take in one frame and every track that is alive in it; returns what there is to say.
+
+        Args:
+            frame: to cut crops out of.
+            tracks: of everybody, seen in it or not.
+            pose: the camera at the frame; None = nobody in it has a place on the ground.
+        """
         self._now_ns = frame.captured_at_ns
         alive = {track.number for track in tracks}
         ended = [t for number, t in self._open.items() if number not in alive]
         for tracklet in ended:
             del self._open[tracklet.number]
         seen = [track for track in tracks if track.detected]
-        self._take(frame, seen)
+        self._take(frame, seen, pose)
         due = [t for track in seen if self._is_due(t := self._open[track.number])]
         return self._state([(t, Kind.END) for t in ended] + [(t, self._kind(t)) for t in due])
 
@@ -148,7 +151,7 @@ class Collector:
         self._open.clear()
         return self._state([(t, Kind.END) for t in ended])
 
-    def _take(self, frame: Frame, tracks: Sequence[Track]) -> None:
+    def _take(self, frame: Frame, tracks: Sequence[Track], pose: Pose | None) -> None:
         """Note where everybody is, and keep the crops that are worth it."""
         self.judged = {}
         if not tracks:
@@ -166,6 +169,7 @@ class Collector:
                 tracklet = _Tracklet(track.number, frame.captured_at_ns)
                 self._open[track.number] = tracklet
             self._note(tracklet, frame, track, (x0, y0, x1, y1))
+            tracklet.pose = pose
             last = tracklet.crops[-1] if tracklet.crops else None
             early = (
                 last is not None
@@ -205,13 +209,9 @@ class Collector:
 
     def _ground(self, tracklet: _Tracklet) -> Ground | None:
         """Where somebody stood in the last frame they were detected in."""
-        if self._poses is None or self._start_ns is None:
+        if tracklet.pose is None:
             return None
-        model = self._poses.at((tracklet.captured_at_ns - self._start_ns) / 1e9)
-        here = model.scaled(*tracklet.frame_size)
-        if here is None:
-            return None
-        return ground.locate(here, tracklet.box_xyxy, self._view, self._foot)
+        return ground.locate(tracklet.pose, tracklet.box_xyxy, self._view, self._foot)
 
     def _is_due(self, tracklet: _Tracklet) -> bool:
         o = self._options

@@ -11,9 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from skyreid.contract.camera import CameraModel
+from skyreid.contract.camera import CameraModel, CameraPoses, Pose, moved
 from skyreid.contract.sighting import Ground, View
+from skyreid.edge.video.frame import Frame
+
+Float64 = NDArray[np.float64]
 
 BORDER_PX = 2.0
 """A box that ends this close to the frame's border is taken to be cut by it."""
@@ -30,13 +34,41 @@ class FootOptions:
     sigma_px: float = 1.0
     """Standard deviation that is there even for the smallest box."""
     sigma_m: float = 0.1
-    """Standard deviation on the ground: pose, plane, posture."""
+    """Standard deviation on the ground: a surveyed pose, plane, posture."""
     range_max_m: float = 80.0
     """Beyond this distance there is no position."""
 
 
+MIDDLE_M = FootOptions().middle_m
+
+
+class KnownPoses:
+    """The poses of a calibration file, of a camera that stands or of a flight that is over."""
+
+    fault = ""
+
+    def __init__(self, poses: CameraPoses, start_ns: int | None) -> None:
+        """``start_ns``: capture time of the first pose; None = that of the first frame seen."""
+        self._poses, self._start_ns = poses, start_ns
+        self._before: CameraModel | None = None
+
+    def at(self, frame: Frame) -> Pose | None:
+        """The camera at a frame; None where its picture is not the one that the poses are for."""
+        if self._start_ns is None:
+            self._start_ns = frame.captured_at_ns
+        model = self._poses.at((frame.captured_at_ns - self._start_ns) / 1e9)
+        before, self._before = self._before, model
+        here = model.scaled(frame.width, frame.height)
+        if here is None:
+            return None
+        if before is None or before is model:
+            return Pose(here)
+        there = before.scaled(frame.width, frame.height)
+        return Pose(here, motion=None if there is None else moved(there, here, MIDDLE_M))
+
+
 def locate(
-    model: CameraModel,
+    pose: Pose,
     box_xyxy: Sequence[float],
     view: View,
     options: FootOptions | None = None,
@@ -44,8 +76,8 @@ def locate(
     """Ground position of a person with its covariance.
 
     Args:
-        model: the camera at the moment of the box.
-        box_xyxy: x0, y0, x1, y1 in pixels of the model's frame.
+        pose: the camera at the moment of the box.
+        box_xyxy: x0, y0, x1, y1 in pixels of the pose's frame.
         view: where the camera looks from.
         options: what is assumed; None = the defaults.
 
@@ -53,7 +85,7 @@ def locate(
         None where the box does not say: its feet are cut off by the frame, or it lies at the
         horizon or too far away.
     """
-    o = options or FootOptions()
+    o, model = options or FootOptions(), pose.model
     x0, y0, x1, y1 = (float(v) for v in box_xyxy)
     if y1 >= model.height_px - BORDER_PX:
         return None
@@ -68,7 +100,37 @@ def locate(
     if foot is None:
         return None
     sigma = float(np.hypot(o.sigma_px, o.sigma_share * (y1 - y0)))
-    return model.ground(*foot, sigma_px=sigma, sigma_m=o.sigma_m, range_max_m=o.range_max_m)
+    found = model.ground(*foot, sigma_px=sigma, sigma_m=o.sigma_m, range_max_m=o.range_max_m)
+    return found if found is None or pose.cov is None else _less_sure(found, model, pose.cov)
+
+
+def _less_sure(found: Ground, model: CameraModel, cov: Float64) -> Ground | None:
+    """With what the camera's own pose adds to the covariance, first order.
+
+    None where a standard deviation of it would put the place beyond the horizon.
+    """
+    pixel, depth = model.project(np.array([[found.east_m, found.north_m, 0.0]]))
+    here = np.array([found.east_m, found.north_m])
+    steps = np.maximum(np.sqrt(np.diag(cov)), 1e-6)
+    slopes = []
+    for axis, step in enumerate(steps):
+        by = np.zeros(6)
+        by[axis] = step
+        ahead, behind = (
+            model.displaced(sign * by).ground_point(*map(float, pixel[0])) for sign in (1, -1)
+        )
+        if ahead is None or behind is None or depth[0] <= 0:
+            return None
+        slopes.append((ahead - behind) / (2 * step))
+    jacobian = np.stack(slopes, 1)  # [2, 6]
+    more = jacobian @ cov @ jacobian.T
+    return Ground(
+        float(here[0]),
+        float(here[1]),
+        found.cov_ee_m2 + float(more[0, 0]),
+        found.cov_en_m2 + float(more[0, 1]),
+        found.cov_nn_m2 + float(more[1, 1]),
+    )
 
 
 def _below_the_middle(

@@ -106,12 +106,26 @@ def update(state: State, boxes: NDArray[np.floating], noise: Noise) -> State:
     return State(mean, cov)
 
 
-def move(state: State, affine: Float64) -> State:
-    """The states after the picture moved by an affine [2, 3] (the camera turned or flew)."""
-    mean = state.mean.copy()
-    mean[:, :2, 0] = state.mean[:, :2, 0] @ affine[:, :2].T + affine[:, 2]
-    mean[:, :2, 1] = state.mean[:, :2, 1] @ affine[:, :2].T
-    return State(mean, state.cov)
+def move(state: State, homography: Float64) -> State:
+    """The states after the picture moved by a homography [3, 3] (the camera turned or flew).
+
+    Places go where it takes them, velocities with its derivative there, sizes with the root of that
+    one's determinant. What it takes to infinity or beyond stays as it is.
+    """
+    mean, cov = state.mean.copy(), state.cov.copy()
+    at = np.column_stack([state.mean[:, :2, 0], np.ones(len(state))]) @ homography.T  # [N, 3]
+    seen = at[:, 2] > 1e-6
+    at, weight = at[seen], at[seen, 2, None]
+    there = at[:, :2] / weight
+    slope = (homography[None, :2, :2] - there[:, :, None] * homography[2, :2]) / weight[
+        ..., None
+    ]  # [N, 2, 2]
+    scale = np.sqrt(np.abs(np.linalg.det(slope)))[:, None, None]
+    mean[seen, :2, 0] = there
+    mean[seen, :2, 1] = np.einsum("nij,nj->ni", slope, state.mean[seen, :2, 1])
+    mean[seen, 2:] *= scale
+    cov[seen] *= scale[..., None] ** 2
+    return State(mean, cov)
 
 
 def distance(state: State, boxes: NDArray[np.floating], noise: Noise) -> Float64:

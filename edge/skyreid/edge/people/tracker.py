@@ -105,7 +105,7 @@ class Tracker:
         Args:
             detections: of the frame.
             time_s: capture time of the frame in seconds; later than the one before.
-            motion: [2, 3] affine that takes pixels of the frame before to pixels of this one.
+            motion: [3, 3] homography that takes pixels of the frame before to pixels of this one.
 
         Returns:
             Every track that is alive, those without a detection in this frame included. One that

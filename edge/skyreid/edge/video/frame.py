@@ -22,6 +22,7 @@ from skyreid.edge.video.clock import NTP_EPOCH_S, CaptureClock
 from skyreid.edge.video.platform import load_gst
 
 UInt8 = NDArray[np.uint8]
+Beside = Callable[[int], list[tuple[int, bytes]]] | None
 
 Matrix = Literal["bt601", "bt709", "fcc", "smpte240m", "bt2020"]
 _WEIGHTS: dict[Matrix, tuple[float, float]] = {
@@ -129,6 +130,8 @@ class Frame:
     """None only in a frame made by ``of_rgb``."""
     picture: UInt8 | None = None
     """The RGB picture of a frame made by ``of_rgb``."""
+    telemetry: tuple[tuple[int, bytes], ...] = ()
+    """KLV beside the video since the frame before: each buffer's capture time, and its bytes."""
     release: Callable[[], None] = field(default=_nothing, repr=False)
     """Gives the memory back to the decoder; the planes must not be touched afterwards."""
 
@@ -211,7 +214,9 @@ class Reader:
         """Whether the decoder itself says that a frame is not what was filmed."""
         return bool(int(sample.get_buffer().get_flags()) & self._not_whole)
 
-    def frame(self, sample: Any, number: int, pipeline: Any, *, first_ns: int | None) -> Frame:
+    def frame(
+        self, sample: Any, number: int, pipeline: Any, *, first_ns: int | None, beside: Beside
+    ) -> Frame:
         """A frame of a sample.
 
         Args:
@@ -219,6 +224,7 @@ class Reader:
             number: of the frame.
             pipeline: that it comes from.
             first_ns: media time of the first encoded picture, where that is known.
+            beside: takes what came beside the video up to a media time; None = nothing comes.
         """
         caps, buffer = sample.get_caps(), sample.get_buffer()
         if self._caps is None or not caps.is_equal(self._caps):
@@ -226,6 +232,7 @@ class Reader:
         assert self._format is not None
         form = self._format
         media_ns = self._media_time(sample, buffer, form)
+        said = [] if beside is None else [(at - media_ns, data) for at, data in beside(media_ns)]
         if self._live:
             running = pipeline.get_clock().get_time() - pipeline.get_base_time()
             arrived_ns = time.time_ns() - min(max(running - media_ns, 0), 5_000_000_000)
@@ -246,6 +253,7 @@ class Reader:
             form.width,
             form.height,
             planes=planes,
+            telemetry=tuple((stamp.captured_at_ns + age, data) for age, data in said),
             release=memory.release,
         )
 

@@ -25,6 +25,7 @@ from skyreid.edge.video.clock import CaptureClock
 from skyreid.edge.video.container import Another, Container
 from skyreid.edge.video.frame import Frame, Reader
 from skyreid.edge.video.gate import Gate
+from skyreid.edge.video.klv_pad import KlvPad
 from skyreid.edge.video.lost import Lost, raise_file_error, raise_lost
 from skyreid.edge.video.pipeline import SINK, SOURCE, Source
 from skyreid.edge.video.platform import load_gst
@@ -199,7 +200,13 @@ class GstSource:
         pipeline = _parse(gst, self._description)
         container = Container(gst, pipeline, self._source, self._track)
         gate = Gate(gst, live=live)
-        pipeline.connect("deep-element-added", lambda _bin, _parent, made: gate.attach(made))
+        beside = KlvPad(gst, live=live)
+
+        def attach(_bin: Any, _parent: Any, made: Any) -> None:
+            gate.attach(made)
+            beside.attach(made)
+
+        pipeline.connect("deep-element-added", attach)
         connection = None
         if live:
             client = pipeline.get_by_name(SOURCE)
@@ -249,7 +256,13 @@ class GstSource:
                     else:
                         whole_at = self._frame_at = now
                         self._whole += 1
-                        yield reader.frame(sample, self._number, pipeline, first_ns=gate.first_ns)
+                        yield reader.frame(
+                            sample,
+                            self._number,
+                            pipeline,
+                            first_ns=gate.first_ns,
+                            beside=beside.take if beside.found else None,
+                        )
                         heard_at = time.monotonic()  # the taker's time is not a stall
                         continue
                 else:

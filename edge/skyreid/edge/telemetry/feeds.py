@@ -1,0 +1,44 @@
+"""The sources of telemetry there are: from the settings to the poses of a camera."""
+
+from __future__ import annotations
+
+from skyreid.contract.errors import SettingsError
+from skyreid.contract.site import Origin, Site, SiteCamera
+from skyreid.edge.telemetry.klv_feed import KlvFeed
+from skyreid.edge.telemetry.options import TelemetryOptions
+from skyreid.edge.telemetry.poses import TelemetryPoses
+
+
+def check(options: TelemetryOptions, site: Site, camera: SiteCamera) -> None:
+    """See whether a camera can be placed so.
+
+    Raises:
+        SettingsError: the site is not tied to the earth, or the camera has poses too.
+    """
+    if options.source and site.origin is None:
+        raise SettingsError(
+            f"telemetry.source {options.source!r} says places on the earth: the site file needs an "
+            "[origin]"
+        )
+    if options.source and camera.poses is not None:
+        raise SettingsError(
+            f"camera {camera.id!r} has poses in the site file, and there is telemetry.source "
+            f"{options.source!r}: give one"
+        )
+
+
+def poses_from(
+    options: TelemetryOptions, origin: Origin | None, *, plane_m: float
+) -> TelemetryPoses | None:
+    """Poses by the drone's own word; None where it is not asked. See `TelemetryPoses`."""
+    if origin is None or not options.source:
+        return None
+    feed = KlvFeed(origin, fov_deg=options.fov_deg)
+    return TelemetryPoses(feed, options, plane_m=plane_m)
+
+
+def described(options: TelemetryOptions) -> str:
+    """In words, for whoever starts a device."""
+    if not options.source:
+        return "position on the ground unknown"
+    return f"places by telemetry {options.source}, quality {options.quality}, on flat ground"

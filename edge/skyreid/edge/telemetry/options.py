@@ -1,0 +1,75 @@
+"""What a user may set of a drone's telemetry; also a section of the settings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import Field
+
+from skyreid.contract.settings import Section
+
+Quality = Literal["exact", "rtk", "gnss", "poor"]
+
+
+@dataclass(frozen=True)
+class Sigmas:
+    """Standard deviations of what telemetry says, each as a whole: constant part and noise."""
+
+    position_m: float
+    """East and north, each."""
+    height_m: float
+    attitude_deg: float
+    """About each axis of the camera."""
+    lag_ms: float
+    """By which a pose is older than its time stamp, on average."""
+    lag_sigma_ms: float
+
+
+QUALITIES: dict[Quality, Sigmas] = {
+    "exact": Sigmas(0.02, 0.09, 0.02, 0, 0),  # what KLV's own steps leave, of height .3 m
+    "rtk": Sigmas(0.04, 0.14, 0.51, 75, 15),
+    "gnss": Sigmas(1.0, 1.5, 1.02, 175, 45),
+    "poor": Sigmas(2.5, 4.0, 2.04, 300, 60),
+}
+
+
+class TelemetryOptions(Section):
+    """Where the drone's own word comes from, and how far it is to be believed."""
+
+    source: Literal["", "klv"] = ""
+    """``klv``: packets of MISB ST 0601 beside the video. Empty: the drone is not asked."""
+    quality: Quality = "gnss"
+    """How good it is; the five keys below overrule it one by one."""
+    position_sigma_m: float | None = Field(None, ge=0, le=1000)
+    """Standard deviation of the place, east and north each."""
+    height_sigma_m: float | None = Field(None, ge=0, le=1000)
+    """The same of the height."""
+    attitude_sigma_deg: float | None = Field(None, ge=0, le=45)
+    """The same of where the camera looks, about each axis."""
+    lag_ms: float | None = Field(None, ge=-2000, le=5000)
+    """Milliseconds by which a pose is older than its time stamp."""
+    lag_sigma_ms: float | None = Field(None, ge=0, le=2000)
+    """Standard deviation of that."""
+    terrain_sigma_m: float = Field(0.1, ge=0, le=100)
+    """The ground is taken to be flat, at the height of the site's origin; so far is it from it."""
+    gap_max_s: float = Field(1.0, gt=0, le=10)
+    """Seconds without telemetry after which nobody has a place any more."""
+    fov_deg: float | None = Field(None, gt=1, lt=179)
+    """Horizontal field of view of the picture, where telemetry says none."""
+
+    @property
+    def sigmas(self) -> Sigmas:
+        """Those in force."""
+        of = QUALITIES[self.quality]
+
+        def either(mine: float | None, usual: float) -> float:
+            return usual if mine is None else mine
+
+        return Sigmas(
+            either(self.position_sigma_m, of.position_m),
+            either(self.height_sigma_m, of.height_m),
+            either(self.attitude_sigma_deg, of.attitude_deg),
+            either(self.lag_ms, of.lag_ms),
+            either(self.lag_sigma_ms, of.lag_sigma_ms),
+        )

@@ -1,0 +1,111 @@
+"""From what a drone says to the pose of each frame, with how far it may be off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.contract.camera import CameraModel, Pose, moved
+from skyreid.edge.telemetry.options import TelemetryOptions
+from skyreid.edge.telemetry.track import Moment, PoseTrack
+
+Float64 = NDArray[np.float64]
+
+_ACCELERATION = (1.0, 5.0)
+"""m/s² and degrees/s²: what a drone and its gimbal may do while nothing is said of it."""
+
+
+class Picture(Protocol):
+    """What is asked of a frame: see ``video.frame.Frame``."""
+
+    @property
+    def captured_at_ns(self) -> int:
+        """UTC."""
+        ...
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        ...
+
+    @property
+    def telemetry(self) -> Sequence[tuple[int, bytes]]:
+        """KLV since the frame before: each buffer's capture time, and its bytes."""
+        ...
+
+
+class Feed(Protocol):
+    """A source of telemetry."""
+
+    fault: str
+    """What of the latest could not be used; empty = nothing."""
+
+    def take(self, frame: Picture) -> Sequence[tuple[int, CameraModel]]:
+        """What was said since the frame before.
+
+        Time stamps in the clock of ``captured_at_ns``, and the camera, in the frame's pixels.
+        """
+        ...
+
+
+class TelemetryPoses:
+    """Poses of the frames of one camera, from a feed. See ``sighter.Poses``."""
+
+    def __init__(self, feed: Feed, options: TelemetryOptions, *, plane_m: float) -> None:
+        """Set up.
+
+        Args:
+            feed: what the drone says.
+            options: how far it is to be believed.
+            plane_m: height above the ground of what `Pose.motion` is right for.
+        """
+        self._feed, self._options, self._sigmas = feed, options, options.sigmas
+        self._plane_m = plane_m
+        self._track = PoseTrack()
+        self._size: tuple[int, int] | None = None
+        self._before_ns: int | None = None
+
+    @property
+    def fault(self) -> str:
+        """What could not be used of what came with the latest frame."""
+        return self._feed.fault
+
+    def at(self, frame: Picture) -> Pose | None:
+        """The camera at a frame; None where telemetry has not come, or stays away."""
+        if self._size != (frame.width, frame.height):
+            self._size = frame.width, frame.height
+            self._track.clear()
+        lag_ns = int(self._sigmas.lag_ms * 1e6)
+        for time_ns, model in self._feed.take(frame):
+            self._track.add(time_ns - lag_ns, model)
+        now_ns, before_ns = frame.captured_at_ns, self._before_ns
+        moment = self._track.at(now_ns, gap_max_s=self._options.gap_max_s + lag_ns / 1e9)
+        self._before_ns = None if moment is None else now_ns
+        if moment is None:
+            return None
+        motion = None
+        if before_ns is not None:
+            # By its velocity, not by two poses: what each packet is off by is no motion.
+            back = moment.model.displaced(moment.velocity * (before_ns - now_ns) / 1e9)
+            motion = moved(back, moment.model, self._plane_m)
+        return Pose(moment.model, self._covariance(moment), motion)
+
+    def _covariance(self, moment: Moment) -> Float64:
+        """[6, 6] as `Pose.cov` has it."""
+        s = self._sigmas
+        turn = np.radians(s.attitude_deg)
+        up = np.hypot(s.height_m, self._options.terrain_sigma_m)
+        known = np.array([s.position_m] * 2 + [up] + [turn] * 3) ** 2
+        strayed = moment.away_s**2 / 2
+        pushed = np.array([_ACCELERATION[0]] * 3 + [np.radians(_ACCELERATION[1])] * 3) * strayed
+        late = moment.velocity * s.lag_sigma_ms / 1e3
+        cov: Float64 = np.diag(known + pushed**2) + np.outer(late, late)
+        return cov

@@ -1,0 +1,49 @@
+"""Flights of a drone that nobody rendered: poses by formula, and a transport stream of them."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+
+from skyreid.contract.camera import CameraModel, CameraPoses
+from skyreid.contract.sighting import View
+from skyreid.synth.options import FlightPath
+from skyreid.synth.rig import flown, model_of, station
+from skyreid.synth.telemetry import write_telemetry
+
+FPS = 8
+SIZE = (640, 360)
+
+
+def model_at(time_s: float, path: FlightPath = "orbit") -> CameraModel:
+    """A drone at 22 m that looks 50 degrees down, at a moment of its flight."""
+    return model_of(flown(station(2), 2, 7, time_s, path), *SIZE)
+
+
+def flight(seconds: float, path: FlightPath = "orbit") -> CameraPoses:
+    count = round(seconds * FPS)
+    models = tuple(model_at(index / FPS, path) for index in range(count))
+    return CameraPoses(View.AERIAL, FPS, tuple(range(1, count + 1)), models)
+
+
+def write_stream(folder: Path, poses: CameraPoses, level: str, seed: int) -> Path:
+    """``cam2.ts``: pictures of tiles, and telemetry with the errors of a level."""
+    video = folder / "cam2.mp4"
+    if not video.exists():
+        with av.open(str(video), "w") as out:
+            stream = out.add_stream("libx264", rate=FPS)
+            stream.width, stream.height, stream.pix_fmt = *SIZE, "yuv420p"
+            stream.options = {"bf": "0", "preset": "ultrafast"}
+            rows, columns = np.indices((SIZE[1], SIZE[0]))
+            tiles = (60 + 120 * ((rows // 4 + columns // 4) % 2)).astype(np.uint8)
+            picture = np.repeat(tiles[..., None], 3, 2)
+            for index in range(len(poses.frames)):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = index, Fraction(1, FPS)
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
+    write_telemetry(folder, {"cam2": poses}, level, seed)
+    return folder / "cam2.ts"
