@@ -32,6 +32,11 @@ def plain(state: State) -> State:
     )
 
 
+FOR_YEARS = {"embeddings_h": 1e6, "pictures_h": 1e6}
+KEPT = ("sightings", "identities", "events")
+"""What arrived in `ARRIVED_NS` is years old."""
+
+
 class RememberingBroker:
     def __init__(self) -> None:
         self.connected = self.was_connected = True
@@ -49,11 +54,12 @@ class RememberingBroker:
 class Life:
     """One life of a server on a journal, without processes and sockets."""
 
-    def __init__(self, directory: Path, **matching: Any) -> None:
+    def __init__(self, directory: Path, retention: Any = None, **matching: Any) -> None:
         self.settings = ServerSettings.model_validate(
             {
                 "site": directory / "site.toml",
                 "journal": {"path": directory / "journal.sqlite", "batch_wait_ms": 0},
+                "retention": retention or {f"{kind}_d": 4e4 for kind in KEPT} | FOR_YEARS,
                 "matching": {"stall_s": 0.001, "period_s": 1e-9, **matching},
             }
         )

@@ -262,7 +262,7 @@ def test_whom_the_list_names_is_erased_from_an_older_copy_of_the_journal(
 def test_an_erasure_waits_for_a_reader_that_holds_the_old_pages_and_goes_on(
     life: Callable[..., Life], make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skyreid.server.writer.RETRY_S", 0.0)
+    monkeypatch.setattr("skyreid.server.forget.RETRY_S", 0.0)
     one = life()
     fill(one, make)
     one.journal._db.execute("PRAGMA busy_timeout = 1")

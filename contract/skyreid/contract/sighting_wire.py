@@ -184,6 +184,8 @@ def decode_usable(data: bytes, *, site: str, device: str) -> Decoded:
 def decode_sighting(data: bytes, dim: int) -> Sighting:
     """Parse and check one sighting, as the spool and the journal keep it.
 
+    ``dim`` 0: its embedding is not kept any more (see `without_embedding`).
+
     Raises:
         MessageError: ``reason`` is ``parse`` or ``sighting``.
     """
@@ -193,6 +195,13 @@ def decode_sighting(data: bytes, dim: int) -> Sighting:
     except DecodeError as error:
         raise MessageError("parse", f"{len(data)} bytes are not a Sighting") from error
     return _from_pb(message, dim)
+
+
+def without_embedding(data: bytes) -> bytes:
+    """A sighting's bytes but for its embedding; to be read with ``dim`` 0."""
+    message = pb.Sighting.FromString(data)
+    message.ClearField("embedding")
+    return message.SerializeToString()
 
 
 _MODALITIES = {int(modality): modality for modality in Modality}
@@ -273,7 +282,7 @@ def _from_pb(m: pb.Sighting, dim: int) -> Sighting:
     # Before any sum: of a signalling nan numpy would warn on the server's stderr.
     if not np.isfinite(raw).all():
         raise MessageError("sighting", "embedding is not finite")
-    norm = float(np.linalg.norm(raw))
+    norm = float(np.linalg.norm(raw)) if dim else 1.0
     if not 0.9 < norm < 1.1:
         raise MessageError("sighting", f"embedding of length {norm}")
     if not math.isfinite(m.spread):

@@ -80,6 +80,7 @@ def _serve(given: argparse.Namespace, rest: Sequence[str]) -> int:
             cameras = ", ".join(f"{c.id} ({c.view})" for c in site.camera) or "none listed"
             print(f"{given.settings}: good. site {site.id}, cameras {cameras}")
             print(f"broker {settings.mqtt.url}, journal {settings.journal.path}")
+            print(f"kept: {settings.retention.text()}")
         return 0
     print(app.rebuild_log(settings))
     return 0

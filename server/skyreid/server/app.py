@@ -261,6 +261,7 @@ def make_writer(
             hub,
             metrics,
             Gallery(gallery_of(journal.path), last=journal.last[0]),
+            None if settings.mqtt.replayed else settings.retention,
             batch_messages=settings.journal.batch_messages,
             batch_wait_s=settings.journal.batch_wait_ms / 1000,
             period_s=options.period_s,

@@ -15,6 +15,7 @@ from skyreid.bundle.signature import Trust
 from skyreid.contract.broker import BrokerSection
 from skyreid.contract.settings import Seconds, Section, Settings, load
 from skyreid.server.matching.options import MatchingOptions
+from skyreid.server.store.retention_options import RetentionOptions
 
 PROGRAM = "skyreid-server"
 
@@ -136,6 +137,7 @@ class ServerSettings(Settings):
     matching: MatchingSection = Field(default_factory=MatchingSection)
     devices: DevicesSection = Field(default_factory=DevicesSection)
     pictures: PicturesSection = Field(default_factory=PicturesSection)
+    retention: RetentionOptions = Field(default_factory=RetentionOptions)
     trust: Trust = Trust()
     """Whose bundle ``matching.bundle`` may be."""
 

@@ -30,6 +30,7 @@ from skyreid.server.store import beside, drop, erasures
 from skyreid.server.store.erasures import Asked, Target
 from skyreid.server.store.gallery import Gallery, gallery_of
 from skyreid.server.store.journal import Journal
+from skyreid.server.store.retention import Retention
 from skyreid.server.store.snapshots import Held
 
 _log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ Decide = Callable[[Decision, Callable[[sqlite3.Connection], None]], None]
 snapshot after it: the log before it is needed no more."""
 
 
+RETRY_S = 1.0
+SWEEP_S = 60.0
+"""Retention looks for what is due so often; while more is due, at every turn."""
 ERASE_WAIT_S = 60.0
 """A command waits so long for the server's receipt."""
 
@@ -60,12 +64,38 @@ class Forgetting:
         decide: Decide,
         gallery: Keeper,
         others: tuple[Keeper, ...] = (),
+        retention: Retention | None = None,
     ) -> None:
-        """``others`` keep something for a moment, in memory only."""
+        """``others`` keep something for a moment, in memory only. No ``retention``: for ever."""
         self._journal, self._state, self._decide = journal, state, decide
-        self._gallery, self._others = gallery, others
+        self._gallery, self._others, self._retention = gallery, others, retention
+        self._tried_at_s = self._swept_at_s = float("-inf")
         self.waiting = 0
         """Erasures that are not done: something still has to let go."""
+
+    def turn(self, now_s: float, *, asked: bool) -> bool:
+        """What is to be done now; whether rows went.
+
+        Args:
+            now_s: monotonic seconds.
+            asked: somebody may have asked for an erasure.
+
+        Raises:
+            sqlite3.Error: the disk refuses; call again.
+        """
+        if asked or (self.waiting and now_s - self._tried_at_s > RETRY_S):
+            self._tried_at_s = now_s
+            self.erase_asked()
+        if self._retention is None or now_s - self._swept_at_s < SWEEP_S:
+            return asked
+        try:
+            more = self._retention.sweep(time.time_ns())
+        except InputError as error:
+            _log.error("retention: %s", error)
+            more = False
+        if not more:
+            self._swept_at_s = now_s
+        return True
 
     def erase_asked(self) -> None:
         """Carry out every request that is not done.
@@ -120,7 +150,7 @@ class Forgetting:
                 return None
             return Decision("erase", state.at_ns, name, tuple(state.identities[name].members))
         name = state.tracks.get(target)
-        if name is None and next(self._journal.sightings_of(target), None) is None:
+        if name is None and not self._journal.has(target):
             listed = target in erasures.read_erased(self._journal.path)
             if not listed or target in state.erased_tracks:
                 return None

@@ -34,7 +34,7 @@ from skyreid.server.broker.letters import DeadLetters
 from skyreid.server.broker.outbox import Outbox, send_receipts
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Oldest
-from skyreid.server.disk import RETRY_S, Disk, Stopped
+from skyreid.server.disk import Disk, Stopped
 from skyreid.server.forget import Forgetting
 from skyreid.server.isolation import isolate, shown_to
 from skyreid.server.live import DeviceNews, Hub
@@ -46,6 +46,8 @@ from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.pictures import EarlyPictures
 from skyreid.server.store.records import Arrived
+from skyreid.server.store.retention import Retention
+from skyreid.server.store.retention_options import RetentionOptions
 from skyreid.server.store.scrub import scrub
 from skyreid.server.store.snapshots import Held, Start
 
@@ -71,6 +73,7 @@ class Writer:
         hub: Hub,
         metrics: Metrics,
         gallery: Gallery,
+        retention: RetentionOptions | None,
         *,
         batch_messages: int,
         batch_wait_s: float,
@@ -106,11 +109,17 @@ class Writer:
         """Sightings on which matching failed, and which it is not shown."""
         self.stored, _ = journal.counts()
         """Sightings in the journal."""
-        keepers = (self._early,)
         self.forgetting = Forgetting(
-            journal, lambda: self.state, self._decide, self.gallery, keepers
+            journal,
+            lambda: self.state,
+            self._decide,
+            gallery,
+            (self._early,),
+            None
+            if retention is None
+            else Retention(retention, journal, gallery, self._decide, window_s=matcher.window_s),
         )
-        self._erased_at_s = float("-inf")
+        self._keeps_pictures = retention is None or retention.pictures_h > 0
         self._scrub = journal.reading(scrub)
 
     @property
@@ -237,7 +246,7 @@ class Writer:
         """Store pictures of sightings that are here; the others wait a little for theirs."""
         known, lost = self._early.sort(batch.pictures, time.time_ns())
         self._metrics.rejected.labels("picture").inc(lost)
-        if known:
+        if known and self._keeps_pictures:
             self._disk.persist(lambda: self._journal.store((), (), known))
         batch.pictures = known
 
@@ -304,9 +313,8 @@ class Writer:
         """Do what an operator wrote into the journal meanwhile."""
         written = self._journal.written_elsewhere()
         now_s = time.monotonic()
-        if written or (self.forgetting.waiting and now_s - self._erased_at_s > RETRY_S):
-            self._erased_at_s = now_s
-            self._disk.persist(self.forgetting.erase_asked)
+        if self._disk.persist(lambda: self.forgetting.turn(now_s, asked=written)):
+            self.stored, _ = self._journal.counts()
         if written:
             if retried := self._disk.persist(self._journal.aside.retried):
                 self.feed(retried)
@@ -357,9 +365,9 @@ class Writer:
                 _log.error("gallery: %s", error)
 
     def _decide(self, decision: Decision, also: Callable[[sqlite3.Connection], None]) -> None:
-        """Take in a decision that is not matching's; the snapshot is brought up to it."""
+        """Take in a decision that is not matching's; an erasure brings the snapshot up to it."""
         events = self._matcher.apply(decision)
-        self._write_down([Applied(decision, events)], also, bring=True)
+        self._write_down([Applied(decision, events)], also, bring=decision.kind == "erase")
         self.undecided = self._matcher.undecided
         self.stored, _ = self._journal.counts()
         self.quarantined = self._journal.aside.quarantined()

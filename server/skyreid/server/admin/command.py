@@ -1,4 +1,4 @@
-"""Verbs of an operator on a journal: quarantine, which devices are let in, erasing somebody.
+"""Verbs of an operator on a journal: quarantine, which devices are let in, erasing, backup.
 
 The server may be running: what is written here it reads within a moment.
 """
@@ -61,6 +61,18 @@ def add_parser(verbs: Any) -> None:
     verb.add_argument("--reason", required=True, metavar="TEXT", help="stands in the receipt")
     verb.set_defaults(run=_erase)
 
+    does = "copy the journal to a file while the server runs"
+    verb = verbs.add_parser("backup", help=does, description=does)
+    verb.add_argument("settings", type=Path, help="settings file (server.toml)")
+    verb.add_argument("out", type=Path, help="file to make")
+    verb.set_defaults(run=_backup)
+
+    does = "put a backup in the journal's place; who was erased since stays erased"
+    verb = verbs.add_parser("restore", help=does, description=does)
+    verb.add_argument("settings", type=Path, help="settings file (server.toml)")
+    verb.add_argument("backup", type=Path, help="file that backup made")
+    verb.set_defaults(run=_restore)
+
 
 def _devices(given: argparse.Namespace) -> int:
     from skyreid.contract.topics import check_identifier
@@ -86,6 +98,28 @@ def _devices(given: argparse.Namespace) -> int:
                 beside.admit(db, name, time.time_ns())
             else:
                 beside.forget(db, name)
+    return 0
+
+
+def _backup(given: argparse.Namespace) -> int:
+    from skyreid.server.config import read_settings
+    from skyreid.server.store import backup
+
+    path = read_settings(given.settings, (), verb="backup").journal.path
+    backup.backup(path, given.out)
+    print(f"{path} is copied to {given.out}")
+    return 0
+
+
+def _restore(given: argparse.Namespace) -> int:
+    from skyreid.server.config import read_settings
+    from skyreid.server.store import backup, erasures
+
+    path = read_settings(given.settings, (), verb="restore").journal.path
+    kept = backup.restore(given.backup, path)
+    listed = len(erasures.read_erased(path))
+    print(f"{given.backup} is in place as {path}; what was there is {kept or 'nothing'}")
+    print(f"{listed} tracklets on {erasures.list_of(path).name}: the next start erases them again")
     return 0
 
 

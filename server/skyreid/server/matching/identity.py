@@ -198,7 +198,8 @@ class _Draft:
         return State(*kept, self.at_ns)
 
     def step(self, d: Decision) -> tuple[Event, ...]:
-        self.at_ns = d.at_ns
+        if d.kind != "forget":  # which looked at no capture time
+            self.at_ns = d.at_ns
         if d.kind == "assign":
             return self._assign(d)
         if d.kind == "revise":

@@ -50,7 +50,7 @@ class Aside:
 
     def differing(self, repeated: Sequence[Arrived]) -> list[Arrived]:
         """Those of them that are not what is stored under their number."""
-        sql = "SELECT body FROM sighting WHERE (device, boot, seq) = (?, ?, ?)"
+        sql = "SELECT body FROM sighting WHERE (device, boot, seq) = (?, ?, ?) AND dim > 0"
         out = []
         for item in repeated:
             row = self._db.execute(sql, (item.device, item.boot, item.sighting.seq)).fetchone()

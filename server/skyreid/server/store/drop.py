@@ -75,13 +75,15 @@ def drop_decisions(db: sqlite3.Connection, where: str, values: Sequence[object])
 
 
 def remove_copies(path: Path) -> list[str]:
-    """Remove whole copies that stand beside a journal (kept by a repair or a rebuild); their names.
+    """Remove whole copies that stand beside a journal; their names.
 
-    Somebody in the journal is in each of them too.
+    A repair, a rebuild or a restore kept them. Somebody in the journal is in each of them too.
     """
     removed = []
     for copy in sorted(path.parent.glob(f"{path.name}.*")):
-        if re.match(r"\.(damaged|before-rebuild)-[0-9TZ]+", copy.name[len(path.name) :]):
+        if re.match(
+            r"\.(damaged|before-rebuild|before-restore)-[0-9TZ]+", copy.name[len(path.name) :]
+        ):
             copy.unlink()
             removed.append(copy.name)
     return removed

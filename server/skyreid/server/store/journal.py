@@ -219,10 +219,19 @@ class Journal:
         )
         return {TrackKey(*row) for row in rows}
 
+    def has(self, key: TrackKey) -> bool:
+        """Whether there is a tracklet of that name."""
+        values = (key.device, key.boot, key.camera, key.track)
+        found = self._db.execute(
+            "SELECT 1 FROM tracklet WHERE (device, boot, camera, track) = (?, ?, ?, ?)", values
+        )
+        return found.fetchone() is not None
+
     def _sightings(self, where: str, values: tuple[object, ...]) -> Iterator[Arrived]:
+        """Those that matching may be shown: not in quarantine, and with their embedding still."""
         rows = self._db.execute(
             "SELECT device, boot, lane, model_key, dim, received_at_ns, body FROM sighting "
-            f"WHERE {where} AND {SHOWN} ORDER BY id",
+            f"WHERE {where} AND dim > 0 AND {SHOWN} ORDER BY id",
             values,
         )
         for device, boot, lane, model_key, dim, received_at_ns, body in rows:

@@ -141,4 +141,15 @@ CREATE TABLE snapshot_window (  -- what matching held: the latest sighting of ea
     )
 
 
-STEPS: tuple[Step, ...] = (_first, _sums_and_events, _set_aside, _erasures, _snapshot)
+def _heard(db: sqlite3.Connection) -> None:
+    """When the latest revision of a tracklet came, for retention."""
+    db.execute("ALTER TABLE tracklet ADD COLUMN heard_at_ns INTEGER NOT NULL DEFAULT 0")
+    db.execute(
+        "UPDATE tracklet SET heard_at_ns = coalesce((SELECT max(s.received_at_ns) FROM sighting s "
+        "WHERE (s.device, s.boot, s.camera, s.track) = (tracklet.device, tracklet.boot, "
+        "tracklet.camera, tracklet.track)), 0)"
+    )
+    db.execute("CREATE INDEX tracklet_by_heard ON tracklet (heard_at_ns)")
+
+
+STEPS: tuple[Step, ...] = (_first, _sums_and_events, _set_aside, _erasures, _snapshot, _heard)

@@ -77,7 +77,7 @@ def _decide(
     decided, count = 0, 0
     rows = db.execute(
         "SELECT device, boot, model_key, dim, captured_at_ns, body FROM sighting "
-        "ORDER BY captured_at_ns, id"
+        "WHERE dim > 0 ORDER BY captured_at_ns, id"
     )
     for device, boot, model_key, dim, captured_at_ns, body in rows:
         complete = (captured_at_ns - 1) // batch_ns  # micro-batches of which nothing more comes

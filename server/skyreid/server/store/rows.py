@@ -62,11 +62,12 @@ def insert(db: sqlite3.Connection, arrived: Arrived, number: int) -> bool:
     if done.rowcount == 0:
         return False
     db.execute(
-        "INSERT INTO tracklet VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "INSERT INTO tracklet VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (device, boot, camera, track) DO UPDATE SET revision = excluded.revision, "
         "ended = excluded.ended, first_seen_ns = excluded.first_seen_ns, "
         "captured_at_ns = excluded.captured_at_ns, crops = excluded.crops, "
-        "quality = excluded.quality, east_m = excluded.east_m, north_m = excluded.north_m "
+        "quality = excluded.quality, east_m = excluded.east_m, north_m = excluded.north_m, "
+        "heard_at_ns = excluded.heard_at_ns "
         "WHERE excluded.revision > revision",
         (
             arrived.device,
@@ -82,6 +83,7 @@ def insert(db: sqlite3.Connection, arrived: Arrived, number: int) -> bool:
             s.quality,
             s.ground.east_m if s.ground else None,
             s.ground.north_m if s.ground else None,
+            arrived.received_at_ns,
         ),
     )
     return True

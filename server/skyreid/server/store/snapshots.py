@@ -278,7 +278,8 @@ class Snapshots:
     def _window(self) -> list[Tracklet]:
         rows = self._db.execute(
             "SELECT s.device, s.boot, s.camera, s.track, s.model_key, s.dim, s.body, w.path, w.crc "
-            "FROM snapshot_window w JOIN sighting s ON s.id = w.sighting ORDER BY w.sighting"
+            "FROM snapshot_window w JOIN sighting s ON s.id = w.sighting WHERE s.dim > 0 "
+            "ORDER BY w.sighting"
         )
         out = []
         for device, boot, camera, track, model_key, dim, body, path, crc in rows:

@@ -1,0 +1,82 @@
+"""A backup of a journal while its server runs, and its restoring: the erased stay erased."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from datetime import datetime, timezone
+from pathlib import Path
+
+from skyreid.contract import files
+from skyreid.contract.errors import InputError
+from skyreid.contract.files import FileLock
+from skyreid.server.store.erasures import list_of
+from skyreid.server.store.faults import cannot_open
+from skyreid.server.store.gallery import gallery_of
+from skyreid.server.store.journal import open_to_read
+from skyreid.server.store.mark import closed_of, mark_of
+from skyreid.server.store.repair import verify
+
+PAGES = 4096
+"""Copied before the server gets its turn."""
+
+
+def backup(path: Path, target: Path) -> None:
+    """Copy a journal, whole as of one moment; its server may be running.
+
+    The gallery is not copied: a start makes it anew from the journal.
+
+    Raises:
+        InputError: there is no journal of this version, ``target`` exists, or it cannot be written.
+    """
+    if target.exists():
+        raise InputError(f"{target} exists: choose another name")
+    with open_to_read(path) as db, files.replacing(target) as partial:
+        try:
+            with closing(sqlite3.connect(partial)) as copy:
+                db.backup(copy, pages=PAGES)
+                copy.execute("PRAGMA journal_mode = DELETE")  # one file
+        except sqlite3.Error as error:
+            raise InputError(f"cannot back up {path}: {error}") from error
+
+
+def restore(source: Path, path: Path) -> Path | None:
+    """Put a backup in the place of a journal, whose server does not run.
+
+    The list of erased keys beside ``path`` stays, and the next start erases them from what was
+    restored. Returns where the journal that was there is kept now.
+
+    Raises:
+        InputError: the backup is damaged or no journal of this version, or the server runs.
+    """
+    trouble = verify(source).trouble
+    if trouble:
+        why = " ".join(trouble[0].split())
+        raise InputError(f"backup {source} is damaged: {why}; nothing was changed")
+    lock = path.with_name(f"{path.name}.lock")
+    with FileLock(lock, of=f"journal {path}", remedy="stop the server first"):
+        kept = None
+        if path.exists():
+            stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+            kept = path.with_name(f"{path.name}.before-restore-{stamp}")
+            try:
+                with closing(sqlite3.connect(path)) as db:  # its write-ahead log goes into it
+                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            except sqlite3.Error as error:
+                raise cannot_open(path, error) from error
+            path.rename(kept)
+        for beside in (mark_of(path), closed_of(path), *_of_sqlite(path)):
+            beside.unlink(missing_ok=True)
+        shutil.rmtree(gallery_of(path), ignore_errors=True)
+        with files.replacing(path) as partial:
+            shutil.copyfile(source, partial)
+        # A backup that is kept elsewhere may have a list of its own.
+        if list_of(source).is_file() and list_of(source) != list_of(path):
+            with open(list_of(path), "ab") as listed:
+                listed.write(b"\n" + list_of(source).read_bytes())
+    return kept
+
+
+def _of_sqlite(path: Path) -> tuple[Path, ...]:
+    return tuple(path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-shm"))
