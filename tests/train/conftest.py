@@ -29,3 +29,27 @@ def tiny_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     name = f"Cam{camera}_day_{person:04d}_{shot}.jpg"
                     assert cv2.imwrite(str(folder / name), picture[..., ::-1].astype(np.uint8))
     return root
+
+
+@pytest.fixture(scope="session")
+def fitted_tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of random weights that was fitted on nobody."""
+    import torch
+
+    from skyreid.contract.input_spec import InputSpec
+    from skyreid.train import checkpoint
+    from skyreid.train.models import variants
+
+    path = tmp_path_factory.mktemp("fitted") / "tiny.safetensors"
+    torch.manual_seed(0)
+    config = variants.variant(
+        "vit-tiny", height=32, width=16, people=2, trunk={"depth": 1, "dim": 48}
+    )
+    checkpoint.save(
+        path,
+        kind="embedder",
+        config={**config, "fitted": [], "held_out": []},
+        state=variants.construct(config).state_dict(),
+        input_spec=InputSpec(height=32, width=16),
+    )
+    return path

@@ -3,6 +3,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from weights import DIM, State, clip, converted, network_state, timm, written
@@ -132,3 +133,59 @@ def test_clip_and_imagenet_weights_do_not_fit_each_others_trunk(
 ) -> None:
     with pytest.raises(InputError, match="CLIP's"):
         converted(written(tmp_path / "w.pt", make()), variant)
+
+
+def test_the_line_that_a_refusal_prints_turns_such_files_into_plain_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = torch.nn.Linear(2, 2)
+    files = {"a.pth": {"state_dict": timm(), "rank1": np.float64(71.2)}, "b.pth": whole}
+    for name, content in files.items():
+        torch.save(content, name)
+        with pytest.raises(InputError, match="where you trust it") as caught:
+            published.read(tmp_path / name)
+        line = str(caught.value).partition("alone: ")[2].replace("FILE", repr(name))
+        assert "\n" not in line
+        exec(line, {})
+        wanted = timm() if name == "a.pth" else whole.state_dict()
+        assert published.read(tmp_path / "weights.pt").state.keys() == wanted.keys()
+
+
+def test_averaged_weights_are_taken_when_they_are_asked_for(tmp_path: Path) -> None:
+    averaged = {key: value + 1 for key, value in timm().items()}
+    path = tmp_path / "w.pth"
+    torch.save({"state_dict": timm(), "state_dict_ema": averaged, "epoch": 3}, path)
+    read = published.read(path)
+    torch.testing.assert_close(read.state["cls_token"], timm()["cls_token"])
+    assert "state_dict_ema, weights too: --key state_dict_ema takes them" in read.set_aside
+    found = published.read(path, "state_dict_ema")
+    torch.testing.assert_close(found.state["cls_token"], averaged["cls_token"])
+    with pytest.raises(InputError, match=r"--key ema: .* it has state_dict, state_dict_ema"):
+        published.read(path, "ema")
+    torch.save({"model_ema": averaged, "epoch": 3}, path)  # alone, there is nothing to choose
+    torch.testing.assert_close(published.read(path).state["norm.bias"], averaged["norm.bias"])
+    torch.save({"teacher": averaged, "student": timm()}, path)
+    with pytest.raises(InputError, match="several weights: choose with --key teacher or --key stu"):
+        published.read(path)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "model.", "module._orig_mod.", "net."])
+def test_what_wrappers_put_before_all_names_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    source = {prefix + key: value for key, value in network_state("vdt-tiny").items()}
+    report, state = converted(written(tmp_path / "w.ckpt", source, wrap="state_dict"), "vdt-tiny")
+    assert torch.equal(state["backbone.cls_token"], source[f"{prefix}backbone.cls_token"])
+    assert any(prefix.endswith(said.partition(" ")[0]) for said in report.set_aside)
+
+
+def test_what_only_self_supervised_training_reads_is_dropped_by_name(tmp_path: Path) -> None:
+    extra = {"mask_token": torch.ones(1, DIM), "decoder_pos_embed": torch.ones(1, 5, DIM)}
+    for number, source in enumerate(
+        (timm() | extra, {f"backbone.{key}": value for key, value in timm().items()})
+    ):
+        path = written(tmp_path / f"{number}.pth", source, wrap="teacher")
+        report, state = converted(path, "vdt-tiny")
+        assert torch.equal(state["backbone.norm.weight"], timm()["norm.weight"])
+        assert (set(extra) <= set(report.dropped)) == (number == 0)
+    with pytest.raises(InputError, match=r"unexpected 1: .*norm_pre\.weight"):
+        converted(written(path, timm() | {"norm_pre.weight": torch.ones(DIM)}), "vdt-tiny")

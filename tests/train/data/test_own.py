@@ -103,6 +103,14 @@ def test_more_cameras_than_cargo_has_are_read_by_a_pattern(laid: Laid) -> None:
         data.test()
 
 
+def test_a_set_with_the_names_of_market_and_more_cameras_is_not_called_market(laid: Laid) -> None:
+    root = laid(lambda p, c, k: f"bounding_box_train/{p:04d}_c{c + 1}s1_{k:06d}_01.jpg")
+    with pytest.raises(InputError, match=r"by camera, of which Market-1501 has six: read others"):
+        catalogue.open(root).train()
+    data = catalogue.open(root / "{split}" / "{person}_c{camera}s*", told=Told(aerial=()))
+    assert {r.camera for r in data.train().records} == {2, 3, 7, 8}
+
+
 @pytest.mark.parametrize(
     ("pattern", "said"),
     [

@@ -1,3 +1,4 @@
+import resource
 import threading
 import time
 import zlib
@@ -162,3 +163,16 @@ def test_a_broken_picture_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"not a picture")
     with pytest.raises(InputError, match=r"x\.jpg"):
         pictures.read_rgb(path)
+
+
+def test_a_disk_that_fills_up_leaves_no_half_of_a_cache(tmp_path: Path) -> None:
+    records = many(tmp_path, 60, broken=[])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 15, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*\.npy: .*; nothing was changed"):
+            pictures.load(records, SPEC, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "cache").iterdir()) == []
+    assert len(pictures.load(records, SPEC, tmp_path / "cache").images) == 60

@@ -166,12 +166,14 @@ def test_equal_distances_keep_the_order_of_the_gallery() -> None:
         assert score(query, gallery).rank1 == rank1
 
 
-def test_without_a_valid_query_everything_is_zero() -> None:
+def test_without_a_valid_query_every_number_is_undefined() -> None:
     rng = np.random.default_rng(0)
     query, gallery = a_set(rng, 3, 2), a_set(rng, 5, 2)
     strangers = Embedded(gallery.embeddings, gallery.people + 9, gallery.cameras, gallery.aerial)
     found = score(query, strangers)
-    assert (found.queries, found.rank1, found.average_precision) == (0, 0.0, 0.0)
+    assert found.queries == 0
+    assert np.isnan([found.rank1, found.average_precision, *found.cmc]).all()
+    assert set(found.as_json().values()) == {0, None}
 
 
 def test_both_kinds_of_cross_view_protocol_differ_as_named() -> None:
@@ -252,14 +254,15 @@ def test_the_table_has_a_line_for_every_protocol(
     [
         ({"gallery_cams": None}, "lacks gallery_cams"),
         ({"query_features": np.ones((4, 2))}, "have 2 numbers each and gallery_features 3"),
-        ({"query_pids": np.arange(5)}, "query_pids is int64 of shape [5], not 4 integers"),
+        ({"query_pids": np.arange(5)}, "query_pids is int64 of shape [5], not 4 integers or words"),
         ({"query_pids": np.ones(4)}, "query_pids is float64"),
         ({"query_features": np.full((4, 3), np.nan)}, "query_features row 0 is not finite"),
         ({"query_features": np.eye(4, 3)}, "query_features row 3 has length 0"),
         ({"query_features": np.ones((0, 3))}, "query_features is float64 of shape [0, 3]"),
         ({"query_features": np.ones(4)}, "shape [4], not [N, D]"),
-        ({"gallery_cams": np.arange(9) + 6}, "gallery_cams holds 14; cameras are 1 to 13"),
-        ({"query_cams": np.array([1, 0, 2, 3])}, "query_cams holds 0"),
+        ({"gallery_cams": np.arange(9) + 6}, "14 is none of CARGO's 1 to 13: say which of them"),
+        ({"query_cams": np.array([1, 0, 2, 3])}, "0 is none of CARGO's"),
+        ({"gallery_cams": np.arange(9) % 6 + 1}, "Market-1501's or DukeMTMC's (none does): say"),
         ({"query_pids": np.array([None] * 4)}, "Object arrays cannot be loaded"),
     ],
 )
@@ -285,3 +288,42 @@ def test_a_file_that_is_no_npz_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert str(path) in error
+
+
+def test_features_of_market_have_no_drones_and_labels_may_be_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cameras = {"query_cams": np.arange(4) % 6, "gallery_cams": np.arange(9) % 6}  # from 0
+    path = str(some_features(tmp_path / "a.npz", **cameras))
+    assert main(["metrics", path, "--json", "--aerial"]) == 0
+    numbered = json.loads(capsys.readouterr().out)
+    assert numbered["ALL"] == numbered["G-G"]
+    for name in ("A-A", "A->G", "G->A"):
+        assert (numbered[name]["rank1"], numbered[name]["mAP_interval"]) == (None, None)
+    words: dict[str, object] = {
+        key: np.asarray([f"no. {value}" for value in values])
+        for key, values in {
+            **cameras, "query_pids": np.arange(4) % 3, "gallery_pids": np.arange(9) % 3
+        }.items()
+    }  # fmt: skip
+    some_features(tmp_path / "a.npz", **words)
+    assert main(["metrics", path, "--json", "--aerial"]) == 0
+    assert json.loads(capsys.readouterr().out) == numbered
+    assert main(["metrics", path, "--aerial", "no. 0", "no. 1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:7]] == ["percent", *PROTOCOLS]
+    assert main(["metrics", path, "--aerial", "1"]) == 2
+    assert "--aerial 1: " in capsys.readouterr().err
+
+
+def test_features_of_strangers_have_no_score_and_exit_3(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(some_features(tmp_path / "a.npz", gallery_pids=np.arange(9) + 9))
+    assert main(["metrics", path]) == 3
+    said = capsys.readouterr()
+    assert said.out.splitlines()[1].split(maxsplit=1) == ["ALL", "undefined: no query counts"]
+    assert "0.0" not in said.out
+    assert "no query counts under any protocol" in said.err
+    assert main(["metrics", path, "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["ALL"]["rank1"] is None

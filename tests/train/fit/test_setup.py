@@ -1,4 +1,5 @@
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from skyreid.train.__main__ import main
 from skyreid.train.data import cargo
 from skyreid.train.data.records import Record
 from skyreid.train.fit import setup
+from skyreid.train.fit import split as splitting
 from skyreid.train.fit.embedder import look_alikes
 from skyreid.train.fit.steps import BEST, LAST, STATE
 
@@ -62,6 +64,20 @@ def test_fit_leaves_two_checkpoints_and_the_priors(fitted: Path) -> None:
     assert {name: row["pairs"] for name, row in priors.items()} == {
         "aerial-aerial": 2, "aerial-ground": 8, "ground-ground": 2,
     }  # fmt: skip
+
+
+def test_evaluating_on_people_who_were_trained_on_is_said(
+    fitted: Path, tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    warning = "WARNING: the model was fitted on, or chosen by, 6 of these 6 people (1, 2, 3, ...)"
+    assert main(["evaluate", str(fitted / BEST), "--data", str(tiny_tree), "--json"]) == 0
+    assert warning in capsys.readouterr().err
+    strangers = shutil.copytree(tiny_tree, tmp_path / "strangers")
+    for picture in (strangers / "train").rglob("*.jpg"):
+        picture.write_bytes(picture.read_bytes() + b"others")
+    assert main(["evaluate", str(fitted / BEST), "--data", str(strangers)]) == 0
+    said = capsys.readouterr()
+    assert "WARNING" not in said.out + said.err
 
 
 def test_a_built_checkpoint_maps_bytes_to_unit_vectors_in_any_batch(fitted: Path) -> None:
@@ -231,3 +247,60 @@ def test_a_run_stops_in_the_middle_of_its_schedule_when_told_to(
     records = cargo.read(tiny_tree, "train").records
     outcome = setup.fit(recipe.read(tmp_path / "recipe.toml"), records, tmp_path / "out")
     assert checkpoint.load(outcome.last).config["step"] == 1
+
+
+def test_a_final_run_trains_on_everybody_with_values_of_the_command_line(
+    tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe_file, out = tmp_path / "recipe.toml", tmp_path / "out"
+    recipe_file.write_text(RECIPE)
+    arguments = ["fit", str(recipe_file), "--data", str(tiny_tree), "--out", str(out)]
+    words = ["--run.held_out_people", "0", "--run.steps=2", "--batch.people", "6"]
+    assert main([*arguments, *words]) == 0
+    assert "step 2, nobody held out" in capsys.readouterr().out
+    best = checkpoint.load(out / BEST)
+    assert (best.config["people"], best.config["step"], best.config["held_out"]) == (6, 2, [])
+    assert best.config["recipe"]["batch"]["people"] == 6
+    assert not (out / setup.SCORE_PRIORS).exists()
+    assert main([*arguments, *words, "--run.seed", "9"]) == 2
+    assert "run.seed was 0 and is 9" in capsys.readouterr().err
+    assert main([*arguments, "--run.stepps", "9"]) == 2
+    assert "did you mean run.steps?" in capsys.readouterr().err
+    assert main([*arguments, "--run.held_out_people", "1"]) == 2
+    assert "one alone finds nobody" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_what_the_run_costs_and_writes_nothing(
+    tiny_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe_file, out = tmp_path / "recipe.toml", tmp_path / "out"
+    recipe_file.write_text(RECIPE)
+    arguments = ["fit", str(recipe_file), "--data", str(tiny_tree), "--out", str(out)]
+    assert main([*arguments, "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert re.search(r"dry run: 0\.\d\d h for 3 steps of 16 pictures.* \d+ pictures/s", said.out)
+    assert re.search(r"peak memory \d\.\d\d GiB", said.out)
+    assert "6 people in 48 pictures" in said.err
+    assert not out.exists()
+    assert main([*arguments, "--dry-run", "--batch.people", "5"]) == 2
+    assert "4 people are left for training and a batch needs 5" in capsys.readouterr().err
+
+
+def test_people_who_lose_their_last_picture_are_said_to_be_missing(
+    tiny_tree: Path, tmp_path: Path
+) -> None:
+    tree = shutil.copytree(tiny_tree, tmp_path / "tree")
+    records = cargo.read(tree, "train").records
+    last = next(r for r in records if r.person == "1")
+    many = [r for r in records if r.person != "1"] * 3 + [last]
+    settings = recipe.read(written(tmp_path / "recipe.toml"))
+    held_out = {r.person for r in splitting.hold_out(many, 2, settings.run.seed)[1]}
+    assert "1" not in held_out
+    last.path.write_bytes(b"")
+    with pytest.raises(InputError, match="3 people are left for training and a batch needs 4"):
+        setup.fit(settings, many, tmp_path / "out")
+
+
+def written(path: Path) -> Path:
+    path.write_text(RECIPE)
+    return path

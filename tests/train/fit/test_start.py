@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -7,7 +8,7 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint
 from skyreid.train.fit.start import begin_with
-from skyreid.train.models import variants
+from skyreid.train.models import positions, variants
 
 
 @pytest.fixture
@@ -80,3 +81,43 @@ def test_other_options_of_the_same_people_are_refused_in_one_line(tmp_path: Path
     other = {**config, "options": {**options, "experts": 2}}
     with pytest.raises(InputError, match="do not fit"):
         begin_with(variants.construct(other), other, checkpoint.load(tmp_path / "x"))
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [("vdt", {}), ("gsalign", {}), ("clip-reid", {"text": False})],
+)
+def test_another_resolution_or_stride_begins_with_resampled_positions(
+    tmp_path: Path, method: str, options: dict[str, bool]
+) -> None:
+    trunk = {"depth": 1, **({"heads": 1, "dim": 64} if method == "clip-reid" else {})}
+
+    def config_of(height: int, width: int, stride: int) -> dict[str, Any]:
+        config = variants.variant(
+            f"{method}-tiny", height=height, width=width, people=2,
+            trunk={**trunk, "stride": stride}, options=options,
+        )  # fmt: skip
+        return {**config, "fitted": ["1", "2"], "held_out": []}
+
+    old, new = config_of(64, 32, 16), config_of(128, 48, 8)
+    checkpoint.save(
+        tmp_path / "x",
+        kind="embedder",
+        config=old,
+        state=variants.construct(old).state_dict(),
+        input_spec=InputSpec(height=64, width=32),
+    )
+    source = checkpoint.load(tmp_path / "x")
+    network = variants.construct(new)
+    begin_with(network, new, source)
+    (name,) = [key for key in source.state if key.endswith(positions.NAMES)]
+    found, table = network.state_dict()[name].flatten(0, -2), source.state[name].flatten(0, -2)
+    leading = len(table) - 4 * 2
+    assert len(found) == leading + 15 * 5
+    assert torch.equal(found[:leading], table[:leading])
+    grid = table[leading:].reshape(4, 2, -1)
+    # The middle row and column of the new grid lie between the old ones.
+    torch.testing.assert_close(found[leading:].reshape(15, 5, -1)[7, 2], grid[1:3].mean((0, 1)))
+    for key, value in network.state_dict().items():
+        if "blocks" in key and "tps" not in key:
+            assert torch.equal(value, source.state[key]), key

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from skyreid.contract.errors import run_command
+from skyreid.contract.errors import SettingsError, run_command
 from skyreid.contract.version import add_version
+from skyreid.train.options import taken_out
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,7 +27,12 @@ def _run(argv: Sequence[str] | None) -> int:
     add_version(parser, "train")
     verbs = parser.add_subparsers(dest="verb", required=True)
 
-    fit = verbs.add_parser("fit", help="train a recipe", description=_fit.__doc__)
+    fit = verbs.add_parser(
+        "fit",
+        help="train a recipe",
+        description=_fit.__doc__,
+        epilog="--SECTION.KEY VALUE sets another value than the recipe's, as --run.steps 2000.",
+    )
     fit.add_argument("recipe", type=Path, help="TOML file, see recipes/")
     fit.add_argument(
         "--data",
@@ -37,13 +43,7 @@ def _run(argv: Sequence[str] | None) -> int:
         help="data sets, or own people: a folder, a pattern, a table, see docs/datasets.md; for a "
         "detector clips, and a stock of cut-outs",
     )
-    _tell(fit)
-    fit.add_argument("--out", type=Path, required=True, metavar="DIR", help="for checkpoints")
-    fit.add_argument("--cache", type=Path, metavar="DIR", help="for resized pictures; default OUT")
-    fit.add_argument("--start", type=Path, metavar="FILE", help="checkpoint to begin with")
-    fit.add_argument(
-        "--clip", type=Path, metavar="FILE", help="OpenAI's CLIP, for the prompts of clip-reid"
-    )
+    _train_options(fit)
     fit.add_argument(
         "--teacher",
         type=Path,
@@ -52,9 +52,23 @@ def _run(argv: Sequence[str] | None) -> int:
         metavar="FILE",
         help="checkpoints to distil, of people who are not held out",
     )
-    fit.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    fit.add_argument("--board", action="store_true", help="curves for TensorBoard in OUT/board")
+    fit.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="report the data, take a few steps and say what the run will cost; writes nothing",
+    )
     fit.set_defaults(run=_fit)
+
+    again = verbs.add_parser(
+        "reproduce",
+        help="train a paper's recipe and hold it against its row",
+        description=_reproduce.__doc__,
+        epilog="--SECTION.KEY VALUE sets another value than the recipe's, as --run.steps 2000.",
+    )
+    again.add_argument("method", help="visa, vdt, ...: one with a recipe for the data set")
+    again.add_argument("--data", type=Path, nargs=1, required=True, metavar="DIR")
+    _train_options(again)
+    again.set_defaults(run=_reproduce, teacher=[], dry_run=False)
 
     evaluate = verbs.add_parser(
         "evaluate", help="rank the test split", description=_evaluate.__doc__
@@ -81,6 +95,16 @@ def _run(argv: Sequence[str] | None) -> int:
         help="of the bundles' models; default what a device with this processor would run",
     )
     evaluate.add_argument(
+        "--flip",
+        action="store_true",
+        help="embed each picture and its mirror image: twice the time, and no published row",
+    )
+    evaluate.add_argument(
+        "--re-rank",
+        action="store_true",
+        help="k-reciprocal re-ranking: no published row; its rows are called so",
+    )
+    evaluate.add_argument(
         "--report", type=Path, metavar="DIR", help="write a page with curves and rank lists there"
     )
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -94,6 +118,12 @@ def _run(argv: Sequence[str] | None) -> int:
         type=Path,
         metavar="FILE.npz",
         help="see skyreid.train.evaluate.features for its arrays",
+    )
+    measure.add_argument(
+        "--aerial",
+        nargs="*",
+        metavar="CAMERA",
+        help="the cameras that fly; alone, none does; default: the cameras are CARGO's",
     )
     measure.add_argument("--json", action="store_true", help="one JSON object on stdout")
     measure.set_defaults(run=_metrics)
@@ -115,6 +145,9 @@ def _run(argv: Sequence[str] | None) -> int:
     convert.add_argument(
         "--from", dest="origin", choices=("auto", "authors", "imagenet", "clip"), default="auto"
     )
+    convert.add_argument(
+        "--key", metavar="NAME", help="entry of the file with the weights, as state_dict_ema"
+    )
     convert.add_argument("--height", type=int, default=256, help="pixels (default 256)")
     convert.add_argument("--width", type=int, default=128, help="pixels (default 128)")
     convert.add_argument("--people", type=int, help="classes of a new classifier (default 1)")
@@ -125,7 +158,11 @@ def _run(argv: Sequence[str] | None) -> int:
     convert.set_defaults(run=_convert)
 
     synth.add_parser(verbs)
-    arguments = parser.parse_args(argv)
+    rest, overrides = taken_out(sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_args(rest)
+    if overrides and arguments.verb not in ("fit", "reproduce"):
+        parser.error(f"{overrides[0]}: {arguments.verb} has no recipe")
+    arguments.overrides = overrides
     code: int = arguments.run(arguments)
     return code
 
@@ -145,6 +182,38 @@ def _tell(verb: argparse.ArgumentParser) -> None:
     )
 
 
+def _train_options(verb: argparse.ArgumentParser) -> None:
+    """Of everything that trains an embedder."""
+    _tell(verb)
+    verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="for checkpoints")
+    verb.add_argument("--cache", type=Path, metavar="DIR", help="for resized pictures; default OUT")
+    verb.add_argument("--start", type=Path, metavar="FILE", help="checkpoint to begin with")
+    verb.add_argument(
+        "--clip", type=Path, metavar="FILE", help="OpenAI's CLIP, for the prompts of clip-reid"
+    )
+    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    verb.add_argument("--board", action="store_true", help="curves for TensorBoard in OUT/board")
+
+
+def _reproduce(arguments: argparse.Namespace) -> int:
+    """Train a method as its paper did, measure it, and print it beside the paper's row."""
+    import logging
+
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from skyreid.train.fit import parallel
+    from skyreid.train.fit.curves import Board
+    from skyreid.train.fit.reproduce import reproduce
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    with parallel.crew(arguments.device) as crew, logging_redirect_tqdm():
+        board = Board(arguments.out / "board") if arguments.board and crew.first else None
+        said = reproduce(arguments, crew, board)
+    if crew.first:
+        print(said)
+    return 0
+
+
 def _fit(arguments: argparse.Namespace) -> int:
     """Train an embedder on the train split of data sets, or a detector on clips.
 
@@ -161,6 +230,8 @@ def _fit(arguments: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     fit = detector.fit if detector.is_recipe(arguments.recipe) else embedder.fit
+    if arguments.dry_run and fit is detector.fit:
+        raise SettingsError("--dry-run: is for embedders, and this recipe is a detector's")
     with parallel.crew(arguments.device) as crew, logging_redirect_tqdm():
         board = Board(arguments.out / "board") if arguments.board and crew.first else None
         said = fit(arguments, crew, board)
@@ -176,6 +247,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from skyreid.train.data import catalogue
     from skyreid.train.detector import command as detector
     from skyreid.train.evaluate import protocols, tables
+    from skyreid.train.evaluate.protocols import Ways
     from skyreid.train.evaluate.report import folder
 
     if len(arguments.models) == 1 and detector.is_model(arguments.models[0]):
@@ -188,16 +260,22 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         arguments.format,
         arguments.against or (),
         catalogue.told(arguments),
+        Ways(flip=arguments.flip, re_rank=arguments.re_rank),
     )
     if arguments.json:
-        for line in protocols.refusals(report):
+        for line in [*protocols.warnings(report), *protocols.refusals(report)]:
             print(line, file=sys.stderr)
-        print(json.dumps(tables.as_json(report.outcomes, report.gained), indent=2))
+        print(
+            json.dumps(
+                tables.as_json([*report.outcomes, *report.re_ranked], report.gained), indent=2
+            )
+        )
     else:
         print(protocols.table(report))
     if arguments.report is not None:  # last: pictures may fail to be read or written
         page = folder.write(report, arguments.report, _again(arguments))
         print(f"report: {page}", file=sys.stderr)
+    tables.require_queries(report.outcomes)
     return 0
 
 
@@ -212,6 +290,9 @@ def _again(arguments: argparse.Namespace) -> str:
         words += ["--aerial", *arguments.aerial]
     if arguments.format is not None:
         words += ["--format", arguments.format]
+    words += [
+        f"--{way}" for way in ("flip", "re-rank") if getattr(arguments, way.replace("-", "_"))
+    ]
     if arguments.against:
         words += ["--against", *arguments.against]
     return shlex.join(map(str, words))
@@ -224,8 +305,9 @@ def _metrics(arguments: argparse.Namespace) -> int:
     from skyreid.train.evaluate import features, tables
     from skyreid.train.evaluate.breakdown import outcomes_of
 
-    found = outcomes_of(*features.read(arguments.file))
+    found = outcomes_of(*features.read(arguments.file, arguments.aerial))
     print(json.dumps(tables.as_json(found), indent=2) if arguments.json else tables.table(found))
+    tables.require_queries(found)
     return 0
 
 
@@ -271,6 +353,7 @@ def _convert(arguments: argparse.Namespace) -> int:
         trunk=fields(arguments.trunk),
         options=fields(arguments.options),
         seed=arguments.seed,
+        key=arguments.key,
     )
     print(json.dumps(report.as_json(), indent=2) if arguments.json else convert.table(report))
     return 0

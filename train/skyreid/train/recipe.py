@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -18,7 +19,7 @@ from skyreid.contract.settings import check, read_table
 from skyreid.train.data.augment import Strength
 from skyreid.train.models.clip_text import PromptOptions
 from skyreid.train.models.losses import LossOptions
-from skyreid.train.options import Options
+from skyreid.train.options import Options, overridden
 
 
 class ModelSection(Options):
@@ -184,6 +185,11 @@ class RunSection(Options):
     is four times the size of the network: 1.4 GB for a ViT-B."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """What the trunk multiplies in; necks, losses and evaluation stay in fp32."""
+    accumulate: int = Field(1, ge=1)
+    """Parts of a batch that go through the trunk one after another, for less memory; the gradient
+    is the whole batch's, for one forward pass more. Not with batch norms in the trunk."""
+    recompute: bool = False
+    """Blocks are computed once more on the way back instead of remembered, for less memory."""
     time_limit_s: float | None = Field(None, gt=0.0)
     """Seconds after which the schedule is considered finished, for a machine shared with others.
 
@@ -202,14 +208,23 @@ class RunSection(Options):
 class PeopleRunSection(RunSection):
     """The run of an embedder."""
 
-    held_out_people: int = Field(20, ge=2)
-    """People of the training split that choose the checkpoint and are never trained on."""
+    held_out_people: int = Field(20, ge=0)
+    """People of the training split that choose the checkpoint and are never trained on. With 0
+    everybody is trained on, the last checkpoint is the best one and there are no score priors."""
     people: int | None = Field(None, ge=2)
     """Train on this many people only, drawn by `seed` from those that are not held out.
 
     A classifier of thousands of rows hardly starts from random weights (docs/LOG.md): a first stage
     on a few hundred people teaches the trunk, and a second one starts from it with everybody.
     """
+
+    @model_validator(mode="after")
+    def _one_finds_nobody(self) -> PeopleRunSection:
+        if self.held_out_people == 1:
+            raise ValueError(
+                "run.held_out_people = 1: one alone finds nobody; take 0, or 2 and more"
+            )
+        return self
 
 
 class TrainingRecipe(Options):
@@ -246,10 +261,14 @@ class Recipe(TrainingRecipe):
     run: PeopleRunSection
 
 
-def read(path: Path) -> Recipe:
+def read(path: Path, words: Sequence[str] = ()) -> Recipe:
     """Read and check a recipe.
+
+    Args:
+        path: of the file.
+        words: of the command line that set other values, see `options.overridden`.
 
     Raises:
         SettingsError: naming every key that is wrong.
     """
-    return check(Recipe, read_table(path, "recipe"), f"recipe {path}")
+    return check(Recipe, overridden(read_table(path, "recipe"), words), f"recipe {path}")

@@ -19,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
@@ -29,12 +28,20 @@ from skyreid.train.authors import published
 from skyreid.train.authors.published import Origin, described, recognised
 from skyreid.train.models import variants
 from skyreid.train.models.method import Declaration, Pretrained
+from skyreid.train.models.positions import resampled
 from skyreid.train.models.registry import method_of, methods
 from skyreid.train.models.vit import TrunkConfig
 
 State = dict[str, Tensor]
 
 _CALLED: dict[Pretrained, str] = {"imagenet": "ImageNet's", "clip": "CLIP's"}
+
+# What only the training of an encoder reads: the classifier, DINO's projection, what is masked.
+_TRAINING_ONLY = {
+    ("head", "pre_logits", "dist"): "ImageNet's classifier",
+    ("mask_token",): "stands for patches that are masked in training",
+    ("decoder_",): "restores masked patches in training",
+}
 
 # Of a trunk the entries that ImageNet's ViT has too; what else a method adds begins at random.
 _PLAIN = re.compile(
@@ -91,6 +98,7 @@ def convert(
     trunk: Mapping[str, Any] | None = None,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    key: str | None = None,
 ) -> Report:
     """Write the weights in `source` as a checkpoint of `variant` to `out`.
 
@@ -106,13 +114,14 @@ def convert(
         trunk: fields of `TrunkConfig` that differ from the variant's and are not in the file.
         options: fields of the method's options, likewise.
         seed: of what begins at random.
+        key: see `published.read`.
 
     Raises:
         InputError: when the file cannot be used, naming every tensor that has no place and every
             entry of the network that has no tensor.
         SettingsError: when the variant, `trunk` or `options` are wrong or contradict the file.
     """
-    read = published.read(source)
+    read = published.read(source, key)
     origin = origin or recognised(read.state, source)
     report = Report(source.name, read.sha256, origin, {}, widened=read.widened)
     report.set_aside = list(read.set_aside)
@@ -185,10 +194,13 @@ def from_imagenet(state: State, own: State, report: Report, declared: Declaratio
             method whose trunk is another network than ImageNet's.
     """
     prefix = _encoder(declared, "imagenet", report)
+    for key in [k for k in state if k.startswith("backbone.")]:
+        state[key.removeprefix("backbone.")] = state.pop(key)
     distilled = "dist_token" in state
-    for key in [k for k in state if k.startswith(("head", "pre_logits", "dist"))]:
-        report.dropped[key] = "ImageNet's classifier"
-        del state[key]
+    for starts, why in _TRAINING_ONLY.items():
+        for key in [k for k in state if k.startswith(starts)]:
+            report.dropped[key] = why
+            del state[key]
     kernel = state.get("patch_embed.proj.weight")
     if kernel is not None and kernel.ndim == 2:  # flattened by whoever wrote the file
         side = math.isqrt(kernel.shape[1] // 3)
@@ -279,9 +291,7 @@ def placed(positions: Tensor, key: str, own: State, report: Report) -> Tensor:
     rows, columns = trunk.grid()
     cells = positions[1:]
     if (side, side) != (rows, columns):
-        grid = cells.T.reshape(1, -1, side, side)
-        resized = F.interpolate(grid, (rows, columns), mode="bilinear", align_corners=False)
-        cells = resized.flatten(2)[0].T
+        cells = resampled(cells, (side, side), (rows, columns))
         report.resized[key] = f"{side}x{side} to {rows}x{columns}, bilinear"
     leading = own[key].shape[-2] - rows * columns
     if leading == 2:

@@ -26,6 +26,18 @@ Origin = Literal["authors", "imagenet", "clip"]
 WRAPPERS = ("model", "state_dict")
 """Under which training scripts keep the weights beside their optimiser."""
 
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
+"""That DataParallel, torch.compile, Lightning and the like put before all names."""
+
+PLAIN_TENSORS = (
+    "import torch; x = torch.load(FILE, map_location='cpu', weights_only=False); "
+    "x = x if isinstance(x, dict) else x.state_dict(); "
+    "x = next((x[k] for k in ('model', 'state_dict') if k in x), x); "
+    "x = x if isinstance(x, dict) else x.state_dict(); "
+    "torch.save({k: v for k, v in x.items() if torch.is_tensor(v)}, 'weights.pt')"
+)
+"""Turns any file of torch.save that can be trusted into one that is opened here."""
+
 _NOT_OURS = {"base.": "TransReID's or of its kind (base.*), which no method here computes"}
 
 
@@ -35,7 +47,8 @@ class Published:
 
     Attributes:
         state: tensors by name; floating-point ones are float32, `module.` prefixes are gone.
-        set_aside: entries of the file beside the weights, an optimiser's for example.
+        set_aside: entries of the file beside the weights, an optimiser's for example, and what
+            was taken off all names.
         widened: how many tensors were stored in another floating-point type than float32.
         sha256: hex digest of the file.
     """
@@ -46,12 +59,16 @@ class Published:
     sha256: str
 
 
-def read(path: Path) -> Published:
+def read(path: Path, key: str | None = None) -> Published:
     """Read a `.safetensors` file or a `torch.save`d one.
+
+    Args:
+        path: of the file.
+        key: which of its entries holds the weights, where several do, as `state_dict_ema`.
 
     Raises:
         InputError: when the file is missing, damaged, holds code, or no tensors, or numbers that
-            are not finite.
+            are not finite; or when there are several weights and none is chosen.
     """
     try:
         content = path.read_bytes()
@@ -63,7 +80,7 @@ def read(path: Path) -> Published:
     else:
         del content
         whole = _pickled(path)
-    state, set_aside = _unwrapped(path, whole)
+    state, set_aside = _unwrapped(path, whole, key)
     other = [k for k, v in state.items() if v.is_floating_point() and v.dtype != torch.float32]
     state = {k: v.to(torch.float32) if v.is_floating_point() else v for k, v in state.items()}
     broken = [k for k, v in state.items() if v.is_floating_point() and not v.isfinite().all()]
@@ -102,8 +119,7 @@ def _pickled(path: Path) -> Any:
             raise InputError(f"cannot read the weights {path}: not a file of torch.save") from error
         raise InputError(
             f"{path} holds objects besides tensors ({found[1]}) and loading it would run code; "
-            "where you trust it, save its tensors alone: torch.save(torch.load(FILE, "
-            'weights_only=False)["model"], "weights.pt")'
+            f"where you trust it, save its tensors alone: {PLAIN_TENSORS}"
         ) from error
     except (RuntimeError, EOFError, ValueError) as error:
         raise InputError(f"cannot read the weights {path}: {error}") from error
@@ -116,15 +132,23 @@ def _is_torchscript(path: Path) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def _unwrapped(path: Path, whole: Any) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+def _unwrapped(
+    path: Path, whole: Any, key: str | None
+) -> tuple[dict[str, Tensor], tuple[str, ...]]:
     """The innermost state_dict, and the names of what lay beside it."""
     set_aside: list[str] = []
     while isinstance(whole, Mapping):
-        inner = next((n for n in WRAPPERS if isinstance(whole.get(n), Mapping)), None)
+        inner = _chosen(path, whole, key)
         if inner is None:
             break
-        set_aside += [str(name) for name in whole if name != inner]
-        whole = whole[inner]
+        set_aside += [
+            f"{name}, weights too: --key {name} takes them" if _are_weights(value) else str(name)
+            for name, value in whole.items()
+            if name != inner
+        ]
+        whole, key = whole[inner], None
+    if key is not None:
+        raise InputError(f"--key {key}: {path} has no entries but tensors")
     if not isinstance(whole, Mapping) or not whole:
         raise InputError(f"{path} holds no state_dict, but {type(whole).__name__}")
     foreign = [str(name) for name, value in whole.items() if not isinstance(value, Tensor)]
@@ -133,7 +157,40 @@ def _unwrapped(path: Path, whole: Any) -> tuple[dict[str, Tensor], tuple[str, ..
     state = {str(name).removeprefix("module."): value for name, value in whole.items()}
     if len(state) != len(whole):
         raise InputError(f"{path} holds the same tensor with and without the prefix `module.`")
+    while prefix := next((p for p in PREFIXES if all(name.startswith(p) for name in state)), ""):
+        state = {name.removeprefix(prefix): value for name, value in state.items()}
+        set_aside.append(f"{prefix} before all names")
     return state, tuple(set_aside)
+
+
+def _chosen(path: Path, whole: Mapping[Any, Any], key: str | None) -> Any:
+    """Which entry of a file holds the weights; None where it holds them itself.
+
+    Raises:
+        InputError: when `key` is none of its entries, or several hold weights.
+    """
+    if key is not None:
+        if not isinstance(whole.get(key), Mapping):
+            there = ", ".join(str(n) for n, v in whole.items() if isinstance(v, Mapping))
+            raise InputError(f"--key {key}: {path} has no such weights; it has {there or 'none'}")
+        return key
+    for name in WRAPPERS:
+        if isinstance(whole.get(name), Mapping):
+            return name
+    some = [name for name, value in whole.items() if _are_weights(value)]
+    if len(some) > 1:
+        raise InputError(
+            f"{path} holds several weights: choose with --key {' or --key '.join(map(str, some))}"
+        )
+    return some[0] if some else None
+
+
+def _are_weights(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(tensor, Tensor) for tensor in value.values())
+    )
 
 
 def recognised(state: Mapping[str, Tensor], path: Path) -> Origin:
@@ -149,6 +206,8 @@ def recognised(state: Mapping[str, Tensor], path: Path) -> Origin:
                 raise InputError(f"{path} is {what}")
     if any(key.startswith("visual.") for key in state):
         return "clip"
+    if _is_encoder(state):
+        return "imagenet"
     if any(_has(state, mark) for one in declared for mark in one.marks):
         return "authors"
     if "cls_token" in state and any(key.startswith("blocks.") for key in state):
@@ -158,6 +217,13 @@ def recognised(state: Mapping[str, Tensor], path: Path) -> Origin:
         f"{', '.join(sorted({mark for one in declared for mark in one.marks}))}) nor timm's ViT "
         "(cls_token, blocks.*) nor OpenAI's CLIP (visual.*); they begin with "
         f"{', '.join(sorted(state)[:5])}"
+    )
+
+
+def _is_encoder(state: Mapping[str, Tensor]) -> bool:
+    """Whether it is a ViT alone under the name `backbone`, as self-supervised training keeps it."""
+    return "backbone.cls_token" in state and not any(
+        key.startswith(("heads", "backbone.view_token")) for key in state
     )
 
 

@@ -19,7 +19,8 @@ from skyreid.train.data.records import Reading, Record, merged
 from skyreid.train.data.trials import TestSet, Trial
 
 MARKET_EXAMPLE = "0002_c1s1_000451_03.jpg"
-_MARKET_NAME = re.compile(r"(?P<person>-?\d+)_c(?P<camera>[1-6]).*")
+_MARKET_NAME = re.compile(r"(?P<person>-?\d+)_c(?P<camera>\d+).*")
+BEYOND = "camera, of which Market-1501 has six: read others as 'DIR/{split}/{person}_c{camera}s*'"
 
 MSMT_EXAMPLE = "0000/0000_000_01_0303morning_0015_0.jpg 0"
 MSMT_FOLDERS = {"train": ("train", "mask_train_v2"), "test": ("test", "mask_test_v2")}
@@ -27,10 +28,12 @@ _MSMT_NAME = re.compile(r"\d+_\d+_(?P<camera>\d+)_.+")
 
 
 def parse_market(path: Path) -> Record | str:
-    """The record of a picture, camera 0 to 5, or `name` as the reason why there is none."""
+    """The record of a picture, camera 0 to 5, or `name` or `BEYOND` as the reason for none."""
     match = _MARKET_NAME.fullmatch(path.stem)
     if match is None:
         return "name"
+    if not 1 <= int(match["camera"]) <= 6:
+        return BEYOND
     return Record(path, str(int(match["person"])), int(match["camera"]) - 1, "ground")
 
 

@@ -51,7 +51,7 @@ def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
     for option in ("cache", "clip", "teacher"):
         if getattr(arguments, option):
             raise InputError(f"--{option}: a detector recipe does not take it, leave it out")
-    recipe = read_recipe(arguments.recipe)
+    recipe = read_recipe(arguments.recipe, arguments.overrides)
     outcome = train(
         recipe, arguments.data, arguments.out, start=arguments.start, crew=crew, board=board
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from skyreid.contract.settings import check, read_table
 from skyreid.train.detector.crops import CropRules
 from skyreid.train.detector.sources import Mix
 from skyreid.train.models.heatmap import DetectorConfig
+from skyreid.train.options import overridden
 from skyreid.train.recipe import TrainingRecipe
 
 
@@ -47,6 +49,11 @@ class DetectorRecipe(TrainingRecipe):
         return self
 
 
-def read_recipe(path: Path) -> DetectorRecipe:
-    """The recipe in a TOML file; raises `SettingsError` with every bad key in one line."""
-    return check(DetectorRecipe, read_table(path, "recipe"), f"recipe {path}")
+def read_recipe(path: Path, words: Sequence[str] = ()) -> DetectorRecipe:
+    """The recipe in a TOML file, and `words` that override it (`options.overridden`).
+
+    Raises:
+        SettingsError: with every bad key in one line.
+    """
+    table = overridden(read_table(path, "recipe"), words)
+    return check(DetectorRecipe, table, f"recipe {path}")

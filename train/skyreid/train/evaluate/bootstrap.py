@@ -26,6 +26,9 @@ _CELLS = 2**20  # draws held at a time
 
 Interval = tuple[float, float]
 
+UNDEFINED: Interval = (float("nan"), float("nan"))
+"""Of a mean over nothing."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -114,9 +117,9 @@ def difference(
     return Difference(
         count,
         people,
-        float(right.mean()) if count else 0.0,
+        float(right.mean()) if count else float("nan"),
         right_interval,
-        float(precision.mean()) if count else 0.0,
+        float(precision.mean()) if count else float("nan"),
         precision_interval,
     )
 
@@ -127,7 +130,7 @@ def _intervals(
     """Number of people, and intervals of the means of two values a query [V]."""
     names, person = np.unique(people, return_inverse=True)
     if not names.size:
-        return 0, (0.0, 0.0), (0.0, 0.0)
+        return 0, UNDEFINED, UNDEFINED
     # Of each person: queries and the sums of both values. [3, P]
     sums = np.stack(
         [

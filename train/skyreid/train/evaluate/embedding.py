@@ -183,11 +183,14 @@ class Opened:
         embed: what it does.
         spec: its input.
         about: digest and numeric format of each file, by its path, for people.
+        seen: people whom it was fitted on or chosen by, as `joined` names them; a bundle does not
+            say.
     """
 
     embed: Embed
     spec: InputSpec
     about: dict[str, str]
+    seen: frozenset[str] = frozenset()
 
 
 def open_model(
@@ -223,7 +226,8 @@ def open_model(
     if read.kind != "embedder":
         raise InputError(f"{paths[0]} holds a {read.kind}, and this needs an embedder")
     about = {str(paths[0]): f"checkpoint {read.sha256[:16]}, fp32"}
-    return Opened(with_torch(read), read.input_spec, about)
+    seen = frozenset([*read.config.get("fitted", ()), *read.config.get("held_out", ())])
+    return Opened(with_torch(read), read.input_spec, about, seen)
 
 
 def _open_bundles(

@@ -100,7 +100,7 @@ MEANS: dict[str, Callable[[Ints], float]] = {"mAP": average_precision, "mINP": i
 
 @dataclass(frozen=True)
 class Score:
-    """Means over the valid queries, as fractions 0 to 1; 0 where there is no valid query.
+    """Means over the valid queries, as fractions 0 to 1; undefined, NaN, where there is none.
 
     Attributes:
         queries: how many queries count.
@@ -121,13 +121,21 @@ class Score:
     def average_precision(self) -> float:
         return self.means["mAP"]
 
-    def as_json(self) -> dict[str, float | int]:
-        """`rank1`, `rank5`, `rank10` and each of `MEANS` in percent, and `queries`."""
+    def as_json(self) -> dict[str, float | int | None]:
+        """`rank1`, `rank5`, `rank10` and each of `MEANS` in percent, None where undefined.
+
+        Beside them `queries`.
+        """
         return {
-            **{f"rank{rank}": 100 * float(self.cmc[rank - 1]) for rank in RANKS},
-            **{name: 100 * mean for name, mean in self.means.items()},
+            **{f"rank{rank}": percent(float(self.cmc[rank - 1])) for rank in RANKS},
+            **{name: percent(mean) for name, mean in self.means.items()},
             "queries": self.queries,
         }
+
+
+def percent(share: float) -> float | None:
+    """A fraction in percent; None where it is undefined."""
+    return None if np.isnan(share) else 100 * share
 
 
 @dataclass(frozen=True)
@@ -165,7 +173,8 @@ class Measures:
         """The means over these queries."""
         valid = self.query.size
         if not valid:
-            return Score(0, np.zeros(MAX_RANK, np.float32), dict.fromkeys(MEANS, 0.0))
+            nothing = np.full(MAX_RANK, np.nan, np.float32)
+            return Score(0, nothing, dict.fromkeys(MEANS, float("nan")))
         hits = np.bincount(self.first[self.first <= MAX_RANK], minlength=MAX_RANK + 1)[1:].cumsum()
         return Score(
             valid,
@@ -262,6 +271,7 @@ def rank(
     trials: Sequence[Trial],
     *,
     groups: Ints | None = None,
+    distances: Floats | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> Ranked:
     """Rank the gallery for every query, once for all protocols; distances are computed once.
@@ -274,6 +284,7 @@ def rank(
         gallery: what is searched.
         trials: with indices into both.
         groups: int64 [G], further parts that the gallery may be searched by.
+        distances: float32 [Q, G] to rank by instead of 1 - cosine.
         block_bytes: of distances held at a time.
 
     Raises:
@@ -288,7 +299,8 @@ def rank(
         keys.append(groups)
     _, cells = np.unique(np.stack(keys, 1), axis=0, return_inverse=True)
     cells = cells.astype(np.int64).reshape(-1)
-    return Ranked(query, gallery, cells, tuple(_standings(query, gallery, cells, block_bytes)))
+    found = _standings(query, gallery, cells, distances, block_bytes)
+    return Ranked(query, gallery, cells, tuple(found))
 
 
 def score(query: Embedded, gallery: Embedded, *, block_bytes: int = BLOCK_BYTES) -> Score:
@@ -315,7 +327,7 @@ def protocols(
     return {trial.name: found.measure(trial).score() for trial in trials}
 
 
-def as_json(scores: Mapping[str, Score]) -> dict[str, dict[str, float | int]]:
+def as_json(scores: Mapping[str, Score]) -> dict[str, dict[str, float | int | None]]:
     """JSON-ready: protocol to its score, see `Score.as_json`."""
     return {name: score.as_json() for name, score in scores.items()}
 
@@ -325,7 +337,7 @@ def _cell_count(cells: Ints) -> int:
 
 
 def _standings(
-    query: Embedded, gallery: Embedded, cells: Ints, block_bytes: int
+    query: Embedded, gallery: Embedded, cells: Ints, distances: Floats | None, block_bytes: int
 ) -> Iterator[_Standing]:
     """One for each query whose person is in the gallery."""
     by_person = np.argsort(gallery.people, kind="stable")
@@ -337,7 +349,11 @@ def _standings(
     rows = max(1, block_bytes // max(1, 12 * cells.size))  # a float32 and an int64 per pair
     for start in range(0, present.size, rows):
         block = present[start : start + rows]
-        keys = _keys(1 - query.embeddings[block] @ gallery.embeddings.T)
+        keys = _keys(
+            1 - query.embeddings[block] @ gallery.embeddings.T
+            if distances is None
+            else distances[block]
+        )
         for row, index in zip(keys, block.tolist(), strict=True):
             own = by_person[first[index] : last[index]]
             own = own[np.argsort(row[own])]

@@ -9,18 +9,44 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from skyreid.contract.errors import InputError
 from skyreid.train.data import catalogue, pictures, trials
 from skyreid.train.data.catalogue import DataSet
-from skyreid.train.data.records import ByReason, Record, merged
+from skyreid.train.data.records import ByReason, Record, View, joined, merged
 from skyreid.train.data.trials import TestSet, Trial
-from skyreid.train.evaluate import cues, tables, tracklets
-from skyreid.train.evaluate.bootstrap import Difference, difference
+from skyreid.train.evaluate import cues, rerank, tables, tracklets
+from skyreid.train.evaluate.bootstrap import Difference, difference, estimate
 from skyreid.train.evaluate.breakdown import Outcome, Places, outcomes, places_at_levels, places_of
-from skyreid.train.evaluate.embedding import Opened, numbered, open_model, read_and_embed
-from skyreid.train.evaluate.metrics import Embedded, Ints, Ranked
+from skyreid.train.evaluate.embedding import (
+    Embed,
+    Floats,
+    Opened,
+    UInt8,
+    numbered,
+    open_model,
+    read_and_embed,
+)
+from skyreid.train.evaluate.metrics import Embedded, Ints, Ranked, rank
 
 if TYPE_CHECKING:
     from skyreid.bundle.manifest import NumericFormat
+
+
+FLIPPED, RE_RANKED = "flip", "re-ranked"
+"""Behind the names of protocols that are searched so."""
+
+
+@dataclass(frozen=True)
+class Ways:
+    """Ways of searching that no published row has; their rows are called so.
+
+    Attributes:
+        flip: embed each picture and its mirror image.
+        re_rank: rank by k-reciprocal neighbours too.
+    """
+
+    flip: bool = False
+    re_rank: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,6 +64,8 @@ class Report:
         outcomes: of every protocol.
         against: another model that it was held against, as `model`; none is usual.
         gained: what it gains over that one on the same pictures, by protocol.
+        seen: people of `records` whom the model was fitted on, or chosen by.
+        re_ranked: of every protocol once more, where that was asked for.
         pictures: that were read; more than `records` where those are of tracklets.
     """
 
@@ -52,6 +80,8 @@ class Report:
     against: Mapping[str, str] = field(default_factory=dict)
     gained: Mapping[str, Difference] = field(default_factory=dict)
     pictures: int = 0
+    seen: tuple[str, ...] = ()
+    re_ranked: tuple[Outcome, ...] = ()
 
     @property
     def people(self) -> int:
@@ -64,6 +94,7 @@ def report(
     numeric_format: NumericFormat | None = None,
     against: Sequence[Path] = (),
     told: catalogue.Told = catalogue.NOTHING,
+    ways: Ways = Ways(),
 ) -> Report:
     """Every protocol that a data set is published with, on its test split.
 
@@ -73,6 +104,7 @@ def report(
         numeric_format: as in `open_model`, of either model.
         against: another model, likewise, to compare it with.
         told: of the data set, see `catalogue.open`.
+        ways: to search beside the published one.
 
     Raises:
         InputError: when a model or the data cannot be used.
@@ -82,10 +114,10 @@ def report(
     views = {r.view for r in test.records}
     opened = open_model(models, views, numeric_format)
     other = open_model(against, views, numeric_format) if against else None
-    mine = _measured(found, test, opened)
+    mine = _measured(found, test, opened, ways)
     if other is None:
         return mine
-    theirs = _measured(found, test, other)
+    theirs = _measured(found, test, other, ways)
     gained = {
         a.trial.name: difference(a.measures, b.measures)
         for a, b in zip(mine.outcomes, theirs.outcomes, strict=True)
@@ -93,7 +125,9 @@ def report(
     return replace(mine, against=theirs.model, gained=gained)
 
 
-def _measured(found: DataSet, test: TestSet, opened: Opened) -> Report:
+def _measured(found: DataSet, test: TestSet, opened: Opened, ways: Ways) -> Report:
+    if ways.flip:
+        opened = replace(opened, embed=_with_mirror_image(opened.embed))
     everything, kept, unreadable = read_and_embed(opened, test.records, test.refused)
     left = trials.only(test, kept)
     pictures_read = len(left.records)
@@ -105,7 +139,7 @@ def _measured(found: DataSet, test: TestSet, opened: Opened) -> Report:
     )
     local = [
         Trial(
-            t.name,
+            f"{t.name} {FLIPPED}" if ways.flip else t.name,
             np.searchsorted(asking, t.query),
             np.searchsorted(searched, t.gallery),
             t.domains,
@@ -114,6 +148,7 @@ def _measured(found: DataSet, test: TestSet, opened: Opened) -> Report:
     ]
     query, gallery = everything.rows(asking), everything.rows(searched)
     places = _places(left.records, asking, searched, query, gallery)
+    asked = {record.person for record in left.records}
     ranked, several = outcomes(query, gallery, local, places, _cues(found, left.records))
     return Report(
         found,
@@ -125,7 +160,54 @@ def _measured(found: DataSet, test: TestSet, opened: Opened) -> Report:
         ranked,
         several,
         pictures=pictures_read,
+        seen=tuple(sorted(asked & _seen(found, opened))),
+        re_ranked=_re_ranked(query, gallery, local) if ways.re_rank else (),
     )
+
+
+def _with_mirror_image(embed: Embed) -> Embed:
+    """The mean of what a picture and its mirror image give, of length 1."""
+
+    def both(images: UInt8, view: View) -> Floats:
+        rows = embed(images, view) + embed(np.ascontiguousarray(images[:, :, ::-1]), view)
+        unit: Floats = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        return unit
+
+    return both
+
+
+def _re_ranked(query: Embedded, gallery: Embedded, several: Sequence[Trial]) -> tuple[Outcome, ...]:
+    """Every protocol by itself: its own queries among its own gallery."""
+    found = []
+    for trial in several:
+        if not (trial.query.size and trial.gallery.size):
+            continue
+        asking, searched = query.rows(trial.query), gallery.rows(trial.gallery)
+        alone = Trial(
+            f"{trial.name} {RE_RANKED}",
+            np.arange(trial.query.size),
+            np.arange(trial.gallery.size),
+            trial.domains,
+        )
+        distances = rerank.re_ranked(asking.embeddings, searched.embeddings)
+        measures = rank(asking, searched, [alone], distances=distances).measure(alone)
+        found.append(Outcome(alone, measures, estimate(measures), None))
+    return tuple(found)
+
+
+def _seen(data: DataSet, opened: Opened) -> set[str]:
+    """People of the data set's training split whom a model knows, by their names there."""
+    if not opened.seen:
+        return set()
+    try:
+        training = data.train()
+    except InputError:
+        return set()  # the test split alone is at hand
+    return {
+        before.person
+        for before, after in zip(training.records, joined([training]).records, strict=True)
+        if after.person in opened.seen
+    }
 
 
 def _places(
@@ -153,6 +235,8 @@ def _cues(data: DataSet, records: Sequence[Record]) -> dict[str, Ints]:
 def table(report: Report) -> str:
     """The report for people: tables in percent, what was ranked, by what, and what was left out."""
     lines = [tables.table(report.outcomes), ""]
+    if report.re_ranked:
+        lines += [tables.table(report.re_ranked), ""]
     if report.gained:
         lines += [tables.difference_table(report.gained), ""]
     lines += [
@@ -166,8 +250,19 @@ def table(report: Report) -> str:
         )
     lines += [f"{path}: {what}" for path, what in report.model.items()]
     lines += [f"against {path}: {what}" for path, what in report.against.items()]
-    lines += refusals(report)
+    lines += [*warnings(report), *refusals(report)]
     return "\n".join(lines)
+
+
+def warnings(report: Report) -> list[str]:
+    """A line for everything that makes the numbers another thing than they seem."""
+    if not report.seen:
+        return []
+    some = ", ".join(report.seen[:3]) + (", ..." if report.seen[3:] else "")
+    return [
+        f"WARNING: the model was fitted on, or chosen by, {len(report.seen)} of these "
+        f"{report.people} people ({some}): the numbers say nothing of strangers"
+    ]
 
 
 def refusals(report: Report) -> list[str]:

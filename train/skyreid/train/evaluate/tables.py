@@ -5,11 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skyreid.train.evaluate.bootstrap import Difference, Estimate
+from skyreid.contract.errors import GateError
+from skyreid.train.evaluate.bootstrap import Difference, Estimate, Interval
 from skyreid.train.evaluate.breakdown import Outcome
-from skyreid.train.evaluate.metrics import MEANS, RANKS
+from skyreid.train.evaluate.metrics import MEANS, RANKS, percent
 
 WITH_INTERVAL = ("rank1", "mAP")
+UNDEFINED = "undefined: no query counts"
+
+
+def require_queries(outcomes: Sequence[Outcome]) -> None:
+    """Let nobody take a table without a number for one.
+
+    Raises:
+        GateError: when no query of any protocol counts.
+    """
+    if not any(outcome.whole.score.queries for outcome in outcomes):
+        raise GateError(
+            "no query counts under any protocol: none has a right picture in the gallery that is "
+            "not of its own camera; look at the people and cameras of query and gallery"
+        )
 
 
 def as_json(
@@ -20,7 +35,8 @@ def as_json(
     Beside that `people`, whom the valid queries show, and `rank1_interval` and `mAP_interval`,
     [low, high] of the 95 % interval. Where they exist: `without_query_camera`, the same object, and
     `by_camera` or `by_altitude`, and `by_cue`, such objects by the part's name. With `gained`,
-    `against`: `rank1` and `mAP` minus those of another model, and the intervals of that.
+    `against`: `rank1` and `mAP` minus those of another model, and the intervals of that. Where no
+    query counts, numbers and intervals are None.
     """
     rows = {outcome.trial.name: _row(outcome) for outcome in outcomes}
     for name, gain in (gained or {}).items():
@@ -42,18 +58,24 @@ def figures(estimate: Estimate) -> dict[str, Any]:
     return {
         **estimate.score.as_json(),
         "people": estimate.people,
-        "rank1_interval": [100 * end for end in estimate.rank1],
-        "mAP_interval": [100 * end for end in estimate.average_precision],
+        "rank1_interval": _ends(estimate.rank1),
+        "mAP_interval": _ends(estimate.average_precision),
     }
+
+
+def _ends(interval: Interval) -> list[float] | None:
+    """An interval in percent; None where it is undefined."""
+    low, high = map(percent, interval)
+    return None if low is None or high is None else [low, high]
 
 
 def _gain(gain: Difference) -> dict[str, Any]:
     """A difference, in points."""
     return {
-        "rank1": 100 * gain.rank1,
-        "rank1_interval": [100 * end for end in gain.rank1_interval],
-        "mAP": 100 * gain.average_precision,
-        "mAP_interval": [100 * end for end in gain.average_precision_interval],
+        "rank1": percent(gain.rank1),
+        "rank1_interval": _ends(gain.rank1_interval),
+        "mAP": percent(gain.average_precision),
+        "mAP_interval": _ends(gain.average_precision_interval),
     }
 
 
@@ -63,6 +85,9 @@ def difference_table(gained: Mapping[str, Difference]) -> str:
     lines = [f"{'points above other':<{width}} {'R1':>6} {'95 %':>15} {'mAP':>6} {'95 %':>15}"]
     for name, gain in gained.items():
         row, cells = _gain(gain), []
+        if not gain.queries:
+            lines.append(f"{name:<{width}} {UNDEFINED}")
+            continue
         for key in ("rank1", "mAP"):
             low, high = row[f"{key}_interval"]
             cells.append(f"{row[key]:+6.1f} {low:+6.1f} - {high:+6.1f}")
@@ -78,6 +103,9 @@ def table(outcomes: Sequence[Outcome]) -> str:
     lines = [f"{'percent':<{width}} {head} {'people':>7} {'n':>6}"]
     for outcome in outcomes:
         row = figures(outcome.whole)
+        if not row["queries"]:
+            lines.append(f"{outcome.trial.name:<{width}} {UNDEFINED}")
+            continue
         cells = " ".join(
             f"{row[key]:6.1f}" + _beside(key, _span(row.get(f"{key}_interval", (0, 0))))
             for key in columns
@@ -114,6 +142,9 @@ def _side_by_side(
                 cells.append(" " * len(head))
                 continue
             row = figures(parts[name])
+            if not row["queries"]:
+                cells.append(f"{UNDEFINED:<{len(head)}}")
+                continue
             r1, ap = (
                 f" {_span(row[f'{k}_interval'])}" if intervals else "" for k in ("rank1", "mAP")
             )

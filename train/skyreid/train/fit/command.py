@@ -11,7 +11,7 @@ from skyreid.train import recipe
 from skyreid.train.data import catalogue, summary
 from skyreid.train.data.catalogue import Told
 from skyreid.train.data.records import Reading, joined, spelled
-from skyreid.train.fit import setup
+from skyreid.train.fit import dry_run, setup
 from skyreid.train.fit.curves import Board
 from skyreid.train.fit.parallel import Crew
 
@@ -43,8 +43,11 @@ def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
     Raises:
         SkyreidError: the recipe, a data set, or what the training itself raises.
     """
-    settings = recipe.read(arguments.recipe)
+    settings = recipe.read(arguments.recipe, arguments.overrides)
     reading = read(arguments.data, catalogue.told(arguments), crew.first)
+    if arguments.dry_run:
+        setup.check(settings, arguments.clip, arguments.teacher)
+        return dry_run.cost(settings, reading.records, crew).said
     outcome = setup.fit(
         settings,
         reading.records,
@@ -57,6 +60,10 @@ def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
         crew=crew,
         board=board,
     )
+    if not settings.run.held_out_people:
+        return f"{outcome.best} step {outcome.best_step}, nobody held out, " + (
+            f"{outcome.pictures_per_s:.0f} pictures/s"
+        )
     return (
         f"{outcome.best} step {outcome.best_step}, held-out (R1 + mAP) / 2 "
         f"{100 * outcome.best_score:.1f} %, {outcome.pictures_per_s:.0f} pictures/s"

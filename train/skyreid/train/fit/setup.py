@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from skyreid.contract import files
 from skyreid.contract.errors import SettingsError
 from skyreid.train import checkpoint
 from skyreid.train.data.records import ByReason, Record
@@ -51,7 +52,8 @@ def fit(
 
     Args:
         recipe: what to train.
-        records: the training split; some of its people are held out and choose the checkpoint.
+        records: the training split; some of its people are held out and choose the checkpoint,
+            unless the recipe holds nobody out.
         out: folder for the checkpoints.
         cache: folder for the resized pictures, see `pictures.load`; default is `out`.
         start: checkpoint whose weights to begin with; None draws them at random. Its classifier is
@@ -75,7 +77,8 @@ def fit(
         if not crew.first:
             crew.wait()  # for the cache
         split = splitting.read(recipe, records, cache or out, refused)
-        selection.check(split.held_out)
+        if split.held_out:
+            selection.check(split.held_out)
         if crew.first:
             crew.wait()
         mark = resume.fingerprint(
@@ -109,10 +112,10 @@ def fit(
             config["teachers"] = [teacher.sha256 for teacher in taught_by]
         task = Embedding(recipe, split, config, network, trained)
         outcome = steps.Run(task, recipe, out, mark, found, crew=crew, board=board).train()
-        if crew.first:
+        if crew.first and split.held_out:
             embed = with_torch(checkpoint.load(outcome.best))
             priors = score_priors.measure(embedded(embed, split.held_out, split.held_out_images))
-            (out / SCORE_PRIORS).write_text(json.dumps(priors, indent=2) + "\n")
+            files.write(out / SCORE_PRIORS, (json.dumps(priors, indent=2) + "\n").encode())
         return outcome
 
 

@@ -56,17 +56,12 @@ def read(
     """
     kept, held_out = hold_out(records, recipe.run.held_out_people, recipe.run.seed)
     kept = some_people(kept, recipe.run.people, recipe.run.seed)
-    count = len({r.person for r in kept})
-    if count < recipe.batch.people:
-        raise InputError(
-            f"{count} people are left for training and a batch needs {recipe.batch.people}; "
-            + ("raise run.people" if recipe.run.people else "lower run.held_out_people")
-            + " or lower batch.people"
-        )
+    _require_people(kept, recipe)
     loaded = pictures.load([*kept, *held_out], recipe.input, cache, refused)
     if loaded.unreadable:
         log.warning("skipped %s", spelled({pictures.UNREADABLE: loaded.unreadable}))
     middle = loaded.left_of(len(kept))
+    _require_people(loaded.records[:middle], recipe)  # some may have lost their last picture
     people, views = labels(loaded.records[:middle])
     return Split(
         loaded.records[:middle],
@@ -78,6 +73,16 @@ def read(
     )
 
 
+def _require_people(kept: Sequence[Record], recipe: Recipe) -> None:
+    count = len({r.person for r in kept})
+    if count < recipe.batch.people:
+        raise InputError(
+            f"{count} people are left for training and a batch needs {recipe.batch.people}; "
+            + ("raise run.people" if recipe.run.people else "lower run.held_out_people")
+            + " or lower batch.people"
+        )
+
+
 def digest(split: Split) -> str:
     """How many pictures are trained on, and what they and their labels are: no matter where."""
     found = hashlib.sha256(np.ascontiguousarray(split.images).data)
@@ -87,7 +92,7 @@ def digest(split: Split) -> str:
 
 
 def hold_out(records: Sequence[Record], count: int, seed: int) -> tuple[list[Record], list[Record]]:
-    """Split off `count` people, drawn by `seed`: (kept, held out).
+    """Split off `count` people, drawn by `seed`: (kept, held out). Nobody where it is 0.
 
     Raises:
         InputError: when fewer than `count` + 2 people are there.

@@ -11,6 +11,8 @@ from torch import nn
 from skyreid.contract.errors import InputError
 from skyreid.contract.settings import check
 from skyreid.train import checkpoint
+from skyreid.train.models import positions
+from skyreid.train.models.registry import method_of
 from skyreid.train.models.variants import per_person
 from skyreid.train.models.vit import TrunkConfig
 
@@ -22,7 +24,8 @@ def begin_with(
 ) -> None:
     """Copy the weights of `source` into `network`, which `config` describes.
 
-    Rows for people are copied only where the people are the same ones.
+    Rows for people are copied only where the people are the same ones. At another resolution or
+    stride positions are resampled, and what a network computes from its grid is its own.
 
     Raises:
         InputError: when they are different networks, or as `check_strangers`.
@@ -30,10 +33,21 @@ def begin_with(
     if source.kind != "embedder" or _architecture(source.config) != _architecture(config):
         raise InputError("the checkpoint to start from holds another network than the recipe")
     check_strangers(source, config["held_out"], "the checkpoint to start from")
-    state = source.state
+    state, own = dict(source.state), network.state_dict()
     if source.config["fitted"] != config["fitted"]:
-        own, people = network.state_dict(), per_person(config)
-        state = {**state, **{key: own[key] for key in people}}
+        state |= {key: own[key] for key in per_person(config)}
+    old, new = (_trunk(one) for one in (source.config, config))
+    if (old.size, old.stride) != (new.size, new.stride):
+        computed = method_of(config["method"]).declaration.computed
+        for key in state:
+            if key.endswith(positions.NAMES):
+                state[key] = positions.on_grid(state[key], old.grid(), new.grid())
+            elif any(part in key for part in computed) and key in own:
+                state[key] = own[key]
+        log.info(
+            "positions of %s, stride %s, resampled to %s, stride %s",
+            *(old.size, old.stride, new.size, new.stride),
+        )
     checkpoint.fill(network, state)
 
 
@@ -68,6 +82,13 @@ def check_strangers(source: checkpoint.Checkpoint, held_out: Iterable[str], what
 
 
 def _architecture(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What decides the entries of a state_dict, but for the number of people."""
-    trunk = check(TrunkConfig, config["trunk"], "model.trunk")
-    return config["method"], trunk.model_copy(update={"drop_path": 0.0})
+    """What decides the entries of a state_dict, but for the people and the grid of patches."""
+    same = {"drop_path": 0.0, "height": 0, "width": 0}
+    trunk = _trunk(config)
+    if trunk.stem == "patch":  # of a conv stem the stride decides how many stages it has
+        same["stride"] = 0
+    return config["method"], trunk.model_copy(update=same)
+
+
+def _trunk(config: Mapping[str, Any]) -> TrunkConfig:
+    return check(TrunkConfig, config["trunk"], "model.trunk")

@@ -16,13 +16,14 @@ from tqdm import tqdm
 from skyreid.contract.errors import SettingsError
 from skyreid.contract.files import FileLock
 from skyreid.train import checkpoint
-from skyreid.train.fit import finite, optimise, precision, resume
+from skyreid.train.fit import accumulate, finite, optimise, precision, resume
 from skyreid.train.fit.curves import Board
 from skyreid.train.fit.ema import Average
 from skyreid.train.fit.parallel import Crew
 from skyreid.train.fit.prefetch import Prefetch
 from skyreid.train.fit.resume import Found, Parts, Progress
 from skyreid.train.fit.task import B, Task, Terms, Verdict
+from skyreid.train.models.recompute import recompute
 from skyreid.train.recipe import TrainingRecipe
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,9 @@ class Run(Generic[B]):
         self._task, self._run, self._optimiser = task, recipe.run, recipe.optimiser
         self._out, self._mark, self._crew, self._board = out, mark, crew, board
         self._mine = crew.rows(task.batch)
+        accumulate.require(task.trained, self._mine, self._run.accumulate)
+        if self._run.recompute and not recompute(task.trained):
+            raise SettingsError("run.recompute: nothing in this network can be recomputed")
         self._length = optimise.length(recipe.run, task.pictures, task.batch)
         average = Average(task.network, recipe.optimiser.average_decay)
         crew.join_up(task.trained)
@@ -176,7 +180,7 @@ class Run(Generic[B]):
                 progress.seen += self._task.batch
                 if not (told or evaluated or saved or step in (self._length.steps, run.stop_after)):
                     ahead.begin()  # those steps have a say in what is drawn next, or keep it
-                terms, norm = self._step(batch)
+                terms, norm = self.step(batch)
                 bar.update()
                 if told:
                     speed = progress.seen / (time.monotonic() - self._began)
@@ -200,16 +204,24 @@ class Run(Generic[B]):
             return share
         return max(share, self._crew.agreed(time.monotonic() - self._began) / limit_s)
 
-    def _step(self, batch: B) -> tuple[Terms, torch.Tensor]:
+    def step(self, batch: B) -> tuple[Terms, torch.Tensor]:
         """Learn from one batch: the terms of the loss, and the norm of its gradient."""
         task, parts, crew = self._task, self._parts, self._crew
-        with precision.autocast(crew.device, self._run.precision):
-            rows = task.see(batch, self._mine, crew.device)
-        seen = crew.gather({name: values.float() for name, values in rows.items()})
-        terms = task.judge(seen, batch, crew.device)
+
+        def see(rows: slice) -> Terms:
+            with precision.autocast(crew.device, self._run.precision):
+                found = task.see(batch, rows, crew.device)
+            return {name: values.float() for name, values in found.items()}
+
+        cut = None
+        if self._run.accumulate > 1:
+            cut = accumulate.look(parts.trained, see, self._mine, self._run.accumulate)
+        terms = task.judge(crew.gather(cut.seen if cut else see(self._mine)), batch, crew.device)
         loss = torch.stack(list(terms.values())).sum()
         parts.optimiser.zero_grad()
         torch.autograd.backward(parts.scaler.scale(loss))
+        if cut:
+            accumulate.learn(parts.trained, see, cut)
         crew.average_gradients(parts.trained.parameters())
         parts.scaler.unscale_(parts.optimiser)
         norm = optimise.clip(parts.optimiser, self._optimiser)

@@ -40,6 +40,7 @@ from skyreid.train.data.records import View
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions, batch_hard_triplet
 from skyreid.train.models.method import Method
+from skyreid.train.models.recompute import Recomputing
 from skyreid.train.models.registry import register
 from skyreid.train.models.vit import TrunkConfig
 from skyreid.train.options import Options
@@ -108,7 +109,7 @@ class ClipMlp(nn.Module):
         return projected
 
 
-class ClipBlock(nn.Module):
+class ClipBlock(Recomputing):
     """CLIP's pre-norm transformer block, of pictures (all tokens see all) or texts (causal)."""
 
     def __init__(self, dim: int, heads: int, depth: int, *, causal: bool) -> None:

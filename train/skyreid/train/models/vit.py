@@ -27,6 +27,7 @@ from skyreid.train.data.records import View
 from skyreid.train.models.heads import EmbeddingHead, FoldedNeck
 from skyreid.train.models.losses import LossOptions, batch_hard_triplet, cross_entropy
 from skyreid.train.models.method import Method
+from skyreid.train.models.recompute import Recomputing
 from skyreid.train.models.registry import register
 from skyreid.train.models.row_random import Chance
 from skyreid.train.options import Options
@@ -180,7 +181,7 @@ class Mlp(nn.Module):
         return projected
 
 
-class Block(Chance):
+class Block(Recomputing, Chance):
     """Pre-norm transformer block with stochastic depth (Huang et al., arXiv:1603.09382)."""
 
     def __init__(self, config: TrunkConfig, drop_path: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 
@@ -10,7 +11,7 @@ from skyreid.train.data.records import Record
 from skyreid.train.evaluate.bootstrap import CONFIDENCE, RESAMPLES, Estimate
 from skyreid.train.evaluate.breakdown import Outcome
 from skyreid.train.evaluate.metrics import MEANS
-from skyreid.train.evaluate.protocols import Report, refusals
+from skyreid.train.evaluate.protocols import Report, refusals, warnings
 from skyreid.train.evaluate.report import charts, ranklists
 from skyreid.train.evaluate.report.ranklists import Hit, RankList
 
@@ -86,6 +87,7 @@ def _header(report: Report, command: str) -> str:
             f"{report.people} people in {cameras} cameras",
         ),
     ]
+    facts += [("warning", _text(line)) for line in warnings(report)]
     facts += [("left out", _text(line)) for line in refusals(report)]
     facts += [
         ("command", f"<code>{_text(command)}</code>"),
@@ -103,8 +105,8 @@ def _protocols(outcomes: Sequence[Outcome]) -> str:
         cmc = whole.score.cmc
         rows.append(
             f"<tr><th scope='row'><b>{_text(name)}</b>{meaning}</th>{_both(whole)}"
-            f"<td>{100 * float(cmc[4]):.1f}</td><td>{100 * float(cmc[9]):.1f}</td>"
-            + "".join(f"<td>{100 * whole.score.means[mean]:.1f}</td>" for mean in others)
+            f"{_cell(float(cmc[4]))}{_cell(float(cmc[9]))}"
+            + "".join(_cell(whole.score.means[mean]) for mean in others)
             + f"<td>{whole.people}</td><td>{whole.score.queries}</td></tr>"
         )
     return _section(
@@ -134,7 +136,13 @@ def _against(report: Report) -> str:
     )
 
 
+def _cell(share: float) -> str:
+    return "<td>undefined</td>" if math.isnan(share) else f"<td>{100 * share:.1f}</td>"
+
+
 def _points(value: float, interval: tuple[float, float]) -> str:
+    if math.isnan(value):
+        return _cell(value)
     low, high = interval
     return (
         f"<td><b>{100 * value:+.1f}</b>"
@@ -153,7 +161,7 @@ def _curves(outcomes: Sequence[Outcome]) -> str:
 def _camera_left_out(outcomes: Sequence[Outcome]) -> str:
     rows = []
     for outcome in outcomes:
-        if outcome.without_camera is None:
+        if outcome.without_camera is None or not outcome.without_camera.score.queries:
             continue
         gain = 100 * (outcome.without_camera.score.rank1 - outcome.whole.score.rank1)
         rows.append(
@@ -234,6 +242,8 @@ def _both(estimate: Estimate) -> str:
 
 
 def _one(value: float, interval: tuple[float, float]) -> str:
+    if math.isnan(value):
+        return f"{_cell(value)}<td></td>"
     low, high = interval
     return (
         f"<td><b>{100 * value:.1f}</b><span class='of'>{100 * low:.1f}–{100 * high:.1f}</span></td>"
