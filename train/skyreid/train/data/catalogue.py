@@ -166,4 +166,7 @@ def _own(root: Path, how: str, people: own.OwnPeople) -> DataSet:
 
 
 def _folders(root: Path) -> list[Path]:
-    return sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
+    try:
+        return sorted(p for p in root.iterdir() if p.is_dir() and not is_hidden(p.name))
+    except OSError as error:
+        raise InputError(f"cannot read {root}: {error.strerror}") from error
