@@ -236,10 +236,17 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> EdgeSetti
             "runner": _with(settings.runner, engines=base / settings.runner.engines),
             "trust": settings.trust.below(base),
             "camera": _with(settings.camera, tls_ca=_below(base, settings.camera.tls_ca)),
+            "telemetry": _with(
+                settings.telemetry, source=_table_below(base, settings.telemetry.source)
+            ),
             "spool": _with(settings.spool, path=base / settings.spool.path),
             "mqtt": settings.mqtt.below(base),
         }
     )
+
+
+def _table_below(base: Path, source: str) -> str:
+    return str(base / source) if source.endswith(".csv") else source
 
 
 def _below(base: Path, path: Path | None) -> Path | None:

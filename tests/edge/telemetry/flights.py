@@ -9,13 +9,22 @@ import av
 import numpy as np
 
 from skyreid.contract.camera import CameraModel, CameraPoses
-from skyreid.contract.sighting import View
+from skyreid.contract.sighting import Clock, View
+from skyreid.edge.video.frame import Frame
 from skyreid.synth.options import FlightPath
 from skyreid.synth.rig import flown, model_of, station
 from skyreid.synth.telemetry import write_telemetry
 
 FPS = 8
 SIZE = (640, 360)
+
+
+START_NS = 1_800_000_000_000_000_000
+
+
+def frame_at(time_s: float) -> Frame:
+    """Of a camera without telemetry beside its video."""
+    return Frame(1, START_NS + round(time_s * 1e9), Clock.FILE, 0, *SIZE)
 
 
 def model_at(time_s: float, path: FlightPath = "orbit") -> CameraModel:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from skyreid.contract.errors import SettingsError
 from skyreid.contract.site import Origin, Site, SiteCamera
+from skyreid.edge.telemetry.csv_feed import CsvFeed
 from skyreid.edge.telemetry.klv_feed import KlvFeed
+from skyreid.edge.telemetry.mavlink_feed import MavlinkFeed
 from skyreid.edge.telemetry.options import TelemetryOptions
-from skyreid.edge.telemetry.poses import TelemetryPoses
+from skyreid.edge.telemetry.poses import Feed, TelemetryPoses
 
 
 def check(options: TelemetryOptions, site: Site, camera: SiteCamera) -> None:
@@ -30,10 +34,22 @@ def check(options: TelemetryOptions, site: Site, camera: SiteCamera) -> None:
 def poses_from(
     options: TelemetryOptions, origin: Origin | None, *, plane_m: float
 ) -> TelemetryPoses | None:
-    """Poses by the drone's own word; None where it is not asked. See `TelemetryPoses`."""
+    """Poses by the drone's own word; None where it is not asked. See `TelemetryPoses`.
+
+    Raises:
+        InputError: a table cannot be used.
+        SettingsError: a port cannot be had, or heights are above a take-off that nobody has placed.
+        PlatformError: pymavlink is missing.
+    """
     if origin is None or not options.source:
         return None
-    feed = KlvFeed(origin, fov_deg=options.fov_deg)
+    feed: Feed
+    if options.source == "klv":
+        feed = KlvFeed(origin, fov_deg=options.fov_deg)
+    elif options.port is not None:
+        feed = MavlinkFeed(*options.port, origin, options)
+    else:
+        feed = CsvFeed(Path(options.source), origin, options)
     return TelemetryPoses(feed, options, plane_m=plane_m)
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from skyreid.contract.settings import Section
 
+_UDP = re.compile(r"udp://([0-9.]+):(\d{1,5})")
 Quality = Literal["exact", "rtk", "gnss", "poor"]
 
 
@@ -37,8 +39,10 @@ QUALITIES: dict[Quality, Sigmas] = {
 class TelemetryOptions(Section):
     """Where the drone's own word comes from, and how far it is to be believed."""
 
-    source: Literal["", "klv"] = ""
-    """``klv``: packets of MISB ST 0601 beside the video. Empty: the drone is not asked."""
+    source: str = ""
+    """``klv``: packets of MISB ST 0601 beside the video; ``udp://0.0.0.0:14550``: MAVLink 2 that
+    comes to a port; a path ending in ``.csv``, relative to the settings file. Empty: the drone is
+    not asked."""
     quality: Quality = "gnss"
     """How good it is; the five keys below overrule it one by one."""
     position_sigma_m: float | None = Field(None, ge=0, le=1000)
@@ -57,6 +61,30 @@ class TelemetryOptions(Section):
     """Seconds without telemetry after which nobody has a place any more."""
     fov_deg: float | None = Field(None, gt=1, lt=179)
     """Horizontal field of view of the picture, where telemetry says none."""
+    boresight_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """By which the camera looks higher, farther to the right, and is rolled clockwise (as seen from
+    behind), than telemetry says."""
+    yaw_frame: Literal["auto", "vehicle", "earth"] = "auto"
+    """What MAVLink's gimbal counts its yaw from, the nose or north; ``auto``: as its flags say."""
+    takeoff_height_m: float | None = Field(None, ge=-1000, le=10_000)
+    """Of the place of take-off above the ellipsoid, for heights above it."""
+
+    @field_validator("source")
+    @classmethod
+    def _is_known(cls, value: str) -> str:
+        if (
+            value not in ("", "klv")
+            and not value.endswith(".csv")
+            and _UDP.fullmatch(value) is None
+        ):
+            raise ValueError("klv, udp://HOST:PORT, or a path ending in .csv")
+        return value
+
+    @property
+    def port(self) -> tuple[str, int] | None:
+        """Host and port to listen on; None where the source is no port."""
+        found = _UDP.fullmatch(self.source)
+        return None if found is None else (found[1], int(found[2]))
 
     @property
     def sigmas(self) -> Sigmas:

@@ -69,6 +69,7 @@ class TelemetryPoses:
         """
         self._feed, self._options, self._sigmas = feed, options, options.sigmas
         self._plane_m = plane_m
+        self._boresight = -np.radians([0, 0, 0, *options.boresight_deg])
         self._track = PoseTrack()
         self._size: tuple[int, int] | None = None
         self._before_ns: int | None = None
@@ -85,7 +86,7 @@ class TelemetryPoses:
             self._track.clear()
         lag_ns = int(self._sigmas.lag_ms * 1e6)
         for time_ns, model in self._feed.take(frame):
-            self._track.add(time_ns - lag_ns, model)
+            self._track.add(time_ns - lag_ns, model.displaced(self._boresight))
         now_ns, before_ns = frame.captured_at_ns, self._before_ns
         moment = self._track.at(now_ns, gap_max_s=self._options.gap_max_s + lag_ns / 1e9)
         self._before_ns = None if moment is None else now_ns

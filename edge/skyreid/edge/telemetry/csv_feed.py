@@ -1,0 +1,102 @@
+"""A table of poses (CSV), as a feed: for logs, and for drones that speak a language of their own.
+
+The first row names the columns: ``time_ns`` (UTC), ``latitude_deg``, ``longitude_deg``, one of
+``height_ellipsoid_m``, ``height_msl_m`` and ``height_takeoff_m``, and where the camera looks:
+``yaw_deg`` clockwise from true north, ``pitch_deg`` up positive, ``roll_deg`` clockwise, and
+``fov_deg``, horizontal. Other columns are passed over.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from bisect import bisect_right
+from collections.abc import Mapping
+from pathlib import Path
+
+from skyreid.contract.camera import CameraModel
+from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.geodesy import to_site
+from skyreid.contract.site import Origin
+from skyreid.contract.telemetry import axes, camera_at
+from skyreid.edge.telemetry.geoid import geoid_height
+from skyreid.edge.telemetry.options import TelemetryOptions
+from skyreid.edge.telemetry.poses import Picture
+
+HEIGHTS = ("height_ellipsoid_m", "height_msl_m", "height_takeoff_m")
+_NEEDED = ("time_ns", "latitude_deg", "longitude_deg", "yaw_deg", "pitch_deg")
+
+
+class CsvFeed:
+    """Rows of a table, each handed out with the frame before which it was said."""
+
+    def __init__(self, path: Path, origin: Origin, options: TelemetryOptions) -> None:
+        """Read the table.
+
+        Raises:
+            InputError: it cannot be read, lacks a column, or a row has no time.
+            SettingsError: its heights are above take-off, and nobody says how high that was.
+        """
+        self._origin, self._options = origin, options
+        self.fault = ""
+        try:
+            with open(path, newline="") as file:
+                rows = list(csv.DictReader(file))
+        except (OSError, ValueError, csv.Error) as error:
+            raise InputError(f"telemetry {path}: {error}") from error
+        columns = set(rows[0]) if rows else set()
+        missing = [name for name in _NEEDED if name not in columns]
+        heights = [name for name in HEIGHTS if name in columns]
+        if missing or len(heights) != 1:
+            raise InputError(
+                f"telemetry {path}: needs the columns {', '.join(_NEEDED)} and one of "
+                f"{', '.join(HEIGHTS)}; lacks {', '.join(missing) or 'none'}, has "
+                f"{', '.join(heights) or 'none'} of the heights"
+            )
+        self._height = heights[0]
+        if self._height == "height_takeoff_m" and options.takeoff_height_m is None:
+            raise SettingsError(
+                f"telemetry {path} has heights above take-off: set telemetry.takeoff_height_m, how "
+                "high that place is above the ellipsoid"
+            )
+        try:
+            timed = [(int(row["time_ns"]), row) for row in rows]
+        except (TypeError, ValueError) as error:
+            raise InputError(f"telemetry {path}: time_ns: {error}") from error
+        self._rows = sorted(timed, key=lambda each: each[0])
+        self._times = [time_ns for time_ns, _ in self._rows]
+        self._next = 0
+
+    def take(self, frame: Picture) -> list[tuple[int, CameraModel]]:
+        """See ``poses.Feed``."""
+        self.fault = ""
+        end = bisect_right(self._times, frame.captured_at_ns)
+        said = []
+        for time_ns, row in self._rows[self._next : end]:
+            try:
+                said.append((time_ns, self._camera(row, frame)))
+            except (InputError, TypeError, ValueError) as error:
+                self.fault = f"telemetry of {time_ns} ns: {error}"
+        self._next = max(end, self._next)
+        return said
+
+    def _camera(self, row: Mapping[str, str | None], frame: Picture) -> CameraModel:
+        def number(name: str, usual: float | None = None) -> float:
+            text = row.get(name)
+            if not text and usual is not None:
+                return usual
+            value = float(text or "nothing")
+            if not math.isfinite(value):
+                raise ValueError(f"{name} {text}")
+            return value
+
+        latitude, longitude = number("latitude_deg"), number("longitude_deg")
+        height = number(self._height)
+        if self._height == "height_msl_m":
+            height += geoid_height(latitude, longitude)
+        elif self._height == "height_takeoff_m":
+            height += self._options.takeoff_height_m or 0.0
+        place = to_site(self._origin, latitude, longitude, height)
+        looking = axes(number("yaw_deg"), number("pitch_deg"), number("roll_deg", 0.0))
+        fov_deg = number("fov_deg", self._options.fov_deg)
+        return camera_at(place, looking, fov_deg, frame.width, frame.height)

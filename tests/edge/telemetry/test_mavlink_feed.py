@@ -1,0 +1,164 @@
+"""An autopilot that speaks MAVLink 2 over UDP on loopback, late and out of step."""
+
+import socket
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from flights import FPS, START_NS, frame_at, model_at
+
+from skyreid.contract.geodesy import to_earth
+from skyreid.contract.site import Origin
+from skyreid.edge.people.ground import MIDDLE_M
+from skyreid.edge.telemetry.geoid import geoid_height
+from skyreid.edge.telemetry.mavlink_feed import MavlinkFeed
+from skyreid.edge.telemetry.options import TelemetryOptions
+from skyreid.edge.telemetry.poses import TelemetryPoses
+from skyreid.synth.telemetry import ORIGIN
+
+mavutil = pytest.importorskip("pymavlink.dialects.v20.common", reason="needs pymavlink")
+BOOT_NS = START_NS - 90_000_000_000
+"""The autopilot has been on for a minute and a half when the flight begins."""
+EARTH, VEHICLE, LOCK = 64, 32, 16
+
+
+def quaternion(rotation: np.ndarray) -> list[float]:
+    w = np.sqrt(max(1 + np.trace(rotation), 0)) / 2
+    x, y, z = (
+        rotation[2, 1] - rotation[1, 2],
+        rotation[0, 2] - rotation[2, 0],
+        rotation[1, 0] - rotation[0, 1],
+    )
+    return [float(part) for part in (w, x / (4 * w), y / (4 * w), z / (4 * w))]
+
+
+class Autopilot:
+    """What it sends at a moment of the flight: bytes of messages."""
+
+    def __init__(self, origin: Origin, *, flags: int, yaw_rad: float = 0.4) -> None:
+        self._mav = mavutil.MAVLink(None, srcSystem=1, srcComponent=1)
+        self._origin, self._flags, self._yaw = origin, flags, yaw_rad
+
+    def _boot_ms(self, time_s: float) -> int:
+        return round((START_NS - BOOT_NS) / 1e6 + time_s * 1e3)
+
+    def system_time(self, time_s: float) -> bytes:
+        boot_ms = self._boot_ms(time_s)
+        return self._pack(
+            self._mav.system_time_encode((BOOT_NS + boot_ms * 1_000_000) // 1000, boot_ms)
+        )
+
+    def position(self, time_s: float) -> bytes:
+        latitude, longitude, up = to_earth(self._origin, model_at(time_s).position)
+        speed = (model_at(time_s + 0.01).position - model_at(time_s - 0.01).position) / 0.02
+        return self._pack(
+            self._mav.global_position_int_encode(
+                self._boot_ms(time_s),
+                round(latitude * 1e7),
+                round(longitude * 1e7),
+                round((up - geoid_height(latitude, longitude)) * 1e3),
+                20_000,
+                round(speed[1] * 100),
+                round(speed[0] * 100),
+                round(-speed[2] * 100),
+                65535,
+            )
+        )
+
+    def attitude(self, time_s: float) -> bytes:
+        return self._pack(
+            self._mav.attitude_encode(self._boot_ms(time_s), 0.1, -0.1, self._yaw, 0.0, 0.0, 0.0)
+        )
+
+    def gimbal(self, time_s: float) -> bytes:
+        rows = model_at(time_s).rotation[[2, 0, 1]]  # forward, right, down in east, north, up
+        ned_from_sensor = (rows @ np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, -1]])).T
+        if not self._flags & EARTH:
+            turn = np.array(
+                [
+                    [np.cos(self._yaw), np.sin(self._yaw), 0],
+                    [-np.sin(self._yaw), np.cos(self._yaw), 0],
+                    [0, 0, 1],
+                ]
+            )
+            ned_from_sensor = turn @ ned_from_sensor
+        return self._pack(
+            self._mav.gimbal_device_attitude_status_encode(
+                0, 0, self._boot_ms(time_s), self._flags, quaternion(ned_from_sensor), 0, 0, 0, 0
+            )
+        )
+
+    def _pack(self, message: object) -> bytes:
+        data: bytes = message.pack(self._mav)  # type: ignore[attr-defined]
+        return data
+
+
+@pytest.fixture
+def feed() -> Iterator[MavlinkFeed]:
+    options = TelemetryOptions(source="udp://127.0.0.1:0", fov_deg=55)
+    feed = MavlinkFeed("127.0.0.1", 0, ORIGIN, options)
+    yield feed
+    feed.close()
+
+
+@pytest.mark.parametrize("flags", [EARTH, VEHICLE, 0], ids=["earth", "vehicle", "neither"])
+def test_a_pose_is_that_of_its_frame_though_the_link_is_late_and_uneven(
+    feed: MavlinkFeed, flags: int
+) -> None:
+    """300 ms late, up to 120 ms more by chance: what is known at a frame is as old as that."""
+    rng = np.random.default_rng(3)
+    drone, sent = Autopilot(ORIGIN, flags=flags), []
+    for number in range(60):
+        time_s = number / 10
+        what = [drone.position(time_s), drone.attitude(time_s + 0.013), drone.gimbal(time_s + 0.02)]
+        if number % 10 == 0:
+            what.insert(0, drone.system_time(time_s))
+        sent += [(time_s + 0.3 + rng.uniform(0, 0.12), data) for data in what]
+    sent.sort(key=lambda each: each[0])
+    options = TelemetryOptions(source="udp://127.0.0.1:0", quality="exact")
+    poses = TelemetryPoses(feed, options, plane_m=MIDDLE_M)
+    late_ms, aside = [], []
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        for index in range(5 * FPS):
+            time_s = index / FPS
+            while sent and sent[0][0] <= time_s:
+                link.sendto(sent.pop(0)[1], ("127.0.0.1", feed.port))
+            pose = poses.at(frame_at(time_s))
+            assert poses.fault == ""
+            if time_s < 1.5:
+                continue
+            assert pose is not None
+            truth = model_at(time_s)
+            ahead = (model_at(time_s + 0.01).position - model_at(time_s - 0.01).position) / 0.02
+            off = (pose.model.position - truth.position)[:2]
+            speed = float(np.linalg.norm(ahead[:2]))
+            along = float(off @ ahead[:2]) / speed
+            late_ms.append(1e3 * along / speed)
+            aside.append(float(np.sqrt(max(off @ off - along**2, 0))))
+            turned = np.degrees(np.linalg.norm(truth.displacement(pose.model)[3:]))
+            assert turned < 0.5
+    assert np.median(np.abs(late_ms)) < 10
+    assert np.max(np.abs(late_ms)) < 20
+    assert np.max(aside) < 0.3  # the drone flies a circle: straight on is beside it
+
+
+def test_an_old_gimbal_s_lock_says_which_frame_its_yaw_is_of(feed: MavlinkFeed) -> None:
+    for flags, frame in ((LOCK, "earth"), (0, "vehicle"), (LOCK | VEHICLE, "vehicle")):
+        assert feed._yaw_frame(flags) == frame
+    forced = MavlinkFeed(
+        "127.0.0.1", 0, ORIGIN, TelemetryOptions(source="udp://127.0.0.1:0", yaw_frame="vehicle")
+    )
+    assert forced._yaw_frame(LOCK | EARTH) == "vehicle"
+    forced.close()
+
+
+def test_noise_on_the_link_and_half_a_drone_are_no_pose(feed: MavlinkFeed) -> None:
+    drone = Autopilot(ORIGIN, flags=EARTH)
+    poses = TelemetryPoses(feed, TelemetryOptions(source="udp://127.0.0.1:0"), plane_m=MIDDLE_M)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        for data in (b"", b"\xfd\x09noise", b"\x00" * 300, drone.gimbal(0), drone.position(0)[:-1]):
+            link.sendto(data, ("127.0.0.1", feed.port))
+        assert poses.at(frame_at(0)) is None
+        for data in (drone.system_time(0), drone.position(0), drone.gimbal(0)):
+            link.sendto(data, ("127.0.0.1", feed.port))
+        assert poses.at(frame_at(0)) is not None
