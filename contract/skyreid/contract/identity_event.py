@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 CONTENT_TYPE = "application/cloudevents+json"
 LinkState = Literal["accepted", "tentative"]
@@ -27,9 +27,11 @@ _MEASURES = {
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 
-@dataclass(frozen=True, order=True)
-class TrackKey:
-    """What names a tracklet for ever: one track of one camera in one life of a device."""
+class TrackKey(NamedTuple):
+    """What names a tracklet for ever: one track of one camera in one life of a device.
+
+    A tuple, as it is hashed and compared some twenty times for every sighting that a server takes.
+    """
 
     device: str
     boot: str

@@ -50,6 +50,7 @@ class Device:
     """What was noticed of it, by kind, see `AlarmKind`."""
     lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAGS_KEPT))
     """Arrival minus watermark of its latest live messages."""
+    _words: dict[str, tuple[Birth | Health | None, dict[str, Any]]] = field(default_factory=dict)
 
     @property
     def cameras(self) -> set[str]:
@@ -66,8 +67,8 @@ class Device:
             "view": View(self.view).word if self.view else None,
             "status": status,
             "model_key": self.model_key,
-            "birth": _json(self.birth),
-            "health": _json(self.health),
+            "birth": self._said_json("birth", self.birth),
+            "health": self._said_json("health", self.health),
             "watermark_ns": self.watermark_ns,
             "lag_s": None if self.lag_s is None else round(self.lag_s, 1),
             "late": self.late,
@@ -75,6 +76,10 @@ class Device:
             "last_message_at_ns": self.heard_at_ns,
         }
 
-
-def _json(said: Birth | Health | None) -> dict[str, Any]:
-    return {} if said is None else said.model_dump(mode="json", exclude_none=True)
+    def _said_json(self, what: str, said: Birth | Health | None) -> dict[str, Any]:
+        # A page asks for a thousand of them every few seconds: each is put into words once.
+        before, words = self._words.get(what, (None, {}))
+        if before is not said:
+            words = {} if said is None else said.model_dump(mode="json", exclude_none=True)
+            self._words[what] = said, words
+        return words
