@@ -6,7 +6,8 @@ when it listens. Beside it cameras of other kinds:
 
 ``/shared`` goes on for all its clients, with a key frame every 4 s; ``/slow`` thinks for 3 s;
 ``/udp`` and ``/tcp`` carry pictures in one way; ``/sound`` has none; ``/lossy`` loses packets;
-``/short`` ends after .4 s; ``/small`` is the same as ``/s`` in half the size, ``/narrow`` is not.
+``/short`` ends after .4 s; ``/shared265`` is ``/shared`` in H.265; ``/grows`` is of another size
+after 1.5 s; ``/small`` is the same as ``/s`` in half the size, ``/narrow`` is not.
 """
 
 import argparse
@@ -33,11 +34,13 @@ server.set_service(given.port)
 PAY = "rtph264pay config-interval=-1 name=pay0 pt=96"
 
 
-def pattern(*, gop: int = 5, frames: int = -1, size: tuple[int, int] = (160, 120)) -> str:
+def pattern(
+    *, gop: int = 5, frames: int = -1, size: tuple[int, int] = (160, 120), codec: str = "x264enc"
+) -> str:
     return (
         f"videotestsrc is-live=true pattern=smpte num-buffers={frames} ! "
         f"video/x-raw,format=I420,width={size[0]},height={size[1]},framerate=10/1 ! "
-        f"x264enc speed-preset=ultrafast tune=zerolatency key-int-max={gop}"
+        f"{codec} speed-preset=ultrafast tune=zerolatency key-int-max={gop}"
     )
 
 
@@ -87,6 +90,13 @@ if given.clip:
 else:
     mount("/s", f"{pattern()} ! {PAY}")
 mount("/shared", f"{pattern(gop=40)} ! {PAY}", shared=True)
+mount(
+    "/shared265",
+    f"{pattern(gop=40, codec='x265enc')} ! rtph265pay config-interval=-1 name=pay0 pt=96",
+    shared=True,
+)
+first = pattern(frames=15, size=(160, 96))
+mount("/grows", f"concat name=c ! {PAY}  {first} ! c.  {pattern(size=(320, 240))} ! c.")
 add("/slow", Slow())
 mount("/udp", f"{pattern()} ! {PAY}", way=GstRtsp.RTSPLowerTrans.UDP)
 mount("/tcp", f"{pattern()} ! {PAY}", way=GstRtsp.RTSPLowerTrans.TCP)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from cameras import RtspServer, Watch
 from clips import FPS, Video, read, write
 
@@ -14,12 +15,13 @@ def whole(watch: Watch) -> bool:
     return all(min(corner) > 160 for corner in watch.corners)
 
 
+@pytest.mark.parametrize("path", ["shared", "shared265"])
 def test_who_joins_between_two_key_frames_sees_no_grey_picture(
-    rtsp: RtspServer, wait_until: Callable[..., None]
+    path: str, rtsp: RtspServer, wait_until: Callable[..., None]
 ) -> None:
-    first = Watch(rtsp.url("shared"))
+    first = Watch(rtsp.url(path))
     wait_until(lambda: len(first.frames) >= 6)
-    second = Watch(rtsp.url("shared"))
+    second = Watch(rtsp.url(path))
     wait_until(lambda: len(second.frames) >= 3)
     second.close()
     first.close()

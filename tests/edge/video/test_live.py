@@ -50,3 +50,15 @@ def test_a_server_that_is_not_there_is_tried_again_until_the_stop(
     wait_until(lambda: watch.source.lost["unreachable"] >= 2)
     watch.close()
     assert watch.frames == []
+
+
+def test_a_camera_that_changes_its_size_while_it_sends_goes_on_in_the_new_one(
+    rtsp: RtspServer, wait_until: Callable[..., None]
+) -> None:
+    watch = Watch(rtsp.url("grows"))
+    wait_until(lambda: {(f.width, f.height) for f in watch.frames} >= {(160, 96), (320, 240)})
+    watch.close()
+    assert watch.error is None
+    assert watch.names()[:2] == ["connecting", "streaming"]
+    for frame, corner in zip(watch.frames, watch.corners, strict=True):
+        assert min(corner) > 160, (frame.number, frame.width)  # white: no green row, no grey one
