@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from skyreid.contract.errors import InputError
 from skyreid.contract.receipt import Range, Status
 from skyreid.contract.sighting import ModelRef
 from skyreid.edge.delivery.rows import Row
@@ -34,6 +35,12 @@ def main(folder: Path) -> None:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(folder)], check=True)
     seen: dict[str, object] = {}
     dropped: dict[str, int] = {}
+    fill(folder)
+    try:
+        Spool(folder / "s.db")  # the first start of all
+    except InputError as error:
+        seen["first_start"] = str(error).replace(f"{folder}/", "")
+    os.unlink(folder / "others")
     spool = Spool(folder / "s.db")
     seen["reserved"] = os.path.exists(folder / "s.db.reserve")
     seq = 0

@@ -125,6 +125,8 @@ def test_watching_goes_on_where_the_disk_is_full(
     )
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
+    said = "spool s.db cannot be used (database or disk is full): make room on its disk"
+    assert seen["first_start"] == said
     assert seen["reserved"]
     assert seen["newest_kept"]
     assert seen["dropped"] == {"spool_full": seen["said"] - seen["held"]}

@@ -1,6 +1,9 @@
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from cameras import RtspServer, Watch
 
@@ -62,3 +65,36 @@ def test_a_camera_that_changes_its_size_while_it_sends_goes_on_in_the_new_one(
     assert watch.names()[:2] == ["connecting", "streaming"]
     for frame, corner in zip(watch.frames, watch.corners, strict=True):
         assert min(corner) > 160, (frame.number, frame.width)  # white: no green row, no grey one
+
+
+def test_a_signal_ends_a_device_whose_camera_froze(
+    rtsp: RtspServer, tmp_path: Path, models: Path, environment: dict[str, str]
+) -> None:
+    """It neither sends nor answers, and there is no broker: reader and end wait at once."""
+    (tmp_path / "site.toml").write_text('id = "square"\n[[camera]]\nid = "cam1"\nview = "aerial"\n')
+    (tmp_path / "edge.toml").write_text(
+        'site = "site.toml"\n[device]\nid = "dev1"\n[camera]\nid = "cam1"\nstall_s = 600\n'
+        f'source = "{rtsp.url("s")}"\n[detector]\nmodel = "{models}/blind"\n'
+        f'[embedder]\nbundles = ["{models}/tiny"]\n[spool]\npath = "spool.db"\n'
+        '[mqtt]\nurl = "mqtt://127.0.0.1:9"\nstop_timeout_s = 0.5\n'
+    )
+    device = subprocess.Popen(
+        [sys.executable, "-m", "skyreid.edge", "run", str(tmp_path / "edge.toml")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert device.stderr is not None
+    log = ""
+    while "state=streaming" not in log:
+        line = device.stderr.readline()
+        assert line, log
+        log += line
+    rtsp.signal(signal.SIGSTOP)
+    try:
+        device.send_signal(signal.SIGTERM)
+        _, rest = device.communicate(timeout=60)
+    finally:
+        rtsp.signal(signal.SIGCONT)
+    assert device.returncode == 0, log + rest
+    assert "end frames=" in rest

@@ -12,7 +12,7 @@ from skyreid.edge.video.clock import FileClock
 from skyreid.edge.video.frame import Frame
 from skyreid.edge.video.pipeline import Source, build
 from skyreid.edge.video.platform import probe
-from skyreid.edge.video.source import GstSource, Limits
+from skyreid.edge.video.source import GstSource, Limits, check_file
 
 START = 1_700_000_000_000_000_000
 
@@ -129,6 +129,12 @@ def test_a_video_that_cannot_be_used_is_one_line_that_names_it(
     break_file(kind, path, clip)
     with pytest.raises(InputError, match=f"video .*video.mp4.* {says}"):
         read_all(path, limits=Limits(first_frame_s=4.0))
+
+
+@pytest.mark.parametrize("path", ["/dev/video0", "/dev/null"])
+def test_a_device_is_not_taken_for_a_file_and_what_to_do_is_said(path: str) -> None:
+    with pytest.raises(InputError, match=f"video {path} is a device: .* rtsp://"):
+        check_file(path)
 
 
 def test_sound_beside_the_pictures_is_left_alone(

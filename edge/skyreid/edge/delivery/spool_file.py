@@ -182,6 +182,7 @@ class SpoolFile:
             self.close()
             # Full, locked or read-only: what is in it is good, and is to stay.
             remedy = ": move it away to start an empty one" if is_damage(error) else ""
+            remedy = ": make room on its disk" if self.is_full(error) else remedy
             raise InputError(f"spool {self.path} cannot be used ({error}){remedy}") from error
         self.reserve.make()
 
