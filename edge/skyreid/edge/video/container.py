@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +69,12 @@ class Container:
         """Whether the largest is known: a transport stream says sizes late, and one by one."""
         return self._sized
 
-    def skipped_ns(self, pts: int) -> int:
-        """What the file's own time had skipped before a picture of GStreamer's time ``pts``."""
-        return 0 if self._jumps is None else self._jumps.skipped_ns(self._taken, pts)
+    @property
+    def skipped_ns(self) -> Callable[[int], int] | None:
+        """Of a transport stream: GStreamer's time to what the stream's own had skipped before."""
+        if self._jumps is None:
+            return None
+        return partial(self._jumps.skipped_ns, self._taken)
 
     def check(self) -> None:
         """Say what was found out in GStreamer's threads.

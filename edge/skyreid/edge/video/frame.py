@@ -184,21 +184,16 @@ class Frame:
 class Reader:
     """Turns one connection's samples into frames; reads the caps again when they change."""
 
-    def __init__(
-        self,
-        clock: CaptureClock,
-        *,
-        live: bool,
-        skipped_ns: Callable[[int], int] = lambda pts: 0,
-    ) -> None:
+    def __init__(self, clock: CaptureClock, *, live: bool) -> None:
         """Set up.
 
         Args:
             clock: stamps the frames.
             live: whether the time of arrival means something.
-            skipped_ns: of a file, what its own time had skipped before a picture.
         """
-        self._clock, self._live, self._skipped_ns = clock, live, skipped_ns
+        self._clock, self._live = clock, live
+        self.skipped_ns: Callable[[int], int] | None = None
+        """Of a file whose own time may jump: what it had skipped before a picture."""
         self._gst, _, self._video = load_gst()
         self._caps: Any = None
         self._format: _Format | None = None
@@ -264,8 +259,8 @@ class Reader:
         time_ns = convert(self._gst.Format.TIME, pts) if pts != _NO_TIME else _NO_TIME
         if time_ns == _NO_TIME:  # a stream without time stamps: count frames at its nominal rate
             time_ns = self._next_ns
-        elif not self._live:
-            time_ns += self._skipped_ns(pts)
+        elif self.skipped_ns is not None:
+            time_ns += self.skipped_ns(pts)
         period_ns = form.period_ns
         if self._last_ns is not None and form.paced:
             gap = (time_ns - self._last_ns) / period_ns

@@ -223,7 +223,7 @@ class GstSource:
 
         if live:
             sink.get_static_pad("sink").add_probe(gst.PadProbeType.BUFFER, count)
-        reader = Reader(self._clock, live=live, skipped_ns=container.skipped_ns)
+        reader = Reader(self._clock, live=live)
         damaged = 0
 
         def left_out(waiting: int = 2) -> dict[str, int]:
@@ -248,6 +248,7 @@ class GstSource:
                     if not taken:
                         _wait_for(lambda: container.settled, stop)
                         container.check()
+                        reader.skipped_ns = container.skipped_ns
                     heard_at = now
                     self._number += 1
                     taken += 1
