@@ -2,6 +2,8 @@
 
     python bench/tracker.py CLIP_DIR                      # from the true boxes of CLIP_DIR/gt
     python bench/tracker.py CLIP_DIR --run RUN_DIR...     # from RUN_DIR/detections/*.txt
+    python bench/tracker.py CLIP_DIR --motion true gnss   # told how the camera moved: by its true
+                                                          # poses, by telemetry with errors
 
 Recorded detections carry no colours, so that the tracker goes by position alone. People with a
 visibility below .5 or lower than 24 px are don't-care, handled as MOT17 does.
@@ -17,22 +19,55 @@ from pathlib import Path
 import numpy as np
 
 from skyreid.bundle.detections import Detections, iou
+from skyreid.contract.camera import read_poses
 from skyreid.contract.recording import MotRows, read_mot
+from skyreid.contract.sighting import Clock, View
 from skyreid.edge.people.assignment import assign
+from skyreid.edge.people.ground import MIDDLE_M, KnownPoses
 from skyreid.edge.people.tracker import Tracker
+from skyreid.edge.telemetry.klv_feed import KlvFeed
+from skyreid.edge.telemetry.options import QUALITIES, TelemetryOptions
+from skyreid.edge.telemetry.poses import TelemetryPoses
+from skyreid.edge.video.frame import Frame
 
+Motions = list[np.ndarray | None]
 Boxes = dict[int, list[tuple[int, np.ndarray]]]
 
 
-def follow(rows: MotRows, frames: int, fps: float) -> Boxes:
+def motions_of(clip: Path, camera: str, source: str, frames: int) -> Motions:
+    """How the picture moved before each frame: nobody says it, the true poses, or telemetry."""
+    if source == "none":
+        return [None] * frames
+    truth = read_poses(clip / "calib.json", camera)
+    if truth.view is View.GROUND:
+        return [None] * frames
+    size = truth.models[0].width_px, truth.models[0].height_px
+    packets: dict[int, bytes] = {}
+    known: KnownPoses | TelemetryPoses = KnownPoses(truth, None)
+    if source != "true":
+        from skyreid.synth.telemetry import ORIGIN, draw_packets
+
+        options = TelemetryOptions.model_validate({"source": "klv", "quality": source})
+        known = TelemetryPoses(KlvFeed(ORIGIN), options, plane_m=MIDDLE_M)
+        packets = draw_packets(truth, source, [1])[1]
+    said: Motions = []
+    for index in range(frames):
+        at_ns = 10**18 + round(index * 1e9 / truth.fps)
+        came = ((at_ns, packets[index]),) if index in packets else ()
+        pose = known.at(Frame(index + 1, at_ns, Clock.FILE, 0, *size, telemetry=came))
+        said.append(None if pose is None else pose.motion)
+    return said
+
+
+def follow(rows: MotRows, motions: Motions, fps: float) -> Boxes:
     """Confirmed tracks that were detected, by frame."""
     tracker, out = Tracker(), {}
-    for frame in range(1, frames + 1):
+    for frame, motion in enumerate(motions, 1):
         chosen = rows.frame == frame
         found = Detections(
             rows.box_xyxy[chosen].astype(np.float32), rows.score[chosen].astype(np.float32)
         )
-        tracks = tracker.update(found, (frame - 1) / fps)
+        tracks = tracker.update(found, (frame - 1) / fps, motion)
         out[frame] = [(t.number, t.box_xyxy) for t in tracks if t.detected and t.confirmed]
     return out
 
@@ -85,14 +120,19 @@ def main() -> None:
     parser.add_argument("clip", type=Path, help="directory with gt/cam{n}.txt")
     parser.add_argument("--run", type=Path, nargs="*", default=[], help="recorded runs")
     parser.add_argument("--fps", type=float, default=8.0)
+    parser.add_argument(
+        "--motion", choices=["none", "true", *QUALITIES], nargs="+", default=["none"]
+    )
     arguments = parser.parse_args()
     sources = {path.stem: path for path in sorted((arguments.clip / "gt").glob("*.txt"))}
     if arguments.run:
         sources = {p.stem: p for run in arguments.run for p in (run / "detections").glob("*.txt")}
     for camera, path in sorted(sources.items()):
         truth = read_mot(arguments.clip / "gt" / f"{camera}.txt", truth=True)
-        found = follow(read_mot(path), int(truth.frame.max()), arguments.fps)
-        print(f"{camera:6s} {judge(found, truth)}")
+        for source in arguments.motion:
+            motions = motions_of(arguments.clip, camera, source, int(truth.frame.max()))
+            found = follow(read_mot(path), motions, arguments.fps)
+            print(f"{camera:6s} {source:6s} {judge(found, truth)}", flush=True)
 
 
 if __name__ == "__main__":

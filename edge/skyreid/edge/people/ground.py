@@ -35,6 +35,8 @@ class FootOptions:
     """Standard deviation that is there even for the smallest box."""
     sigma_m: float = 0.1
     """Standard deviation on the ground: a surveyed pose, plane, posture."""
+    posture_m: float = 0.07
+    """The last of these alone, where a pose says itself what it and the ground may be off."""
     range_max_m: float = 80.0
     """Beyond this distance there is no position."""
 
@@ -100,7 +102,8 @@ def locate(
     if foot is None:
         return None
     sigma = float(np.hypot(o.sigma_px, o.sigma_share * (y1 - y0)))
-    found = model.ground(*foot, sigma_px=sigma, sigma_m=o.sigma_m, range_max_m=o.range_max_m)
+    rest = o.sigma_m if pose.cov is None else o.posture_m
+    found = model.ground(*foot, sigma_px=sigma, sigma_m=rest, range_max_m=o.range_max_m)
     return found if found is None or pose.cov is None else _less_sure(found, model, pose.cov)
 
 

@@ -14,6 +14,10 @@ from skyreid.edge.telemetry.track import Moment, PoseTrack
 
 Float64 = NDArray[np.float64]
 
+_TELLING_SHARE = 0.02
+"""Of a picture's width: a smaller motion is not told. What a slow drone does between two frames is
+within what a tracker expects, and less than what a velocity from noisy packets is off by: told of
+it at quality ``poor``, one of IDF1 97 had 53 (bench/tracker.py, a hovering drone)."""
 _ACCELERATION = (1.0, 5.0)
 """m/s² and degrees/s²: what a drone and its gimbal may do while nothing is said of it."""
 
@@ -96,7 +100,7 @@ class TelemetryPoses:
         if before_ns is not None:
             # By its velocity, not by two poses: what each packet is off by is no motion.
             back = moment.model.displaced(moment.velocity * (before_ns - now_ns) / 1e9)
-            motion = moved(back, moment.model, self._plane_m)
+            motion = _told(moved(back, moment.model, self._plane_m), frame.width, frame.height)
         return Pose(moment.model, self._covariance(moment), motion)
 
     def _covariance(self, moment: Moment) -> Float64:
@@ -110,3 +114,11 @@ class TelemetryPoses:
         late = moment.velocity * s.lag_sigma_ms / 1e3
         cov: Float64 = np.diag(known + pushed**2) + np.outer(late, late)
         return cov
+
+
+def _told(motion: Float64, width_px: int, height_px: int) -> Float64 | None:
+    """The motion, or None where the middle of the picture hardly moves."""
+    middle = np.array([width_px / 2, height_px / 2, 1.0])
+    there = motion @ middle
+    by = np.linalg.norm(there[:2] / there[2] - middle[:2])
+    return motion if by >= _TELLING_SHARE * width_px else None
