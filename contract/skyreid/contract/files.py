@@ -122,18 +122,20 @@ def _give_back(path: Path, handle: int) -> None:
     os.close(handle)
 
 
-def write(path: Path, data: bytes) -> None:
+def write(path: Path, data: bytes, *, mode: int | None = None) -> None:
     """Atomic write: `path` holds what it held, or all of `data`.
+
+    `mode` is the file's from its first byte on; None = as any new file's.
 
     Raises:
         InputError: it cannot be written: a full disk, a read-only place; nothing has changed then.
     """
-    with replacing(path) as partial:
+    with replacing(path, mode=mode) as partial:
         partial.write_bytes(data)
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, mode: int | None = None) -> Iterator[Path]:
     """Atomic write by somebody who wants a path: the file to fill, which takes the place of `path`.
 
     `path` holds the old content until the block ends, and for good where it ends with an error.
@@ -145,6 +147,8 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     with _turn(path) as (place, partial):
         partial.write_bytes(b"")
+        if mode is not None:
+            partial.chmod(mode)
         mode = partial.stat().st_mode
         yield partial
         partial.chmod(mode)  # as any new file's; a library may have made another file of this name

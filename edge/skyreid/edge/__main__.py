@@ -81,12 +81,17 @@ def _main(arguments: Sequence[str]) -> int:
         if verb in ("bench", "check", "doctor", "spool"):
             command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     _add_install_service(verbs)
+    _add_enrol(verbs)
     hide_secrets(arguments)
     given, rest = parser.parse_known_args(arguments)
     if given.verb == "install-service":
         if rest:
             parser.error(unrecognized(rest))
         return _install_service(given)
+    if given.verb == "enrol":
+        if rest:
+            parser.error(unrecognized(rest))
+        return _enrol(given)
     if given.verb == "doctor":
         return _doctor(given, rest)
     from skyreid.edge.config import read_settings
@@ -174,6 +179,26 @@ def _install_service(given: argparse.Namespace) -> int:
         "next: systemd-sysusers && systemctl daemon-reload; settings in /etc/skyreid/edge.toml, "
         "then systemctl enable --now skyreid-edge@edge"
     )
+    return 0
+
+
+def _add_enrol(verbs: Any) -> None:
+    does = "make this device's key, and get its certificate with a token of skyreid-server certs"
+    command = verbs.add_parser("enrol", help=does, description=does, allow_abbrev=False)
+    command.add_argument("token", help="one word; - reads it from standard input")
+    command.add_argument(
+        "--out", type=Path, default=Path("."), help="folder of device.key, device.pem and ca.pem"
+    )
+
+
+def _enrol(given: argparse.Namespace) -> int:
+    from skyreid.edge.enrol import enrol
+
+    token = enrol(sys.stdin.read() if given.token == "-" else given.token, given.out)
+    folder = given.out.resolve()
+    print(f'[device]\nid = "{token.device}"\n\n[mqtt]\nurl = "{token.broker}"')
+    for key, name in (("ca", "ca.pem"), ("certificate", "device.pem"), ("key", "device.key")):
+        print(f"{key} = {json.dumps(str(folder / name))}")
     return 0
 
 

@@ -15,6 +15,7 @@ from skyreid.contract.settings import effective, unrecognized
 from skyreid.contract.version import add_version
 from skyreid.server.admin import command as admin
 from skyreid.server.bench import command as bench
+from skyreid.server.certs import command as certs
 from skyreid.server.store import command as journal
 from skyreid.server.traffic import command as traffic
 
@@ -56,6 +57,7 @@ def _main(arguments: list[str]) -> int:
     admin.add_parser(verbs)
     traffic.add_parser(verbs)
     bench.add_parser(verbs)
+    certs.add_parser(verbs)
     given, rest = parser.parse_known_args(arguments)
     if given.run is not None:
         if rest:

@@ -32,7 +32,7 @@ from skyreid.server.broker.outbox import Outbox
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Door
-from skyreid.server.gauges import watch
+from skyreid.server.gauges import watch, watch_certificate
 from skyreid.server.live import Hub
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
@@ -121,6 +121,8 @@ def run(read: Callable[[], ServerSettings]) -> int:
     writer = make_writer(settings, site, journal, queue, broker, outbox, hub, metrics)
     writer.notices = (f"journal: {lost}",) if lost else ()
     metrics.journal_lost.set(bool(lost))
+    if settings.mqtt.certificate is not None:
+        watch_certificate(settings.mqtt.certificate, metrics)
     connections = Connections(connections_within(settings.http.connections, descriptors()), metrics)
     lookup = Lookup(settings.journal.path, ShownSite.of(site))
     api = make_api(writer, lookup, hub, metrics, listeners=connections.limit // 2)

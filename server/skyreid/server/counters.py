@@ -111,6 +111,12 @@ class Metrics:
             ["reason"],
             registry=r,
         )
+        self.certificate_days = Gauge(
+            "skyreid_certificate_days_left",
+            "Days until the server's certificate ends; NaN without one",
+            registry=r,
+        )
+        self.certificate_days.set(float("nan"))
         self.reloads = Counter(
             "skyreid_reloads_total",
             "SIGHUPs, by outcome: done, refused (the settings stayed as they were)",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
+from pathlib import Path
+
 from skyreid.server.counters import Metrics
 from skyreid.server.writer import Writer
 
@@ -19,3 +22,19 @@ def watch(writer: Writer, metrics: Metrics) -> None:
     metrics.listeners.set_function(lambda: len(writer.hub))
     metrics.model_keys.set_function(lambda: len(devices.model_keys()))
     metrics.devices_online.set_function(devices.online)
+
+
+def watch_certificate(path: Path, metrics: Metrics) -> None:
+    """Have the gauge of its days ask the server's certificate, which may be renewed meanwhile."""
+    metrics.certificate_days.set_function(lambda: days_left(path))
+
+
+def days_left(path: Path) -> float:
+    """Days until a certificate in PEM ends; NaN where it cannot be read."""
+    from cryptography import x509
+
+    try:
+        end = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
+    except (OSError, ValueError):
+        return float("nan")
+    return (end - datetime.now(timezone.utc)).total_seconds() / 86_400

@@ -1,0 +1,332 @@
+"""The authority: a folder with its key, what it signed, whom it revoked and which tokens wait.
+
+Certificates are ECDSA on P-256 (RFC 5280, FIPS 186-5). A device's names come from its token, never
+from its request. The revocation list lies beside the broker that reads it, so that its age says
+nothing: it holds as long as the authority, and never locks everybody out by being old.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import secrets
+from base64 import b64encode
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from skyreid.contract import files
+from skyreid.contract.errors import InputError
+from skyreid.contract.topics import check_identifier
+
+CA_DAYS = 3650
+TOKEN_HOURS = 24
+EARLY = timedelta(hours=1)
+"""A device's clock may be behind the authority's by so much."""
+KICK = timedelta(minutes=10)
+"""Life of a certificate that is made to end another's connection."""
+
+
+class Authority:
+    """The folder of one site's authority. Commands and the service lock it for each change."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open what `Authority.make` made.
+
+        Raises:
+            InputError: it is not there, or cannot be read.
+        """
+        self.folder = folder
+        try:
+            self._key = serialization.load_pem_private_key(self.path("ca.key").read_bytes(), None)
+            self.certificate = x509.load_pem_x509_certificate(self.path("ca.pem").read_bytes())
+            self.site = str(self._read()["site"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"authority {folder}: {error}; skyreid-server certs init makes one"
+            ) from error
+        if not isinstance(self._key, ec.EllipticCurvePrivateKey):
+            raise InputError(f"authority {folder}: ca.key is no key of an elliptic curve")
+
+    @classmethod
+    def make(cls, folder: Path, site: str, hosts: Sequence[str], days: int) -> Authority:
+        """Make a new one, with certificates of the broker and the server.
+
+        Raises:
+            InputError: there is one already, or a name cannot be used.
+        """
+        _check(site)
+        if (folder / "ca.key").exists():
+            raise InputError(f"authority {folder} exists: give another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        key = ec.generate_private_key(ec.SECP256R1())
+        name = _name(f"skyreid authority of {site}")
+        now = _now()
+        own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        usage = _usage(key_cert_sign=True, crl_sign=True)
+        certificate = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - EARLY)
+            .not_valid_after(now + timedelta(days=CA_DAYS))
+            .add_extension(x509.BasicConstraints(True, 0), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(own, critical=False)
+            .sign(key, hashes.SHA256())
+        )
+        _write_key(folder / "ca.key", key)
+        files.write(folder / "ca.pem", _pem(certificate))
+        state = {"site": site, "hosts": list(hosts), "certificates": [], "tokens": []}
+        _write_secret(folder / "state.json", json.dumps(state, indent=1).encode())
+        made = cls(folder)
+        made.renew(days)
+        made._write_list()
+        return made
+
+    @property
+    def server_name(self) -> str:
+        """The server's name, which no device may have."""
+        return f"skyreid-server-{self.site}"
+
+    def path(self, name: str) -> Path:
+        """Of one of its files."""
+        return self.folder / name
+
+    def renew(self, days: int) -> None:
+        """Give broker and server new keys and certificates."""
+        hosts = self._read()["hosts"]
+        for name, common, usage in (
+            ("broker", hosts[0], ExtendedKeyUsageOID.SERVER_AUTH),
+            ("server", self.server_name, ExtendedKeyUsageOID.CLIENT_AUTH),
+        ):
+            key = ec.generate_private_key(ec.SECP256R1())
+            names = hosts if name == "broker" else ()
+            certificate = self._sign(common, key.public_key(), usage, timedelta(days=days), names)
+            _write_key(self.path(f"{name}.key"), key)
+            files.write(self.path(f"{name}.pem"), _pem(certificate))
+
+    def add_token(self, device: str) -> str:
+        """Let a device enrol; its secret, of which only a digest is kept.
+
+        Raises:
+            InputError: the name cannot be a device's.
+        """
+        _check(device)
+        if device == self.server_name:
+            raise InputError(f"device {device!r}: this is the server's name")
+        secret = secrets.token_urlsafe(32)
+        end = (_now() + timedelta(hours=TOKEN_HOURS)).isoformat()
+        with self._changing() as state:
+            state["tokens"] = [t for t in state["tokens"] if t["end"] > _now().isoformat()]
+            state["tokens"].append({"digest": _digest(secret), "device": device, "end": end})
+        return secret
+
+    def enrol(self, secret: str, csr: bytes, days: int) -> bytes:
+        """Sign the key of whoever knows a secret: once. The same key again gets the same answer.
+
+        Returns:
+            the certificate in PEM
+
+        Raises:
+            InputError: the secret is none, is used or is too old, or the request cannot be used.
+        """
+        try:
+            request = x509.load_pem_x509_csr(csr)
+            key = request.public_key()
+            good = request.is_signature_valid
+        except (ValueError, InvalidSignature) as error:
+            raise InputError("the request is no PKCS #10 in PEM") from error
+        if not good or not isinstance(key, ec.EllipticCurvePublicKey) or key.key_size < 256:
+            raise InputError("the request is not signed by an elliptic curve's key of 256 bits")
+        digest, now = _digest(secret), _now()
+        with self._changing() as state:
+            token = next((t for t in state["tokens"] if t["digest"] == digest), None)
+            if token is None or token["end"] < now.isoformat():
+                raise InputError("the token is not known, or is too old: certs device makes one")
+            spki = key.public_bytes(
+                serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+            )
+            whose = hashlib.sha256(spki).hexdigest()
+            if token.get("key", whose) != whose:
+                raise InputError("the token has been used: certs device makes one")
+            if "certificate" not in token:
+                life = timedelta(days=days)
+                made = self._make(token["device"], key, ExtendedKeyUsageOID.CLIENT_AUTH, life)
+                state["certificates"].append(_entry(token["device"], made))
+                token |= {"key": whose, "certificate": _pem(made).decode()}
+            return str(token["certificate"]).encode()
+
+    def revoke(self, device: str) -> int:
+        """Take every certificate and token of a device back; how many certificates.
+
+        Raises:
+            InputError: there is none.
+        """
+        with self._changing() as state:
+            named = [c for c in state["certificates"] if c["name"] == device]
+            waiting = [t for t in state["tokens"] if t["device"] == device]
+            if not named and not waiting:
+                known = sorted({c["name"] for c in state["certificates"]})
+                raise InputError(f"device {device!r} has no certificate; these have: {known}")
+            for each in named:
+                each.setdefault("revoked", _now().isoformat())
+            state["tokens"] = [t for t in state["tokens"] if t["device"] != device]
+        self._write_list()
+        return len(named)
+
+    def impersonate(self, name: str) -> None:
+        """Write ``kick.pem`` and ``kick.key``: for some minutes, whoever has them is ``name``."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        made = self._make(name, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, KICK)
+        _write_key(self.path("kick.key"), key)
+        files.write(self.path("kick.pem"), _pem(made))
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Certificates: ``name``, ``serial``, ``end``, and ``revoked`` where they are."""
+        return list(self._read()["certificates"])
+
+    def ca_der(self) -> str:
+        """Its certificate, DER in base 64."""
+        return b64encode(self.certificate.public_bytes(serialization.Encoding.DER)).decode()
+
+    def _sign(
+        self,
+        name: str,
+        key: Any,
+        usage: x509.ObjectIdentifier,
+        life: timedelta,
+        hosts: Sequence[str] = (),
+    ) -> x509.Certificate:
+        made = self._make(name, key, usage, life, hosts)
+        with self._changing() as state:
+            state["certificates"].append(_entry(name, made))
+        return made
+
+    def _make(
+        self,
+        name: str,
+        key: Any,
+        usage: x509.ObjectIdentifier,
+        life: timedelta,
+        hosts: Sequence[str] = (),
+    ) -> x509.Certificate:
+        now = _now()
+        end = min(now + life, self.certificate.not_valid_after_utc)
+        issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())  # type: ignore[arg-type]
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_name(name))
+            .issuer_name(self.certificate.subject)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - EARLY)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(False, None), critical=True)
+            .add_extension(_usage(digital_signature=True), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(issuer, critical=False)
+        )
+        if hosts:
+            names = x509.SubjectAlternativeName([_host(host) for host in hosts])
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(self._key, hashes.SHA256())  # type: ignore[arg-type]
+
+    def _write_list(self) -> None:
+        now = _now()
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(now - EARLY)
+            .next_update(self.certificate.not_valid_after_utc)
+        )
+        for each in self.listed():
+            if "revoked" in each:
+                entry = x509.RevokedCertificateBuilder().serial_number(int(each["serial"], 16))
+                at = datetime.fromisoformat(each["revoked"])
+                builder = builder.add_revoked_certificate(entry.revocation_date(at).build())
+        signed = builder.sign(self._key, hashes.SHA256())  # type: ignore[arg-type]
+        files.write(self.path("crl.pem"), signed.public_bytes(serialization.Encoding.PEM))
+
+    def _read(self) -> dict[str, Any]:
+        return dict(json.loads(self.path("state.json").read_bytes()))
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        with files.FileLock(
+            self.path("state.lock"),
+            of=f"authority {self.folder}",
+            waiting=lambda _who: None,  # a service signs for several at once
+        ):
+            state = self._read()
+            yield state
+            _write_secret(self.path("state.json"), json.dumps(state, indent=1).encode())
+
+
+def _entry(name: str, certificate: x509.Certificate) -> dict[str, Any]:
+    end = certificate.not_valid_after_utc.isoformat()
+    return {"name": name, "serial": f"{certificate.serial_number:x}", "end": end}
+
+
+def _check(name: str) -> None:
+    try:
+        check_identifier(name)
+    except ValueError as error:
+        raise InputError(str(error)) from error
+
+
+def _host(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc).replace(microsecond=0)
+
+
+def _name(text: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _usage(**given: bool) -> x509.KeyUsage:
+    names = (
+        "digital_signature content_commitment key_encipherment data_encipherment key_agreement "
+        "key_cert_sign crl_sign encipher_only decipher_only"
+    )
+    return x509.KeyUsage(**{name: given.get(name, False) for name in names.split()})
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    _write_secret(
+        path,
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+    )
+
+
+def _write_secret(path: Path, data: bytes) -> None:
+    files.write(path, data, mode=0o600)

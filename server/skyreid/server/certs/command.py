@@ -1,0 +1,176 @@
+"""``skyreid-server certs``: init, device, serve, renew, revoke, list."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skyreid.contract.errors import InputError
+
+if TYPE_CHECKING:
+    from skyreid.server.certs.authority import Authority
+
+DAYS = 365
+
+
+def add_parser(verbs: Any) -> None:
+    """Add ``certs`` to the verbs of a command line."""
+    says = "a small authority of one site: certificates of its broker, server and devices"
+    certs = verbs.add_parser("certs", help=says, description=says, allow_abbrev=False)
+    parts = certs.add_subparsers(dest="part", required=True, metavar="VERB")
+    for name, does, run in (
+        ("init", "make the authority, and mosquitto's settings for it", _init),
+        ("device", "let devices enrol: a token each, good once and for a day", _device),
+        ("serve", "sign for devices that enrol, until it is told to stop", _serve),
+        ("renew", "new certificates of broker and server", _renew),
+        ("revoke", "take a device's certificates back, and end its connection", _revoke),
+        ("list", "who has a certificate, until when", _list),
+    ):
+        part = parts.add_parser(name, help=does, description=does, allow_abbrev=False)
+        part.add_argument("folder", type=Path, help="folder of the authority")
+        part.set_defaults(run=run)
+        if name == "init":
+            part.add_argument("--site", required=True, help="id of the site file")
+            part.add_argument(
+                "--host", required=True, action="append", help="name or address of the broker"
+            )
+            part.add_argument("--port", type=int, default=8883, help="of the broker")
+        if name in ("init", "renew", "serve"):
+            part.add_argument("--days", type=int, default=DAYS, help="life of a certificate")
+        if name in ("device", "revoke"):
+            part.add_argument("name", nargs="+" if name == "revoke" else "*", help="device.id")
+        if name == "device":
+            part.add_argument("--csv", type=Path, help="names, the first column of a file")
+            part.add_argument("--enrol-port", type=int, default=8884, help="of certs serve")
+        if name == "serve":
+            part.add_argument("--listen", default="0.0.0.0", help="address to listen on")
+            part.add_argument("--enrol-port", type=int, default=8884, help="port to listen on")
+
+
+def _init(given: argparse.Namespace) -> int:
+    from skyreid.contract import files
+    from skyreid.server.certs import mosquitto
+    from skyreid.server.certs.authority import Authority
+
+    _port(given.port)
+    authority = Authority.make(given.folder, given.site, given.host, _days(given))
+    files.write(
+        authority.path("mosquitto.conf"), mosquitto.settings(authority, given.port).encode()
+    )
+    files.write(authority.path("acl"), mosquitto.access_list(authority).encode())
+    files.write(
+        authority.path("broker.url"), f"mqtts://{_host(given.host[0])}:{given.port}".encode()
+    )
+    folder = authority.folder.resolve()
+    print(f"{folder}: the key ca.key signs for the site; keep a copy where nobody else gets it")
+    print(f"broker: mosquitto -c {folder}/mosquitto.conf")
+    print(f'server: [mqtt] url = "{_url(authority)}", ca = "{folder}/ca.pem",')
+    print(f'        certificate = "{folder}/server.pem", key = "{folder}/server.key"')
+    return 0
+
+
+def _device(given: argparse.Namespace) -> int:
+    from skyreid.contract.enrolment import Token, encode_token
+    from skyreid.server.certs.authority import Authority
+
+    names = list(given.name)
+    if given.csv is not None:
+        try:
+            with open(given.csv, newline="", encoding="utf-8") as file:
+                names += [row[0].strip() for row in csv.reader(file) if row and row[0].strip()]
+        except (OSError, ValueError, csv.Error) as error:
+            raise InputError(f"{given.csv}: {error}") from error
+    if not names:
+        raise InputError("certs device: give names of devices, or --csv")
+    authority = Authority(given.folder)
+    url = _url(authority)
+    host = url.removeprefix("mqtts://").rpartition(":")[0].strip("[]")
+    for name in names:
+        token = Token(
+            host=host,
+            port=_port(given.enrol_port),
+            broker=url,
+            device=name,
+            secret=authority.add_token(name),
+            ca=authority.ca_der(),
+        )
+        print(f"{name} {encode_token(token)}")
+    return 0
+
+
+def _serve(given: argparse.Namespace) -> int:
+    import signal
+    import threading
+
+    from skyreid.server.certs.authority import Authority
+    from skyreid.server.certs.service import Enrolment
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    address = given.listen, _port(given.enrol_port)
+    service = Enrolment(Authority(given.folder), address, _days(given))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    thread = threading.Thread(target=service.serve_forever, name="enrolment")
+    thread.start()
+    logging.getLogger(__name__).info("devices enrol at %s:%d", *address)
+    stop.wait()
+    service.shutdown()
+    thread.join()
+    service.server_close()
+    return 0
+
+
+def _renew(given: argparse.Namespace) -> int:
+    from skyreid.server.certs import mosquitto
+    from skyreid.server.certs.authority import Authority
+
+    authority = Authority(given.folder)
+    authority.renew(_days(given))
+    told = "it knows" if mosquitto.reload(authority) else "reload it (systemctl reload mosquitto)"
+    print(f"broker and server have new certificates. broker: {told}; server: restart it")
+    return 0
+
+
+def _revoke(given: argparse.Namespace) -> int:
+    from skyreid.server.certs.authority import Authority
+    from skyreid.server.certs.revocation import revoke
+
+    authority = Authority(given.folder)
+    for name in given.name:
+        print(f"{name}: {revoke(authority, name, _url(authority))} certificates revoked")
+    return 0
+
+
+def _list(given: argparse.Namespace) -> int:
+    from skyreid.server.certs.authority import Authority
+
+    for each in Authority(given.folder).listed():
+        print(f"{each['name']}  until {each['end']}{'  revoked' if 'revoked' in each else ''}")
+    return 0
+
+
+def _url(authority: Authority) -> str:
+    try:
+        return authority.path("broker.url").read_text().strip()
+    except OSError as error:
+        raise InputError(f"authority {authority.folder}: broker.url: {error.strerror}") from error
+
+
+def _host(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _days(given: argparse.Namespace) -> int:
+    if not 1 <= given.days <= 3650:
+        raise InputError(f"--days {given.days}: from 1 to 3650")
+    return int(given.days)
+
+
+def _port(port: int) -> int:
+    if not 1 <= port <= 65_535:
+        raise InputError(f"port {port}: from 1 to 65535")
+    return port

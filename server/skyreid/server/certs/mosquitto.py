@@ -1,0 +1,81 @@
+"""mosquitto's settings for an authority: names are those of certificates, deny by default.
+
+For mosquitto 2.0 (tested with 2.0.11). The common name of a client's certificate is its user name
+and its client id, whatever it calls itself, so that nobody can put out or be somebody else. The
+access list has a pattern for devices and lines for the server; what is not in it is denied.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+from skyreid.contract import topics
+from skyreid.server.certs.authority import Authority
+
+CONTRACT = """\
+persistence true
+persistence_location {folder}/
+autosave_interval 60
+max_queued_messages 0
+max_queued_bytes 268435456
+max_inflight_messages 1000
+max_packet_size 300000
+sys_interval 5
+"""
+"""What docker/mosquitto.conf has below its line."""
+_CONF = """\
+# Written by skyreid-server certs init, for mosquitto 2.0, whose user has to read these files.
+listener {port}
+cafile {folder}/ca.pem
+certfile {folder}/broker.pem
+keyfile {folder}/broker.key
+crlfile {folder}/crl.pem
+tls_version tlsv1.2
+require_certificate true
+use_identity_as_username true
+use_username_as_clientid true
+allow_anonymous false
+acl_file {folder}/acl
+max_connections {connections}
+pid_file {folder}/mosquitto.pid
+
+"""
+CONNECTIONS_MAX = 4096
+DROPPED = "$SYS/broker/publish/messages/dropped"
+
+
+def settings(authority: Authority, port: int) -> str:
+    """``mosquitto.conf``."""
+    folder = authority.folder.resolve()
+    head = _CONF.format(folder=folder, port=port, connections=CONNECTIONS_MAX)
+    return head + CONTRACT.format(folder=folder)
+
+
+def access_list(authority: Authority) -> str:
+    """``acl_file``: what stands nowhere here is denied."""
+    root = f"{topics.ROOT}/{authority.site}"
+    return (
+        f"user {authority.server_name}\n"
+        f"topic read {root}/dev/#\n"
+        f"topic write {root}/cmd/#\n"
+        f"topic write {root}/identity/#\n"
+        f"topic write {root}/rejected/#\n"
+        f"topic read {DROPPED}\n"
+        "\n"
+        f"pattern write {root}/dev/%u/#\n"
+        f"pattern read {root}/cmd/%u/#\n"
+    )
+
+
+def reload(authority: Authority) -> bool:
+    """Have the broker read the revocation list again; whether it could be told (SIGHUP)."""
+    try:
+        pid = int(authority.path("mosquitto.pid").read_text())
+        if Path(f"/proc/{pid}/comm").read_text().strip() != "mosquitto":
+            return False
+        os.kill(pid, signal.SIGHUP)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""The service that devices enrol with: HTTPS, one route, a token a device.
+
+It shows the broker's certificate, which a device believes by the authority that its token names.
+Whoever says nothing is left after ``TIMEOUT_S``; nothing is read beyond ``MAX_BYTES``.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import socket
+from typing import Any
+
+from skyreid.contract.enrolment import MAX_BYTES, PATH, EnrolmentAnswer, decode_request
+from skyreid.contract.errors import InputError, MessageError
+from skyreid.server.certs.authority import Authority
+
+_log = logging.getLogger(__name__)
+
+TIMEOUT_S = 10.0
+
+
+class Enrolment(ThreadingHTTPServer):
+    """Serves until ``shutdown``."""
+
+    daemon_threads = True
+
+    def __init__(self, authority: Authority, address: tuple[str, int], days: int) -> None:
+        """Listen on ``address``; certificates live ``days``.
+
+        Raises:
+            InputError: the address cannot be had.
+        """
+        self.authority, self.days = authority, days
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        self._tls.load_cert_chain(authority.path("broker.pem"), authority.path("broker.key"))
+        try:
+            super().__init__(address, _Handler)
+        except OSError as error:
+            raise InputError(f"{address[0]}:{address[1]}: {error.strerror}") from error
+
+    def get_request(self) -> tuple[socket, Any]:
+        """The handshake is made by the connection's own thread, not by the one that accepts."""
+        connection, peer = super().get_request()
+        connection.settimeout(TIMEOUT_S)
+        return self._tls.wrap_socket(connection, True, do_handshake_on_connect=False), peer
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection that ends on the way is nobody's fault."""
+        _log.debug("enrolment: a connection ended", exc_info=True)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Enrolment
+    timeout = TIMEOUT_S
+    server_version, sys_version = "skyreid", ""
+
+    def do_POST(self) -> None:
+        length = self.headers.get("Content-Length", "")
+        if self.path != PATH or not length.isascii() or not length.isdigit():
+            self._answer(404, b"")
+            return
+        if int(length) > MAX_BYTES:
+            self._answer(413, b"")
+            return
+        authority, peer = self.server.authority, self.client_address[0]
+        try:
+            asked = decode_request(self.rfile.read(int(length)))
+            signed = authority.enrol(asked.secret, asked.csr.encode(), self.server.days)
+        except (InputError, MessageError) as error:
+            _log.warning("enrolment refused peer=%s: %s", peer, error)
+            self._answer(403, str(error).encode())
+            return
+        _log.info("enrolled peer=%s", peer)
+        self._answer(200, EnrolmentAnswer(certificate=signed.decode()).model_dump_json().encode())
+
+    def _answer(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Not the requests' own lines: what matters is said above."""
