@@ -56,3 +56,33 @@ def write_stream(folder: Path, poses: CameraPoses, level: str, seed: int) -> Pat
             out.mux(stream.encode(None))
     write_telemetry(folder, {"cam2": poses}, level, seed)
     return folder / "cam2.ts"
+
+
+def away(path: Path, after_s: float, gap_s: int) -> None:
+    """Let a stream's own time, of pictures, telemetry and clock, skip so much from a moment on."""
+    data = bytearray(path.read_bytes())
+    first: int | None = None
+    for at in range(0, len(data), 188):
+        payload = at + 4
+        if data[at + 3] & 0x20:
+            payload += 1 + data[at + 4]
+            if data[at + 4] and data[at + 5] & 0x10:  # the clock: 33 bits, those above the others
+                ticks = int.from_bytes(data[at + 6 : at + 11], "big") >> 7
+                first = ticks if first is None else first
+                if ticks - first >= after_s * 90000:
+                    rest = int.from_bytes(data[at + 6 : at + 11], "big") & 0x7F
+                    later = (ticks + gap_s * 90000) << 7 | rest
+                    data[at + 6 : at + 11] = later.to_bytes(5, "big")
+        if not data[at + 1] & 0x40 or data[payload : payload + 3] != b"\0\0\1":
+            continue
+        for field in range(data[payload + 7] >> 6 & 1 if data[payload + 7] >> 7 else -1, -1, -1):
+            here = payload + 9 + 5 * field
+            a, b, c, d, e = data[here : here + 5]
+            ticks = (a >> 1 & 7) << 30 | b << 22 | (c >> 1) << 15 | d << 7 | e >> 1
+            assert first is not None
+            if ticks - first >= after_s * 90000:
+                t = ticks + gap_s * 90000
+                data[here] = a & 0xF1 | (t >> 30 & 7) << 1
+                data[here + 1], data[here + 2] = t >> 22 & 255, (t >> 15 & 127) << 1 | 1
+                data[here + 3], data[here + 4] = t >> 7 & 255, (t & 127) << 1 | 1
+    path.write_bytes(data)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flights import FPS, SIZE, flight, model_at, write_stream
+from flights import FPS, SIZE, away, flight, model_at, write_stream
 
 from skyreid.bundle.detections import Detections
 from skyreid.contract.camera import CameraModel, CameraPoses, Pose
@@ -149,6 +149,27 @@ def test_a_tracker_is_not_told_of_a_motion_that_is_mostly_the_telemetry_s_noise(
     quality: Quality,
 ) -> None:
     assert [m for m in motions_of(flight(4.0, "hover"), quality) if m is not None] == []
+
+
+def test_telemetry_behind_a_gap_of_the_link_belongs_to_the_frames_behind_it(
+    stream: Callable[[str, int], Path], tmp_path: Path
+) -> None:
+    """GStreamer folds the gap; both sides of the stream are to be given it back."""
+    whole, cut = stream("exact", 1), tmp_path / "cut.ts"
+    cut.write_bytes(whole.read_bytes())
+    away(cut, 2.0, 30)
+    frames, said = [], []
+    for path in (whole, cut):
+        got = list(source_of(path).frames(threading.Event()))
+        frames.append([(f.captured_at_ns - START_NS) / 1e9 for f in got])
+        said.append([(at - f.captured_at_ns) / 1e9 for f in got for at, _ in f.telemetry])
+        for frame in got:
+            frame.release()
+    assert frames[1][-1] == pytest.approx(frames[0][-1] + 30, abs=0.01)
+    ages = [age for age in said[1] if age > -1]
+    assert len(ages) >= len(said[0]) - 3
+    assert max(said[1]) <= 0
+    assert len([age for age in said[1] if age <= -1]) <= 3  # those that came before the gap
 
 
 @pytest.mark.parametrize("quality", QUALITIES)

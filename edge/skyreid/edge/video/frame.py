@@ -192,7 +192,7 @@ class Reader:
             live: whether the time of arrival means something.
         """
         self._clock, self._live = clock, live
-        self.skipped_ns: Callable[[int], int] | None = None
+        self.skipped_ns: Callable[[int], int] = lambda pts: 0
         """Of a file whose own time may jump: what it had skipped before a picture."""
         self._gst, _, self._video = load_gst()
         self._caps: Any = None
@@ -201,7 +201,7 @@ class Reader:
         self._not_whole = int(flags.CORRUPTED) | int(flags.GAP)
         self._start_ns: int | None = None
         self._last_ns: int | None = None
-        self._next_ns = 0
+        self._next_ns = self._skipped = 0
         self.missing = 0
         """Frames of a file that its rate promises and that did not come."""
 
@@ -227,7 +227,10 @@ class Reader:
         assert self._format is not None
         form = self._format
         media_ns = self._media_time(sample, buffer, form)
-        said = [] if beside is None else [(at - media_ns, data) for at, data in beside(media_ns)]
+        folded_ns = media_ns - self._skipped
+        later = buffer.pts - folded_ns  # what is beside a file skipped as much as its pictures
+        said = [] if beside is None else beside(folded_ns)
+        ages = [at + self.skipped_ns(at + later) - media_ns for at, _ in said]
         if self._live:
             running = pipeline.get_clock().get_time() - pipeline.get_base_time()
             arrived_ns = time.time_ns() - min(max(running - media_ns, 0), 5_000_000_000)
@@ -248,7 +251,10 @@ class Reader:
             form.width,
             form.height,
             planes=planes,
-            telemetry=tuple((stamp.captured_at_ns + age, data) for age, data in said),
+            telemetry=tuple(
+                (stamp.captured_at_ns + age, data)
+                for age, (_, data) in zip(ages, said, strict=True)
+            ),
             release=memory.release,
         )
 
@@ -259,8 +265,9 @@ class Reader:
         time_ns = convert(self._gst.Format.TIME, pts) if pts != _NO_TIME else _NO_TIME
         if time_ns == _NO_TIME:  # a stream without time stamps: count frames at its nominal rate
             time_ns = self._next_ns
-        elif self.skipped_ns is not None:
-            time_ns += self.skipped_ns(pts)
+        else:
+            self._skipped = self.skipped_ns(pts)
+            time_ns += self._skipped
         period_ns = form.period_ns
         if self._last_ns is not None and form.paced:
             gap = (time_ns - self._last_ns) / period_ns

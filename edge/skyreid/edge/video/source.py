@@ -248,7 +248,7 @@ class GstSource:
                     if not taken:
                         _wait_for(lambda: container.settled, stop)
                         container.check()
-                        reader.skipped_ns = container.skipped_ns
+                        reader.skipped_ns = container.skipped_ns or reader.skipped_ns
                     heard_at = now
                     self._number += 1
                     taken += 1
