@@ -15,8 +15,10 @@ import pytest
 from chain import Chain
 
 from skyreid.contract.camera import read_poses
+from skyreid.contract.geodesy import to_earth
+from skyreid.contract.site import read_site
 from skyreid.edge.__main__ import main
-from skyreid.edge.people.sketch import GRID, KEPT, LEFT, ground_grid
+from skyreid.edge.people.sketch import GRID, KEPT, LANDMARK, LEFT, ground_grid
 
 
 @pytest.fixture
@@ -42,6 +44,32 @@ def test_a_still_shows_boxes_verdicts_and_the_ground(chain: Chain, tmp_path: Pat
     assert pixels_of(picture, KEPT) + pixels_of(picture, LEFT) > 500, "boxes"
     assert pixels_of(picture, GRID) > 100, "the ground; most of a line is blended"
     assert untouched(chain)
+
+
+def test_a_landmark_is_drawn_where_the_pose_puts_it(
+    chain: Chain, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site, still = chain.work / "site.toml", tmp_path / "landmark.png"
+    command = ["check", str(chain.work / "cam6.toml"), "--still", str(still), "--after", "0.1"]
+    assert main([*command, "--landmark", "46.5,8.0"]) == 2
+    assert "site demo has no [origin]" in capsys.readouterr().err
+    text = site.read_text()
+    head, mark, cameras = text.partition("[[camera]]")
+    origin = "[origin]\nlatitude_deg = 46.5\nlongitude_deg = 8.0\nellipsoid_height_m = 500.0\n"
+    site.write_text(head + origin + mark + cameras)
+    model = read_poses(repository / "examples/clip/calib.json", "cam6").models[0]
+    place = np.array([-5.0, 1.5, 0.0])
+    tied = read_site(site).origin
+    assert tied is not None
+    latitude, longitude, _ = to_earth(tied, place)
+    assert main([*command, "--landmark", f"{latitude:.8f},{longitude:.8f}"]) == 0
+    picture = np.asarray(cv2.imread(str(still)))
+    rows, columns = np.nonzero((picture == np.array(LANDMARK[::-1], np.uint8)).all(-1))
+    (x, y), depth = model.project(place[None])[0][0], model.project(place[None])[1][0]
+    assert depth > 0
+    near = (np.abs(rows - y) < 22) & (np.abs(columns - x) < 22)
+    assert near.sum() > 40
+    assert columns[near].mean() == pytest.approx(x, abs=6)
 
 
 def test_the_grid_lies_on_the_ground(repository: Path) -> None:

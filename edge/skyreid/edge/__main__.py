@@ -54,9 +54,22 @@ def _main(arguments: Sequence[str]) -> int:
         if verb == "run":
             command.add_argument("--record", type=Path, metavar="DIR", help="write a recorded run")
             command.add_argument("--quiet", action="store_true", help="no progress")
-        if verb == "preview":
+        if verb == "check":
             command.add_argument(
-                "--still", type=Path, metavar="PNG", help="write one picture instead of showing"
+                "--landmark",
+                type=_place,
+                action="append",
+                default=[],
+                metavar="LAT,LON",
+                help="draw it, and the ground's metres, on a picture (--still); again for another",
+            )
+        if verb in ("check", "preview"):
+            command.add_argument(
+                "--still",
+                type=Path,
+                default=Path("landmark.png") if verb == "check" else None,
+                metavar="PNG",
+                help="write one picture instead of showing",
             )
             command.add_argument(
                 "--after",
@@ -65,6 +78,7 @@ def _main(arguments: Sequence[str]) -> int:
                 metavar="S",
                 help="seconds of the video before the still",
             )
+        if verb == "preview":
             command.add_argument(
                 "--port", type=_port, default=8090, metavar="N", help="on loopback; 0 is any"
             )
@@ -113,7 +127,12 @@ def _main(arguments: Sequence[str]) -> int:
     plan = app.plan(settings, settings_directory=here)
     if given.verb == "check":
         _print_plan(plan, as_json=given.json)
-        return 0
+        if not given.landmark:
+            return 0
+        from skyreid.edge.preview import preview
+
+        marks = given.landmark
+        return preview(plan, port=0, still=given.still, after_s=given.after, landmarks=marks)
     if given.verb == "preview":
         from skyreid.edge.preview import preview
 
@@ -121,6 +140,14 @@ def _main(arguments: Sequence[str]) -> int:
     if given.verb == "bench":
         return _bench(plan, given)
     return app.run(plan, record=given.record, progress=not given.quiet)
+
+
+def _place(text: str) -> tuple[float, float]:
+    latitude, _, longitude = text.partition(",")
+    place = float(latitude), float(longitude)
+    if not (abs(place[0]) <= 90 and abs(place[1]) <= 180):
+        raise argparse.ArgumentTypeError(f"{text}: latitude and longitude in degrees")
+    return place
 
 
 def _seconds(text: str) -> float:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract import files
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.geodesy import to_site
 from skyreid.edge import app
 from skyreid.edge.ending import GRACE_S, stopped_by_signals
 from skyreid.edge.flow import Stop
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from skyreid.bundle.detections import Detections
 
 UInt8 = NDArray[np.uint8]
+Float64 = NDArray[np.float64]
 
 _PAGE = b"""<!doctype html><html lang="en"><meta charset="utf-8"><title>skyreid preview</title>
 <style>body{margin:0;background:#0e1013;color:#d9dee6;font:14px system-ui,sans-serif}
@@ -92,7 +94,14 @@ class _Screen:
             return self._number, self._jpeg
 
 
-def preview(plan: app.Plan, *, port: int, still: Path | None, after_s: float) -> int:
+def preview(
+    plan: app.Plan,
+    *,
+    port: int,
+    still: Path | None,
+    after_s: float,
+    landmarks: Sequence[tuple[float, float]] = (),
+) -> int:
     """Show the camera until SIGINT or SIGTERM, or write one picture; returns the exit code.
 
     Args:
@@ -100,21 +109,40 @@ def preview(plan: app.Plan, *, port: int, still: Path | None, after_s: float) ->
         port: on loopback; 0 = any.
         still: PNG to write instead of showing.
         after_s: seconds of the video before it.
+        landmarks: latitude and longitude in degrees each, drawn on the picture's ground.
 
     Raises:
         InputError: the video or the port cannot be used.
+        SettingsError: landmarks of a site that is not tied to the earth.
         PlatformError: GStreamer or a plugin is missing.
     """
+    points = _on_the_ground(plan, landmarks)
     stop = Stop()
     with stopped_by_signals(stop, within_s=GRACE_S):
         if still is not None:
-            return _write(plan, still, after_s, stop.asked)
+            return _write(plan, still, after_s, stop.asked, points)
         return _serve(plan, port, stop.asked)
 
 
-def _write(plan: app.Plan, still: Path, after_s: float, stop: threading.Event) -> int:
+def _on_the_ground(plan: app.Plan, landmarks: Sequence[tuple[float, float]]) -> list[Float64]:
+    """Points [3] of the site, at the height that the ground is taken to have."""
+    origin = plan.site.origin
+    if not landmarks:
+        return []
+    if origin is None:
+        raise SettingsError(
+            f"a landmark is a place on the earth: site {plan.site.id} has no [origin]"
+        )
+    level_m = origin.ellipsoid_height_m
+    places = [to_site(origin, latitude, longitude, level_m) for latitude, longitude in landmarks]
+    return [np.array([place[0], place[1], 0.0]) for place in places]
+
+
+def _write(
+    plan: app.Plan, still: Path, after_s: float, stop: threading.Event, points: Sequence[Float64]
+) -> int:
     first_ns = last = None
-    with closing(_looks(plan, stop)) as looks:
+    with closing(_looks(plan, stop, points)) as looks:
         for look in looks:
             first_ns = look.captured_at_ns if first_ns is None else first_ns
             last = look
@@ -154,7 +182,9 @@ def _serve(plan: app.Plan, port: int, stop: threading.Event) -> int:
     return 0
 
 
-def _looks(plan: app.Plan, stop: threading.Event) -> Generator[_Look, None, None]:
+def _looks(
+    plan: app.Plan, stop: threading.Event, points: Sequence[Float64] = ()
+) -> Generator[_Look, None, None]:
     """The camera's frames as the device looks at them, drawn."""
     from skyreid.edge.people.sketch import sketch
 
@@ -183,6 +213,7 @@ def _looks(plan: app.Plan, stop: threading.Event) -> Generator[_Look, None, None
                 judged=sighter.judged,
                 model=model,
                 line=_line(plan, frame, sighter, told, placed=model is not None),
+                landmarks=points,
             )
             yield _Look(drawn, frame.captured_at_ns)
 

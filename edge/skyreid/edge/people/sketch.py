@@ -24,6 +24,7 @@ UNTOLD: Colour = (240, 90, 70)
 FOUND: Colour = (150, 150, 150)
 """Only a detection, too weak to be followed."""
 GRID: Colour = (90, 170, 230)
+LANDMARK: Colour = (255, 60, 200)
 STEPS_M = (1, 2, 5, 10, 20, 50)
 LINES_MAX = 24
 """Grid lines of one direction at most; then the next step."""
@@ -39,6 +40,7 @@ def sketch(
     judged: Mapping[int, Judged],
     model: CameraModel | None,
     line: str,
+    landmarks: Sequence[NDArray[np.float64]] = (),
 ) -> UInt8:
     """A copy of a picture with everything drawn onto it.
 
@@ -49,12 +51,15 @@ def sketch(
         judged: what became of their crops, by track.
         model: where the camera stands and looks; None = no grid.
         line: written below.
+        landmarks: points [3] of the site, which the picture should show where they are drawn.
     """
     drawn = np.ascontiguousarray(picture)
     drawn = drawn.copy() if drawn is picture else drawn
     thick = max(1, round(drawn.shape[0] / 400))
     if model is not None:
         _grid(drawn, model)
+        for number, point in enumerate(landmarks, 1):
+            _landmark(drawn, model, point, number)
     for x0, y0, x1, y1 in detections:
         cv2.rectangle(drawn, (int(x0), int(y0)), (int(x1), int(y1)), FOUND, 1)
     for track in tracks:
@@ -84,6 +89,21 @@ def _label(drawn: UInt8, text: str, x: int, y: int, colour: Colour) -> None:
     cv2.rectangle(drawn, (x, y - height - base - 2), (x + width + 4, y), (15, 18, 22), -1)
     at = x + 2, y - base
     cv2.putText(drawn, text, at, cv2.FONT_HERSHEY_SIMPLEX, size, colour, 1, cv2.LINE_AA)
+
+
+def _landmark(drawn: UInt8, model: CameraModel, point: NDArray[np.float64], number: int) -> None:
+    """A cross; at the edge that it lies beyond, or below the middle, if the picture misses it."""
+    pixels, depth = model.project(point[None])
+    height, width = drawn.shape[:2]
+    x, y = (float(v) for v in pixels[0])
+    inside = depth[0] > 0 and 0 <= x < width and 0 <= y < height
+    if depth[0] <= 0:
+        x, y = width / 2, float(height)
+    at = (int(np.clip(x, 0, width - 1)), int(np.clip(y, 0, height - 1)))
+    size = max(12, height // 20)
+    cv2.drawMarker(drawn, at, LANDMARK, cv2.MARKER_CROSS, size, 2, cv2.LINE_AA)
+    where = "" if inside else " is behind the camera" if depth[0] <= 0 else " is beyond the picture"
+    _label(drawn, f"landmark {number}{where}", at[0] + 6, at[1] - 6, LANDMARK)
 
 
 def _grid(drawn: UInt8, model: CameraModel) -> None:
