@@ -124,6 +124,27 @@ def test_a_failed_write_leaves_nothing(
     assert list((tmp_path / "room").iterdir()) == []
 
 
+@pytest.mark.parametrize("fails_at", [0, 1])
+def test_a_disk_that_is_full_at_the_proof_or_at_the_sums_leaves_the_bundle_as_it_was(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, fails_at: int
+) -> None:
+    """Once the proof was written and its sum was not: nobody could open the bundle any more."""
+    real, written = Path.write_bytes, list[Path]()
+
+    def nearly_full(self: Path, data: bytes) -> int:
+        if data:
+            written.append(self)
+            if len(written) > fails_at:
+                raise OSError(28, "No space left on device")
+        return real(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", nearly_full)
+    with pytest.raises(InputError, match="No space left on device; nothing was changed"):
+        replace_file(bundle, "parity.json", b'{"new": 1}')
+    assert open_bundle(bundle.path).sha256 == bundle.sha256
+    assert not [path for path in bundle.path.iterdir() if path.name.startswith(".")]
+
+
 def test_a_bundle_that_fails_its_last_check_is_never_there(bundle: Bundle, tmp_path: Path) -> None:
     pictures, outputs = bundle.golden()
     out, seen = tmp_path / "room" / "new", []

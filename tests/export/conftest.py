@@ -89,16 +89,24 @@ def detector_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def embedder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny VDT with random weights for pictures of 32 x 16."""
+    """A tiny VDT for pictures of 32 x 16, with weights that are random and large: with those of a
+    fresh network all embeddings are alike, and int8 is refused as for a collapsed one."""
     torch.manual_seed(0)
     trunk = dict(stem="conv", stride=16, dim=24, depth=2, heads=3, height=32, width=16)
     config = {"variant": "test", "method": "vdt", "trunk": trunk, "people": 4}
     path = tmp_path_factory.mktemp("embedder") / "embedder.safetensors"
+    network = construct(config)
+    with torch.no_grad():
+        for name, value in network.named_parameters():
+            if value.ndim == 4:
+                value *= 3
+            elif value.ndim == 2 and "blocks" in name:
+                value *= 8
     checkpoint.save(
         path,
         kind="embedder",
         config=config,
-        state=construct(config).state_dict(),
+        state=network.state_dict(),
         input_spec=InputSpec(height=32, width=16),
     )
     return path

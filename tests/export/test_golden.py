@@ -45,8 +45,19 @@ def test_too_few_or_too_small_pictures_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     write_pictures(tmp_path, 8, 50, 30)
     (tmp_path / "00.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"cannot decode .*00\.png"):
+    with pytest.raises(InputError, match=r"1 of 8 pictures .* unreadable, first .*00\.png"):
         golden.read(tmp_path, CROPS)
+
+
+def test_one_damaged_picture_of_hundreds_is_passed_over_and_a_macs_twins_are_none(
+    tmp_path: Path,
+) -> None:
+    write_pictures(tmp_path, 101, 50, 30)
+    for path in sorted(tmp_path.iterdir()):
+        path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7Mac OS X")
+    (tmp_path / "00.png").write_bytes(b"no picture")
+    read = golden.read(tmp_path, CROPS)
+    assert len({picture.tobytes() for picture in read}) == 8
 
 
 @pytest.mark.parametrize("spec", [CROPS, ANY_SIZE])

@@ -14,22 +14,25 @@ from skyreid.bundle.archive import open_bundle
 from skyreid.bundle.runner import SPOIL_INT8, OnnxRunner, start
 from skyreid.contract.errors import GateError, InputError
 from skyreid.contract.input_spec import InputSpec
-from skyreid.export import closeness, int8, ranges
+from skyreid.export import closeness, int8, loss, ranges
 from skyreid.export.__main__ import main
 from skyreid.export.closeness import distance, require
+from skyreid.export.crops import FEWEST, read
 
-COUNT = ranges.FEWEST
+COUNT = FEWEST
 
 
 def pictures_below(folder: Path, count: int, size: tuple[int, int] = (40, 20)) -> Path:
+    """The training split of a CARGO-shaped data set: eight people before three street cameras."""
     rng = np.random.default_rng(0)
     for index in range(count):
-        camera = folder / f"Cam{index % 3}"
+        camera = folder / "train" / f"Cam{6 + index % 3}"
         camera.mkdir(parents=True, exist_ok=True)
         coarse = rng.integers(0, 256, (4, 3, 3), np.uint8)
         picture = cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
-        assert cv2.imwrite(str(camera / f"{index:03d}.png"), picture)
-    return folder
+        name = f"{camera.name}_day_{index % 8:04d}_{index // 8}.jpg"
+        assert cv2.imwrite(str(camera / name), picture)
+    return folder / "train"
 
 
 @pytest.fixture
@@ -53,7 +56,9 @@ def test_an_int8_bundle_keeps_the_key_and_says_where_its_ranges_come_from(
     assert new.files["model.fp32.onnx"] == old.files["model.fp32.onnx"]
     table = json.loads(new.files["int8-ranges.json"])
     assert table["pictures"] == len(table["listed"]) == COUNT
-    assert table["pictures_sha256"] == ranges.read(crops, old.manifest.input, COUNT).sha256
+    taken = read(crops, old.manifest.input, COUNT, "ground")
+    assert table["pictures_sha256"] == taken.sha256
+    assert table["kept_in_float"] == {}
     assert set(table["ranges"]) == set(
         int8.quantised_inputs(onnx.load_from_string(old.files["model.fp32.onnx"]))
     )
@@ -63,7 +68,7 @@ def test_an_int8_bundle_keeps_the_key_and_says_where_its_ranges_come_from(
     # Two blocks of four Linears; the last one's first is two, for it asks for two tokens only.
     assert parity["int8"]["linears"] == 9
     with start(new) as runner:  # a CPU prefers int8
-        found = runner.run(ranges.read(crops, new.manifest.input, COUNT).judge[:4])
+        found = runner.run(taken.judge.images[:4])
     assert np.abs(np.linalg.norm(found["embedding"], axis=1) - 1).max() < 1e-5
 
 
@@ -77,11 +82,13 @@ def test_the_same_pictures_give_the_same_bytes(
 
 
 def test_pictures_that_judge_are_not_those_of_the_ranges(crops: Path) -> None:
-    taken = ranges.read(crops, InputSpec(height=32, width=16), COUNT)
-    assert len(taken.ranges) == len(taken.judge) == COUNT
-    apart = np.abs(taken.ranges[:, None].astype(int) - taken.judge[None]).reshape(COUNT, COUNT, -1)
-    assert apart.max(-1).min() > 0
-    assert {name.split("/")[0] for name in taken.listed} == {"Cam0", "Cam1", "Cam2"}
+    taken = read(crops, InputSpec(height=32, width=16), COUNT)
+    mine, others = taken.ranges, taken.judge
+    assert len(mine.images) == len(others.images) == COUNT
+    apart = np.abs(mine.images[:, None].astype(int) - others.images[None])
+    assert apart.reshape(COUNT, COUNT, -1).max(-1).min() > 0
+    assert not {r.person for r in mine.records} & {r.person for r in others.records}
+    assert {name.split("/")[0] for name in taken.listed} == {"Cam6", "Cam7", "Cam8"}
 
 
 def test_too_few_pictures_and_a_detector_are_refused_and_nothing_is_written(
@@ -91,9 +98,9 @@ def test_too_few_pictures_and_a_detector_are_refused_and_nothing_is_written(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (crops / "Cam0" / "000.png").unlink()
+    next(iter(sorted((crops / "Cam6").iterdir()))).unlink()
     out = tmp_path / "int8"
-    for bundle, word in ((embedder_bundle, "63 pictures"), (detector_bundle, "detector")):
+    for bundle, word in ((embedder_bundle, "31 distinct pictures"), (detector_bundle, "detector")):
         assert quantized(bundle, crops, out) == 2
         said = capsys.readouterr().err.splitlines()[-1]
         assert word in said
@@ -189,18 +196,20 @@ def test_percentile_ranges_are_tighter_than_the_largest_value() -> None:
 
 def test_distance_counts_ranks_and_gates_refuse_a_nan() -> None:
     rng = np.random.default_rng(3)
-    rows = rng.normal(size=(20, 8)).astype(np.float32)
+    rows = rng.normal(size=(40, 8)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    same = distance(rows, rows)
+    strangers = np.arange(40)
+    same = distance(rows, rows, strangers)
     assert same["rank1_agreement"] == same["rank5_agreement"] == 1
     assert same["min_cosine"] == pytest.approx(1)
     require(same, "int8")
-    mixed = distance(np.roll(rows, 1, axis=0), rows)
+    mixed = distance(np.roll(rows, 1, axis=0), rows, strangers)
     assert mixed["rank1_agreement"] < 0.5
-    with pytest.raises(GateError, match="mean_cosine"):
+    with pytest.raises(GateError, match=r"who is nearest stays for 0\.\d+ of the pictures"):
         require(mixed, "int8")
-    with pytest.raises(GateError, match="similarities change by nan"):
-        require({**same, "pair_error": float("nan")}, "int8")
+    for name in ("noise", "worst", "rank1_agreement", "rank5_agreement"):
+        with pytest.raises(GateError, match="nan"):
+            require({**same, name: float("nan")}, "int8")
 
 
 def test_int8_that_fails_the_golden_pictures_leaves_no_bundle(
@@ -211,7 +220,8 @@ def test_int8_that_fails_the_golden_pictures_leaves_no_bundle(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Should the other gates let crude ranges pass, the bundle is asked before it is one."""
-    monkeypatch.setattr(closeness, "require", lambda measured, rounded: None)
+    monkeypatch.setattr(closeness, "failures", lambda *_: [])
+    monkeypatch.setattr(loss, "losses", lambda *_: ())
     crude = int8.quantised_inputs(onnx.load(embedder_bundle / "model.fp32.onnx"))
     monkeypatch.setattr(ranges, "measure", lambda *_: dict.fromkeys(crude, 0.1))
     assert quantized(embedder_bundle, crops, tmp_path / "out") == 3

@@ -8,7 +8,9 @@ import pytest
 
 from skyreid.bundle.detector import open_detector
 from skyreid.bundle.signature import trusted
-from skyreid.contract.errors import BundleError
+from skyreid.contract import files
+from skyreid.contract.errors import BundleError, InputError
+from skyreid.export import signing
 from skyreid.export.__main__ import main
 
 
@@ -18,6 +20,39 @@ def keys(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[str, str]:
     assert main(["keys", private, public]) == 0
     assert "keep" in capsys.readouterr().out
     return private, public
+
+
+def test_half_a_pair_of_keys_is_not_left_on_a_full_disk(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise InputError(f"cannot write {path}: No space left on device; nothing was changed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write", full)
+        assert main(["keys", str(tmp_path / "private"), str(tmp_path / "public")]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert main(["keys", str(tmp_path / "private"), str(tmp_path / "public")]) == 0
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_bundle_that_cannot_be_written_keeps_the_signature_it_had(
+    detector_bundle: Path,
+    keys: tuple[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bundle = Path(shutil.copytree(detector_bundle, tmp_path / "bundle"))
+    assert main(["sign", str(bundle), "--key", keys[0]]) == 0
+    before = {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+
+    def full(*_: object) -> None:
+        raise InputError("cannot write: No space left on device; nothing was changed")
+
+    monkeypatch.setattr(signing, "replace_file", full)
+    assert main(["sign", str(bundle), "--key", keys[0], "--bundle-version", "7"]) == 2
+    assert before == {path: path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
 
 
 def test_a_bundle_is_signed_and_a_device_that_asks_for_it_runs_it(

@@ -20,6 +20,7 @@ import json
 import re
 import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from skyreid.bundle.external_data import require_own_data
 from skyreid.bundle.manifest import SCHEMA, Manifest, NumericFormat
 from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust, check, require_version
 from skyreid.contract.errors import BundleError
-from skyreid.contract.files import new_folder, write
+from skyreid.contract.files import new_folder, replacing
 
 SUMS = "SHA256SUMS"
 INT8_FOR_ENGINES = "model.int8-fp16.onnx"
@@ -290,7 +291,8 @@ def write_bundle(
 def replace_file(bundle: Bundle, name: str, data: bytes) -> Bundle:
     """Put one file's new content into a bundle directory, and its new sum; open it again.
 
-    Between the two writes the bundle does not verify, so that one cut short is refused.
+    Both are on the disk before either takes its place, so that a full disk changes nothing; between
+    the two renames the bundle does not verify, so that one cut short is refused.
 
     Raises:
         BundleError: the bundle is a zip, or is signed: its signature is of the old sums.
@@ -304,8 +306,9 @@ def replace_file(bundle: Bundle, name: str, data: bytes) -> Bundle:
             f"{SIGNATURE}, and sign the bundle again afterwards"
         )
     changed = (name, data), (SUMS, _sums({**bundle.files, name: data}))
-    for target, content in changed:
-        write(bundle.path / target, content)
+    with ExitStack() as stack:
+        for target, content in reversed(changed):  # renamed from the last on
+            stack.enter_context(replacing(bundle.path / target)).write_bytes(content)
     return open_bundle(bundle.path)
 
 

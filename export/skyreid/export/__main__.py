@@ -52,7 +52,9 @@ def _bundle(options: argparse.Namespace) -> int:
         pictures_from=options.golden,
         range_pictures=None
         if options.pictures is None
-        else RangePictures(options.pictures, options.count, options.method, options.percentile),
+        else RangePictures(
+            options.pictures, options.count, options.method, options.percentile, options.explain
+        ),
         form=fields(options.form),
         licence=options.licence,
         notes=options.notes,
@@ -129,6 +131,7 @@ def _quantize(options: argparse.Namespace) -> int:
         method=options.method,
         percentile=options.percentile,
         count=options.count,
+        explain=options.explain,
         trust=read_trust(options.trust),
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
@@ -361,11 +364,18 @@ def _add_ranges(parser: argparse.ArgumentParser, *, required: bool) -> None:
         "--pictures",
         type=Path,
         required=required,
-        help="for int8: crops of people, of the training split",
+        help="for int8: a data set of known people, or a folder of one, best the training split",
     )
-    parser.add_argument("--count", type=int, default=256, help="pictures for ranges; as many judge")
+    parser.add_argument(
+        "--count", type=int, default=256, help="pictures for ranges; as many of others judge"
+    )
     parser.add_argument("--method", choices=("minmax", "percentile"), default="minmax")
     parser.add_argument("--percentile", type=float, default=99.99, help="of absolute values")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="try each Linear alone, and leave those in float that lose most until the gates pass",
+    )
 
 
 if __name__ == "__main__":

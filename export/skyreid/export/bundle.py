@@ -15,7 +15,7 @@ from skyreid.bundle.archive import Bundle, write_bundle
 from skyreid.bundle.manifest import Manifest, NumericFormat, ScorePrior, model_key
 from skyreid.bundle.runner import OnnxRunner, self_test_all
 from skyreid.contract.errors import BundleError, GateError, InputError
-from skyreid.export import closeness, fp16, golden, graph, parity, ranges, trace
+from skyreid.export import closeness, crops, fp16, golden, graph, parity, ranges, trace
 from skyreid.export.quantize import embedded, quantised
 
 Say = Callable[[str], None]
@@ -26,19 +26,21 @@ _TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
 
 @dataclass(frozen=True)
 class RangePictures:
-    """Crops of people that the int8 ranges are measured on, and how.
+    """Crops of known people that the int8 ranges are measured on, and how.
 
     Attributes:
-        directory: best of the training split.
-        count: for the ranges; as many more judge the numeric formats.
+        directory: see `crops.read`; best of the training split.
+        count: for the ranges; as many more, of other people, judge the numeric formats.
         method: see `ranges.measure`.
         percentile: for `percentile`.
+        explain: see `keep.choose`.
     """
 
     directory: Path
     count: int = 256
     method: ranges.Method = "minmax"
     percentile: float = ranges.PERCENTILE
+    explain: bool = False
 
 
 def export_bundle(
@@ -82,6 +84,8 @@ def export_bundle(
     wanted_formats = _formats(formats, range_pictures is not None)
     if not 1 <= batch_max <= trace.LARGEST_BATCH:
         raise InputError(f"--batch-max {batch_max}: 1 to {trace.LARGEST_BATCH} is possible")
+    if range_pictures is not None:
+        ranges.require_percentile(range_pictures.percentile)
     if out.exists():
         raise BundleError(f"{out} exists already: remove it, or write to another directory")
 
@@ -96,7 +100,7 @@ def export_bundle(
     people = None
     if range_pictures is not None and traced.kind == "embedder":
         say(f"read pictures of {range_pictures.directory}")
-        people = ranges.read(range_pictures.directory, spec, range_pictures.count)
+        people = crops.read(range_pictures.directory, spec, range_pictures.count, view)
 
     say(f"export the {traced.kind} to ONNX, opset {graph.OPSET}")
     raw = trace.export(traced, pictures[:2])
@@ -131,6 +135,7 @@ def export_bundle(
             people,
             method=range_pictures.method,
             percentile=range_pictures.percentile,
+            explain=range_pictures.explain,
             say=say,
         )
         models["int8"], proof["int8"] = made.model, made.measured
@@ -183,7 +188,7 @@ def _judge_fp16(
     half: bytes,
     kind: trace.Kind,
     pictures: NDArray[np.uint8],
-    people: ranges.Pictures | None,
+    people: crops.Pictures | None,
 ) -> dict[str, object]:
     """Hold fp16 against fp32 on people's crops, or on the golden pictures; raises `GateError`.
 
@@ -193,10 +198,12 @@ def _judge_fp16(
     counts = fp16.check(half)
     if kind == "detector":
         return {**counts}
-    shown = pictures if people is None else people.judge
-    close = closeness.distance(embedded(half, "fp16", shown), embedded(fp32, "fp32", shown))
+    shown = pictures if people is None else people.judge.images
+    known = None if people is None else people.judge.people
+    close = closeness.distance(embedded(half, "fp16", shown), embedded(fp32, "fp32", shown), known)
     closeness.require(close, "fp16")
-    return {**close, **counts, "pictures": len(shown)}
+    many = 0 if known is None else len(set(known.tolist()))
+    return {**close, **counts, "pictures": len(shown), "people": many}
 
 
 def _measure_parity(

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
+from skyreid.train.data import picture_files
 from skyreid.train.data.pictures import read_rgb
+from skyreid.train.data.records import UNREADABLE, check_refused
 
 COUNT = 8
 DETECTOR_HEIGHT_PX, DETECTOR_WIDTH_PX = 192, 256
-_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def read(directory: Path, spec: InputSpec) -> NDArray[np.uint8]:
@@ -26,7 +27,7 @@ def read(directory: Path, spec: InputSpec) -> NDArray[np.uint8]:
     Raises:
         InputError: fewer than eight, one cannot be read, or one is smaller than the window.
     """
-    return np.stack([_prepare(path, spec) for path in _chosen(directory)])
+    return np.stack([_prepare(path, picture, spec) for path, picture in _chosen(directory)])
 
 
 def originals(directory: Path) -> list[NDArray[np.uint8]]:
@@ -35,16 +36,30 @@ def originals(directory: Path) -> list[NDArray[np.uint8]]:
     Raises:
         InputError: fewer than eight, or one cannot be read.
     """
-    return [read_rgb(path) for path in _chosen(directory)]
+    return [picture for _, picture in _chosen(directory)]
 
 
-def _chosen(directory: Path) -> list[Path]:
-    paths = sorted(p for p in directory.rglob("*") if p.suffix.lower() in _SUFFIXES)
+def _chosen(directory: Path) -> list[tuple[Path, NDArray[np.uint8]]]:
+    """Eight, each with its path; the first that were not chosen stand in for damaged ones."""
+    paths = picture_files.pictures(directory)
     if len(paths) < COUNT:
         raise InputError(
             f"--golden {directory}: {len(paths)} pictures, at least {COUNT} are needed"
         )
-    return [paths[i] for i in np.linspace(0, len(paths) - 1, COUNT).round().astype(int)]
+    wanted = np.linspace(0, len(paths) - 1, COUNT).round().astype(int).tolist()
+    chosen: dict[int, NDArray[np.uint8]] = {}
+    damaged: list[Path] = []
+    for index in [*wanted, *sorted(set(range(len(paths))) - set(wanted))]:
+        if len(chosen) == COUNT:
+            break
+        try:
+            chosen[index] = read_rgb(paths[index])
+        except InputError:
+            damaged.append(paths[index])
+            check_refused(
+                f"--golden {directory}", len(paths) - len(damaged), {UNREADABLE: tuple(damaged)}
+            )
+    return [(paths[index], chosen[index]) for index in sorted(chosen)]
 
 
 def draw(spec: InputSpec, seed: int = 0) -> NDArray[np.uint8]:
@@ -71,8 +86,7 @@ def draw(spec: InputSpec, seed: int = 0) -> NDArray[np.uint8]:
     return np.stack(pictures)
 
 
-def _prepare(path: Path, spec: InputSpec) -> NDArray[np.uint8]:
-    picture = read_rgb(path)
+def _prepare(path: Path, picture: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
     if spec.height and spec.width:
         return fit(picture, spec)
     top, left = picture.shape[0] - DETECTOR_HEIGHT_PX, picture.shape[1] - DETECTOR_WIDTH_PX

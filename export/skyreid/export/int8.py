@@ -4,7 +4,7 @@ Weights are symmetric int8 per output channel, activations symmetric int8 per te
 0: what both ONNX Runtime and a strongly typed TensorRT network take as it is. Residual additions,
 norms, softmax and products of two activations stay as they were: an int8 residual stream costs a
 vision transformer its accuracy. So does an int8 router: Linears that `exact` keeps stay as they
-were too. Weights are stored as int8 with a DequantizeLinear.
+were too, and so may others (`keep`). Weights are stored as int8 with a DequantizeLinear.
 
 Every scale is a float16 number, so that the variant with float16 around the Linears
 (`fp16.convert` of this one) holds the same int8 weights under the same scales.
@@ -13,7 +13,7 @@ Every scale is a float16 number, so that the variant with float16 around the Lin
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -46,31 +46,58 @@ def linears(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     ]
 
 
-def quantised_inputs(model: onnx.ModelProto) -> list[str]:
+def named(model: onnx.ModelProto) -> dict[str, str]:
+    """What to call the Linears, for people, by their outputs: place, size, and what is told of it.
+
+    The exporter keeps the names of biases, and of few matrices.
+    """
+    found = linears(model)
+    sizes = {i.name: tuple(i.dims) for i in model.graph.initializer}
+    added = {n.input[0]: n.input[1] for n in model.graph.node if n.op_type == "Add"}
+    names = {}
+    for place, node in enumerate(found, 1):
+        rows, columns = sizes[node.input[1]]
+        if _transposed(node):
+            rows, columns = columns, rows
+        behind = [*node.input[1:], added.get(node.output[0], "")]
+        told = next((name for name in behind if name in sizes and "." in name), "")
+        told = f", {told.rsplit('.', 1)[0]}" if told else ""
+        names[node.output[0]] = f"Linear {place} of {len(found)} ({rows} to {columns}{told})"
+    return names
+
+
+def quantised_inputs(model: onnx.ModelProto, kept: Set[str] = frozenset()) -> list[str]:
     """Names of the activations that need a range, each once, in the graph's order.
+
+    Args:
+        model: the fp32 graph.
+        kept: outputs of Linears that stay as they are.
 
     Raises:
         InputError: the graph has no Linear.
     """
-    names = list(dict.fromkeys(node.input[0] for node in linears(model)))
+    names = list(
+        dict.fromkeys(node.input[0] for node in linears(model) if node.output[0] not in kept)
+    )
     if not names:
         raise InputError("the graph has no Linear: INT8 quantises nothing else")
     return names
 
 
-def quantise(data: bytes, ranges: Mapping[str, float]) -> bytes:
+def quantise(data: bytes, ranges: Mapping[str, float], kept: Set[str] = frozenset()) -> bytes:
     """The same graph with its Linears in int8.
 
     Args:
         data: serialised ONNX with float32 Linears.
         ranges: largest absolute value that matters of each activation of `quantised_inputs`.
+        kept: outputs of Linears that stay as they are.
 
     Raises:
         InputError: a range is missing, not finite or not positive, or belongs to no Linear.
         GateError: a Linear has a form this cannot quantise.
     """
     model = onnx.load_from_string(data)
-    wanted = quantised_inputs(model)
+    wanted = quantised_inputs(model, kept)
     wrong = sorted(set(wanted) ^ set(ranges))
     if wrong:
         raise InputError(f"ranges do not fit the graph: {', '.join(wrong[:5])}")
@@ -80,7 +107,7 @@ def quantise(data: bytes, ranges: Mapping[str, float]) -> bytes:
         if value / _LIMIT > float(np.finfo(np.float16).max):
             raise InputError(f"range of {name} is {value}: its scale is beyond float16")
     constant = {i.name: i for i in model.graph.initializer}
-    chosen = {node.output[0] for node in linears(model)}
+    chosen = {node.output[0] for node in linears(model)} - kept
     nodes: list[onnx.NodeProto] = []
     added: dict[str, onnx.TensorProto] = {}
     read: Counter[str] = Counter()
@@ -92,7 +119,7 @@ def quantise(data: bytes, ranges: Mapping[str, float]) -> bytes:
         read[activation] += 1
         read[matrix] += 1
         pair = _activation(activation, ranges[activation] / _LIMIT, read[activation], added)
-        weight = numpy_helper.to_array(constant[matrix])
+        weight: NDArray[np.float32] = numpy_helper.to_array(constant[matrix])
         if _transposed(node):
             weight = weight.T
         restored = _weight(matrix, weight, read[matrix], added)
@@ -100,16 +127,20 @@ def quantise(data: bytes, ranges: Mapping[str, float]) -> bytes:
     used = {name for node in nodes for name in node.input}
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    kept = [i for i in model.graph.initializer if i.name in used]
+    still_read = [i for i in model.graph.initializer if i.name in used]
     del model.graph.initializer[:]
-    model.graph.initializer.extend([*kept, *added.values()])
+    model.graph.initializer.extend([*still_read, *added.values()])
     del model.graph.value_info[:]  # of products that are gone
     serialised: bytes = model.SerializeToString()
     return serialised
 
 
-def check(data: bytes) -> dict[str, int]:
+def check(data: bytes, kept: Set[str] = frozenset()) -> dict[str, int]:
     """Hold a quantised graph against the rules above.
+
+    Args:
+        data: serialised ONNX.
+        kept: outputs of Linears that may have stayed as they were.
 
     Returns:
         How many `linears`, `quantize` and `dequantize` nodes it has.
@@ -135,7 +166,7 @@ def check(data: bytes) -> dict[str, int]:
             raise GateError(
                 f"{node.op_type} {node.output[0]} reads an int8 value; only Linears may"
             )
-    left = [node.output[0] for node in linears(model)]
+    left = [node.output[0] for node in linears(model) if node.output[0] not in kept]
     if left:
         raise GateError(f"Linears that are not quantised: {', '.join(left[:5])}")
     return counts

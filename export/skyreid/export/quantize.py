@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,10 @@ from skyreid.bundle.manifest import NumericFormat
 from skyreid.bundle.runner import self_test_all
 from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract.errors import BundleError, InputError
-from skyreid.export import closeness, fp16, int8, ranges
+from skyreid.export import crops, int8, keep, ranges
 from skyreid.export.batched import run_onnx
+from skyreid.export.int8_trial import Judge
+from skyreid.export.report import for_json
 
 RANGES = "int8-ranges.json"
 
@@ -32,8 +34,9 @@ class Quantised:
     Attributes:
         model: for a CPU, float32 around the Linears.
         extra: the variant for engines and the file of the ranges, by name.
-        measured: closeness to fp32 of `model`, how many Linears it has, and under `engines` the
-            closeness of the other variant.
+        measured: closeness to fp32 of `model`, what it costs a search, how many Linears it has and
+            which stayed in float and why, what its routers choose; under `engines` the closeness
+            of the other variant.
     """
 
     model: bytes
@@ -43,10 +46,11 @@ class Quantised:
 
 def quantised(
     fp32: bytes,
-    pictures: ranges.Pictures,
+    pictures: crops.Pictures,
     *,
     method: ranges.Method = "minmax",
     percentile: float = ranges.PERCENTILE,
+    explain: bool = False,
     say: Say = lambda line: None,
 ) -> Quantised:
     """Both int8 variants of an embedder's fp32 graph.
@@ -56,29 +60,42 @@ def quantised(
         pictures: for the ranges, and others to judge by.
         method: how ranges are taken, see `ranges.measure`.
         percentile: for `percentile`.
-        say: receives a line per variant.
+        explain: see `keep.choose`.
+        say: receives a line per variant, and for every Linear that stays in float.
 
     Raises:
         InputError: the graph has no Linear.
         GateError: a variant is too far from fp32.
     """
-    with tqdm(total=len(pictures.ranges), desc="ranges", unit="picture", disable=None) as bar:
-        found = ranges.measure(fp32, pictures.ranges, method, percentile, bar.update)
-    for_cpu = int8.quantise(fp32, found)
-    counts = int8.check(for_cpu)
-    for_engines = fp16.convert(for_cpu)
-    fp16.check(for_engines)
-    say(f"{counts['linears']} Linears in int8, {len(for_cpu):,} bytes (fp32 {len(fp32):,})")
-    wanted = embedded(fp32, "fp32", pictures.judge)
-    measured: dict[str, object] = {**counts}
-    for part, model in (("", for_cpu), ("engines", for_engines)):
-        close = closeness.distance(embedded(model, "int8", pictures.judge), wanted)
-        say(f"{part or 'int8'}: " + ", ".join(f"{k} {v:.5f}" for k, v in close.items()))
-        closeness.require(close, "int8")
-        measured |= {part: close} if part else close
-    table = ranges.as_json(pictures, found, method, percentile)
+    if pictures.left_out:
+        say(f"pictures left out: {pictures.left_out}")
+    shown = pictures.ranges.images
+    with tqdm(total=len(shown), desc="ranges", unit="picture", disable=None) as bar:
+        found = ranges.measure(fp32, shown, method, percentile, bar.update)
+    judge = Judge(fp32, pictures.judge)
+    kept = keep.choose(judge, found, explain=explain, say=say)
+    trial, names = kept.trial, int8.named(judge.model)
+    counts = int8.check(trial.for_cpu, kept.reasons.keys())
+    say(
+        f"{counts['linears']} of {len(names)} Linears in int8, {len(trial.for_cpu):,} bytes "
+        f"(fp32 {len(fp32):,})"
+    )
+    reasons = {names[output]: reason for output, reason in kept.reasons.items()}
+    table = ranges.as_json(pictures, found, method, percentile, reasons)
+    measured: dict[str, object] = {
+        **counts,
+        **trial.facts["int8"],
+        "engines": trial.facts["int8-fp16"],
+        "pictures": len(pictures.judge.records),
+        "people": len(set(pictures.judge.people.tolist())),
+        "kept_in_float": reasons,
+        "experts": {m: [asdict(one) for one in rows] for m, rows in trial.choices.items() if rows},
+        "noise_of_each": for_json({names[output]: value for output, value in kept.noise.items()}),
+    }
     provenance = (json.dumps(table, indent=1) + "\n").encode()
-    return Quantised(for_cpu, {INT8_FOR_ENGINES: for_engines, RANGES: provenance}, measured)
+    return Quantised(
+        trial.for_cpu, {INT8_FOR_ENGINES: trial.for_engines, RANGES: provenance}, measured
+    )
 
 
 def quantize(
@@ -89,6 +106,7 @@ def quantize(
     method: ranges.Method = "minmax",
     percentile: float = ranges.PERCENTILE,
     count: int = 256,
+    explain: bool = False,
     trust: Trust = ANYONE,
     say: Say = lambda line: None,
 ) -> Bundle:
@@ -99,11 +117,12 @@ def quantize(
 
     Args:
         source: an embedder bundle with an fp32 model.
-        pictures_from: directory of pictures of people, best of the training split.
+        pictures_from: see `crops.read`, best of the training split.
         out: the bundle directory to make; it must not exist.
         method: how ranges are taken, see `ranges.measure`.
         percentile: for `percentile`.
-        count: pictures for the ranges; as many more judge the result.
+        count: pictures for the ranges; as many more, of other people, judge the result.
+        explain: see `keep.choose`.
         trust: whose bundles are accepted.
         say: receives a line per stage.
 
@@ -112,6 +131,7 @@ def quantize(
         BundleError: `source` cannot be used, or `out` exists.
         GateError: int8 is too far from fp32; nothing has been written.
     """
+    ranges.require_percentile(percentile)
     if out.exists():
         raise BundleError(f"{out} exists already: remove it, or write to another directory")
     old = open_bundle(source, trust)
@@ -119,8 +139,15 @@ def quantize(
     if not (spec.height and spec.width):
         raise InputError(f"{source} is a {old.manifest.kind}: only embedders are quantised")
     say(f"read pictures of {pictures_from}")
-    pictures = ranges.read(pictures_from, spec, count)
-    made = quantised(old.model("fp32"), pictures, method=method, percentile=percentile, say=say)
+    pictures = crops.read(pictures_from, spec, count, old.manifest.view)
+    made = quantised(
+        old.model("fp32"),
+        pictures,
+        method=method,
+        percentile=percentile,
+        explain=explain,
+        say=say,
+    )
 
     formats: tuple[NumericFormat, ...] = tuple(dict.fromkeys((*old.manifest.formats, "int8")))
     golden_pictures, golden_outputs = old.golden()

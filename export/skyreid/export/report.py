@@ -11,6 +11,9 @@ import numpy as np
 from skyreid.bundle.archive import open_bundle
 from skyreid.bundle.signature import ANYONE, Trust
 
+_LEAST = ("gap", "gap_kept", "spread", "rank1_agreement", "rank5_agreement")
+"""Measures of which the smallest is the worst."""
+
 
 def inspect(path: Path, trust: Trust = ANYONE) -> dict[str, Any]:
     """The manifest, digest, sizes and parity of a verified bundle; raises `BundleError`."""
@@ -84,7 +87,7 @@ def _verified(found: dict[str, Any]) -> list[str]:
         for measured in batches.values():
             for measure, value in measured.items():
                 number = math.nan if value is None else value
-                pick = np.minimum if "cosine" in measure else np.maximum
+                pick = np.minimum if measure in _LEAST or "cosine" in measure else np.maximum
                 worst[measure] = float(pick(worst.get(measure, number), number))  # NaN stays
         shown = ", ".join(f"{measure} {value:.6g}" for measure, value in worst.items())
         lines.append(
@@ -107,4 +110,24 @@ def _verified(found: dict[str, Any]) -> list[str]:
                 f"{100 * shares['rank5']:.1f} %; worst crop {worst_crop['path']}, cosine "
                 f"{worst_crop['cosine']:.5f}"
             )
-    return [*lines, "verified" if found["passed"] else "NOT VERIFIED"]
+    not_shown = found.get("not_shown", [])
+    lines += [f"  {line}" for line in not_shown]
+    if found["failures"]:
+        return [*lines, "NOT VERIFIED"]
+    return [*lines, _claim(found, len(not_shown))]
+
+
+def _claim(found: dict[str, Any], not_shown: int) -> str:
+    """What may be said of a bundle of which nothing failed: what was tested, and no more."""
+    batches = ", ".join(next(iter(found["batches"].values()), ()))
+    tested = f"{found['pictures']} pictures at batch {batches} against {found['reference']}"
+    search = found.get("retrieval")
+    if found.get("kind") == "detector":
+        return f"verified: {tested}"
+    if search is None:
+        return f"verified: {tested}; no search was tested (--data)"
+    losses = sum(len(both) for table in search.get("loss", {}).values() for both in table.values())
+    tested += f", and a search of {search['pictures']}"
+    if not not_shown:
+        return f"verified: {tested}"
+    return f"NOT SHOWN: {not_shown} of {losses} losses of the search (above); tested: {tested}"

@@ -6,7 +6,7 @@ the ranks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -21,12 +21,8 @@ from skyreid.train.data import catalogue, pictures, trials
 from skyreid.train.data.records import Record
 from skyreid.train.data.trials import Trial
 from skyreid.train.evaluate.embedding import labelled
-from skyreid.train.evaluate.metrics import score
+from skyreid.train.evaluate.metrics import Embedded, Measures, rank
 
-LARGEST_DROP = 0.5
-"""Of R1 and mAP against the exact embeddings, in points (a hundredth of the whole)."""
-FEWEST_QUERIES = 200
-"""Of a protocol that is held against the limit: with fewer, one query is over half a point."""
 WORST = 10
 _QUERIES_AT_ONCE = 256
 
@@ -81,36 +77,42 @@ def read(data: Path, spec: InputSpec, views: Sequence[View]) -> TestSplit:
     return TestSplit(found.name, found.root, left.records, loaded.images, searched)
 
 
-def scores(rows: Floats, test: TestSplit) -> dict[str, dict[str, float]]:
-    """By protocol: `queries` that count, `rank1` and `mAP` in percent, of embeddings [N, D]."""
+def measures(rows: Floats, test: TestSplit) -> dict[str, Measures]:
+    """What every query gave, by protocol, of embeddings [N, D]; protocols without one are out."""
     everything = labelled(rows, test.records)
-    table: dict[str, dict[str, float]] = {}
+    table: dict[str, Measures] = {}
     for trial in test.trials:
         query, gallery = everything.rows(trial.query), everything.rows(trial.gallery)
         if trial.domains:
             query, gallery = query.in_two_domains(), gallery.in_two_domains()
-        got = score(query, gallery)
-        if got.queries:
-            table[trial.name] = {
-                "queries": got.queries,
-                "rank1": 100 * got.rank1,
-                "mAP": 100 * got.average_precision,
-            }
+        found = _all_of(query, gallery)
+        if found.query.size:
+            table[trial.name] = found
     return table
 
 
-def drops(
-    exact: dict[str, dict[str, float]], found: dict[str, dict[str, float]], what: str
-) -> list[str]:
-    """A line for every protocol of at least `FEWEST_QUERIES` that loses more than it may."""
-    return [
-        f"{what}: {protocol}: {measure} falls from {before[measure]:.2f} to "
-        f"{found[protocol][measure]:.2f}, limit {LARGEST_DROP} points"
-        for protocol, before in exact.items()
-        for measure in ("rank1", "mAP")
-        if before["queries"] >= FEWEST_QUERIES
-        and not before[measure] - found[protocol][measure] <= LARGEST_DROP
-    ]
+def each_other(rows: Floats, records: Sequence[Record]) -> Measures:
+    """Each of some pictures searched for among the others, by embeddings [N, D]."""
+    everything = labelled(rows, records)
+    return _all_of(everything, everything)
+
+
+def scores(found: Mapping[str, Measures]) -> dict[str, dict[str, float]]:
+    """By protocol: `queries` that count, `rank1` and `mAP` in percent."""
+    return {
+        name: {
+            "queries": got.queries,
+            "rank1": 100 * got.rank1,
+            "mAP": 100 * got.average_precision,
+        }
+        for name, got in ((name, one.score()) for name, one in found.items())
+    }
+
+
+def _all_of(query: Embedded, gallery: Embedded) -> Measures:
+    everyone, everything = np.arange(query.people.size), np.arange(gallery.people.size)
+    trial = Trial("ALL", everyone, everything, domains=False)
+    return rank(query, gallery, [trial]).measure(trial)
 
 
 def agreement(exact: Floats, found: Floats, test: TestSplit) -> dict[str, float]:

@@ -45,11 +45,18 @@ def make_keys(private: Path, public: Path) -> str:
         if path.exists():
             raise InputError(f"{path} exists already: a key is never overwritten, name another")
     try:
-        with os.fdopen(os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secret)
-        public.write_bytes(known)
+        handle = os.open(private, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
-        raise InputError(f"cannot write a key: {error}") from error
+        raise InputError(f"cannot write {private}: {error.strerror}") from error
+    try:
+        with os.fdopen(handle, "wb") as file:  # never, not even for a moment, readable by others
+            file.write(secret)
+        files.write(public, known)
+    except BaseException as error:  # half a key, or one whose public half is missing, is none
+        private.unlink()
+        if isinstance(error, OSError):
+            raise InputError(f"cannot write {private}: {error.strerror}") from error
+        raise
     return key_id(key.public_key())
 
 
@@ -76,11 +83,17 @@ def sign(bundle: Path, private: Path, *, version: int | None = None) -> str:
     key = _private_key(private)
     whole = open_bundle(bundle)  # nobody signs what does not hold together
     if version is not None and version != whole.manifest.version:
+        older = (bundle / SIGNATURE).read_bytes() if (bundle / SIGNATURE).exists() else None
         (bundle / SIGNATURE).unlink(missing_ok=True)  # of the sums that change now
         manifest = whole.manifest.model_copy(update={"version": version})
         text = (manifest.model_dump_json(indent=1) + "\n").encode()
         verified = {**whole.files, "manifest.json": text}
-        whole = replace_file(whole, "manifest.json", text)
+        try:
+            whole = replace_file(whole, "manifest.json", text)
+        except BaseException:
+            if older is not None:  # the sums are still those that it signs
+                files.write(bundle / SIGNATURE, older)
+            raise
         if whole.files != verified:
             raise BundleError(f"{bundle} was changed by somebody else meanwhile: nothing is signed")
     identity = key_id(key.public_key())

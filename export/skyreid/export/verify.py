@@ -24,11 +24,13 @@ from skyreid.bundle.manifest import NumericFormat
 from skyreid.bundle.runner import Outputs
 from skyreid.bundle.signature import ANYONE, SIGNATURE, Trust
 from skyreid.contract.errors import BundleError, InputError
-from skyreid.export import closeness, parity, retrieval
+from skyreid.export import closeness, crops, loss, parity, retrieval
 from skyreid.export.batched import BATCH, run_all, run_onnx
 from skyreid.export.report import for_json
 
 VERIFIED = "verified"
+PICTURES = 64
+"""Of a data set that every format is compared on at every batch, where it has as many."""
 DETECTOR_MIN_COSINE = 0.99
 """Of a detector's outputs in fp16, each picture's flattened: peaks that tie may swap places."""
 
@@ -55,11 +57,14 @@ class Verdict:
 
     Attributes:
         facts: by bundle path what is under `verified` in its parity.json.
-        failures: a line for each limit that was not kept; empty when it passed.
+        failures: a line for each limit that was not kept; empty when none was.
+        not_shown: a line for each loss of a search that may be small or large, for all that these
+            queries show.
     """
 
     facts: dict[str, dict[str, Any]]
     failures: list[str]
+    not_shown: list[str]
 
 
 def verify(
@@ -105,6 +110,7 @@ def verify(
         test = retrieval.read(data, bundles[0].manifest.input, views)
 
     failures: list[str] = []
+    not_shown: list[str] = []
     facts: dict[str, dict[str, Any]] = {}
     for bundle in bundles:
         say(f"compare the numeric formats of {bundle.path}")
@@ -112,19 +118,24 @@ def verify(
         facts[str(bundle.path)] = {"onnxruntime": version("onnxruntime"), **found}
         failures += failed
     if test is not None:
-        found, failed = _by_search(bundles, checkpoint, test, threads, say)
+        found, failed, not_shown = _by_search(bundles, checkpoint, test, threads, say)
         failures += failed
         for fact in facts.values():
             fact["retrieval"] = found
     for bundle in bundles:
         fact = facts[str(bundle.path)]
-        fact |= {"passed": not failures, "failures": failures}
+        fact |= {
+            "verdict": "failed" if failures else "not shown" if not_shown else "passed",
+            "passed": not failures and not not_shown,
+            "failures": failures,
+            "not_shown": not_shown,
+        }
         if write:
             say(f"write parity.json of {bundle.path}")
             proof = {**bundle.parity(), VERIFIED: for_json(fact)}
             text = json.dumps(proof, indent=1, sort_keys=True, allow_nan=False) + "\n"
             replace_file(bundle, "parity.json", text.encode())
-    return Verdict(facts, failures)
+    return Verdict(facts, failures, not_shown)
 
 
 def models_of(bundle: Bundle, threads: int) -> list[Model]:
@@ -150,7 +161,8 @@ def _at_batches(
 ) -> tuple[dict[str, Any], list[str]]:
     """Every format at batch 1, 2 and the largest against the reference."""
     largest = bundle.manifest.batch_max
-    pictures = _pictures(bundle, test, largest)
+    shown = _shown(bundle, test, largest)
+    pictures = shown.images
     exact, reference = _reference(bundle, checkpoint, pictures, threads)
     found: dict[str, dict[str, Any]] = {}
     failures: list[str] = []
@@ -159,15 +171,20 @@ def _at_batches(
         for batch in parity.batches(largest):
             outputs = _run(model, pictures, batch)
             what = f"{bundle.path.name}, {model.name} at batch {batch}"
-            close, failed = _compared(outputs, exact, model.numeric_format, what)
+            close, failed = _compared(outputs, exact, model.numeric_format, what, shown)
             found[model.name][str(batch)] = close
             failures += failed
-    facts = {"reference": reference, "pictures": len(pictures), "batches": found}
+    facts = {
+        "kind": bundle.manifest.kind,
+        "reference": reference,
+        "pictures": shown.distinct,
+        "batches": found,
+    }
     return facts, failures
 
 
 def _compared(
-    found: Outputs, exact: Outputs, numeric_format: NumericFormat, what: str
+    found: Outputs, exact: Outputs, numeric_format: NumericFormat, what: str, shown: _Shown
 ) -> tuple[dict[str, float], list[str]]:
     """Distances of one format's outputs, and a line for each that is over its limit."""
     if numeric_format == "fp32" and "embedding" in exact:
@@ -179,8 +196,8 @@ def _compared(
         ]
     if "embedding" in exact:
         assert numeric_format != "fp32"
-        close = closeness.distance(found["embedding"], exact["embedding"])
-        close = {name: close[name] for name in ("mean_cosine", "min_cosine", "pair_error")}
+        rows, wanted = (outputs["embedding"][: shown.distinct] for outputs in (found, exact))
+        close = closeness.distance(rows, wanted, shown.people)
         return close, closeness.failures(close, numeric_format, what)
     least: dict[str, float] = {}
     for name, want in exact.items():
@@ -195,19 +212,36 @@ def _compared(
     ]
 
 
-def _pictures(bundle: Bundle, test: retrieval.TestSplit | None, count: int) -> UInt8:
-    """Pictures for one largest batch: of the data set, else the golden ones over and over."""
+@dataclass(frozen=True, eq=False)
+class _Shown:
+    """Pictures for one largest batch, uint8 [N, H, W, 3]: the first `distinct`, over and over."""
+
+    images: UInt8
+    distinct: int
+    people: NDArray[np.int64] | None
+
+
+def _shown(bundle: Bundle, test: retrieval.TestSplit | None, largest: int) -> _Shown:
+    """Of the data set, where there is one, else the golden ones."""
     golden, _ = bundle.golden()
     if test is None:
-        return np.resize(golden, (count, *golden.shape[1:]))
+        images = np.resize(golden, (max(largest, len(golden)), *golden.shape[1:]))
+        return _Shown(images, len(golden), None)
     view = bundle.manifest.view
     mine = np.arange(len(test.images)) if view == "any" else test.of(view)
     if not len(mine):
         raise InputError(
             f"the data has no test pictures of view {view}, which {bundle.path} serves"
         )
-    chosen = mine[np.linspace(0, len(mine) - 1, count).round().astype(int)]
-    return np.ascontiguousarray(test.images[chosen])
+    place = {test.records[index].path: index for index in mine.tolist()}
+    records = crops.in_pairs(
+        [test.records[index] for index in mine.tolist()], max(largest, PICTURES)
+    )
+    chosen, count = [place[record.path] for record in records], len(records)
+    names = np.asarray([record.person for record in records])
+    people = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    images = np.resize(test.images[chosen], (max(largest, count), *test.images.shape[1:]))
+    return _Shown(images, count, people)
 
 
 def _reference(
@@ -246,8 +280,12 @@ def _by_search(
     test: retrieval.TestSplit,
     threads: int,
     say: Say,
-) -> tuple[dict[str, Any], list[str]]:
-    """The test split ranked in every format that all bundles have, and by fp32 or else torch."""
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """The test split ranked in every format that all bundles have, and by fp32 or else torch.
+
+    Returns:
+        What was found, a line for each loss shown to be large, and one for each not shown.
+    """
     by_bundle = [{model.name: model for model in models_of(bundle, threads)} for bundle in bundles]
     shared = [name for name in by_bundle[0] if all(name in models for models in by_bundle)]
     embeddings: dict[str, Floats] = {}
@@ -270,6 +308,7 @@ def _by_search(
         "pictures": len(test.images),
         "reference": reference,
         "protocols": {},
+        "loss": {},
         "agreement": {},
         "worst": {},
     }
@@ -278,16 +317,24 @@ def _by_search(
         if wrong := int((~np.isfinite(rows).all(1)).sum()):
             failures.append(f"{name}: {wrong} of {len(rows)} embeddings are not finite numbers")
             del embeddings[name]  # nobody is found by them
+    not_shown: list[str] = []
     if reference not in embeddings:
-        return facts, failures
+        return facts, failures, not_shown
     exact = embeddings.pop(reference)
-    protocols = facts["protocols"] = {reference: retrieval.scores(exact, test)}
+    exactly = retrieval.measures(exact, test)
+    facts["protocols"][reference] = retrieval.scores(exactly)
     for name, rows in embeddings.items():
-        protocols[name] = retrieval.scores(rows, test)
+        found = retrieval.measures(rows, test)
+        facts["protocols"][name] = retrieval.scores(found)
         facts["agreement"][name] = retrieval.agreement(exact, rows, test)
         facts["worst"][name] = retrieval.worst(exact, rows, test)
-        failures += retrieval.drops(protocols[reference], protocols[name], name)
-    return facts, failures
+        lost = loss.of_protocols(exactly, found)
+        facts["loss"][name] = {p: [one.as_json() for one in both] for p, both in lost.items()}
+        for protocol, both in lost.items():
+            lines = [(one.verdict, one.line(f"{name}: {protocol}")) for one in both]
+            failures += [line for verdict, line in lines if verdict == "failed"]
+            not_shown += [line for verdict, line in lines if verdict == "not shown"]
+    return facts, failures, not_shown
 
 
 def _embedded(test: retrieval.TestSplit, embed: Mapping[str, Callable[[UInt8], Outputs]]) -> Floats:
