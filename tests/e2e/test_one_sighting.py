@@ -91,6 +91,7 @@ class Server:
                 "site": folder / "site.toml",
                 "journal": {"path": folder / "journal.sqlite", "batch_wait_ms": 0},
                 "matching": {"stall_s": 0.01, "period_s": 1e-6},
+                "mqtt": {"replayed": True},  # no retention, which sweeps beside a sighting's way
             }
         )
         self.site, self._tell, self._count = read_site(settings.site), tell, 0

@@ -38,22 +38,22 @@ class Disk:
         """Whether it is the disk's or the file's fault, not that of what was to be written."""
         return isinstance(error, (Stopped, DamagedJournal)) or type(error) in _FILES_FAULT
 
-    def persist(self, write: Callable[[], _T]) -> _T:
-        """Try until the disk takes it; nothing is acknowledged meanwhile, so nothing is lost."""
+    def again(self, write: Callable[[], _T], error: sqlite3.Error) -> _T:
+        """It refused: try until it takes it. Nothing is acknowledged meanwhile, nothing is lost."""
         while True:
+            if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
+                raise error  # of what was given to be written: a defect
+            self._refused(error)
+            if self._stopping.wait(RETRY_S):
+                raise Stopped from error
             try:
                 result = write()
-            except (sqlite3.OperationalError, sqlite3.DatabaseError) as error:
-                if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):
-                    raise  # of what was given to be written: a defect
-                self._refused(error)
-                if self._stopping.wait(RETRY_S):
-                    raise Stopped from error
-            else:
-                if self.fault is not None:
-                    self.fault = None
-                    _log.info("journal can be written again")
-                return result
+            except sqlite3.Error as once_more:
+                error = once_more
+                continue
+            self.fault = None
+            _log.info("journal can be written again")
+            return result
 
     def _refused(self, error: sqlite3.Error) -> None:
         fault = fault_of(error)

@@ -31,11 +31,14 @@ from skyreid.server.store.erasures import Asked, Target
 from skyreid.server.store.gallery import Gallery, gallery_of
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.retention import Retention
+from skyreid.server.store.retention_options import RetentionOptions
 from skyreid.server.store.snapshots import Held
 
 _log = logging.getLogger(__name__)
 
-Decide = Callable[[Decision, Callable[[sqlite3.Connection], None]], None]
+Also = Callable[[sqlite3.Connection], None]
+"""What is done in the same transaction."""
+Decide = Callable[[Decision, Also], None]
 """Fold a decision, and write it down in one transaction with what else is done in it, and with the
 snapshot after it: the log before it is needed no more."""
 
@@ -62,13 +65,20 @@ class Forgetting:
         journal: Journal,
         state: Callable[[], State],
         decide: Decide,
-        gallery: Keeper,
+        gallery: Gallery,
         others: tuple[Keeper, ...] = (),
-        retention: Retention | None = None,
+        retention: RetentionOptions | None = None,
+        *,
+        window_s: float = 0.0,
     ) -> None:
         """``others`` keep something for a moment, in memory only. No ``retention``: for ever."""
         self._journal, self._state, self._decide = journal, state, decide
-        self._gallery, self._others, self._retention = gallery, others, retention
+        self._gallery, self._others = gallery, others
+        self._retention = None
+        if retention is not None:
+            self._retention = Retention(retention, journal, gallery, decide, window_s=window_s)
+        self.due_at_s = float("-inf")
+        """When ``turn`` has something to do, in monotonic seconds."""
         self._tried_at_s = self._swept_at_s = float("-inf")
         self.waiting = 0
         """Erasures that are not done: something still has to let go."""
@@ -86,10 +96,17 @@ class Forgetting:
         if asked or (self.waiting and now_s - self._tried_at_s > RETRY_S):
             self._tried_at_s = now_s
             self.erase_asked()
-        if self._retention is None or now_s - self._swept_at_s < SWEEP_S:
-            return asked
+        if self._retention is not None and now_s - self._swept_at_s >= SWEEP_S:
+            asked |= self._sweep(self._retention, now_s)
+        self.due_at_s = min(
+            self._tried_at_s + RETRY_S if self.waiting else float("inf"),
+            float("inf") if self._retention is None else self._swept_at_s + SWEEP_S,
+        )
+        return asked
+
+    def _sweep(self, retention: Retention, now_s: float) -> bool:
         try:
-            more = self._retention.sweep(time.time_ns())
+            more = retention.sweep(time.time_ns())
         except InputError as error:
             _log.error("retention: %s", error)
             more = False

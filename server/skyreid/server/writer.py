@@ -18,6 +18,7 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import Lane
@@ -35,7 +36,7 @@ from skyreid.server.broker.outbox import Outbox, send_receipts
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Oldest
 from skyreid.server.disk import Disk, Stopped
-from skyreid.server.forget import Forgetting
+from skyreid.server.forget import Also, Forgetting
 from skyreid.server.isolation import isolate, shown_to
 from skyreid.server.live import DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, Decision, State
@@ -46,12 +47,12 @@ from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.pictures import EarlyPictures
 from skyreid.server.store.records import Arrived
-from skyreid.server.store.retention import Retention
 from skyreid.server.store.retention_options import RetentionOptions
 from skyreid.server.store.scrub import scrub
 from skyreid.server.store.snapshots import Held, Start
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 IDLE_S = 0.1
 SNAPSHOT_ROWS = 10_000
@@ -110,14 +111,9 @@ class Writer:
         self.stored, _ = journal.counts()
         """Sightings in the journal."""
         self.forgetting = Forgetting(
-            journal,
-            lambda: self.state,
-            self._decide,
-            gallery,
-            (self._early,),
-            None
-            if retention is None
-            else Retention(retention, journal, gallery, self._decide, window_s=matcher.window_s),
+            *(journal, lambda: self.state, self._decide, gallery, (self._early,)),
+            retention,
+            window_s=matcher.window_s,
         )
         self._keeps_pictures = retention is None or retention.pictures_h > 0
         self._scrub = journal.reading(scrub)
@@ -179,8 +175,8 @@ class Writer:
             self._change(*self._given.popleft())
         self._match(time.monotonic())
         self._bring_snapshot(SNAPSHOT_ROWS)
-        self._disk.persist(lambda: next(self._scrub, None))
-        self._disk.persist(self.outbox.pump)
+        self._persist(lambda: next(self._scrub, None))
+        self._persist(self.outbox.pump)
         self._tell_alarms()
         self._news.tell(time.monotonic(), self.devices.by_id)
         self._show()
@@ -221,7 +217,7 @@ class Writer:
             return batch, []  # health: that somebody was heard is not worth a transaction
         try:
             with self._metrics.commit_seconds.time():
-                new = self._disk.persist(lambda: self._journal.store(batch.sightings, batch.heard))
+                new = self._persist(lambda: self._journal.store(batch.sightings, batch.heard))
         except Exception as error:
             if self._disk.is_fault(error):
                 raise
@@ -247,7 +243,7 @@ class Writer:
         known, lost = self._early.sort(batch.pictures, time.time_ns())
         self._metrics.rejected.labels("picture").inc(lost)
         if known and self._keeps_pictures:
-            self._disk.persist(lambda: self._journal.store((), (), known))
+            self._persist(lambda: self._journal.store((), (), known))
         batch.pictures = known
 
     def _count(self, batch: Sorted, new: Sequence[Arrived]) -> None:
@@ -306,17 +302,18 @@ class Writer:
         return isolated.made
 
     def _quarantine(self, culprits: Sequence[Arrived], why: str) -> None:
-        self._disk.persist(lambda: self._journal.aside.quarantine(culprits, time.time_ns(), why))
+        self._persist(lambda: self._journal.aside.quarantine(culprits, time.time_ns(), why))
         self.quarantined = self._journal.aside.quarantined()
 
     def _obey(self) -> None:
         """Do what an operator wrote into the journal meanwhile."""
         written = self._journal.written_elsewhere()
         now_s = time.monotonic()
-        if self._disk.persist(lambda: self.forgetting.turn(now_s, asked=written)):
+        due = written or now_s >= self.forgetting.due_at_s
+        if due and self._persist(lambda: self.forgetting.turn(now_s, asked=written)):
             self.stored, _ = self._journal.counts()
         if written:
-            if retried := self._disk.persist(self._journal.aside.retried):
+            if retried := self._persist(self._journal.aside.retried):
                 self.feed(retried)
             self.quarantined = self._journal.aside.quarantined()
             if self.devices.door is not None:
@@ -326,7 +323,7 @@ class Writer:
         """Go by other rules. A new matcher is shown what a start would show it."""
         if rules.begin is not None:
             matcher = rules.begin(self.state)
-            window = self._disk.persist(
+            window = self._persist(
                 lambda: list(shown_to(self.state, self._journal, matcher.window_s))
             )
             self._matcher = matcher
@@ -364,7 +361,7 @@ class Writer:
             except InputError as error:  # the next start reads those sightings again
                 _log.error("gallery: %s", error)
 
-    def _decide(self, decision: Decision, also: Callable[[sqlite3.Connection], None]) -> None:
+    def _decide(self, decision: Decision, also: Also) -> None:
         """Take in a decision that is not matching's; an erasure brings the snapshot up to it."""
         events = self._matcher.apply(decision)
         self._write_down([Applied(decision, events)], also, bring=decision.kind == "erase")
@@ -373,17 +370,13 @@ class Writer:
         self.quarantined = self._journal.aside.quarantined()
 
     def _write_down(
-        self,
-        made: Sequence[Applied],
-        also: Callable[[sqlite3.Connection], None] | None = None,
-        *,
-        bring: bool = False,
+        self, made: Sequence[Applied], also: Also | None = None, *, bring: bool = False
     ) -> None:
         """Put decisions into the log, their events into the outbox; then tell the listeners."""
         decided_at_ns, after = time.time_ns(), self._journal.decision_count()
         state, held = self._matcher.state, self._held() if bring else None
         snapshot = None if held is None else (state, held)
-        self._disk.persist(lambda: self._journal.decide(made, decided_at_ns, also, snapshot))
+        self._persist(lambda: self._journal.decide(made, decided_at_ns, also, snapshot))
         if held is not None:
             self._matcher.state = self._journal.brought(state, held)
         self.state = self._matcher.state
@@ -391,6 +384,12 @@ class Writer:
             self._metrics.decisions.labels(applied.decision.kind).inc()
             for position, event in enumerate(applied.events):
                 self.hub.send("identity", event.to_json(), (number, position))
+
+    def _persist(self, write: Callable[[], _T]) -> _T:
+        try:
+            return write()
+        except sqlite3.Error as error:
+            return self._disk.again(write, error)
 
     def _show(self) -> None:
         """Bring up to date what `gauges` does not ask for."""

@@ -17,6 +17,8 @@ SAYS = {
     "decode_only_per_cpu_s": "sightings decoded, a CPU second",
     "store_per_cpu_s": "sightings sorted and stored, a CPU second",
     "similar_ratio": "CPU time of a search over that of the bare float32 product",
+    "start_cpu_s": "CPU seconds of a start with so many tracklets ever, above one with none",
+    "bytes_per_tracklet": "anonymous memory of the server for each of them",
     "ingest_per_cpu_s": "sightings from a broker to the journal, a CPU second of the server",
     "broker_queue_per_s": "messages a second that a broker takes for a server that is away",
     "fleet_page_cores": "cores with 1,000 devices and one open page",
@@ -31,13 +33,16 @@ def add_parser(verbs: Any) -> None:
     verb.add_argument(
         "--messages", type=int, default=2_000, metavar="N", help="of 16 sightings each"
     )
+    verb.add_argument(
+        "--tracklets", type=int, default=100_000, metavar="N", help="ever, for a start"
+    )
     verb.add_argument("--seconds", type=float, default=20.0, help="for the fleet")
     verb.add_argument("--without-broker", action="store_true", help="only what needs no mosquitto")
     verb.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> int:
-    from skyreid.server.bench import chain, parts
+    from skyreid.server.bench import chain, parts, start
 
     decoded, stored = parts.decode_and_store(given.messages)
     found = {
@@ -45,6 +50,9 @@ def _run(given: argparse.Namespace) -> int:
         "store_per_cpu_s": round(stored),
         "similar_ratio": round(parts.similar_ratio(), 2),
     }
+    with tempfile.TemporaryDirectory() as folder:
+        start_s, each = start.start_cost(Path(folder), given.tracklets)
+    found["start_cpu_s"], found["bytes_per_tracklet"] = round(start_s, 2), round(each)
     if not given.without_broker:
         with _chain() as one:
             found["ingest_per_cpu_s"] = round(chain.ingest_per_cpu_s(one, given.messages))

@@ -60,21 +60,29 @@ def _sightings(looks: Float32, at_ns: int, placed: bool) -> Iterator[Sighting]:
     while True:
         track, revision = divmod(number, REVISIONS)
         number += 1
-        yield Sighting(
-            seq=number,
-            camera=CAMERA,
-            view=View.GROUND,
-            track=track + 1,
-            revision=revision,
-            kind=Kind.UPDATE,
-            first_seen_ns=at_ns,
-            captured_at_ns=at_ns,
-            clock=Clock.NTP,
-            clock_error_ms=2,
-            box=Box(10, 10, 60, 150, 1280, 720),
-            quality=0.8,
-            crops=4,
-            embedding=looks[track % len(looks)],
-            spread=0.9,
-            ground=Ground(float(track % 50), 1.0, 0.1, 0.0, 0.1) if placed else None,
-        )
+        look = looks[track % len(looks)]
+        yield somebody(number, track + 1, revision, look, at_ns, placed=placed)
+
+
+def somebody(
+    seq: int, track: int, revision: int, embedding: Float32, at_ns: int, *, placed: bool
+) -> Sighting:
+    """One sighting."""
+    return Sighting(
+        seq=seq,
+        camera=CAMERA,
+        view=View.GROUND,
+        track=track,
+        revision=revision,
+        kind=Kind.UPDATE,
+        first_seen_ns=at_ns,
+        captured_at_ns=at_ns,
+        clock=Clock.NTP,
+        clock_error_ms=2,
+        box=Box(10, 10, 60, 150, 1280, 720),
+        quality=0.8,
+        crops=4,
+        embedding=embedding,
+        spread=0.9,
+        ground=Ground(float(track % 50), 1.0, 0.1, 0.0, 0.1) if placed else None,
+    )

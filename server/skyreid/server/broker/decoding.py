@@ -82,6 +82,8 @@ class Sorted:
 
     def refuse_erased(self, erased: Set[TrackKey], site: Site) -> None:
         """Refuse what is of erased tracklets: nothing of it is kept or passed on."""
+        if not erased:
+            return
         gone = [item for item in self.sightings if item.key in erased]
         if gone:
             self.sightings = [item for item in self.sightings if item.key not in erased]

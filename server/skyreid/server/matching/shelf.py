@@ -50,10 +50,6 @@ class Shelf(Mapping[K, V], Generic[K, V]):
         """Since then; see `changes`."""
         self._count = len(stored) if count < 0 else count
 
-    def over(self, whole: PersistentMap[K, V]) -> Shelf[K, V]:
-        """All of another map as changes; for one with nothing stored."""
-        return Shelf(self._stored, Map((key, whole[key]) for key in whole), len(whole))
-
     def changes(self) -> Iterator[tuple[K, V | None]]:
         """What changed since it was stored; None where it is gone."""
         for key, value in self.changed.items():

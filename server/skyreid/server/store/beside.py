@@ -12,7 +12,8 @@ from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store import erasures
 from skyreid.server.store.erasures import Asked, Target
-from skyreid.server.store.journal import log_of, open_to_read
+from skyreid.server.store.journal import open_to_read
+from skyreid.server.store.reading import log_of
 
 
 def read_decisions(path: Path) -> list[Decision]:

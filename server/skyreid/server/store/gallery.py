@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 SPAN_NS = 3 * 3600 * 10**9
 """A segment is sealed when its first row came so long ago: it expires as a whole."""
+BEHIND = 2048
+"""Sightings that wait to be put into segments, at most."""
 RECENT = 16384
 """Keys that are looked up in a dict before the sorted index is made anew."""
 
@@ -61,6 +63,7 @@ class Gallery:
         """
         self._folder, self._lock = folder, threading.RLock()
         self._all: list[Segment] = []
+        self._behind: list[Arrived] = []
         self._number = 0
         self.through = 0
         """Number of the last sighting that was taken in when it was flushed."""
@@ -69,26 +72,42 @@ class Gallery:
         self._reindex()
 
     def __len__(self) -> int:
+        with self._lock:
+            self._catch_up()
+            return self._count()
+
+    def _count(self) -> int:
         return sum(int(each.alive[: each.rows].sum()) for each in self._all)
 
     def __contains__(self, key: TrackKey) -> bool:
-        return self._find(key, _hash(key)) is not None
+        with self._lock:
+            self._catch_up()
+            return self._find(key, _hash(key)) is not None
 
     def take(self, arrived: Iterable[Arrived]) -> None:
-        """Take in stored sightings: a later revision replaces an earlier one, never the reverse."""
+        """Take in stored sightings: a later revision replaces an earlier one, never the reverse.
+
+        They are put into segments when somebody asks, or when there are many.
+        """
         with self._lock:
-            for item in arrived:
-                s = item.sighting
-                if len(s.embedding):  # else its time was up
-                    self.add(
-                        item.key,
-                        item.model_key,
-                        s.view,
-                        s.captured_at_ns,
-                        s.embedding,
-                        revision=s.revision,
-                        at_ns=item.received_at_ns,
-                    )
+            self._behind += arrived
+            if len(self._behind) >= BEHIND:
+                self._catch_up()
+
+    def _catch_up(self) -> None:
+        behind, self._behind = self._behind, []
+        for item in behind:
+            s = item.sighting
+            if len(s.embedding):  # else its time was up
+                self.add(
+                    item.key,
+                    item.model_key,
+                    s.view,
+                    s.captured_at_ns,
+                    s.embedding,
+                    revision=s.revision,
+                    at_ns=item.received_at_ns,
+                )
 
     def add(
         self,
@@ -149,6 +168,7 @@ class Gallery:
         there is no such tracklet.
         """
         with self._lock:
+            self._catch_up()
             found = self._find(key, _hash(key))
             if found is None:
                 return None
@@ -188,6 +208,7 @@ class Gallery:
         query = query.astype(np.float32)
         hits: list[Hit] = []
         with self._lock:
+            self._catch_up()
             for segment in self._of(model_key, len(query), view):
                 rows = segment.rows
                 wanted = segment.alive[:rows].copy()
@@ -214,6 +235,7 @@ class Gallery:
             InputError: a file cannot be written: call again.
         """
         with self._lock:
+            self._catch_up()
             numbers = np.array([_hash(key) for key in keys], np.uint64)
             there: set[TrackKey] = set()
             for place, segment in enumerate(self._all):
@@ -237,6 +259,7 @@ class Gallery:
     def expire(self, before_ns: int) -> int:
         """Drop the segments of which everything came before a moment; how many."""
         with self._lock:
+            self._catch_up()
             old = [each for each in self._all if each.last_ns < before_ns]
             if old:
                 self._all = [each for each in self._all if each.last_ns >= before_ns]
@@ -253,6 +276,7 @@ class Gallery:
         if self._folder is None:
             return
         with self._lock:
+            self._catch_up()
             self._all = [self._rewritten(each) if each.dirty else each for each in self._all]
             self.through = through
             self._write_list()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,25 +18,30 @@ from typing import TypeVar
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
-from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.identity_event import encode_event
 from skyreid.contract.migration import migrate, require_newest, require_own
-from skyreid.contract.sighting_wire import decode_sighting
-from skyreid.server.matching.identity import Applied, Decision, State
+from skyreid.contract.sighting import Kind
+from skyreid.server.matching.identity import Applied, State
 from skyreid.server.store.aside import Aside
 from skyreid.server.store.faults import cannot_open
 from skyreid.server.store.mark import forget_closed, mark_of, note_closed, say_damaged
 from skyreid.server.store.migrations import OWN, STEPS
 from skyreid.server.store.pictures import put_pictures
-from skyreid.server.store.quarantine import SHOWN, SingleKey
-from skyreid.server.store.records import Arrived, ArrivedPicture, Heard, OutboxRow
-from skyreid.server.store.rows import hear, insert, put_decisions
-from skyreid.server.store.snapshots import Held, Snapshots, Start
+from skyreid.server.store.reading import Reading
+from skyreid.server.store.records import (
+    CLOCK_SET_NS,
+    Arrived,
+    ArrivedPicture,
+    Heard,
+    OutboxRow,
+)
+from skyreid.server.store.snapshots import Held, Snapshots
 
 EVENTS_KEPT = 1_000_000
 _T = TypeVar("_T")
 
 
-class Journal:
+class Journal(Reading):
     """The one writer of a journal file. Use from one thread at a time."""
 
     def __init__(
@@ -144,15 +150,6 @@ class Journal:
         self._last_decision += len(made)
         self._note()
 
-    def start(self) -> Start:
-        """Where a start begins: the latest snapshot, and the log after it.
-
-        Raises:
-            InputError: they do not fit together.
-            sqlite3.Error: something in it is damaged.
-        """
-        return self.snapshots.start(lambda after: log_of(self._db, after))
-
     def brought(self, state: State, held: Held) -> State:
         """A state that the snapshot has now, with nothing of it in memory."""
         return self.snapshots.brought(state, self._last_decision, held)
@@ -166,10 +163,6 @@ class Journal:
     def decision_count(self) -> int:
         """How many decisions the log has ever had: the number of the latest."""
         return self._last_decision
-
-    def decisions(self) -> Iterator[Decision]:
-        """The log in order."""
-        return log_of(self._db)
 
     def outbox(self, after: int, limit: int) -> list[OutboxRow]:
         """Events with a number above ``after`` that wait for the broker, oldest first."""
@@ -196,48 +189,6 @@ class Journal:
                 (self._events_kept,),
             )
 
-    def sightings_since(self, captured_at_ns: int) -> Iterator[Arrived]:
-        """Stored sightings captured at or after a moment, in the order they were stored."""
-        return self._sightings("captured_at_ns >= ?", (captured_at_ns,))
-
-    def sightings_after(self, number: int, waiting: Iterable[SingleKey]) -> Iterator[Arrived]:
-        """Those that waited then, and all that were stored after ``number``."""
-        for key in waiting:
-            yield from self._sightings("(device, boot, seq) = (?, ?, ?)", key)
-        yield from self._sightings("id > ?", (number,))
-
-    def sightings_of(self, key: TrackKey) -> Iterator[Arrived]:
-        """Stored sightings of one tracklet, in the order they were stored."""
-        values = (key.device, key.boot, key.camera, key.track)
-        return self._sightings("(device, boot, camera, track) = (?, ?, ?, ?)", values)
-
-    def tracklets_before(self, captured_at_ns: int) -> set[TrackKey]:
-        """Tracklets whose latest revision was captured before a moment."""
-        rows = self._db.execute(
-            "SELECT device, boot, camera, track FROM tracklet WHERE captured_at_ns < ?",
-            (captured_at_ns,),
-        )
-        return {TrackKey(*row) for row in rows}
-
-    def has(self, key: TrackKey) -> bool:
-        """Whether there is a tracklet of that name."""
-        values = (key.device, key.boot, key.camera, key.track)
-        found = self._db.execute(
-            "SELECT 1 FROM tracklet WHERE (device, boot, camera, track) = (?, ?, ?, ?)", values
-        )
-        return found.fetchone() is not None
-
-    def _sightings(self, where: str, values: tuple[object, ...]) -> Iterator[Arrived]:
-        """Those that matching may be shown: not in quarantine, and with their embedding still."""
-        rows = self._db.execute(
-            "SELECT device, boot, lane, model_key, dim, received_at_ns, body FROM sighting "
-            f"WHERE {where} AND dim > 0 AND {SHOWN} ORDER BY id",
-            values,
-        )
-        for device, boot, lane, model_key, dim, received_at_ns, body in rows:
-            sighting = decode_sighting(body, dim)
-            yield Arrived(device, boot, lane, model_key, dim, received_at_ns, sighting, body)
-
     def written_elsewhere(self) -> bool:
         """Whether another connection (an operator's command) has written since the last call."""
         before = self._data_version
@@ -252,21 +203,6 @@ class Journal:
         """Count the pictures anew: rows of them went."""
         row = self._db.execute("SELECT coalesce(sum(length(body)), 0) FROM picture").fetchone()
         self._picture_bytes = int(row[0])
-
-    def devices(self) -> list[Heard]:
-        """Every device that was ever heard."""
-        rows = self._db.execute(
-            "SELECT device, heard_at_ns, boot, watermark_ns, camera, view, model_key "
-            "FROM device ORDER BY device"
-        )
-        return [Heard(*row) for row in rows]
-
-    def counts(self) -> tuple[int, int]:
-        """How many sightings are stored, and how many events wait for the broker."""
-        row = self._db.execute(
-            "SELECT (SELECT count(*) FROM sighting), (SELECT count(*) FROM event WHERE taken = 0)"
-        ).fetchone()
-        return int(row[0]), int(row[1])
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -310,7 +246,7 @@ class Journal:
 
     def _prepare(self) -> None:
         self._db.execute("PRAGMA busy_timeout = 5000")
-        _check_own(self._db, self.path)
+        check_own(self._db, self.path)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
@@ -336,7 +272,7 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             db.execute("PRAGMA busy_timeout = 5000")
-            _check_own(db, path)
+            check_own(db, path)
             by = "run skyreid-server run on it"
             require_newest(db, STEPS, what=f"journal {path}", by=by)
             yield db
@@ -344,11 +280,106 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
         raise cannot_open(path, error) from error
 
 
-def _check_own(db: sqlite3.Connection, path: Path) -> None:
+def check_own(db: sqlite3.Connection, path: Path) -> None:
     require_own(db, OWN, what=f"journal {path}", remedy="give another journal.path")
 
 
-def log_of(db: sqlite3.Connection, after: int = 0) -> Iterator[Decision]:
-    """The log in order."""
-    for (body,) in db.execute("SELECT body FROM decision WHERE id > ? ORDER BY id", (after,)):
-        yield Decision.from_json(body)
+def checksum(values: Sequence[object], body: bytes) -> int:
+    """CRC-32 of a row: of its columns in order, and its ``body`` last."""
+    return zlib.crc32(body, zlib.crc32("\0".join(map(str, values)).encode("utf-8", "replace")))
+
+
+def put_decisions(
+    db: sqlite3.Connection, made: Sequence[Applied], after: int, site: str, decided_at_ns: int
+) -> None:
+    """Append decisions to the log, numbered from ``after`` on, and their events."""
+    for number, applied in enumerate(made, after + 1):
+        put_decision(db, number, decided_at_ns, applied.decision.to_json())
+        for position, event in enumerate(applied.events):
+            body = encode_event(
+                event, site=site, decision=number, number=position, decided_at_ns=decided_at_ns
+            )
+            db.execute(
+                "INSERT INTO event (decision, number, identity, body) VALUES (?, ?, ?, ?)",
+                (number, position, event.identity, body),
+            )
+
+
+def put_decision(db: sqlite3.Connection, number: int, decided_at_ns: int, body: str) -> None:
+    """Append one row to the log."""
+    crc = checksum((number, decided_at_ns), body.encode())
+    db.execute("INSERT INTO decision VALUES (?, ?, ?, ?)", (number, decided_at_ns, body, crc))
+
+
+def insert(db: sqlite3.Connection, arrived: Arrived, number: int) -> bool:
+    """Store a sighting as ``number``; False where it was stored before."""
+    s = arrived.sighting
+    row = (
+        arrived.device,
+        arrived.boot,
+        s.seq,
+        arrived.lane,
+        arrived.model_key,
+        arrived.dim,
+        s.camera,
+        s.track,
+        s.revision,
+        s.captured_at_ns,
+        arrived.received_at_ns,
+    )
+    done = db.execute(
+        "INSERT OR IGNORE INTO sighting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (number, *row, arrived.body, checksum(row, arrived.body)),
+    )
+    if done.rowcount == 0:
+        return False
+    db.execute(
+        "INSERT INTO tracklet VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+        "ON CONFLICT (device, boot, camera, track) DO UPDATE SET revision = excluded.revision, "
+        "ended = excluded.ended, first_seen_ns = excluded.first_seen_ns, "
+        "captured_at_ns = excluded.captured_at_ns, crops = excluded.crops, "
+        "quality = excluded.quality, east_m = excluded.east_m, north_m = excluded.north_m, "
+        "heard_at_ns = excluded.heard_at_ns "
+        "WHERE excluded.revision > revision",
+        (
+            arrived.device,
+            arrived.boot,
+            s.camera,
+            s.track,
+            s.revision,
+            int(s.view),
+            s.kind == Kind.END,
+            s.first_seen_ns,
+            s.captured_at_ns,
+            s.crops,
+            s.quality,
+            s.ground.east_m if s.ground else None,
+            s.ground.north_m if s.ground else None,
+            arrived.received_at_ns,
+        ),
+    )
+    return True
+
+
+def hear(db: sqlite3.Connection, row: Heard) -> None:
+    db.execute(
+        "INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (device) DO UPDATE SET "
+        "heard_at_ns = max(heard_at_ns, excluded.heard_at_ns), "
+        "watermark_ns = CASE WHEN excluded.boot IS NULL THEN watermark_ns "
+        "WHEN excluded.boot IS NOT boot THEN excluded.watermark_ns "
+        f"WHEN excluded.watermark_ns BETWEEN 1 AND watermark_ns - {CLOCK_SET_NS} "
+        "THEN excluded.watermark_ns ELSE max(watermark_ns, excluded.watermark_ns) END, "
+        "boot = coalesce(excluded.boot, boot), "
+        "camera = coalesce(excluded.camera, camera), "
+        "view = coalesce(excluded.view, view), "
+        "model_key = coalesce(excluded.model_key, model_key)",
+        (
+            row.device,
+            row.heard_at_ns,
+            row.boot,
+            row.watermark_ns,
+            row.camera,
+            row.view,
+            row.model_key,
+        ),
+    )

@@ -17,8 +17,7 @@ from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store import snapshots
 from skyreid.server.store.drop import drop_decisions
 from skyreid.server.store.faults import fault_of
-from skyreid.server.store.journal import Journal
-from skyreid.server.store.rows import put_decisions
+from skyreid.server.store.journal import Journal, put_decisions
 
 
 def rebuild(path: Path, site: str, matcher: Matcher, batch_s: float) -> tuple[int, int, Path]:

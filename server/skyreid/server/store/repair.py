@@ -25,11 +25,10 @@ from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store import salvage, snapshots
 from skyreid.server.store.faults import DamagedJournal, damaged_journal, fault_of
-from skyreid.server.store.journal import Journal, open_to_read
+from skyreid.server.store.journal import Journal, checksum, insert, open_to_read, put_decision
 from skyreid.server.store.mark import closed_of, is_damaged, mark_of, missing, read_mark, untouched
 from skyreid.server.store.pictures import put_picture
 from skyreid.server.store.records import Arrived, ArrivedPicture
-from skyreid.server.store.rows import checksum, insert, put_decision
 from skyreid.server.store.snapshots import Snapshots
 
 _log = logging.getLogger(__name__)

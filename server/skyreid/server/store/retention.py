@@ -14,9 +14,8 @@ from skyreid.contract.sighting_wire import without_embedding
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store import drop
 from skyreid.server.store.gallery import Gallery
-from skyreid.server.store.journal import Journal
+from skyreid.server.store.journal import Journal, checksum
 from skyreid.server.store.retention_options import RetentionOptions
-from skyreid.server.store.rows import checksum
 
 ROWS = 500
 """Of each kind, gone at one turn."""

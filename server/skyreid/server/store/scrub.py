@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 
-from skyreid.server.store.rows import checksum
+from skyreid.server.store.journal import checksum
 
 ROWS = 64
 """Read in one turn."""

@@ -14,7 +14,7 @@ import threading
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision, Identity, State
-from skyreid.server.matching.shelf import PersistentMap, Shelf
+from skyreid.server.matching.shelf import Shelf
 from skyreid.server.matching.tracklets import Tracklet
 from skyreid.server.store.quarantine import SingleKey
 
@@ -192,7 +192,7 @@ class Snapshots:
         """
         said = read_head(self._db)
         if said is None:
-            return Start(self._shelved(identity.replay(log(0))), None)
+            return Start(identity.replay(log(0)), None)
         self.at, self.sightings = said["decision"], said["sighting"]
         state = self._state(said, said["identities"], said["tracks"], said["aliases"])
         waiting = [(device, boot, seq) for device, boot, seq in said["waiting"]]
@@ -244,7 +244,10 @@ class Snapshots:
             (self._file.tracks, state.tracks),
             (self._file.aliases, state.aliases),
         )
-        return [(table, list(shelf.changes())) for table, shelf in maps if isinstance(shelf, Shelf)]
+        return [
+            (table, list(each.changes() if isinstance(each, Shelf) else each.items()))
+            for table, each in maps
+        ]
 
     def _state(
         self,
@@ -264,16 +267,6 @@ class Snapshots:
         absorbed: _Before[str, str] = _Before(file, file.aliases, aliases)
         shelves = Shelf(people), Shelf(of), Shelf(absorbed)
         return State(*shelves, erased, erased_tracks, said["at_ns"])
-
-    def _shelved(self, state: State) -> State:
-        """A state in memory as one over empty tables, which the first snapshot fills."""
-        empty = self._state({"at_ns": state.at_ns}, 0, 0, 0, state.erased, state.erased_tracks)
-        return replace(
-            empty,
-            identities=_shelf(empty.identities).over(state.identities),
-            tracks=_shelf(empty.tracks).over(state.tracks),
-            aliases=_shelf(empty.aliases).over(state.aliases),
-        )
 
     def _window(self) -> list[Tracklet]:
         rows = self._db.execute(
@@ -346,11 +339,6 @@ def _write_window(db: sqlite3.Connection, window: Sequence[Tracklet]) -> None:
 
 def _sum(columns: tuple[object, ...], text: str) -> int:
     return zlib.crc32("\0".join((*map(str, columns), text)).encode("utf-8", "replace"))
-
-
-def _shelf(shelf: PersistentMap[K, V]) -> Shelf[K, V]:
-    assert isinstance(shelf, Shelf)
-    return shelf
 
 
 def _alone(key: str) -> tuple[object, ...]:
