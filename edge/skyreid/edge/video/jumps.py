@@ -8,6 +8,7 @@ demuxer says the stamps that it read (``emit-stats``), each before the pictures 
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,7 @@ class Jumps:
         self._told: dict[int, int] = {}
         self._ahead: dict[str, int] = {}
         self._latest: dict[str, int] = {}
+        self._found: deque[str] = deque()
         self._jumps: dict[str, list[tuple[int, int]]] = {}
         demuxer.set_property("emit-stats", True)
         demuxer.connect("pad-added", self._attach)
@@ -45,6 +47,10 @@ class Jumps:
 
     def skipped_ns(self, stream_id: str, pts: int) -> int:
         """What the stream's time had skipped before a picture of GStreamer's time ``pts``."""
+        while (
+            self._found
+        ):  # said by the reading thread: a log makes a thread of GStreamer's Python's
+            log.warning("%s", self._found.popleft())
         return skipped(self._jumps.get(stream_id, ()), pts)
 
     def _attach(self, _demuxer: Any, pad: Any) -> None:
@@ -68,12 +74,10 @@ class Jumps:
             joined = not 0 < by_ns <= JUMP_MAX_S * 1e9 or pts < latest
             jumps = self._jumps.setdefault(stream_id, [])
             jumps.append((pts, skipped(jumps, pts) + (0 if joined else by_ns)))
-            log.warning(
-                "video %s: its time jumps by %.1f s at %.1f s: taken for %s",
-                self._name,
-                by_ns / 1e9,
-                pts / 1e9,
-                "another one that was joined" if joined else "pictures that are missing",
+            taken_for = "another one that was joined" if joined else "pictures that are missing"
+            self._found.append(
+                f"video {self._name}: its time jumps by {by_ns / 1e9:.1f} s at {pts / 1e9:.1f} s: "
+                f"taken for {taken_for}"
             )
         return self._gst.PadProbeReturn.OK
 
