@@ -27,7 +27,8 @@ class Pairs:
     @property
     def same(self) -> NDArray[np.bool_]:
         """Pairs [P] of one person."""
-        return self.one == self.other
+        same: NDArray[np.bool_] = self.one == self.other
+        return same
 
     @staticmethod
     def joined(parts: Sequence[tuple[Floats, int, int]]) -> Pairs:
