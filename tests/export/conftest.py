@@ -99,9 +99,9 @@ def embedder_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.no_grad():
         for name, value in network.named_parameters():
             if value.ndim == 4:
-                value *= 3
+                value.mul_(3)
             elif value.ndim == 2 and "blocks" in name:
-                value *= 8
+                value.mul_(8)
     checkpoint.save(
         path,
         kind="embedder",
