@@ -1,6 +1,7 @@
 """A site's traffic is recorded, and another server comes by it to the same identities."""
 
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,8 +82,8 @@ def test_a_replayed_recording_gives_the_same_identities_however_fast_it_is(
     assert re.search(r"site: 1 birth, 25 sightings, 3 status, 0\.\d\d MB$", out.strip())
     assert server.stop() == 0
 
-    for file in tmp_path.glob("journal.sqlite*"):
-        file.unlink()
+    for kept in tmp_path.glob("journal.sqlite*"):
+        shutil.rmtree(kept) if kept.is_dir() else kept.unlink()
     server.start("--mqtt.replayed", "true", *PATIENT)
     player = program("replay", server.settings, tmp_path / "site", "--speed", "0")
     out, err = player.communicate(timeout=200)
