@@ -375,7 +375,13 @@ def check_file(path: str) -> None:
         InputError: it is missing, not a file, unreadable or empty.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        mode = None if path.startswith("/dev/") else os.stat(path).st_mode
+        if mode is None or stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+            raise InputError(
+                f"video {path} is a device: cameras of this machine are not read, let one be "
+                "served over the network and give its rtsp:// address"
+            )
+        if not stat.S_ISREG(mode):
             raise InputError(f"video {path} is not a file")
         with open(path, "rb") as stream:
             head = stream.read(1)
