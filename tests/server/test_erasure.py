@@ -129,6 +129,8 @@ def test_no_file_of_the_server_has_a_part_of_an_erased_persons_vector(
     path = one.journal.path
     one.journal.close()
     shutil.copy(path, f"{path}.damaged-20260101T000000Z")  # as a repair leaves it
+    shutil.copy(path, f"{path}.repaired")  # as one that was killed does
+    shutil.copy(path, path.with_name(f".{path.name}.partial"))  # and a restore
     one = life()
     names = {"journal.sqlite", "journal.sqlite.damaged-20260101T000000Z", "00000001.segment"}
     assert names <= set(found_in(tmp_path, make))
@@ -140,7 +142,7 @@ def test_no_file_of_the_server_has_a_part_of_an_erased_persons_vector(
     assert receipt["state"] == "done"
     assert receipt["removed"] == {
         "quarantined": 1, "sightings": 3, "tracklets": 1, "pictures": 1, "events": 1,
-        "decisions": 1, "vectors": 1, "copies": 1,
+        "decisions": 1, "vectors": 1, "copies": 3,
     }  # fmt: skip
     assert receipt["pending"]["devices"]["names"] == ["uav1"]
     assert cosines(one) == before

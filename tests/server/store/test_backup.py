@@ -1,6 +1,10 @@
 """A backup is whole as of one moment; restored, it does not bring back who was erased since."""
 
+import errno
+import shutil
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +80,55 @@ def test_a_damaged_backup_changes_nothing(
     with pytest.raises(InputError, match=r"is damaged: .*; nothing was changed"):
         module.restore(copy, path)
     assert path.read_bytes() == whole
+
+
+@pytest.fixture
+def backed_up(life: Callable[..., Life], make: Any, tmp_path: Path) -> tuple[Path, Path]:
+    """A closed journal of two sightings, and a backup from when there was one."""
+    one, copy = life(), tmp_path / "backup.sqlite"
+    for n in (1, 2):
+        one.arrive(make.payload([make.sighting(n, person=n)]))
+        one.step_until(lambda: one.writer.settled)
+        if n == 1:
+            module.backup(one.journal.path, copy)
+    one.journal.close()
+    return one.journal.path, copy
+
+
+@pytest.mark.parametrize("step", ["copyfile", "rmtree"])
+def test_a_restore_that_is_cut_off_leaves_the_journal_in_its_place(
+    backed_up: tuple[Path, Path], step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, copy = backed_up
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, step, full)
+        with pytest.raises(InputError, match="No space left on device; nothing was changed"):
+            module.restore(copy, path)
+    assert len(beside.read_keys(path)) == 2
+    assert module.restore(copy, path) is not None
+    assert len(beside.read_keys(path)) == 1
+
+
+def test_a_journal_that_is_read_or_damaged_is_kept_whole_beside_what_is_restored(
+    backed_up: tuple[Path, Path],
+) -> None:
+    path, copy = backed_up
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM sighting").fetchone()
+        with closing(sqlite3.connect(path)) as db:
+            db.execute("INSERT INTO admitted VALUES ('uav9', 1)")
+            db.commit()
+            with pytest.raises(InputError, match="is being read: end what reads it"):
+                module.restore(copy, path)
+    assert len(beside.read_keys(path)) == 2
+    damaged = b"nothing" + path.read_bytes()[7:]
+    path.write_bytes(damaged)
+    kept = module.restore(copy, path)
+    assert kept is not None
+    assert kept.read_bytes() == damaged
+    assert len(beside.read_keys(path)) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 from contextlib import closing
@@ -12,7 +13,7 @@ from skyreid.contract import files
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
 from skyreid.server.store.erasures import list_of
-from skyreid.server.store.faults import cannot_open
+from skyreid.server.store.faults import cannot_open, fault_of
 from skyreid.server.store.gallery import gallery_of
 from skyreid.server.store.journal import open_to_read
 from skyreid.server.store.mark import closed_of, mark_of
@@ -54,28 +55,51 @@ def restore(source: Path, path: Path) -> Path | None:
     if trouble:
         why = " ".join(trouble[0].split())
         raise InputError(f"backup {source} is damaged: {why}; nothing was changed")
+    path = Path(os.path.realpath(path))
     lock = path.with_name(f"{path.name}.lock")
     with FileLock(lock, of=f"journal {path}", remedy="stop the server first"):
         kept = None
-        if path.exists():
-            stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-            kept = path.with_name(f"{path.name}.before-restore-{stamp}")
-            try:
-                with closing(sqlite3.connect(path)) as db:  # its write-ahead log goes into it
-                    db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            except sqlite3.Error as error:
-                raise cannot_open(path, error) from error
-            path.rename(kept)
-        for beside in (mark_of(path), closed_of(path), *_of_sqlite(path)):
-            beside.unlink(missing_ok=True)
-        shutil.rmtree(gallery_of(path), ignore_errors=True)
+        # Whatever ends it before its last step, a full disk or a kill, leaves the journal in place.
         with files.replacing(path) as partial:
             shutil.copyfile(source, partial)
-        # A backup that is kept elsewhere may have a list of its own.
-        if list_of(source).is_file() and list_of(source) != list_of(path):
-            with open(list_of(path), "ab") as listed:
-                listed.write(b"\n" + list_of(source).read_bytes())
+            _list_too(source, path)
+            shutil.rmtree(gallery_of(path), ignore_errors=True)  # made anew, of either of the two
+            if path.exists():
+                stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+                kept = path.with_name(f"{path.name}.before-restore-{stamp}")
+                _into_one_file(path)
+                for old in (path, *_of_sqlite(path)[:1]):
+                    if old.exists():  # of a damaged one its write-ahead log too
+                        os.link(old, f"{kept}{old.name[len(path.name) :]}")
+            for beside in (mark_of(path), closed_of(path), *_of_sqlite(path)):
+                beside.unlink(missing_ok=True)
     return kept
+
+
+def _list_too(source: Path, path: Path) -> None:
+    """A backup that is kept elsewhere may have a list of erased keys of its own."""
+    if list_of(source).is_file() and list_of(source) != list_of(path):
+        with open(list_of(path), "ab") as listed:
+            listed.write(b"\n" + list_of(source).read_bytes())
+            listed.flush()
+            os.fsync(listed.fileno())
+
+
+def _into_one_file(path: Path) -> None:
+    """Bring a journal's write-ahead log into it; a damaged one is left as it is.
+
+    Raises:
+        InputError: somebody reads it just now, or it cannot be opened.
+    """
+    try:
+        with closing(sqlite3.connect(path)) as db:
+            busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        if fault_of(error) == "damaged":
+            return
+        raise cannot_open(path, error) from error
+    if busy:
+        raise InputError(f"journal {path} is being read: end what reads it; nothing was changed")
 
 
 def _of_sqlite(path: Path) -> tuple[Path, ...]:

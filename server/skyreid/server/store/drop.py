@@ -77,13 +77,13 @@ def drop_decisions(db: sqlite3.Connection, where: str, values: Sequence[object])
 def remove_copies(path: Path) -> list[str]:
     """Remove whole copies that stand beside a journal; their names.
 
-    A repair, a rebuild or a restore kept them. Somebody in the journal is in each of them too.
+    A repair, a rebuild or a restore kept them, or was killed. Somebody in the journal is in each of them too.
     """
     removed = []
-    for copy in sorted(path.parent.glob(f"{path.name}.*")):
-        if re.match(
-            r"\.(damaged|before-rebuild|before-restore)-[0-9TZ]+", copy.name[len(path.name) :]
-        ):
+    whole = rf"{re.escape(path.name)}\.(repaired|(damaged|before-rebuild|before-restore)-[0-9TZ]+)"
+    cut_off = rf"\.{re.escape(path.name)}\.partial"  # by a kill while it was put in place
+    for copy in sorted(path.parent.iterdir()):
+        if re.match(f"{whole}|{cut_off}", copy.name):
             copy.unlink()
             removed.append(copy.name)
     return removed
