@@ -106,13 +106,16 @@ def camera_at(
         height_px: of the picture.
 
     Raises:
-        InputError: a field of view that is none, or a place more than 1,000 km from the site.
+        InputError: a field of view or a direction that is none, or a place more than 1,000 km from
+            the site.
     """
     away = float(np.abs(place_m).max())
     if not away <= MAX_OFFSET_M:
         raise InputError(f"telemetry places the camera {away:.0f} m from the site")
     if not 0 < fov_deg < 180:
         raise InputError(f"telemetry says a field of view of {fov_deg:g} degrees")
+    if not np.isfinite(ned_from_sensor).all():
+        raise InputError("telemetry says no direction: one of its angles is not a number")
     rotation = _CAMERA_FROM_SENSOR @ ned_from_sensor.T @ _NED_FROM_SITE
     focal_px = width_px / 2 / np.tan(np.radians(fov_deg) / 2)
     matrix = np.array([[focal_px, 0, width_px / 2], [0, focal_px, height_px / 2], [0, 0, 1.0]])

@@ -162,3 +162,30 @@ def test_noise_on_the_link_and_half_a_drone_are_no_pose(feed: MavlinkFeed) -> No
         for data in (drone.system_time(0), drone.position(0), drone.gimbal(0)):
             link.sendto(data, ("127.0.0.1", feed.port))
         assert poses.at(frame_at(0)) is not None
+
+
+def test_one_message_of_the_far_future_does_not_drive_out_what_is_said_of_now(
+    feed: MavlinkFeed,
+) -> None:
+    drone, hour = Autopilot(ORIGIN, flags=EARTH), 3600
+    poses = TelemetryPoses(feed, TelemetryOptions(source="udp://127.0.0.1:0"), plane_m=MIDDLE_M)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        for data in (drone.system_time(0), drone.position(hour), drone.gimbal(hour)):
+            link.sendto(data, ("127.0.0.1", feed.port))
+        assert poses.at(frame_at(0)) is None
+        assert "ahead of the picture" in poses.fault
+        for data in (drone.position(0), drone.gimbal(0)):
+            link.sendto(data, ("127.0.0.1", feed.port))
+        assert poses.at(frame_at(0)) is not None
+        assert poses.fault == ""
+
+
+def test_a_heading_that_is_no_number_is_no_pose(feed: MavlinkFeed) -> None:
+    drone = Autopilot(ORIGIN, flags=VEHICLE, yaw_rad=float("nan"))
+    poses = TelemetryPoses(feed, TelemetryOptions(source="udp://127.0.0.1:0"), plane_m=MIDDLE_M)
+    gimbal = Autopilot(ORIGIN, flags=VEHICLE).gimbal(0)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        for data in (drone.system_time(0), drone.position(0), drone.attitude(0), gimbal):
+            link.sendto(data, ("127.0.0.1", feed.port))
+        assert poses.at(frame_at(0)) is None
+        assert "not a number" in poses.fault

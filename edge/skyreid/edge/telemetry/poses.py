@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from skyreid.contract.camera import CameraModel, Pose, moved
 from skyreid.edge.telemetry.options import TelemetryOptions
-from skyreid.edge.telemetry.track import Moment, PoseTrack
+from skyreid.edge.telemetry.track import KEPT_S, Moment, PoseTrack
 
 Float64 = NDArray[np.float64]
 
@@ -18,6 +18,8 @@ _TELLING_SHARE = 0.02
 """Of a picture's width: a smaller motion is not told. What a slow drone does between two frames is
 within what a tracker expects, and less than what a velocity from noisy packets is off by: told of
 it at quality ``poor``, one of IDF1 97 had 53 (bench/tracker.py, a hovering drone)."""
+_AHEAD_MAX_S = KEPT_S
+"""Farther in a frame's future nothing is said: taken in, it would drive out what is said of now."""
 _ACCELERATION = (1.0, 5.0)
 """m/s² and degrees/s²: what a drone and its gimbal may do while nothing is said of it."""
 
@@ -75,13 +77,14 @@ class TelemetryPoses:
         self._plane_m = plane_m
         self._boresight = -np.radians([0, 0, 0, *options.boresight_deg])
         self._track = PoseTrack()
+        self._ahead = ""
         self._size: tuple[int, int] | None = None
         self._before_ns: int | None = None
 
     @property
     def fault(self) -> str:
         """What could not be used of what came with the latest frame."""
-        return self._feed.fault
+        return self._ahead or self._feed.fault
 
     def at(self, frame: Picture) -> Pose | None:
         """The camera at a frame; None where telemetry has not come, or stays away."""
@@ -89,7 +92,12 @@ class TelemetryPoses:
             self._size = frame.width, frame.height
             self._track.clear()
         lag_ns = int(self._sigmas.lag_ms * 1e6)
+        self._ahead = ""
         for time_ns, model in self._feed.take(frame):
+            ahead_s = (time_ns - frame.captured_at_ns) / 1e9
+            if ahead_s > _AHEAD_MAX_S:
+                self._ahead = f"telemetry is {ahead_s:.3g} s ahead of the picture: set its clock"
+                continue
             self._track.add(time_ns - lag_ns, model.displaced(self._boresight))
         now_ns, before_ns = frame.captured_at_ns, self._before_ns
         moment = self._track.at(now_ns, gap_max_s=self._options.gap_max_s + lag_ns / 1e9)
