@@ -27,6 +27,7 @@ from skyreid.server.forget import Forgetting
 from skyreid.server.store import beside, drop
 from skyreid.server.store.erasures import Target, list_of, parse_target
 from skyreid.server.store.journal import Journal
+from skyreid.server.store.mark import closed_of, mark_of
 from skyreid.server.store.records import ArrivedPicture
 from skyreid.server.store.repair import repair
 from skyreid.server.web.answers import Lookup, ShownSite
@@ -238,6 +239,19 @@ def test_the_command_erases_whether_the_server_runs_or_not(
     assert "nobody of that name is known" in capsys.readouterr().err
     with pytest.raises(InputError, match="neither an identity"):
         parse_target("uav1/1-a/cam1")
+
+
+def test_the_command_says_what_a_killed_server_lost_before_it_closes_the_journal(
+    life: Callable[..., Life], make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = life()
+    fill(one, make)
+    path = one.journal.path
+    one.journal.close()
+    mark_of(path).write_text(f"{one.journal.last[0] + 7} {one.journal.last[1]}\n")
+    closed_of(path).unlink()
+    assert forget.erase(path, KEY, "asked").state == "done"
+    assert "7 sightings and 0 decisions that had been stored are gone" in caplog.text
 
 
 def test_whom_the_list_names_is_erased_from_an_older_copy_of_the_journal(

@@ -29,7 +29,8 @@ from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.store import beside, drop, erasures
 from skyreid.server.store.erasures import Asked, Target
 from skyreid.server.store.gallery import Gallery, gallery_of
-from skyreid.server.store.journal import Journal
+from skyreid.server.store.journal import EVENTS_KEPT, Journal
+from skyreid.server.store.repair import open_sound
 from skyreid.server.store.retention import Retention
 from skyreid.server.store.retention_options import RetentionOptions
 from skyreid.server.store.snapshots import Held
@@ -235,7 +236,9 @@ def erase(path: Path, target: Target, reason: str) -> Asked:
         except InputError:  # its server has it
             time.sleep(0.05)
             continue
-        journal = Journal(path, beside.site_of(path), pictures_max_bytes=1 << 62)
+        # As a start opens it: what a kill cost is found and said before its mark goes.
+        site = beside.site_of(path)
+        journal, _ = open_sound(path, site, pictures_max_bytes=1 << 62, events_kept=EVENTS_KEPT)
         try:
             without_matcher(journal).erase_asked()
         finally:
