@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from skyreid.contract import files
+from skyreid.contract.broker import broker_address
 from skyreid.contract.errors import InputError
 from skyreid.contract.topics import check_identifier
 
@@ -32,6 +33,8 @@ CA_DAYS = 3650
 TOKEN_HOURS = 24
 EARLY = timedelta(hours=1)
 """A device's clock may be behind the authority's by so much."""
+NAME_MAX = 64
+"""Characters of a common name (RFC 5280, ub-common-name)."""
 KICK = timedelta(minutes=10)
 """Life of a certificate that is made to end another's connection."""
 
@@ -65,11 +68,15 @@ class Authority:
             InputError: there is one already, or a name cannot be used.
         """
         _check(site)
+        if len(_authority_of(site)) > NAME_MAX:
+            room = NAME_MAX - len(_authority_of(""))
+            raise InputError(f"site {site!r}: of {room} characters at most, for certificates")
+        _check_hosts(hosts)
         if (folder / "ca.key").exists():
             raise InputError(f"authority {folder} exists: give another folder")
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
-        name = _name(f"skyreid authority of {site}")
+        name = _name(_authority_of(site))
         now = _now()
         own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         usage = _usage(key_cert_sign=True, crl_sign=True)
@@ -87,7 +94,7 @@ class Authority:
             .sign(key, hashes.SHA256())
         )
         _write_key(folder / "ca.key", key)
-        files.write(folder / "ca.pem", _pem(certificate))
+        _write_open(folder / "ca.pem", _pem(certificate))
         state = {"site": site, "hosts": list(hosts), "certificates": [], "tokens": []}
         _write_secret(folder / "state.json", json.dumps(state, indent=1).encode())
         made = cls(folder)
@@ -115,7 +122,7 @@ class Authority:
             names = hosts if name == "broker" else ()
             certificate = self._sign(common, key.public_key(), usage, timedelta(days=days), names)
             _write_key(self.path(f"{name}.key"), key)
-            files.write(self.path(f"{name}.pem"), _pem(certificate))
+            _write_open(self.path(f"{name}.pem"), _pem(certificate))
 
     def add_token(self, device: str) -> str:
         """Let a device enrol; its secret, of which only a digest is kept.
@@ -146,7 +153,7 @@ class Authority:
             request = x509.load_pem_x509_csr(csr)
             key = request.public_key()
             good = request.is_signature_valid
-        except (ValueError, InvalidSignature) as error:
+        except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
             raise InputError("the request is no PKCS #10 in PEM") from error
         if not good or not isinstance(key, ec.EllipticCurvePublicKey) or key.key_size < 256:
             raise InputError("the request is not signed by an elliptic curve's key of 256 bits")
@@ -244,6 +251,10 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256())  # type: ignore[arg-type]
 
     def _write_list(self) -> None:
+        with self._locked():  # or one of two that revoke at once writes a list without the other's
+            self._write_list_of(self._read()["certificates"])
+
+    def _write_list_of(self, certificates: Sequence[dict[str, Any]]) -> None:
         now = _now()
         builder = (
             x509.CertificateRevocationListBuilder()
@@ -251,24 +262,30 @@ class Authority:
             .last_update(now - EARLY)
             .next_update(self.certificate.not_valid_after_utc)
         )
-        for each in self.listed():
+        for each in certificates:
             if "revoked" in each:
                 entry = x509.RevokedCertificateBuilder().serial_number(int(each["serial"], 16))
                 at = datetime.fromisoformat(each["revoked"])
                 builder = builder.add_revoked_certificate(entry.revocation_date(at).build())
         signed = builder.sign(self._key, hashes.SHA256())  # type: ignore[arg-type]
-        files.write(self.path("crl.pem"), signed.public_bytes(serialization.Encoding.PEM))
+        _write_open(self.path("crl.pem"), signed.public_bytes(serialization.Encoding.PEM))
 
     def _read(self) -> dict[str, Any]:
-        return dict(json.loads(self.path("state.json").read_bytes()))
+        try:
+            return dict(json.loads(self.path("state.json").read_bytes()))
+        except (OSError, ValueError) as error:
+            raise InputError(f"authority {self.folder}: state.json: {error}") from error
 
-    @contextmanager
-    def _changing(self) -> Iterator[dict[str, Any]]:
-        with files.FileLock(
+    def _locked(self) -> files.FileLock:
+        return files.FileLock(
             self.path("state.lock"),
             of=f"authority {self.folder}",
             waiting=lambda _who: None,  # a service signs for several at once
-        ):
+        )
+
+    @contextmanager
+    def _changing(self) -> Iterator[dict[str, Any]]:
+        with self._locked():
             state = self._read()
             yield state
             _write_secret(self.path("state.json"), json.dumps(state, indent=1).encode())
@@ -284,6 +301,21 @@ def _check(name: str) -> None:
         check_identifier(name)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def _authority_of(site: str) -> str:
+    return f"skyreid authority of {site}"
+
+
+def _check_hosts(hosts: Sequence[str]) -> None:
+    try:
+        for host in hosts:
+            broker_address(f"mqtts://[{host}]" if ":" in host else f"mqtts://{host}")
+            _host(host)
+    except ValueError as error:
+        raise InputError(f"--host {host!r}: no name and no address ({error})") from error
+    if len(hosts[0]) > NAME_MAX:
+        raise InputError(f"--host {hosts[0]!r}: the first has {NAME_MAX} characters at most")
 
 
 def _host(host: str) -> x509.GeneralName:
@@ -330,3 +362,8 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
 
 def _write_secret(path: Path, data: bytes) -> None:
     files.write(path, data, mode=0o600)
+
+
+def _write_open(path: Path, data: bytes) -> None:
+    """What mosquitto's user has to read, whatever the umask: a list it cannot read holds nobody."""
+    files.write(path, data, mode=0o644)

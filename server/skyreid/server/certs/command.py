@@ -140,8 +140,14 @@ def _revoke(given: argparse.Namespace) -> int:
     from skyreid.server.certs.revocation import revoke
 
     authority = Authority(given.folder)
-    for name in given.name:
-        print(f"{name}: {revoke(authority, name, _url(authority))} certificates revoked")
+    failed = []
+    for name in given.name:  # one that cannot be must keep no other in
+        try:
+            print(f"{name}: {revoke(authority, name, _url(authority))} certificates revoked")
+        except InputError as error:
+            failed.append(str(error))
+    if failed:
+        raise InputError("; ".join(failed))
     return 0
 
 

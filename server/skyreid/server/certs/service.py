@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import socket
 from typing import Any
@@ -48,8 +49,11 @@ class Enrolment(ThreadingHTTPServer):
         return self._tls.wrap_socket(connection, True, do_handshake_on_connect=False), peer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A connection that ends on the way is nobody's fault."""
-        _log.debug("enrolment: a connection ended", exc_info=True)
+        """A connection that ends on the way is nobody's fault; the rest is a defect, or a disk."""
+        if isinstance(sys.exc_info()[1], OSError):
+            _log.debug("enrolment: a connection ended", exc_info=True)
+        else:
+            _log.exception("enrolment failed peer=%s", client_address[0])
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,0 +1,81 @@
+"""The authority's folder: what is written when, by whom, and what a mistake leaves."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from skyreid.contract.errors import InputError
+from skyreid.contract.files import FileLock
+from skyreid.server.__main__ import main
+from skyreid.server.certs.authority import Authority
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    folder = tmp_path / "authority"
+    assert main(["certs", "init", str(folder), "--site", "plaza", "--host", "localhost"]) == 0
+    return Authority(folder)
+
+
+def enrol(authority: Authority, name: str) -> bytes:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    request = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256())
+    csr = request.public_bytes(serialization.Encoding.PEM)
+    return authority.enrol(authority.add_token(name), csr, 1)
+
+
+def test_one_that_cannot_be_revoked_keeps_no_other_in(
+    authority: Authority, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("uav1", "uav2"):
+        enrol(authority, name)
+    assert main(["certs", "revoke", str(authority.folder), "nobody", "uav1", "uav2"]) == 2
+    said = capsys.readouterr().err  # no broker runs
+    assert all(f"device '{name}'" in said for name in ("nobody", "uav1", "uav2"))
+    assert {c["name"] for c in authority.listed() if "revoked" in c} == {"uav1", "uav2"}
+    assert len(x509.load_pem_x509_crl(authority.path("crl.pem").read_bytes())) == 2
+
+
+def test_the_list_is_written_by_one_at_a_time_and_can_be_read_whatever_the_umask(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(authority, "uav1")
+    write, locked = Authority._write_list_of, []
+
+    def written(self: Authority, certificates: Any) -> None:
+        with pytest.raises(InputError, match="is in use"):
+            FileLock(self.path("state.lock"), of="it")
+        locked.append(True)
+        write(self, certificates)
+
+    monkeypatch.setattr(Authority, "_write_list_of", written)
+    before = os.umask(0o077)
+    try:
+        authority.revoke("uav1")
+    finally:
+        os.umask(before)
+    assert locked
+    assert authority.path("crl.pem").stat().st_mode & 0o777 == 0o644
+
+
+def test_a_folder_that_is_damaged_is_said_and_no_defect(authority: Authority) -> None:
+    authority.path("state.json").write_text("{")
+    with pytest.raises(InputError, match=r"authority .*: state\.json"):
+        enrol(authority, "uav1")
+
+
+@pytest.mark.parametrize(
+    ("site", "host"), [("a" * 44, "localhost"), ("plaza", "b\u00fccher"), ("plaza", "a b")]
+)
+def test_names_that_no_certificate_can_have_leave_no_half_authority(
+    site: str, host: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "authority"
+    assert main(["certs", "init", str(folder), "--site", site, "--host", host]) == 2
+    assert (site if host == "localhost" else "--host") in capsys.readouterr().err
+    assert not folder.exists()
