@@ -77,7 +77,8 @@ def drop_decisions(db: sqlite3.Connection, where: str, values: Sequence[object])
 def remove_copies(path: Path) -> list[str]:
     """Remove whole copies that stand beside a journal; their names.
 
-    A repair, a rebuild or a restore kept them, or was killed. Somebody in the journal is in each of them too.
+    A repair, a rebuild or a restore kept them, or was killed. Somebody in the journal is in each of
+    them too.
     """
     removed = []
     whole = rf"{re.escape(path.name)}\.(repaired|(damaged|before-rebuild|before-restore)-[0-9TZ]+)"
