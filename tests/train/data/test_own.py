@@ -206,6 +206,13 @@ def test_a_parquet_table_is_read_as_the_same_data_set(laid: Laid) -> None:
     parquet.write_table(pyarrow.Table.from_pylist(typed), root.parent / "people.parquet")
     found = catalogue.open(root.parent / "people.parquet").train()
     assert found == catalogue.open(written(root.parent / "people.csv", rows)).train()
+    typed[0] |= {"person": float("nan")}  # as some write a missing number
+    parquet.write_table(
+        pyarrow.table({name: [row[name] for row in typed] for name in typed[0]}),
+        root.parent / "people.parquet",
+    )
+    with pytest.raises(InputError, match="1 by person, which is empty"):
+        catalogue.open(root.parent / "people.parquet")
     (root.parent / "people.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match=r"cannot read .*people\.parquet"):
         catalogue.open(root.parent / "people.parquet")

@@ -84,7 +84,7 @@ def _parquet(path: Path) -> tuple[list[str], Sequence[Mapping[str, str]]]:
 
 
 def _word(cell: Any) -> str:
-    if cell is None:
+    if cell is None or cell != cell:  # not a number: nobody's name
         return ""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
