@@ -252,6 +252,8 @@ def test_other_thresholds_find_everybody_who_was_in_the_window(hangup: Any, make
     assert one()
     assert life.writer._matcher is not matcher
     assert life.writer._matcher.window_s == 500.0
+    kept = life.writer.forgetting._retention
+    assert kept._before(10**12, 0) == 5 * 10**11  # nor does retention take what it needs
     life.step_until(lambda: life.writer.settled)
     assert life.writer.state.tracks == before.tracks
     start_ns = make.start_ns + int(7e9)

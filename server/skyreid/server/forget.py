@@ -70,7 +70,7 @@ class Forgetting:
         others: tuple[Keeper, ...] = (),
         retention: RetentionOptions | None = None,
         *,
-        window_s: float = 0.0,
+        window_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """``others`` keep something for a moment, in memory only. No ``retention``: for ever."""
         self._journal, self._state, self._decide = journal, state, decide

@@ -38,7 +38,11 @@ class Site:
         self.gallery = Gallery(gallery_of(self.path))
         self.now = SimpleNamespace(ns=START_NS, state=self.journal.start().state)
         self.retention = Retention(
-            RetentionOptions(**options), self.journal, self.gallery, self.decide, window_s=600
+            RetentionOptions(**options),
+            self.journal,
+            self.gallery,
+            self.decide,
+            window_s=lambda: 600,
         )
 
     def decide(self, decision: Decision, also: Any = None) -> None:

@@ -33,14 +33,14 @@ class Retention:
         gallery: Gallery,
         decide: Decide,
         *,
-        window_s: float,
+        window_s: Callable[[], float],
     ) -> None:
         """``decide`` folds a decision and writes it down with what else is done in its transaction.
 
-        What is younger than ``window_s`` stays: matching needs it.
+        What is younger than ``window_s`` at that time stays: matching needs it.
         """
         self._options, self._journal, self._gallery = options, journal, gallery
-        self._decide, self._window_ns = decide, round(window_s * 1e9)
+        self._decide, self._window_s = decide, window_s
         row = journal.reading(
             lambda db: db.execute("SELECT value FROM meta WHERE key = 'stripped'").fetchone()
         )
@@ -65,7 +65,7 @@ class Retention:
         return max(steps) >= ROWS
 
     def _before(self, now_ns: int, kept_ns: float) -> int:
-        return now_ns - max(round(kept_ns), self._window_ns)
+        return now_ns - max(round(kept_ns), round(self._window_s() * 1e9))
 
     def _pictures(self, before_ns: int) -> int:
         with self._journal.writing() as db:
