@@ -1,3 +1,4 @@
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -161,3 +162,11 @@ def test_a_segment_expires_as_a_whole_and_is_sealed_in_time_for_that(tmp_path):
     assert key(2) not in gallery
     assert key(3) in Gallery(tmp_path / "g", last=10)
     assert len(list((tmp_path / "g").glob("*.segment"))) == 3
+
+
+def test_what_a_killed_write_left_goes_with_the_next_drop(tmp_path: Path) -> None:
+    for name in ("00000007.segment", ".00000001.segment.partial"):
+        (tmp_path / name).write_bytes(b"of somebody")
+    gallery = Gallery(tmp_path)
+    assert gallery.drop([TrackKey("uav1", "1-a", "cam1", 1)]) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"segments.json"}

@@ -251,8 +251,7 @@ class Gallery:
                     left = segment.without(gone)
                     self._all[place] = self._rewritten(left) if left.rows else left
             self._all = [each for each in self._all if each.rows]
-            if there:
-                self._write_list()
+            self._write_list()  # and of what a kill left nothing is
             self._reindex()
             return len(there)
 
@@ -315,8 +314,9 @@ class Gallery:
         names = [each.path.name for each in self._all if each.path is not None]
         said = {"through": self.through, "number": self._number, "segments": names}
         files.write(self._folder / "segments.json", json.dumps(said).encode())
-        for path in self._folder.glob("*.segment"):
-            if path.name not in names:
+        for path in self._folder.iterdir():
+            left = path.name.endswith(".segment") and path.name not in names
+            if left or path.name.endswith(".segment.partial"):  # of a write that was killed
                 path.unlink()
 
     def _open_segment(self, model_key: str, dim: int, view: View, at_ns: int) -> Segment:
