@@ -1,6 +1,11 @@
 """The authority's folder: what is written when, by whom, and what a mistake leaves."""
 
 import os
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
 from skyreid.server.__main__ import main
+from skyreid.server.certs import service
 from skyreid.server.certs.authority import Authority
+from skyreid.server.certs.service import Enrolment
 
 
 @pytest.fixture
@@ -79,3 +86,54 @@ def test_names_that_no_certificate_can_have_leave_no_half_authority(
     assert main(["certs", "init", str(folder), "--site", site, "--host", host]) == 2
     assert (site if host == "localhost" else "--host") in capsys.readouterr().err
     assert not folder.exists()
+
+
+@pytest.fixture
+def serving(authority: Authority) -> Iterator[Enrolment]:
+    made = Enrolment(authority, ("127.0.0.1", 0), 1)
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def connected(serving: Enrolment) -> ssl.SSLSocket:
+    context = ssl.create_default_context(cafile=serving.authority.path("ca.pem"))
+    bare = socket.create_connection(serving.server_address[:2], timeout=60)
+    return context.wrap_socket(bare, server_hostname="localhost")
+
+
+def test_the_service_shows_a_renewed_certificate_without_a_restart(serving: Enrolment) -> None:
+    def shown() -> bytes | None:
+        with connected(serving) as link:
+            return link.getpeercert(binary_form=True)
+
+    before = shown()
+    serving.authority.renew(2)
+    assert shown() != before
+
+
+def speak_slowly(link: ssl.SSLSocket) -> None:
+    """A byte every tenth of a second, for a minute, or until the other end has enough."""
+    link.settimeout(0.1)
+    for _ in range(600):
+        link.send(b"x")
+        with suppress(TimeoutError):
+            if not link.recv(1):
+                raise ConnectionResetError
+
+
+def test_whoever_speaks_slowly_or_is_one_too_many_is_left(
+    authority: Authority, monkeypatch: pytest.MonkeyPatch, serving: Enrolment
+) -> None:
+    monkeypatch.setattr(service, "TIMEOUT_S", 1.0)
+    with connected(serving) as slow, pytest.raises(OSError):  # noqa: PT011  reset or broken pipe
+        speak_slowly(slow)
+    for _ in range(service.CONNECTIONS_MAX):
+        assert serving._free.acquire(timeout=60)
+    with pytest.raises(OSError):  # noqa: PT011  as above
+        connected(serving)
+    serving._free.release()
+    connected(serving).close()

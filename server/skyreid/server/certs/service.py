@@ -1,7 +1,8 @@
 """The service that devices enrol with: HTTPS, one route, a token a device.
 
 It shows the broker's certificate, which a device believes by the authority that its token names.
-Whoever says nothing is left after ``TIMEOUT_S``; nothing is read beyond ``MAX_BYTES``.
+A connection is left ``TIMEOUT_S`` after it began, however slowly it speaks; there are at most
+``CONNECTIONS_MAX``; of a body nothing is read beyond ``MAX_BYTES``.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ from __future__ import annotations
 import logging
 import ssl
 import sys
+import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BufferedReader, RawIOBase
 from socket import socket
 from typing import Any
 
@@ -20,6 +24,7 @@ from skyreid.server.certs.authority import Authority
 _log = logging.getLogger(__name__)
 
 TIMEOUT_S = 10.0
+CONNECTIONS_MAX = 64
 
 
 class Enrolment(ThreadingHTTPServer):
@@ -34,9 +39,8 @@ class Enrolment(ThreadingHTTPServer):
             InputError: the address cannot be had.
         """
         self.authority, self.days = authority, days
-        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._tls.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._tls.load_cert_chain(authority.path("broker.pem"), authority.path("broker.key"))
+        self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
+        self._tls()  # what is wrong with the certificate is said at once
         try:
             super().__init__(address, _Handler)
         except OSError as error:
@@ -46,7 +50,28 @@ class Enrolment(ThreadingHTTPServer):
         """The handshake is made by the connection's own thread, not by the one that accepts."""
         connection, peer = super().get_request()
         connection.settimeout(TIMEOUT_S)
-        return self._tls.wrap_socket(connection, True, do_handshake_on_connect=False), peer
+        return self._tls().wrap_socket(connection, True, do_handshake_on_connect=False), peer
+
+    def _tls(self) -> ssl.SSLContext:
+        """Read for each connection: ``certs renew`` may have been there."""
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.minimum_version = ssl.TLSVersion.TLSv1_2
+        tls.load_cert_chain(self.authority.path("broker.pem"), self.authority.path("broker.key"))
+        return tls
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """In a thread of its own, as long as there are few."""
+        if self._free.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """See ``process_request``."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection that ends on the way is nobody's fault; the rest is a defect, or a disk."""
@@ -56,10 +81,31 @@ class Enrolment(ThreadingHTTPServer):
             _log.exception("enrolment failed peer=%s", client_address[0])
 
 
+class _Reader(RawIOBase):
+    """Reads from a connection until a moment, and no longer."""
+
+    def __init__(self, connection: socket, end_s: float) -> None:
+        self._connection, self._end_s = connection, end_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = self._end_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("it speaks too slowly")
+        self._connection.settimeout(left_s)
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: Enrolment
     timeout = TIMEOUT_S
     server_version, sys_version = "skyreid", ""
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = BufferedReader(_Reader(self.connection, time.monotonic() + TIMEOUT_S))
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
