@@ -187,6 +187,28 @@ def test_a_clean_end_and_a_kill_with_its_wal_are_not_called_a_loss(whole: Path, 
         assert lost == ""
 
 
+def test_a_repair_that_was_killed_before_its_last_step_is_no_empty_journal(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flip(whole, list(range(20 * PAGE, 21 * PAGE)))
+    rename = Path.rename
+
+    def killed(self: Path, target: Path) -> Path:
+        if self.name.endswith(".repaired"):
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        opened(whole)
+    monkeypatch.undo()
+    assert not whole.exists()
+    journal, lost = opened(whole)
+    assert "is repaired" in lost
+    assert journal.counts()[0] > COUNT / 2
+    journal.close()
+
+
 def test_rows_of_a_wal_are_kept_too(whole: Path, make: Any, tmp_path: Path) -> None:
     journal, _ = opened(whole)
     rows = [make.sighting(n, person=n) for n in range(1001, 1008)]

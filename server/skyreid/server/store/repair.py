@@ -223,6 +223,10 @@ def open_sound(
         InputError: as for `Journal`, and where nothing is good.
     """
     lost, had = "", read_mark(path)
+    if not path.exists() and (new := _repaired_of(path)).is_file():
+        new.rename(path)  # a kill came between the two last steps of a repair
+        lost = f"the journal was damaged and is repaired; the damaged file is beside {path}"
+        _log.error("%s", lost)
     wal = path.with_name(f"{path.name}-wal").exists()
     if path.is_file() and path.stat().st_size:
         with FileLock(
@@ -247,7 +251,7 @@ def open_sound(
 def _keep_good(path: Path, site: str, why: str) -> str:
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     kept = path.with_name(f"{path.name}.damaged-{stamp}")
-    new = path.with_name(f"{path.name}.repaired")
+    new = _repaired_of(path)
     for suffix in ("", "-wal", "-shm", ".closed"):  # of a repair that was killed
         new.with_name(f"{new.name}{suffix}").unlink(missing_ok=True)
     _log.error("journal %s is damaged: %s; keeping what is good of it", path, why)
@@ -264,6 +268,10 @@ def _keep_good(path: Path, site: str, why: str) -> str:
     said = f"the journal was damaged and is repaired: {report.text()}; the damaged file is {kept}"
     _log.error("%s", said)
     return said
+
+
+def _repaired_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.repaired")
 
 
 def _sighting_of(number: int, values: tuple[Any, ...]) -> Arrived | None:
