@@ -101,7 +101,7 @@ def serving(authority: Authority) -> Iterator[Enrolment]:
 
 def connected(serving: Enrolment) -> ssl.SSLSocket:
     context = ssl.create_default_context(cafile=serving.authority.path("ca.pem"))
-    bare = socket.create_connection(serving.server_address[:2], timeout=60)
+    bare = socket.create_connection(("127.0.0.1", serving.server_port), timeout=60)
     return context.wrap_socket(bare, server_hostname="localhost")
 
 
