@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import threading
@@ -349,7 +350,12 @@ def test_renewed_certificates_are_other_ones_and_as_long(
     site: Site, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (site.folder / "server.pem").read_bytes()
+    key = site.folder / "broker.key"
+    key.chmod(0o640)  # read by mosquitto's group
+    group = 7 if os.geteuid() == 0 else os.getegid()
+    os.chown(key, -1, group)
     assert server(["certs", "renew", str(site.folder), "--days", "9"]) == 0
+    assert (stat.S_IMODE(key.stat().st_mode), key.stat().st_gid) == (0o640, group)
     assert "reload it" in capsys.readouterr().out  # no broker runs
     assert (site.folder / "server.pem").read_bytes() != before
     assert 8.9 < days_left(site.folder / "broker.pem") <= 9

@@ -10,7 +10,9 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
+import os
 import secrets
+import stat
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -350,6 +352,12 @@ def _pem(certificate: x509.Certificate) -> bytes:
 
 
 def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
+    """Whoever could read the key before, mosquitto's user above all, can read the new one.
+
+    Raises:
+        InputError: it is written, and cannot be given back to whose it was.
+    """
+    before = path.stat() if path.exists() else None
     _write_secret(
         path,
         key.private_bytes(
@@ -358,6 +366,16 @@ def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
             serialization.NoEncryption(),
         ),
     )
+    if before is not None:
+        try:
+            os.chown(path, before.st_uid, before.st_gid)
+            os.chmod(path, stat.S_IMODE(before.st_mode))
+        except OSError as error:
+            raise InputError(
+                f"{path} is new and cannot be given back to its user {before.st_uid} and group "
+                f"{before.st_gid}: {error.strerror}; do so before the broker is told, or run this "
+                "as the user who may"
+            ) from error
 
 
 def _write_secret(path: Path, data: bytes) -> None:
