@@ -162,6 +162,7 @@ def test_a_server_sweeps_by_itself_and_a_repeat_of_what_has_no_embedding_is_no_c
     monkeypatch.setattr("skyreid.server.forget.SWEEP_S", 0.0)
     now = SimpleNamespace(ns=ARRIVED_NS)
     monkeypatch.setattr("time.time_ns", lambda: now.ns)
+    monkeypatch.setattr("skyreid.server.forget.up_ns", lambda: now.ns)
     one = life(retention={"embeddings_h": 1, "sightings_d": 2, "identities_d": 2})
     first = make.payload([make.sighting(1)])
     one.arrive(first)
@@ -179,6 +180,28 @@ def test_a_server_sweeps_by_itself_and_a_repeat_of_what_has_no_embedding_is_no_c
     now.ns += 3 * DAY_NS
     again.writer.step(0.001)
     assert (again.writer.stored, len(again.writer.state.tracks)) == (0, 0)
+
+
+def test_a_clock_that_is_set_years_ahead_does_not_empty_the_journal(
+    life: Callable[..., Life],
+    make: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("skyreid.server.forget.SWEEP_S", 0.0)
+    wrong = SimpleNamespace(ns=ARRIVED_NS)
+    monkeypatch.setattr("time.time_ns", lambda: wrong.ns)
+    one = life(retention={"embeddings_h": 2, "sightings_d": 2, "identities_d": 2, "pictures_h": 2})
+    one.arrive(make.payload([make.sighting(1)]))
+    one.step_until(lambda: one.writer.settled)
+    wrong.ns += 4000 * DAY_NS
+    for _ in range(3):
+        one.writer.step(0.001)
+    assert one.journal._db.execute("SELECT dim > 0 FROM sighting").fetchall() == [(1,)]
+    assert len(one.writer.gallery) == 1
+    said = [r.getMessage() for r in caplog.records if "ahead: retention" in r.getMessage()]
+    assert len(said) == 1
+    assert "set 96000.0 hours ahead" in said[0]
 
 
 def test_more_than_one_turn_takes_is_taken_in_several(tmp_path: Path, make: Any) -> None:
