@@ -250,7 +250,7 @@ def _reference(
     """What the formats are compared with, and its name."""
     if checkpoint is None:
         model = Model("fp32", "fp32", bundle.model("fp32"), threads)
-        return _run(model, pictures, len(pictures)), "fp32"
+        return _run(model, pictures, bundle.manifest.batch_max), "fp32"
     return _by_torch(bundle, checkpoint, pictures), "torch"
 
 
