@@ -22,25 +22,18 @@ from skyreid.contract.errors import InputError, PlatformError
 from skyreid.contract.sighting import Lane
 from skyreid.server.bench.load import A_MESSAGE, BOOT, CAMERA, MODEL, SITE, batches
 from skyreid.server.broker.decoding import Message
+from skyreid.server.broker.promised import PROMISED
 from skyreid.server.store.beside import read_keys
 
 LIMIT_S = 600.0
 FLEET = 1_000
 HEALTH_EVERY_S = 10.0
 PAGE_ASKS_EVERY_S = 4.0
-# The contract of docker/mosquitto.conf, but for where it listens and saves.
-BROKER = """
-listener {port} 127.0.0.1
+BROKER = f"""
+listener {{port}} 127.0.0.1
 allow_anonymous true
-persistence true
-persistence_location {folder}/
-autosave_interval 60
-max_queued_messages 0
-max_queued_bytes 268435456
-max_inflight_messages 1000
-max_packet_size 300000
 user root
-"""
+{PROMISED}"""
 SERVER = """
 site = "site.toml"
 [mqtt]

@@ -12,19 +12,9 @@ import signal
 from pathlib import Path
 
 from skyreid.contract import topics
+from skyreid.server.broker.promised import PROMISED
 from skyreid.server.certs.authority import Authority
 
-CONTRACT = """\
-persistence true
-persistence_location {folder}/
-autosave_interval 60
-max_queued_messages 0
-max_queued_bytes 268435456
-max_inflight_messages 1000
-max_packet_size 300000
-sys_interval 5
-"""
-"""What docker/mosquitto.conf has below its line."""
 _CONF = """\
 # Written by skyreid-server certs init, for mosquitto 2.0, whose user has to read these files.
 listener {port}
@@ -50,7 +40,7 @@ def settings(authority: Authority, port: int) -> str:
     """``mosquitto.conf``."""
     folder = authority.folder.resolve()
     head = _CONF.format(folder=folder, port=port, connections=CONNECTIONS_MAX)
-    return head + CONTRACT.format(folder=folder)
+    return head + PROMISED.format(folder=folder)
 
 
 def access_list(authority: Authority) -> str:
