@@ -247,6 +247,33 @@ class Browser:
             raise AssertionError(f"{method} {path}: {error.read().decode()[:400]}") from error
 
 
+def _started_driver() -> tuple[subprocess.Popen[str], str]:
+    """A running chromedriver and its address.
+
+    It takes a free port of IPv6 and then wants the same number on IPv4, where a connection of
+    another test may have it ("IPv4 port not available. Exiting..."): a new start, a new number.
+    """
+    said = ""
+    for _ in range(10):
+        process = subprocess.Popen(
+            ["chromedriver", "--port=0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        assert process.stdout is not None
+        for line in process.stdout:
+            said += line
+            if (
+                "successfully on port" in line
+                and (port := line.rstrip(". \n").rsplit(" ", 1)[1]).isdigit()
+            ):
+                return process, f"http://127.0.0.1:{port}"
+        process.wait(10)
+        process.stdout.close()
+    pytest.fail(f"chromedriver did not start: {said}")
+
+
 @pytest.fixture(scope="module")
 def driver() -> Iterator[str]:
     """Address of a running chromedriver."""
@@ -255,22 +282,9 @@ def driver() -> Iterator[str]:
         if os.environ.get("CI", "").lower() in ("1", "true"):
             pytest.fail(reason)
         pytest.skip(reason)
-    process = subprocess.Popen(
-        ["chromedriver", "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
+    process, address = _started_driver()
     try:
-        assert process.stdout is not None
-        said = ""
-        for line in process.stdout:
-            said += line
-            if (
-                "successfully on port" in line
-                and (port := line.rstrip(". \n").rsplit(" ", 1)[1]).isdigit()
-            ):
-                break
-        else:
-            pytest.fail(f"chromedriver did not start: {said}")
-        yield f"http://127.0.0.1:{port}"
+        yield address
     finally:
         process.terminate()
         process.wait(10)
