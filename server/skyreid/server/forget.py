@@ -266,6 +266,7 @@ def erase(path: Path, target: Target, reason: str) -> Asked:
             without_matcher(journal).erase_asked()
         finally:
             journal.close()
+        time.sleep(0.05)  # what refuses now, a full disk say, is asked again until `end_s`
 
 
 def without_matcher(journal: Journal) -> Forgetting:

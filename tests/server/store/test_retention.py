@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from one_life import ARRIVED_NS, Life
 
@@ -139,6 +140,30 @@ def test_zero_keeps_nothing_longer_than_matching_needs_it(tmp_path: Path, make: 
     site.see(2)  # numbers go on
     assert site.kept("id FROM sighting") == [2]
     assert site.journal.decision_count() > 2
+    site.journal.close()
+
+
+def test_no_file_keeps_an_embedding_that_is_too_old_once_no_reader_holds_its_pages(
+    tmp_path: Path, make: Any
+) -> None:
+    site = Site(tmp_path, make, embeddings_h=1)
+    site.see(1)
+    vector = np.asarray(make.sighting(1, track=1, person=1).embedding, np.float16).tobytes()[:16]
+
+    def holders() -> set[str]:
+        files = (p for p in tmp_path.rglob("*") if p.is_file())
+        return {p.name for p in files if vector in p.read_bytes()}
+
+    assert "journal.sqlite-wal" in holders()
+    reader = sqlite3.connect(site.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM sighting").fetchone()
+    site.now.ns += 2 * HOUR_NS
+    site.end_of_day()  # no longer than without a reader: the writer has more to do than to wait
+    assert "journal.sqlite-wal" in holders()
+    reader.close()
+    site.retention.sweep(site.now.ns)
+    assert holders() == set()
     site.journal.close()
 
 

@@ -90,7 +90,13 @@ def remove_copies(path: Path) -> list[str]:
     return removed
 
 
-def overwrite(db: sqlite3.Connection) -> bool:
+def overwrite(db: sqlite3.Connection, *, wait: bool = True) -> bool:
     """Bring the write-ahead log into the file and empty it; False while a reader holds it up."""
-    busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    (patience_ms,) = db.execute("PRAGMA busy_timeout").fetchone()
+    if not wait:
+        db.execute("PRAGMA busy_timeout = 0")
+    try:
+        busy, _, _ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        db.execute(f"PRAGMA busy_timeout = {patience_ms}")
     return not busy

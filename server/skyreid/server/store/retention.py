@@ -46,6 +46,8 @@ class Retention:
         )
         self._stripped = int(row[0]) if row else 0
         """Number up to which sightings have no embedding any more."""
+        self._overwritten = False
+        """Whether what has gone from the rows has gone from the write-ahead log too."""
 
     def sweep(self, now_ns: int) -> bool:
         """Let go of some rows of each kind; whether there may be more.
@@ -62,7 +64,12 @@ class Retention:
             self._identities(self._before(now_ns, o.identities_d * DAY_NS)),
             self._log(now_ns - round(o.events_d * DAY_NS)),
         )
-        return max(steps) >= ROWS
+        if any(steps):
+            self._overwritten = False
+        more = max(steps) >= ROWS
+        if not more and not self._overwritten:  # a reader may hold the log up; the writer goes on
+            self._overwritten = self._journal.reading(lambda db: drop.overwrite(db, wait=False))
+        return more
 
     def _before(self, now_ns: int, kept_ns: float) -> int:
         return now_ns - max(round(kept_ns), round(self._window_s() * 1e9))
