@@ -18,9 +18,11 @@ from one_life import Life, plain
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.identity_event import TrackKey
-from skyreid.contract.picture import Picture
+from skyreid.contract.picture import Picture, picture_properties
 from skyreid.contract.receipt import decode_receipt
+from skyreid.contract.sighting_wire import decode_batch
 from skyreid.contract.site import Site
+from skyreid.contract.traffic import Recorded, TrafficWriter, read_traffic
 from skyreid.server import forget
 from skyreid.server.__main__ import main
 from skyreid.server.forget import Forgetting
@@ -239,6 +241,50 @@ def test_the_command_erases_whether_the_server_runs_or_not(
     assert "nobody of that name is known" in capsys.readouterr().err
     with pytest.raises(InputError, match="neither an identity"):
         parse_target("uav1/1-a/cam1")
+
+
+def test_the_command_takes_the_erased_out_of_recordings_and_leaves_everybody_else(
+    life: Callable[..., Life], make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = life()
+    fill(one, make)
+    one.journal.close()
+    settings = tmp_path / "server.toml"
+    settings.write_text('site = "site.toml"\n[journal]\npath = "journal.sqlite"\n')
+    # Two of one batch, a picture of each, a batch that nobody can read with her vector in it, and
+    # one of another device whose tracks have the same numbers.
+    both = make.payload([make.sighting(n, person=n, track=n) for n in (VICTIM, OTHERS[0])])
+    jpeg = b"\xff\xd8\xff\xd9"
+    said = [
+        Recorded(1, "skyreid/v1/plaza/dev/uav1/sightings", both),
+        Recorded(2, "skyreid/v1/plaza/dev/uav1/sightings", b"\xff" + both),
+        Recorded(3, "skyreid/v1/plaza/dev/uav1/status", b"online"),
+        *(
+            Recorded(4, "skyreid/v1/plaza/dev/uav1/picture", jpeg, picture_properties(each))
+            for each in (Picture("1-abcd", "cam1", n, n, 5, jpeg) for n in (VICTIM, OTHERS[0]))
+        ),
+        Recorded(5, "skyreid/v1/plaza/dev/street1/sightings", b"\xff no batch"),
+    ]
+    place = tmp_path / "recorded"
+    writer = TrafficWriter(place)
+    for message in said:
+        writer.add(TrafficWriter.encode(message))
+    writer.flush()
+    name = one.writer.state.tracks[KEY]
+    words = ["erase", str(settings), name, "--reason", "she asked", "--recording", str(place)]
+    assert "traffic.bin" in found_in(tmp_path, make)
+    assert main(words) == 2
+    assert "it is being written" in capsys.readouterr().err
+    writer.close()
+    assert main(words) == 2  # she is erased already; the recording is gone through all the same
+    assert f"from recordings: {{'{place}': 3}}" in capsys.readouterr().err
+    assert found_in(tmp_path, make) == []
+    left = list(read_traffic(place))
+    assert [message.at_ns for message in left] == [1, 3, 4, 5]
+    batch = decode_batch(left[0].payload, site="plaza", device="uav1")
+    assert [each.track for each in batch.sightings] == [OTHERS[0]]
+    assert left[2].properties["track"] == str(OTHERS[0])
+    assert [p.name for p in place.iterdir()] == ["traffic.bin"]
 
 
 def test_the_command_says_what_a_killed_server_lost_before_it_closes_the_journal(

@@ -13,6 +13,7 @@ It only grows, message by message: a kill costs at most the one that is being wr
 
 from __future__ import annotations
 
+import fcntl
 import json
 import struct
 import zlib
@@ -25,7 +26,7 @@ from types import TracebackType
 from skyreid.contract.errors import InputError
 
 TRAFFIC = "traffic.bin"
-_MAGIC = b"skyreid traffic 1\n"
+MAGIC = b"skyreid traffic 1\n"
 _CHECK = struct.Struct("<I")
 _SIZES = struct.Struct("<IqI")
 _PART_MAX = 1 << 28
@@ -63,9 +64,10 @@ class TrafficWriter:
             ) from error
         except OSError as error:
             raise InputError(f"recording {path}: {error.strerror}") from error
+        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # who rewrites it keeps off
         self.size_bytes = 0
         """Of the file, with what is not flushed yet."""
-        self.add(_MAGIC)
+        self.add(MAGIC)
         self.flush()
 
     @staticmethod
@@ -136,8 +138,8 @@ def read_traffic(directory: Path) -> Iterator[Recorded]:
     except OSError as error:
         raise InputError(f"recording {path}: {error.strerror}") from error
     with stream:
-        if stream.read(len(_MAGIC)) != _MAGIC:
-            raise InputError(f"recording {path}: it does not begin with {_MAGIC.decode().strip()}")
+        if stream.read(len(MAGIC)) != MAGIC:
+            raise InputError(f"recording {path}: it does not begin with {MAGIC.decode().strip()}")
         number = 0
         while len(head := stream.read(_CHECK.size + _SIZES.size)) == _CHECK.size + _SIZES.size:
             number += 1

@@ -308,7 +308,8 @@ def receipt(
             "event `erased` follows them",
             "backups": "those made before; `skyreid-server restore` erases from them again whom "
             f"{erasures.list_of(journal).name} names: keep that file",
-            "recordings": "directories of `skyreid-server record` from that time: delete them",
+            "recordings": "directories of `skyreid-server record` and of devices from that time: "
+            "`skyreid-server erase` with --recording DIR takes the erased out of them",
         },
     }
 

@@ -59,6 +59,14 @@ def add_parser(verbs: Any) -> None:
     verb.add_argument("settings", type=Path, help="settings file (server.toml)")
     verb.add_argument("who", help="an identity's id, or DEVICE/BOOT/CAMERA/TRACK")
     verb.add_argument("--reason", required=True, metavar="TEXT", help="stands in the receipt")
+    verb.add_argument(
+        "--recording",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a recording from which everybody who was ever erased goes too; may be repeated",
+    )
     verb.set_defaults(run=_erase)
 
     does = "copy the journal to a file while the server runs"
@@ -126,19 +134,25 @@ def _restore(given: argparse.Namespace) -> int:
 def _erase(given: argparse.Namespace) -> int:
     from skyreid.server.config import read_settings
     from skyreid.server.forget import ERASE_WAIT_S, erase
-    from skyreid.server.store.erasures import parse_target
+    from skyreid.server.store.erasures import parse_target, read_erased
+    from skyreid.server.traffic.forget import forget_in
 
     who = parse_target(given.who)
     journal = read_settings(given.settings, (), verb="erase").journal.path
     asked = erase(journal, who, given.reason)
-    if asked.state == "refused":
+    if asked.state == "refused" and not given.recording:
         raise InputError(f"erase {given.who}: {asked.body['why']}")
-    if asked.state != "done":
+    if asked.state not in ("done", "refused"):
         raise InputError(
             f"erasure {asked.id} is decided and not carried out within {ERASE_WAIT_S:g} s: the "
             "server goes on with it; GET /v1/erasures/N has its receipt then"
         )
-    print(json.dumps(asked.body, indent=1))
+    erased = read_erased(journal)
+    recordings = {str(each): forget_in(each, erased) for each in given.recording}
+    if asked.state == "refused":  # an earlier erasure, of which a recording is found only now
+        raise InputError(f"erase {given.who}: {asked.body['why']}; from recordings: {recordings}")
+    removed = {**asked.body["removed"], "recordings": recordings}
+    print(json.dumps({**asked.body, "removed": removed}, indent=1))
     return 0
 
 

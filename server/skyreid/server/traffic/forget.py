@@ -1,0 +1,72 @@
+"""Takes the erased out of a recording, of a site (``record``) or of a device (``run --record``)."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Collection
+from dataclasses import replace
+from pathlib import Path
+
+from skyreid.contract import topics
+from skyreid.contract.errors import InputError, MessageError
+from skyreid.contract.files import replacing
+from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.picture import decode_picture
+from skyreid.contract.sighting_wire import decode_usable, encode_raw_batch
+from skyreid.contract.traffic import MAGIC, TRAFFIC, Recorded, TrafficWriter, read_traffic
+
+
+def forget_in(directory: Path, erased: Collection[TrackKey]) -> int:
+    """Write a recording anew without the sightings and pictures of these tracklets; how many went.
+
+    What cannot be read and comes of a device of one of them goes too: it may be theirs. The new
+    file takes the old one's place once it is on the disk.
+
+    Raises:
+        InputError: there is no recording, it is damaged or being written, or the disk is full.
+    """
+    path = directory / TRAFFIC
+    gone = 0
+    try:
+        with open(path, "rb") as old:
+            fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with replacing(path) as partial, open(partial, "wb") as new:
+                new.write(MAGIC)
+                for message in read_traffic(directory):
+                    kept, removed = _without(message, erased)
+                    gone += removed
+                    if kept is not None:
+                        new.write(TrafficWriter.encode(kept))
+    except BlockingIOError as error:
+        raise InputError(f"recording {directory}: it is being written; end that first") from error
+    except OSError as error:
+        raise InputError(f"recording {path}: {error.strerror}") from error
+    return gone
+
+
+def _without(message: Recorded, erased: Collection[TrackKey]) -> tuple[Recorded | None, int]:
+    """The message without them, None where nothing of it is left; how many things went."""
+    try:
+        topic = topics.parse_device(message.topic)
+    except MessageError:
+        return message, 0
+    if all(key.device != topic.device for key in erased):
+        return message, 0
+    try:
+        if topic.channel == "picture":
+            picture = decode_picture(message.payload, message.properties)
+            key = TrackKey(topic.device, picture.boot, picture.camera, picture.track)
+            return (None, 1) if key in erased else (message, 0)
+        if topic.channel != "sightings":
+            return message, 0
+        decoded = decode_usable(message.payload, site=topic.site, device=topic.device)
+    except MessageError:
+        return None, 1
+    batch = decoded.batch
+    kept = [
+        raw
+        for seen, raw in zip(batch.sightings, decoded.raw, strict=True)
+        if TrackKey(batch.device, batch.boot, seen.camera, seen.track) not in erased
+    ]
+    gone = len(batch.sightings) - len(kept) + len(decoded.unusable)
+    return (replace(message, payload=encode_raw_batch(batch, kept)) if gone else message), gone
