@@ -97,13 +97,15 @@ def test_every_topic_is_in_the_reference(pages: dict[str, str]) -> None:
     exist = [topics.device("{site}", "{device}", c) for c in get_args(topics.DeviceChannel)]
     exist += [topics.command("{site}", "{device}", c) for c in get_args(topics.CommandChannel)]
     exist += [topics.identity("{site}", "{identity}"), topics.rejected("{site}", "{reason}")]
+    exist.append(topics.audit_head("{site}"))
     assert named == sorted(exist)
 
 
 def test_every_route_is_in_the_reference(pages: dict[str, str], repository: Path) -> None:
     cells = table(pages["server/README.md"], "HTTP")
     named = sorted(cell.strip("`").split("?")[0] for cell in cells)
-    source = (repository / "server/skyreid/server/web/api.py").read_text()
+    web = repository / "server/skyreid/server/web"
+    source = (web / "api.py").read_text() + (web / "session.py").read_text()
     routes = re.findall(r"@api\.\w+\(\s*\"([^\"]+)\"", source)
     assert named == sorted(set(routes))
 

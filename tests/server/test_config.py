@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from certificates import Authority
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.settings import read_table
@@ -18,6 +19,11 @@ from skyreid.server.counters import Metrics
 
 BUNDLE = str(Path(__file__).parents[2] / "examples" / "bundle" / "vdt-tiny")
 OF_BUNDLE = hashlib.sha256((Path(BUNDLE) / "SHA256SUMS").read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> tuple[Path, Path]:
+    return Authority(tmp_path, "ca").sign("server")
 
 
 def settings_file(tmp_path: Path, text: str = "") -> Path:
@@ -51,8 +57,10 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
             "mqtt.session_expiry_s: .*greater than or equal to 86400",
         ),
         ("[http]\nport = 70000", "http.port"),
-        ("[http]\nport = 8080\nhost = '0.0.0.0'", "no log-in.*insecure_public"),
-        ("[http]\nhost = 'server.example'", "no log-in.*insecure_public"),
+        ("[http]\nport = 8080\nhost = '0.0.0.0'", "set certificate and key"),
+        ("[http]\nhost = 'server.example'", "set certificate and key"),
+        ("[http]\ncertificate = 'a.pem'", "certificate and key go together"),
+        ("[audit]\nhead_to = 'file'", "head_file and head_to = .file. go together"),
         ("[matching]\nfpir = 0", "matching.fpir"),
         ("[matching]\nbatch_s = 1e-10", "matching.batch_s"),
         ("[gallery]\nsize = 1", "gallery: unknown key"),
@@ -87,9 +95,23 @@ def test_loopback_needs_no_permission(tmp_path: Path, host: str) -> None:
     )
 
 
-def test_other_machines_are_let_in_only_on_purpose(tmp_path: Path) -> None:
-    options = ["--http.host", "0.0.0.0", "--http.insecure_public", "true"]
-    assert read_settings(settings_file(tmp_path), options, verb="run").http.insecure_public
+def test_other_machines_are_let_in_with_tls_and_a_token_alone(
+    tmp_path: Path, site_file: Path, pair: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    certificate, key = pair
+    tls = f'certificate = "{certificate}"\nkey = "{key}"'
+    path = settings_file(tmp_path, f'[http]\nhost = "0.0.0.0"\nport = 0\n{tls}')
+    assert main(["check", str(path)]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "make one first (skyreid-server token create" in said
+    assert main(["token", "create", str(path), "ana", "--role", "admin"]) == 0
+    secret = capsys.readouterr().out.strip()
+    assert main(["check", str(path)]) == 0
+    assert secret not in capsys.readouterr().out
+    key.write_text("nothing")
+    assert main(["check", str(path)]) == 2
+    assert "no pair of PEM files" in capsys.readouterr().err
 
 
 def test_the_example_shows_every_key_with_its_default(repository: Path, tmp_path: Path) -> None:

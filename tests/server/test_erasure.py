@@ -25,6 +25,9 @@ from skyreid.contract.site import Site
 from skyreid.contract.traffic import Recorded, TrafficWriter, read_traffic
 from skyreid.server import forget
 from skyreid.server.__main__ import main
+from skyreid.server.access.roles import Role
+from skyreid.server.access.tokens import Tokens, file_of
+from skyreid.server.audit.log import AuditLog, folder_of
 from skyreid.server.forget import Forgetting
 from skyreid.server.store import beside, drop
 from skyreid.server.store.erasures import Target, list_of, parse_target
@@ -34,6 +37,8 @@ from skyreid.server.store.records import ArrivedPicture
 from skyreid.server.store.repair import repair
 from skyreid.server.web.answers import Lookup, ShownSite
 from skyreid.server.web.api import make_api
+from skyreid.server.web.gate import Access
+from skyreid.server.web.session import protect
 
 VICTIM, OTHERS = 7, (1, 2, 3, 4)
 KEY = TrackKey("uav1", "1-abcd", "cam1", VICTIM)
@@ -341,7 +346,7 @@ def test_an_erasure_waits_for_a_reader_that_holds_the_old_pages_and_goes_on(
     assert found_in(tmp_path, make) == []
 
 
-def test_the_api_erases_for_this_machine_alone(
+def test_the_api_erases_for_an_officer_alone(
     life: Callable[..., Life], make: Any, tmp_path: Path
 ) -> None:
     one = life()
@@ -349,30 +354,34 @@ def test_the_api_erases_for_this_machine_alone(
     url = "/v1/tracklets/uav1/1-abcd/cam1/7"
 
     lookup = Lookup(one.journal.path, ShownSite.of(Site(id="plaza")))
+    tokens, audit = Tokens(file_of(one.journal.path)), AuditLog(folder_of(one.journal.path))
     api = make_api(one.writer, lookup, one.hub, one.metrics)
+    gate = protect(api, Access(tokens, audit, one.metrics))
+    operator = tokens.create("ana", Role.OPERATOR, 1)
+    officer = tokens.create("bo", Role.OFFICER, 1)
 
-    def ask(method: str, url: str, client: str) -> httpx.Response:
+    def ask(method: str, url: str, token: str) -> httpx.Response:
         async def asked() -> httpx.Response:
-            transport = httpx.ASGITransport(api, client=(client, 1))
+            transport = httpx.ASGITransport(gate)
             async with httpx.AsyncClient(transport=transport, base_url="http://[::1]") as http:
-                return await http.request(method, url)
+                return await http.request(method, url, headers={"Authorization": f"Bearer {token}"})
 
         return asyncio.run(asked())
 
-    def answered(client: str, url: str, reason: str = "?reason=asked") -> httpx.Response:
-        return ask("DELETE", url + reason, client)
+    def answered(token: str, url: str, reason: str = "?reason=asked") -> httpx.Response:
+        return ask("DELETE", url + reason, token)
 
     thread = threading.Thread(target=one.writer.run)
     thread.start()
     try:
-        assert answered("10.0.0.9", url).status_code == 403
-        assert answered("127.0.0.1", url, "").status_code == 422
-        got = answered("127.0.0.1", url)
+        assert answered(operator, url).status_code == 403
+        assert answered(officer, url, "").status_code == 422
+        got = answered(officer, url)
         assert (got.status_code, got.json()["removed"]["sightings"]) == (200, 3)
         number = got.json()["erasure"]
-        assert ask("GET", f"/v1/erasures/{number}", "10.0.0.9").json() == got.json()
-        assert answered("::1", "/v1/identities/NOBODY00").status_code == 404
-        assert ask("GET", "/v1/erasures/99", "::1").status_code == 404
+        assert ask("GET", f"/v1/erasures/{number}", officer).json() == got.json()
+        assert answered(officer, "/v1/identities/NOBODY00").status_code == 404
+        assert ask("GET", "/v1/erasures/99", officer).status_code == 404
         assert found_in(tmp_path, make) == []
     finally:
         one.writer.stop()

@@ -45,6 +45,8 @@ class Hangup:
     def __init__(self, life: Any, tmp_path: Path) -> None:
         self.life, self.settings = life, life.settings
         self.priors: dict[str, Any] = {}
+        self.renewed: list[bool] = []
+        self.noted: list[tuple[str, str]] = []
         site = read_site(self.settings.site)
         self.lookup = Lookup(self.settings.journal.path, ShownSite.of(site))
         self._reload = Reload(
@@ -55,6 +57,8 @@ class Hangup:
             life.writer,
             self.lookup,
             life.metrics,
+            lambda: self.renewed.append(True),
+            lambda act, what: self.noted.append((act, what)),
         )
 
     def read(self) -> ServerSettings:

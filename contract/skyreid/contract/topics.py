@@ -48,6 +48,11 @@ def rejected(site: str, reason: str) -> str:
     return f"{ROOT}/{site}/rejected/{reason}"
 
 
+def audit_head(site: str) -> str:
+    """Topic of the head of the server's audit log: its last line's number and hash."""
+    return f"{ROOT}/{site}/audit/head"
+
+
 def every_device(site: str, channel: DeviceChannel) -> str:
     """Subscription filter for one channel of all devices of a site."""
     return f"{ROOT}/{site}/dev/+/{channel}"

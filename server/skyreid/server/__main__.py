@@ -13,6 +13,7 @@ from pathlib import Path
 from skyreid.contract.errors import run_command
 from skyreid.contract.settings import effective, unrecognized
 from skyreid.contract.version import add_version
+from skyreid.server.admin import audit_command, token_command
 from skyreid.server.admin import command as admin
 from skyreid.server.bench import command as bench
 from skyreid.server.certs import command as certs
@@ -55,6 +56,8 @@ def _main(arguments: list[str]) -> int:
         verbs.add_parser("evaluate", help="score recorded runs and the journal against the truth")
     journal.add_parser(verbs)
     admin.add_parser(verbs)
+    token_command.add_parser(verbs)
+    audit_command.add_parser(verbs)
     traffic.add_parser(verbs)
     bench.add_parser(verbs)
     certs.add_parser(verbs)

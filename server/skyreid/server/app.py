@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import signal
 import socket
@@ -27,11 +28,13 @@ from skyreid.contract.errors import (
 from skyreid.contract.identity_event import CONTENT_TYPE
 from skyreid.contract.settings import effective
 from skyreid.contract.site import Site, read_site
+from skyreid.server.audit.local import note
 from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.outbox import Outbox
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Door
+from skyreid.server.entrance import Entrance, check_entrance
 from skyreid.server.gauges import watch, watch_certificate
 from skyreid.server.live import Hub
 from skyreid.server.matching.likelihood import Normals
@@ -43,14 +46,7 @@ from skyreid.server.store.journal import Journal
 from skyreid.server.store.rebuild import rebuild
 from skyreid.server.store.repair import open_sound
 from skyreid.server.web.answers import Lookup, ShownSite
-from skyreid.server.web.api import make_api
-from skyreid.server.web.connections import (
-    BACKLOG,
-    Connections,
-    connections_within,
-    descriptors,
-    make_http,
-)
+from skyreid.server.web.connections import BACKLOG
 from skyreid.server.writer import Writer
 
 _log = logging.getLogger(__name__)
@@ -67,7 +63,7 @@ def check(settings: ServerSettings) -> Site:
     ShownSite.of(site)  # reads the poses
     score_priors(settings.matching.bundle, settings.trust)
     settings.mqtt.tls()
-    connections_within(settings.http.connections, descriptors())
+    check_entrance(settings)
     if settings.http.port:
         _listen(settings.http.host, settings.http.port).close()
     return site
@@ -87,9 +83,11 @@ def run(read: Callable[[], ServerSettings]) -> int:
     settings = read()
     site = check(settings)
     _log.info("settings %s", effective(settings))
+    digest = hashlib.sha256(effective(settings).encode()).hexdigest()
     listening = _listen(settings.http.host, settings.http.port)
     host, port = listening.getsockname()[:2]
-    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if settings.http.certificate is None else "https"
+    address = f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
     journal, lost = open_sound(
         settings.journal.path,
         site.id,
@@ -122,12 +120,16 @@ def run(read: Callable[[], ServerSettings]) -> int:
     writer.notices = (f"journal: {lost}",) if lost else ()
     metrics.journal_lost.set(bool(lost))
     if settings.mqtt.certificate is not None:
-        watch_certificate(settings.mqtt.certificate, metrics)
-    connections = Connections(connections_within(settings.http.connections, descriptors()), metrics)
+        watch_certificate(settings.mqtt.certificate, metrics.certificate_days)
+    if settings.http.certificate is not None:
+        watch_certificate(settings.http.certificate, metrics.http_certificate_days)
     lookup = Lookup(settings.journal.path, ShownSite.of(site))
-    api = make_api(writer, lookup, hub, metrics, listeners=connections.limit // 2)
-    http = make_http(api, connections, names=settings.http.names)
 
+    def publish(topic: str, body: str) -> object:
+        return broker.publish(topic, body, properties={}, content_type="application/json")
+
+    entrance = Entrance(settings, site.id, writer, lookup, hub, metrics, publish)
+    http = entrance.http
     reload = Reload(
         settings,
         site,
@@ -136,6 +138,8 @@ def run(read: Callable[[], ServerSettings]) -> int:
         writer,
         lookup,
         metrics,
+        entrance.renew,
+        entrance.note,
     )
     stop = threading.Event()
     failed: list[str] = []
@@ -170,6 +174,7 @@ def run(read: Callable[[], ServerSettings]) -> int:
         threading.Thread(target=writer.run, name="writer"),
         threading.Thread(target=serve, name="http"),
     ]
+    entrance.start(f"settings {digest}")
     broker.start()
     for thread in threads:
         thread.start()
@@ -187,6 +192,7 @@ def run(read: Callable[[], ServerSettings]) -> int:
         writer.stop()
         for thread in threads:
             thread.join()
+        entrance.stop()
         broker.stop()
         journal.close()
         if settings.http.address_file is not None:
@@ -207,6 +213,7 @@ def rebuild_log(settings: ServerSettings) -> str:
     options, path = settings.matching, settings.journal.path
     if not path.is_file():
         raise InputError(f"journal {path} does not exist")
+    note(path, settings.audit, "rebuild", "who is who, decided anew")
     matcher = Matcher(options, priors=score_priors(options.bundle, settings.trust))
     with _readable(path):
         site = read_site(settings.site).id

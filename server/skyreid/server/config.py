@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -13,7 +14,10 @@ from pydantic_settings import SettingsConfigDict
 
 from skyreid.bundle.signature import Trust
 from skyreid.contract.broker import BrokerSection
+from skyreid.contract.errors import SettingsError
 from skyreid.contract.settings import Seconds, Section, Settings, load
+from skyreid.server.access.options import AccessOptions
+from skyreid.server.audit.options import AuditOptions
 from skyreid.server.matching.options import MatchingOptions
 from skyreid.server.store.retention_options import RetentionOptions
 
@@ -62,10 +66,15 @@ class JournalSection(Section):
 
 
 class HttpSection(Section):
-    """The API and the page. There is no log-in: whoever reaches the port sees everything."""
+    """The API and the page. Until a token is made everybody on this machine may do everything."""
 
     host: str = "127.0.0.1"
-    """Address to listen on."""
+    """Address to listen on; one that other machines reach needs TLS and a token."""
+    certificate: Path | None = None
+    """PEM file of the certificate, with those that lead to its authority, for TLS; relative to the
+    settings file, as the next. Read anew at SIGHUP."""
+    key: Path | None = None
+    """PEM file of its key, without a passphrase."""
     port: int = Field(8080, ge=0, le=65_535)
     """0 = any free port (see ``address_file``)."""
     address_file: Path | None = None
@@ -76,19 +85,56 @@ class HttpSection(Section):
     connections: int = Field(512, ge=8, le=65_536)
     """Open at once, at most; half of them may be listeners to events. Fewer where the limit of open
     files is low."""
-    insecure_public: bool = False
-    """Say yes to a ``host`` that other machines can reach, without a log-in."""
     events_queue: int = Field(256, ge=1)
     """Events held for a slow listener before it is cut off."""
 
     @model_validator(mode="after")
     def _stays_at_home(self) -> HttpSection:
-        if not self.insecure_public and not _is_loopback(self.host):
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key go together: give both, or neither")
+        if self.public and self.certificate is None:
             raise ValueError(
-                f"host {self.host!r} can be reached from other machines and there is no log-in: "
-                "use 127.0.0.1, or set insecure_public = true"
+                f"host {self.host!r} can be reached from other machines: set certificate and key "
+                "(TLS), or use 127.0.0.1"
             )
         return self
+
+    @property
+    def public(self) -> bool:
+        """Whether other machines can reach it."""
+        return not _is_loopback(self.host)
+
+    def tls(self) -> ssl.SSLContext | None:
+        """What connections are taken with; None without a certificate.
+
+        Raises:
+            SettingsError: the files cannot be used.
+        """
+        if self.certificate is None or self.key is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.renew(context)
+        return context
+
+    def renew(self, context: ssl.SSLContext) -> None:
+        """Take the files as they are now for the next connections.
+
+        Raises:
+            SettingsError: they cannot be used, and those before are in force.
+        """
+        assert self.certificate is not None
+        try:
+            # First into another one: half of a pair that does not fit would be in force.
+            for each in (ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), context):
+                # An empty passphrase, or OpenSSL would ask on the terminal for that of the key.
+                each.load_cert_chain(self.certificate, self.key, password="")
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            why = error.strerror if isinstance(error, OSError) else error
+            raise SettingsError(
+                f"http.certificate {self.certificate} and http.key {self.key} are no pair of PEM "
+                f"files without a passphrase: {why}"
+            ) from error
 
 
 class MatchingSection(MatchingOptions):
@@ -134,6 +180,8 @@ class ServerSettings(Settings):
     mqtt: MqttSection = Field(default_factory=MqttSection)
     journal: JournalSection
     http: HttpSection = Field(default_factory=HttpSection)
+    access: AccessOptions = Field(default_factory=AccessOptions)
+    audit: AuditOptions = Field(default_factory=AuditOptions)
     matching: MatchingSection = Field(default_factory=MatchingSection)
     devices: DevicesSection = Field(default_factory=DevicesSection)
     pictures: PicturesSection = Field(default_factory=PicturesSection)
@@ -150,9 +198,12 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> ServerSet
     """
     given = load(ServerSettings, path, options, program=f"{PROGRAM} {verb} {path}")
     home = path.parent
-    http, matching = given.http, given.matching
-    if http.address_file is not None:
-        http = http.model_copy(update={"address_file": home / http.address_file})
+    http, matching, audit = given.http, given.matching, given.audit
+    for name in ("address_file", "certificate", "key"):
+        if getattr(http, name) is not None:
+            http = http.model_copy(update={name: home / getattr(http, name)})
+    if audit.head_file is not None:
+        audit = audit.model_copy(update={"head_file": home / audit.head_file})
     if matching.bundle is not None:
         matching = matching.model_copy(update={"bundle": home / matching.bundle})
     return given.model_copy(
@@ -161,6 +212,7 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> ServerSet
             "mqtt": given.mqtt.below(home),
             "journal": given.journal.model_copy(update={"path": home / given.journal.path}),
             "http": http,
+            "audit": audit,
             "matching": matching,
             "trust": given.trust.below(home),
         }

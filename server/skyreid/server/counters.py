@@ -117,6 +117,12 @@ class Metrics:
             registry=r,
         )
         self.certificate_days.set(float("nan"))
+        self.http_certificate_days = Gauge(
+            "skyreid_http_certificate_days_left",
+            "Days until the certificate of the API ends; NaN without one",
+            registry=r,
+        )
+        self.http_certificate_days.set(float("nan"))
         self.reloads = Counter(
             "skyreid_reloads_total",
             "SIGHUPs, by outcome: done, refused (the settings stayed as they were)",
@@ -125,6 +131,23 @@ class Metrics:
         )
         for outcome in ("done", "refused"):  # a series that begins at 1 never rose
             self.reloads.labels(outcome)
+        self.refused = Counter(
+            "skyreid_http_refused_total",
+            "Requests refused for who asked: 400 (no purpose), 401, 403, 421, 429",
+            ["status"],
+            registry=r,
+        )
+        self.audit_lines = Gauge("skyreid_audit_lines", "Number of the last audit line", registry=r)
+        self.audit_head_at = Gauge(
+            "skyreid_audit_head_timestamp_seconds",
+            "When the head of the audit log last left this machine",
+            registry=r,
+        )
+        self.audit_failures = Counter(
+            "skyreid_audit_failures_total",
+            "Times at which the audit log could not be written or its head not be sent",
+            registry=r,
+        )
         self.listeners = Gauge("skyreid_event_listeners", "Open /v1/events streams", registry=r)
         self.listeners_dropped = Counter(
             "skyreid_event_listeners_dropped_total",

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skyreid.server.counters import Metrics
 from skyreid.server.writer import Writer
+
+if TYPE_CHECKING:
+    from prometheus_client import Gauge
 
 
 def watch(writer: Writer, metrics: Metrics) -> None:
@@ -24,9 +28,9 @@ def watch(writer: Writer, metrics: Metrics) -> None:
     metrics.devices_online.set_function(devices.online)
 
 
-def watch_certificate(path: Path, metrics: Metrics) -> None:
-    """Have the gauge of its days ask the server's certificate, which may be renewed meanwhile."""
-    metrics.certificate_days.set_function(lambda: days_left(path))
+def watch_certificate(path: Path, gauge: Gauge) -> None:
+    """Have the gauge of its days ask a certificate, which may be renewed meanwhile."""
+    gauge.set_function(lambda: days_left(path))
 
 
 def days_left(path: Path) -> float:

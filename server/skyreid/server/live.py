@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 PING_S = 15.0
@@ -79,7 +79,7 @@ class Hub:
                 self._end(listener)
         return listener
 
-    async def stream(self, listener: Listener, ping_s: float = PING_S) -> AsyncIterator[str]:
+    async def stream(self, listener: Listener, ping_s: float = PING_S) -> AsyncGenerator[str, None]:
         """The text of a stream: events as they come, a comment line where none does."""
         try:
             yield ": skyreid\n\n"
@@ -96,7 +96,7 @@ class Hub:
             with self._lock:
                 self._listeners.discard(listener)
 
-    async def replay(self, after: EventId, read: ReadLog) -> AsyncIterator[str]:
+    async def replay(self, after: EventId, read: ReadLog) -> AsyncGenerator[str, None]:
         """What the log has after an event, then what happens: each once, in its order.
 
         ``read`` gives the next events of the log after one, none where it has no more.

@@ -45,12 +45,18 @@ class Reload:
         writer: Writer,
         lookup: Lookup,
         metrics: Metrics,
+        renew: Callable[[], None],
+        note: Callable[[str, str], None],
     ) -> None:
-        """``settings`` and ``site`` are in force; ``read`` and ``priors_of`` read new ones."""
+        """``settings`` and ``site`` are in force; ``read`` and ``priors_of`` read new ones.
+
+        ``renew`` takes the certificate of the API anew, ``note`` is told an act and what of it.
+        """
         self._settings, self._site = settings, site
         self._read, self._priors_of = read, priors_of
         self._priors = priors_of(settings)
         self._writer, self._lookup, self._metrics = writer, lookup, metrics
+        self._renew, self._note = renew, note
 
     def __call__(self, stopped: Event) -> bool:
         """Whether the new settings hold now; where they do not, the old ones do, and it is said.
@@ -68,6 +74,7 @@ class Reload:
             if fixed:
                 raise SettingsError(f"{', '.join(fixed)}: a change of this needs a restart")
             priors = self._priors_of(settings)
+            self._renew()
         except SkyreidError as error:
             _log.error("not reloaded, the settings stay as they were: %s", error)
             return self._refused()
@@ -82,6 +89,7 @@ class Reload:
         self._settings, self._site, self._priors = settings, site, priors
         self._metrics.reloads.labels("done").inc()
         _log.info("reloaded changed=%s", ",".join(changed) or "nothing")
+        self._note("reload", f"changed {', '.join(changed) or 'nothing'}")
         if site.pictures != "never" and "site file: pictures" in changed:
             _log.warning(
                 "pictures of people are kept and shown: the site's policy is %s", site.pictures
@@ -90,6 +98,7 @@ class Reload:
 
     def _refused(self) -> bool:
         self._metrics.reloads.labels("refused").inc()
+        self._note("reload", "refused, everything stays as it was")
         return False
 
     def _begin(self, settings: ServerSettings, priors: Priors) -> Callable[[State], Matcher] | None:

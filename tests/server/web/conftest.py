@@ -42,5 +42,5 @@ def serve(tmp_path: Path, make: Any) -> Iterator[Callable[..., Served]]:
     (page / "index.html").write_text("<!doctype html><title>skyreid</title>")
     (page / "main.js").write_text("export const x = 1;")
     (page / "page.css").write_text("body { color: black }")
-    yield lambda site=SITE: Served(path, page, site)
+    yield lambda site=SITE, **access: Served(path, page, site, **access)
     journal.close()

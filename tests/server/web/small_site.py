@@ -1,6 +1,7 @@
 """An API over a small journal, without sockets and broker, behind its guard."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,9 @@ import httpx
 
 from skyreid.contract.identity_event import Evidence, Match, TrackKey
 from skyreid.contract.site import Site, SiteCamera
+from skyreid.server.access.tokens import Tokens, file_of
+from skyreid.server.audit.log import AuditLog, folder_of
+from skyreid.server.audit.verify import lines
 from skyreid.server.broker.ingest import Queue
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Oldest
@@ -20,7 +24,9 @@ from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.records import Heard
 from skyreid.server.web.answers import Lookup, ShownSite
 from skyreid.server.web.api import make_api
+from skyreid.server.web.gate import Access
 from skyreid.server.web.guard import Guard
+from skyreid.server.web.session import protect
 
 JPEG = b"\xff\xd8\xff\xe0picture\xff\xd9"
 AIR = TrackKey("uav1", "1-a", "cam1", 7)
@@ -70,22 +76,41 @@ Get = Callable[..., httpx.Response]
 
 
 class Served:
-    def __init__(self, path: Path, page: Path, site: Site) -> None:
+    """The application as it is served, without sockets; ``access`` is what the gate goes by."""
+
+    def __init__(self, path: Path, page: Path, site: Site, **access: Any) -> None:
         self.writer, self.hub, self.metrics = StandingWriter(), Hub(4), Metrics()
-        lookup = Lookup(path, ShownSite.of(site))
+        self.journal = path
+        self.tokens, self.audit = Tokens(file_of(path)), AuditLog(folder_of(path))
+        self.access = Access(self.tokens, self.audit, self.metrics, **access)
         self.api = make_api(
             self.writer,  # type: ignore[arg-type]
-            lookup,
+            Lookup(path, ShownSite.of(site)),
             self.hub,
             self.metrics,
             listeners=2,
             page=page,
         )
+        self.gate = protect(self.api, self.access)
+        self.served = Guard(self.gate, ["matcher.lan"], self.gate.refused)
 
     def get(self, path: str, headers: Any = None, **query: Any) -> httpx.Response:
+        return self.ask("GET", path, headers=headers, params=query or None)
+
+    def ask(
+        self, method: str, path: str, *, token: str = "", peer: str = "127.0.0.1", **more: Any
+    ) -> httpx.Response:
+        """One request; ``token`` goes into its header, ``more`` to httpx."""
+        if token:
+            more["headers"] = {**(more.get("headers") or {}), "Authorization": f"Bearer {token}"}
+
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(Guard(self.api, ["matcher.lan"]))
+            transport = httpx.ASGITransport(self.served, client=(peer, 5))
             async with httpx.AsyncClient(transport=transport, base_url="http://[::1]") as client:
-                return await client.get(path, params=query or None, headers=headers)
+                return await client.request(method, path, **more)
 
         return asyncio.run(ask())
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The audit log."""
+        return [json.loads(raw) for _, raw in lines(folder_of(self.journal))]

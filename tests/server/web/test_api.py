@@ -287,6 +287,7 @@ def test_every_endpoint_is_described(serve: Callable[..., Served]) -> None:
         *("/v1/pictures/{device}/{boot}/{camera}/{track}", "/v1/devices", "/v1/events"),
         "/v1/similar/{device}/{boot}/{camera}/{track}",
         *("/v1/tracklets/{device}/{boot}/{camera}/{track}", "/v1/erasures/{number}"),
+        *("/v1/session", "/v1/session/purpose", "/v1/tokens", "/v1/tokens/{name}"),
         *("/healthz", "/readyz", "/metrics"),
     } == set(paths)
     assert all(method["summary"] for entry in paths.values() for method in entry.values())

@@ -42,7 +42,7 @@ class Rig:
 
     def play(self, scene: Callable[["Rig"], Awaitable[None]]) -> None:
         async def run() -> None:
-            http = make_http(api, self.connections, names=())
+            http = make_http(api, self.connections)
             listening = socket.create_server(("127.0.0.1", 0))
             self.address = listening.getsockname()
             http.install_signal_handlers = lambda: None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from skyreid.contract.errors import InputError
 
 if TYPE_CHECKING:
+    from skyreid.server.config import ServerSettings
     from skyreid.server.store.quarantine import Held, SingleKey
 
 _WHICH = "DEVICE BOOT SEQ, as list shows them"
@@ -88,7 +89,8 @@ def _devices(given: argparse.Namespace) -> int:
     from skyreid.server.store import beside
     from skyreid.server.store.journal import open_to_read
 
-    journal = read_settings(given.settings, (), verb="devices").journal.path
+    settings = read_settings(given.settings, (), verb="devices")
+    journal = settings.journal.path
     if given.what == "list":
         with open_to_read(journal) as db:
             for name, camera, named in beside.read_all(db):
@@ -100,6 +102,7 @@ def _devices(given: argparse.Namespace) -> int:
         names = [check_identifier(name) for name in given.name]
     except ValueError as error:
         raise InputError(f"devices {given.what}: {error}") from error
+    _note(settings, "devices", f"{given.what} {' '.join(names)}")
     with beside.open_to_write(journal) as db:
         for name in names:
             if given.what == "admit":
@@ -113,17 +116,22 @@ def _backup(given: argparse.Namespace) -> int:
     from skyreid.server.config import read_settings
     from skyreid.server.store import backup
 
-    path = read_settings(given.settings, (), verb="backup").journal.path
+    settings = read_settings(given.settings, (), verb="backup")
+    path = settings.journal.path
+    _note(settings, "export", "backup of the journal")
     backup.backup(path, given.out)
     print(f"{path} is copied to {given.out}")
     return 0
 
 
 def _restore(given: argparse.Namespace) -> int:
+    from skyreid.server.audit.local import note
     from skyreid.server.config import read_settings
     from skyreid.server.store import backup, erasures
 
-    path = read_settings(given.settings, (), verb="restore").journal.path
+    settings = read_settings(given.settings, (), verb="restore")
+    path = settings.journal.path
+    note(path, settings.audit, "restore", "a backup in the journal's place")
     kept = backup.restore(given.backup, path)
     listed = len(erasures.read_erased(path))
     print(f"{given.backup} is in place as {path}; what was there is {kept or 'nothing'}")
@@ -138,7 +146,9 @@ def _erase(given: argparse.Namespace) -> int:
     from skyreid.server.traffic.forget import forget_in
 
     who = parse_target(given.who)
-    journal = read_settings(given.settings, (), verb="erase").journal.path
+    settings = read_settings(given.settings, (), verb="erase")
+    journal = settings.journal.path
+    _note(settings, "erase", given.who, given.reason)
     asked = erase(journal, who, given.reason)
     if asked.state == "refused" and not given.recording:
         raise InputError(f"erase {given.who}: {asked.body['why']}")
@@ -161,12 +171,15 @@ def _quarantine(given: argparse.Namespace) -> int:
     from skyreid.server.store import beside, quarantine
     from skyreid.server.store.journal import open_to_read
 
-    journal = read_settings(given.settings, (), verb="quarantine").journal.path
+    settings = read_settings(given.settings, (), verb="quarantine")
+    journal = settings.journal.path
     if given.what in ("retry", "drop"):
         if given.all == bool(given.key) or len(given.key) not in (0, 3):
             raise InputError(f"quarantine {given.what}: give either {_WHICH}, or --all")
         key = None if given.all else _key(given.key)
         state = {"retry": "retry", "drop": "dropped"}[given.what]
+        which = "all" if given.all else " ".join(given.key)
+        _note(settings, "quarantine", f"{given.what} {which}")
         with beside.open_to_write(journal) as db:
             count = quarantine.mark(db, key, state)
         if key is not None and not count:
@@ -188,6 +201,14 @@ def _quarantine(given: argparse.Namespace) -> int:
             print(one.traceback, end="")
             return 0
     raise InputError(_nothing(key))
+
+
+def _note(settings: ServerSettings, act: str, what: str, purpose: str = "") -> None:
+    """Say it in the audit log, before it is done; a journal that is not there has none."""
+    from skyreid.server.audit.local import note
+
+    if settings.journal.path.is_file():
+        note(settings.journal.path, settings.audit, act, what, purpose)
 
 
 def _key(words: Sequence[str]) -> SingleKey:

@@ -52,6 +52,7 @@ def access_list(authority: Authority) -> str:
         f"topic write {root}/cmd/#\n"
         f"topic write {root}/identity/#\n"
         f"topic write {root}/rejected/#\n"
+        f"topic write {topics.audit_head(authority.site)}\n"
         f"topic read {DROPPED}\n"
         "\n"
         f"pattern write {root}/dev/%u/#\n"

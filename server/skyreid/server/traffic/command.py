@@ -45,10 +45,13 @@ def add_parser(verbs: Any) -> None:
 
 def _record(given: argparse.Namespace) -> int:
     from skyreid.contract.site import read_site
+    from skyreid.server.audit.local import note
     from skyreid.server.config import read_settings
     from skyreid.server.traffic.record import record  # not for whoever only asks for help
 
     settings = read_settings(given.settings, (), verb="record")
+    if settings.journal.path.is_file():  # beside the site's server, which has an audit log
+        note(settings.journal.path, settings.audit, "export", "recording of traffic")
     with _ending() as stop:
         tally = record(
             read_site(settings.site).id,

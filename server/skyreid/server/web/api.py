@@ -6,7 +6,8 @@ that are defined inside ``make_api``, where fastapi is imported so that this mod
 
 import mimetypes
 import time
-from ipaddress import ip_address
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from skyreid.server.live import EventId, Hub
 from skyreid.server.store.erasures import Target
 from skyreid.server.web.answers import Lookup, read_cursor, why_no_picture
 from skyreid.server.web.device_metrics import DeviceSeries
+from skyreid.server.web.gate import CALLER, PUBLIC, Caller
 from skyreid.server.web.health import summary
 from skyreid.server.writer import Writer
 
@@ -58,7 +60,7 @@ def make_api(
     api = FastAPI(
         title="skyreid server",
         version="1",
-        description="Who was seen where, and how sure the server is. There is no log-in yet.",
+        description="Who was seen where, and how sure the server is.",
         docs_url=None,  # the stock viewers load scripts from elsewhere
         redoc_url=None,
         openapi_url="/v1/openapi.json",
@@ -167,6 +169,7 @@ def make_api(
 
     @api.get("/v1/events", summary="Live events (Server-Sent Events): identity, devices")
     async def get_events(
+        request: Request,
         after: Annotated[
             str | None,
             Query(pattern=_EVENT_ID, description="first what the log has after this event's id"),
@@ -177,34 +180,33 @@ def make_api(
             raise HTTPException(503, f"{listeners} listen already", {"Retry-After": "10"})
         known = last_event_id or after  # what a browser says by itself is the newer one
         if known is None:
-            return StreamingResponse(hub.stream(hub.join()), media_type="text/event-stream")
+            stream = hub.stream(hub.join())
+            return StreamingResponse(_while(request, stream), media_type="text/event-stream")
 
         async def read(last: EventId) -> list[tuple[EventId, str]]:
             return await run_in_threadpool(lookup.events, last)
 
         decision, _, number = known.partition("-")
         stream = hub.replay((int(decision), int(number)), read)
-        return StreamingResponse(stream, media_type="text/event-stream")
+        return StreamingResponse(_while(request, stream), media_type="text/event-stream")
 
-    def erase(request: Request, target: Target, reason: str) -> JSONResponse:
-        if not _is_loopback(request):
-            raise HTTPException(403, "erasing is for this machine only: there is no log-in")
+    def erase(target: Target, reason: str) -> JSONResponse:
         number = lookup.ask_erasure(target, reason)
         said = lookup.erasure(number, ERASE_WAIT_S) or {"state": "asked"}
         return JSONResponse(said, {"done": 200, "refused": 404}.get(str(said["state"]), 202))
 
     @api.delete("/v1/identities/{identity}", summary="Erase a person; answers with a receipt")
-    def delete_identity(request: Request, identity: str, reason: Reason) -> JSONResponse:
-        return erase(request, identity, reason)
+    def delete_identity(identity: str, reason: Reason) -> JSONResponse:
+        return erase(identity, reason)
 
     @api.delete(
         "/v1/tracklets/{device}/{boot}/{camera}/{track}",
         summary="Erase a tracklet; answers with a receipt",
     )
     def delete_tracklet(
-        request: Request, device: str, boot: str, camera: str, track: Track, reason: Reason
+        device: str, boot: str, camera: str, track: Track, reason: Reason
     ) -> JSONResponse:
-        return erase(request, TrackKey(device, boot, camera, track), reason)
+        return erase(TrackKey(device, boot, camera, track), reason)
 
     @api.get("/v1/erasures/{number}", summary="How far an erasure is; its receipt")
     def get_erasure(number: Annotated[int, Segment(ge=1, le=_INT64)]) -> dict[str, Any]:
@@ -213,10 +215,11 @@ def make_api(
             raise HTTPException(404, f"no erasure {number}")
         return said
 
-    @api.get("/healthz", summary="The process is alive; what is degraded, for people")
-    def get_health() -> dict[str, Any]:
+    @api.get("/healthz", summary="The process is alive; what is degraded, for who is logged in")
+    def get_health(request: Request) -> dict[str, Any]:
         reasons = summary(writer)["degraded"]
-        return {"status": "degraded" if reasons else "ok", "degraded": reasons}
+        said = {"status": "degraded" if reasons else "ok"}
+        return said if request.scope.get(CALLER) is PUBLIC else {**said, "degraded": reasons}
 
     @api.get("/readyz", summary="Able to store what arrives; else 503")
     def get_ready() -> JSONResponse:
@@ -236,8 +239,13 @@ def make_api(
     return api
 
 
-def _is_loopback(request: "Request") -> bool:
-    try:
-        return request.client is not None and ip_address(request.client.host).is_loopback
-    except ValueError:
-        return False
+async def _while(
+    request: "Request", stream: AsyncGenerator[str, None]
+) -> AsyncGenerator[str, None]:
+    """A stream as long as the log-in holds that it was opened with: till its next word, at most."""
+    caller: Caller | None = request.scope.get(CALLER)
+    async with aclosing(stream) as words:
+        async for text in words:
+            if caller is not None and not caller.still():
+                return
+            yield text

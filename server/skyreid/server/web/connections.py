@@ -11,14 +11,15 @@ from __future__ import annotations
 import asyncio
 import resource
 import time
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from asyncio.sslproto import SSLProtocol
+from typing import TYPE_CHECKING, Any
 
 from skyreid.contract.errors import SettingsError
 from skyreid.server.counters import Metrics
-from skyreid.server.web.guard import Guard
 
 if TYPE_CHECKING:
+    import ssl
+
     import uvicorn
     from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -166,8 +167,14 @@ class Attended:
             self._connections.ends(tuple(peer))
 
 
-def make_http(api: ASGIApp, connections: Connections, *, names: Iterable[str]) -> uvicorn.Server:
-    """The HTTP server of an application, behind a ``Guard`` with these names; needs uvicorn."""
+def make_http(
+    app: ASGIApp, connections: Connections, *, tls: ssl.SSLContext | None = None
+) -> uvicorn.Server:
+    """The HTTP server of an application, which is behind its guard and its gate.
+
+    Needs uvicorn. With ``tls`` it speaks TLS and nothing else; a connection counts from its first
+    byte, not from the end of the handshake, for which it has as long as for a request.
+    """
     import uvicorn
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -190,11 +197,40 @@ def make_http(api: ASGIApp, connections: Connections, *, names: Iterable[str]) -
             super().resume_writing()
             connections.unread(self.transport, full=False)
 
+    class Handshaken(SSLProtocol):
+        """asyncio's TLS, where it is the connection below that is counted."""
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            self._below = transport
+            connections.opened(transport)
+            super().connection_made(transport)
+
+        def connection_lost(self, exc: BaseException | None) -> None:
+            connections.closed(self._below)
+            super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            connections.unread(self._below, full=True)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            connections.unread(self._below, full=False)
+
+    def secured(**given: Any) -> asyncio.BaseProtocol:
+        loop = asyncio.get_running_loop()
+        assert tls is not None
+        h11 = H11Protocol(**given)
+        nobody: Any = None  # waits for the end of the handshake
+        limit_s: Any = REQUEST_S
+        return Handshaken(loop, h11, tls, nobody, True, None, True, limit_s)
+
     return uvicorn.Server(
         uvicorn.Config(
-            Attended(Guard(api, names), connections),
+            Attended(app, connections),
             loop="asyncio",
-            http=Bounded,
+            http=Bounded if tls is None else secured,
             ws="none",
             lifespan="off",
             log_config=None,

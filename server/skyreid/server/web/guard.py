@@ -1,7 +1,7 @@
 """Who may ask: under which name of the server, from which page; and the headers of each answer.
 
-There is no log-in, so a page of somebody else's in an operator's browser must get nothing. It
-reaches a server on loopback in two ways. It gives its own name our address (DNS rebinding): then
+A page of somebody else's in an operator's browser must get nothing, logged in or not. It reaches a
+server on loopback in two ways. It gives its own name our address (DNS rebinding): then
 the request names a host that is not ours. Or it asks across origins: then the browser says so
 (Origin, and Fetch Metadata, https://www.w3.org/TR/fetch-metadata/).
 """
@@ -9,7 +9,7 @@ the request names a host that is not ours. Or it asks across origins: then the b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -19,23 +19,35 @@ if TYPE_CHECKING:
 
 _HEADERS = [
     # The page needs nothing from elsewhere and may not be framed by anybody.
-    (b"content-security-policy", b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'"),
+    (
+        b"content-security-policy",
+        b"default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
+        b"object-src 'none'",
+    ),
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 ]
 
+Refused = Callable[["Scope", int, str], Awaitable[None]]
+"""Request, status, reason."""
+
+
+async def _untold(_: Scope, _status: int, _reason: str) -> None:
+    return None
+
 
 class Guard:
     """ASGI middleware: refuses foreign hosts and origins; streams pass through unbuffered."""
 
-    def __init__(self, app: ASGIApp, names: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, names: Iterable[str] = (), refused: Refused = _untold) -> None:
         """``names`` are host names of the server, beside ``localhost`` and every IP address.
 
-        An address is no danger: a page that rebinds a name sends that name.
+        An address is no danger: a page that rebinds a name sends that name. ``refused`` is told of
+        each refusal.
         """
-        self._app = app
+        self._app, self._refused = app, refused
         self._names = frozenset(name.lower() for name in names) | {"localhost"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,6 +63,7 @@ class Guard:
             await self._app(scope, receive, add_headers)
             return
         status, reason = refused
+        await self._refused(scope, status, reason)
         body = json.dumps({"reason": reason}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
         await add_headers({"type": "http.response.start", "status": status, "headers": headers})

@@ -1,0 +1,1 @@
+"""Who may ask for what: tokens, sessions of the page, roles."""
