@@ -34,7 +34,7 @@ def test_older_ones_have_no_version_and_later_ones_may_say_more() -> None:
     assert decode_picture(JPEG, older) == PICTURE
     assert decode_picture(JPEG, {**USER, "later": "x"}) == PICTURE
     with pytest.raises(MessageError) as caught:
-        decode_picture(JPEG, {**USER, "schema_version": "2", "boot": "/"})
+        decode_picture(JPEG, {**USER, "schema_version": "3", "boot": "/"})
     assert caught.value.reason == "schema"
 
 

@@ -233,8 +233,8 @@ def test_a_wrong_sighting_is_refused(changes: dict[str, Any]) -> None:
 def test_another_schema_is_refused() -> None:
     message = pb.SightingBatch()
     message.ParseFromString(encode_batch(make_batch()))
-    message.schema = 2
-    with pytest.raises(MessageError, match="schema 2") as caught:
+    message.schema = 3
+    with pytest.raises(MessageError, match="schema 3") as caught:
         decode(message.SerializeToString())
     assert caught.value.reason == "schema"
 

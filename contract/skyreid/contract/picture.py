@@ -1,7 +1,8 @@
 """A person's picture on the wire, and the request for one.
 
 A picture is a JPEG, with MQTT 5 user properties that say of which tracklet. Versions are as in
-``json_message``: the property ``schema_version`` is 1 or absent, others may be added.
+``json_message``: the property ``schema_version`` is 1 or absent, others may be added; it is 2 where
+the JPEG is in a sealed record (`sealed`).
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 
 from skyreid.contract.errors import MessageError
 from skyreid.contract.json_message import Count, JsonMessage, Name, decode_json, encode_json
+from skyreid.contract.sealed import MAGIC, OVERHEAD_BYTES, Opener, about_picture
 from skyreid.contract.sighting import MAX_INTEGER
 from skyreid.contract.topics import IDENTIFIER
 
-CONTENT_TYPE = "image/jpeg"
 MAX_PICTURE_BYTES = 20_000
 MAX_SIDE_PX = 2048
 """Width and height that a JPEG may declare: a few hundred bytes can ask for gigabytes of pixels."""
@@ -36,6 +37,7 @@ class Picture:
     """Of the sighting that it was taken for."""
     captured_at_ns: int
     jpeg: bytes
+    """As it is kept and sent: on a device that seals, a record of it."""
 
 
 class PictureRequest(JsonMessage):
@@ -46,10 +48,15 @@ class PictureRequest(JsonMessage):
     track: Count
 
 
+def content_type(picture: Picture) -> str:
+    """Of the message whose payload is ``picture.jpeg``."""
+    return "application/octet-stream" if picture.jpeg.startswith(MAGIC) else "image/jpeg"
+
+
 def picture_properties(picture: Picture) -> dict[str, str]:
     """The user properties that go with ``picture.jpeg``."""
     return {
-        "schema_version": "1",
+        "schema_version": "2" if picture.jpeg.startswith(MAGIC) else "1",
         "boot": picture.boot,
         "camera": picture.camera,
         "track": str(picture.track),
@@ -58,22 +65,40 @@ def picture_properties(picture: Picture) -> dict[str, str]:
     }
 
 
-def decode_picture(jpeg: bytes, properties: Mapping[str, str]) -> Picture:
-    """Check a picture that arrived with these user properties.
+def decode_picture(
+    data: bytes, properties: Mapping[str, str], *, device: str = "", opener: Opener | None = None
+) -> Picture:
+    """Check a picture that arrived with these user properties from ``device``; open a sealed one.
 
     Raises:
-        MessageError: ``reason`` is ``picture`` or ``schema``.
+        MessageError: ``reason`` is ``picture``, ``schema``, ``sealed`` or ``key``.
     """
-    if properties.get("schema_version", "1") != "1":
-        raise MessageError("schema", "picture of another schema_version than 1")
-    if len(jpeg) > MAX_PICTURE_BYTES:
-        raise MessageError("picture", f"{len(jpeg)} bytes, at most {MAX_PICTURE_BYTES}")
+    version = properties.get("schema_version", "1")
+    if version not in ("1", "2"):
+        raise MessageError("schema", "picture of another schema_version than 1 and 2")
+    most = MAX_PICTURE_BYTES + (OVERHEAD_BYTES if version == "2" else 0)
+    if len(data) > most:
+        raise MessageError("picture", f"{len(data)} bytes, at most {most}")
+    key = _key(properties)
+    if version == "2":
+        if opener is None:
+            raise MessageError("key", "sealed, and this server has no private keys")
+        data = opener.open(data, device, lambda _: about_picture(*key))
+    _check_jpeg(data)
+    return Picture(*key, data)
+
+
+def _check_jpeg(jpeg: bytes) -> None:
     if not (jpeg.startswith(b"\xff\xd8\xff") and jpeg.rstrip(b"\0").endswith(b"\xff\xd9")):
         raise MessageError("picture", "not a JPEG")
     for sides in _FRAME.findall(jpeg):
         height, width = (int.from_bytes(side, "big") for side in sides)
         if not (1 <= height <= MAX_SIDE_PX and 1 <= width <= MAX_SIDE_PX):
             raise MessageError("picture", f"{width} x {height} pixels, at most {MAX_SIDE_PX}")
+
+
+def _key(properties: Mapping[str, str]) -> tuple[str, str, int, int, int]:
+    """Boot, camera, track, seq and captured_at_ns of user properties."""
     for name in ("boot", "camera"):
         if not IDENTIFIER.fullmatch(properties.get(name, "")):
             raise MessageError("picture", f"user property {name} is missing or no name")
@@ -86,7 +111,7 @@ def decode_picture(jpeg: bytes, properties: Mapping[str, str]) -> Picture:
             )
         numbers.append(int(written))
     track, seq, captured_at_ns = numbers
-    return Picture(properties["boot"], properties["camera"], track, seq, captured_at_ns, jpeg)
+    return properties["boot"], properties["camera"], track, seq, captured_at_ns
 
 
 def encode_picture_request(request: PictureRequest) -> bytes:

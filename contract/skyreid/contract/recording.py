@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skyreid.contract import files, topics
 from skyreid.contract.errors import InputError
+from skyreid.contract.sealed import Opener
 from skyreid.contract.sighting import SightingBatch
 from skyreid.contract.sighting_wire import decode_batch
 from skyreid.contract.traffic import Recorded, TrafficWriter, read_traffic
@@ -197,8 +198,10 @@ def read_run(directory: Path) -> RunInfo:
         raise InputError(f"recording {path}: {error.errors()[0]['msg']}") from error
 
 
-def read_sightings(directory: Path) -> Iterator[SightingBatch]:
+def read_sightings(directory: Path, opener: Opener | None = None) -> Iterator[SightingBatch]:
     """Every recorded batch in order; a record cut short by a kill ends the iteration.
+
+    A device that seals records what it seals; ``opener`` opens it.
 
     Raises:
         InputError: the recording has none.
@@ -210,7 +213,7 @@ def read_sightings(directory: Path) -> Iterator[SightingBatch]:
     else:
         records = (message.payload for message in read_traffic(directory))
     for data in records:
-        yield decode_batch(data, site=info.site, device=info.device)
+        yield decode_batch(data, site=info.site, device=info.device, opener=opener)
 
 
 def _read_lengths(path: Path) -> Iterator[bytes]:

@@ -4,8 +4,11 @@ What arrives is checked field by field, because a parser is not a validator (44 
 corrupted batches still parse as protobuf). Each sighting is parsed once and keeps the bytes it came
 as, so that nobody serialises it again and fields of later releases survive storing.
 
+A device that seals puts a sealed record (`sealed`) in the place of each sighting's bytes, and says
+``SEALED_SCHEMA``; nothing else of a batch is different.
+
 Versions: fields are only ever added, and a reader passes over those it does not know (an enum value
-that it does not know is refused, but for ``modality``, which then means ``UNKNOWN``). ``SCHEMA``
+that it does not know is refused, but for ``modality``, which then means ``UNKNOWN``). The schema
 changes when that is not enough; another one than ours is refused whole.
 """
 
@@ -20,6 +23,7 @@ from google.protobuf.message import DecodeError
 
 from skyreid.contract import sighting_pb2 as pb
 from skyreid.contract.errors import MessageError
+from skyreid.contract.sealed import MAGIC, Opener, open_sightings
 from skyreid.contract.sighting import (
     MAX_DIM,
     MAX_INTEGER,
@@ -38,7 +42,7 @@ from skyreid.contract.sighting import (
 )
 from skyreid.contract.topics import IDENTIFIER
 
-SCHEMA = 1
+SCHEMA, SEALED_SCHEMA = 1, 2
 MAX_SIGHTINGS = 32
 MAX_NAME = 200
 """Characters of a model's name, or of its bundle's digest."""
@@ -60,8 +64,10 @@ class Decoded:
     batch: SightingBatch
     """With the sightings that can be used."""
     raw: tuple[bytes, ...]
-    """The bytes of each of ``batch.sightings``, as they came."""
+    """The bytes of each of ``batch.sightings``, as they came, or as they were sealed."""
     unusable: tuple[Unusable, ...]
+    sealed: bool = False
+    """Whether they were sealed."""
 
 
 def embedding_bytes(embedding: Float32) -> bytes:
@@ -86,10 +92,13 @@ def encode_batch(batch: SightingBatch) -> bytes:
 
 
 def encode_raw_batch(envelope: SightingBatch, sightings: Iterable[bytes]) -> bytes:
-    """A batch from an envelope (its own sightings ignored) and sightings already encoded."""
-    model = envelope.model
+    """A batch from an envelope (its own sightings ignored) and sightings already encoded.
+
+    Either all of them are sealed records, or none is.
+    """
+    model, sightings = envelope.model, list(sightings)
     head = pb.RawSightingBatch(
-        schema=SCHEMA,
+        schema=SEALED_SCHEMA if sightings and sightings[0].startswith(MAGIC) else SCHEMA,
         site=envelope.site,
         device=envelope.device,
         boot=envelope.boot,
@@ -105,21 +114,25 @@ def encode_raw_batch(envelope: SightingBatch, sightings: Iterable[bytes]) -> byt
     return head.SerializeToString() + body.SerializeToString()
 
 
-def decode_batch(data: bytes, *, site: str, device: str) -> SightingBatch:
+def decode_batch(
+    data: bytes, *, site: str, device: str, opener: Opener | None = None
+) -> SightingBatch:
     """Parse and check a batch that arrived on the topic of ``site`` and ``device``.
 
     Raises:
         MessageError: anything is wrong; ``reason`` is one of ``size``, ``parse``, ``schema``,
-            ``envelope``, ``sighting``.
+            ``envelope``, ``sighting``, ``sealed``, ``key``.
     """
-    decoded = decode_usable(data, site=site, device=device)
+    decoded = decode_usable(data, site=site, device=device, opener=opener)
     if decoded.unusable:
         raise decoded.unusable[0].error
     return decoded.batch
 
 
-def decode_usable(data: bytes, *, site: str, device: str) -> Decoded:
+def decode_usable(data: bytes, *, site: str, device: str, opener: Opener | None = None) -> Decoded:
     """As `decode_batch`, but one bad sighting does not spoil the others.
+
+    ``opener`` opens what is sealed; without one no sighting of a sealed batch can be used.
 
     Raises:
         MessageError: the envelope is wrong; ``reason`` is ``size``, ``parse``, ``schema`` or
@@ -134,8 +147,9 @@ def decode_usable(data: bytes, *, site: str, device: str) -> Decoded:
         raise MessageError("parse", f"{len(data)} bytes are not a SightingBatch") from error
     # Every release has said one: bytes without are a damaged batch, which no later release reads.
     _require(message.schema != 0, "parse", f"{len(data)} bytes say no schema")
-    if message.schema != SCHEMA:
-        raise MessageError("schema", f"schema {message.schema}, this server reads {SCHEMA}")
+    if message.schema not in (SCHEMA, SEALED_SCHEMA):
+        reads = f"this server reads {SCHEMA} and {SEALED_SCHEMA}"
+        raise MessageError("schema", f"schema {message.schema}, {reads}")
     _require(message.site == site, "envelope", f"site {message.site!r} on the topic of {site!r}")
     _require(
         message.device == device, "envelope", f"device {message.device!r} on topic of {device!r}"
@@ -156,7 +170,11 @@ def decode_usable(data: bytes, *, site: str, device: str) -> Decoded:
     _require(0 <= message.sent_at_ns, "envelope", f"sent_at_ns {message.sent_at_ns}")
     parsed: list[tuple[pb.Sighting, bytes]] = []
     unusable: list[Unusable] = []
-    for raw in message.sightings:
+    plain: Iterable[bytes] = message.sightings
+    if sealed := message.schema == SEALED_SCHEMA:
+        plain, closed = open_sightings(opener, message.sightings, device, message.boot)
+        unusable = [Unusable(seq, error) for seq, error in closed]
+    for raw in plain:
         each = pb.Sighting()
         try:
             each.ParseFromString(raw)
@@ -182,7 +200,7 @@ def decode_usable(data: bytes, *, site: str, device: str) -> Decoded:
         sightings=tuple(sighting for sighting, _ in usable),
         watermark_ns=message.watermark_ns,
     )
-    return Decoded(batch, tuple(raw for _, raw in usable), tuple(unusable))
+    return Decoded(batch, tuple(raw for _, raw in usable), tuple(unusable), sealed)
 
 
 def decode_sighting(data: bytes, dim: int) -> Sighting:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyreid.contract.camera import CameraPoses
-from skyreid.contract.recording import Recorder, RunInfo
+from skyreid.contract.recording import Recorder
+from skyreid.contract.sealed import Sealer, key_name, read_public_key
 from skyreid.contract.settings import effective
 from skyreid.contract.sighting import CLOCK_UNKNOWN_MS, Modality, View
 from skyreid.contract.site import Site, SiteCamera, poses_of, read_site
@@ -21,12 +22,21 @@ from skyreid.edge.config import EdgeSettings
 from skyreid.edge.delivery.outbox import Outbox
 from skyreid.edge.delivery.pictures import encode_picture
 from skyreid.edge.delivery.publisher import Publisher
+from skyreid.edge.delivery.sealing import keep_no_core
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.ending import GRACE_S, leave, stopped_by_signals
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.health import Reporter, birth_of
 from skyreid.edge.service import Watch
-from skyreid.edge.sighter import Detector, FrameDetector, Identity, Poses, Sighter, record_said
+from skyreid.edge.sighter import (
+    Detector,
+    FrameDetector,
+    Identity,
+    Poses,
+    Sighter,
+    record_said,
+    run_info,
+)
 from skyreid.edge.telemetry import feeds
 from skyreid.edge.video.clock import FileClock, LiveClock
 from skyreid.edge.video.pipeline import Source, build, parse_source
@@ -35,6 +45,8 @@ from skyreid.edge.video.rtsp import Access, trust
 from skyreid.edge.video.source import GstSource, Limits, State, check_file
 
 if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
     from skyreid.bundle.embedder import Embedder
     from skyreid.edge.people.collector import Collector
     from skyreid.edge.people.tracker import Tracker
@@ -55,6 +67,8 @@ class Plan:
     pipeline: str
     detector: Detector
     embedder: Embedder
+    seal_key: X25519PublicKey | None = None
+    """Of the site, to which everything about people is sealed; None = it is not."""
 
 
 def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
@@ -84,6 +98,8 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
     view = View.of(camera.view)
     feeds.check(settings.telemetry, site, camera)
     settings.mqtt.tls()  # its files are read, nothing is connected
+    to = settings.spool.sealed_to
+    seal_key = None if to is None else read_public_key(to)
     r = settings.runner
     execution = Execution(r.kind, r.engines, frame_max=r.frame_max)
     # What OpenCV does here takes a millisecond at most; its own threads spin between two calls.
@@ -111,6 +127,7 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
             trust=settings.trust,
             execution=execution,
         ),
+        seal_key=seal_key,
     )
 
 
@@ -146,7 +163,8 @@ def describe(plan: Plan) -> dict[str, str]:
         "embedder": f"{plan.embedder.model.name}, model key {plan.embedder.model.key}",
         "runner": plan.embedder.runner,
         "broker": settings.mqtt.url,
-        "spool": str(settings.spool.path),
+        "spool": f"{settings.spool.path}, "
+        + ("not sealed" if plan.seal_key is None else f"sealed to key {key_name(plan.seal_key)}"),
     }
 
 
@@ -165,6 +183,9 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
     publisher = _publisher(plan)  # before anything is written: it may lack its library or a file
     stop = Stop()
     with ExitStack() as open_things:
+        sealer = sealer_of(plan)
+        if sealer is not None:
+            keep_no_core()
         limit_s = settings.mqtt.stop_timeout_s + GRACE_S
         open_things.enter_context(stopped_by_signals(stop, within_s=limit_s))
         spool = open_things.enter_context(
@@ -172,6 +193,7 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
                 settings.spool.path,
                 max_bytes=int(settings.spool.max_mb * 1e6),
                 max_age_h=settings.spool.max_age_h,
+                sealer=sealer,
             )
         )
         identity = Identity(
@@ -185,11 +207,11 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
         )
         recorder = None
         if record is not None:
-            info = _run_info(identity, plan.source, start_ns)
+            info = run_info(identity, plan.source.name, start_ns)
             recorder = open_things.enter_context(Recorder(record, info))
         watch = Watch()
         tell = watch.telling(StateLog().tell)
-        flow = _flow(plan, publisher, spool, identity, recorder, start_ns, progress, tell)
+        flow = _flow(plan, publisher, spool, sealer, identity, recorder, start_ns, progress, tell)
         publisher.start(birth_of(identity, plan.site, effective(settings)), flow.notify)
         try:
             with watch.over(lambda: (flow.outcome.rounds, flow.outcome.frames)):
@@ -242,6 +264,7 @@ def _flow(
     plan: Plan,
     publisher: Publisher,
     spool: Spool,
+    sealer: Sealer | None,
     identity: Identity,
     recorder: Recorder | None,
     start_ns: int,
@@ -250,7 +273,7 @@ def _flow(
 ) -> Flow:
     settings, model, policy = plan.settings, identity.model, plan.site.pictures
     mqtt = settings.mqtt
-    sighter = sighter_of(plan, identity, start_ns, recorder)
+    sighter = sighter_of(plan, identity, start_ns, recorder, sealer)
     source = source_of(plan, start_ns, tell)
     outbox = Outbox(
         spool,
@@ -279,7 +302,11 @@ def _flow(
 
 
 def sighter_of(
-    plan: Plan, identity: Identity, start_ns: int, recorder: Recorder | None = None
+    plan: Plan,
+    identity: Identity,
+    start_ns: int,
+    recorder: Recorder | None = None,
+    sealer: Sealer | None = None,
 ) -> Sighter:
     """What makes sightings of the camera's frames, with everything the settings say."""
     shot = None if plan.poses is None else plan.poses.models[0]
@@ -292,7 +319,15 @@ def sighter_of(
         poses=_poses(plan, start_ns),
         frame_size=None if shot is None else (shot.width_px, shot.height_px),
         live=plan.source.live,
+        sealer=sealer,
     )
+
+
+def sealer_of(plan: Plan) -> Sealer | None:
+    """What seals for one run; None where the device does not seal."""
+    if plan.seal_key is None:
+        return None
+    return Sealer(plan.seal_key, site=plan.site.id, device=plan.settings.device.id)
 
 
 def source_of(
@@ -339,20 +374,6 @@ def _follow(plan: Plan) -> tuple[Tracker, Collector]:
         options=plan.settings.crops,
     )
     return tracker, collector
-
-
-def _run_info(identity: Identity, source: Source, start_ns: int) -> RunInfo:
-    return RunInfo(
-        site=identity.site,
-        device=identity.device,
-        boot=identity.boot,
-        camera=identity.camera,
-        view=identity.view.word,
-        source=source.name,
-        start_ns=start_ns,
-        model_key=identity.model.key,
-        bundles=(identity.model.bundle_sha256,),
-    )
 
 
 class StateLog:

@@ -188,6 +188,10 @@ class SpoolSection(Section):
     """Megabytes of sightings and pictures; beyond it the oldest are dropped and counted."""
     max_age_h: float = Field(24.0, gt=0, le=100_000)
     """Hours after which they are dropped and counted."""
+    sealed_to: Path | None = None
+    """The site's public key, PEM (``seal.pub``, which ``skyreid-edge enrol`` brings); relative to
+    the settings file. Sightings and pictures are sealed to it before they touch the disk, and only
+    the server opens them. Without it they lie there in clear."""
 
 
 class HealthSection(Section):
@@ -239,7 +243,11 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> EdgeSetti
             "telemetry": _with(
                 settings.telemetry, source=_table_below(base, settings.telemetry.source)
             ),
-            "spool": _with(settings.spool, path=base / settings.spool.path),
+            "spool": _with(
+                settings.spool,
+                path=base / settings.spool.path,
+                sealed_to=_below(base, settings.spool.sealed_to),
+            ),
             "mqtt": settings.mqtt.below(base),
         }
     )

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from skyreid.contract.camera import Pose, same_picture
 from skyreid.contract.errors import InputError
 from skyreid.contract.picture import Picture
-from skyreid.contract.recording import Recorder
+from skyreid.contract.recording import Recorder, RunInfo
+from skyreid.contract.sealed import Sealer, about_picture, about_sighting
 from skyreid.contract.sighting import Kind, Lane, Modality, ModelRef, Sighting, SightingBatch, View
 from skyreid.contract.sighting_wire import encode_raw_batch, encode_sighting
 from skyreid.edge.delivery.rows import Row
@@ -115,6 +116,21 @@ class Identity:
     modality: Modality = Modality.UNKNOWN
 
 
+def run_info(who: Identity, source: str, start_ns: int) -> RunInfo:
+    """How the recording of a run from ``source`` begins."""
+    return RunInfo(
+        site=who.site,
+        device=who.device,
+        boot=who.boot,
+        camera=who.camera,
+        view=who.view.word,
+        source=source,
+        start_ns=start_ns,
+        model_key=who.model.key,
+        bundles=(who.model.bundle_sha256,),
+    )
+
+
 def record_said(recorder: Recorder, who: Identity, rows: Sequence[Row]) -> None:
     """Add sightings to a recording, once the spool has them: only then they are said."""
     envelope = SightingBatch(
@@ -159,6 +175,7 @@ class Sighter:
         poses: Poses | None = None,
         frame_size: tuple[int, int] | None = None,
         live: bool = False,
+        sealer: Sealer | None = None,
     ) -> None:
         """Set up.
 
@@ -171,10 +188,12 @@ class Sighter:
             poses: where the camera is; None = nobody has a place on the ground.
             frame_size: width and height that the poses are for, where they are for one.
             live: nobody is there to mend what does not fit: it goes on as far as it can.
+            sealer: seals sightings and pictures before anybody else has them; None = in clear.
         """
         self._identity, self._detector, self._follow = identity, detector, follow
         self._recorder, self._encode_picture = recorder, encode_picture
         self._poses, self._frame_size, self._live = poses, frame_size, live
+        self._sealer = sealer
         self._tracker, self._collector = follow()
         self._size: tuple[int, int] | None = None
         self._first_ns: int | None = None
@@ -262,6 +281,9 @@ class Sighter:
             said = statement.sighting
             sighting = replace(said, seq=self.seq, track=said.track + self._offset)
             data = encode_sighting(sighting)
+            if self._sealer is not None:
+                about = about_sighting(self._identity.boot, self.seq)
+                data = self._sealer.seal(data, about, self.seq)
             rows.append(Row(self.seq, self._watermark_ns, data))
             pictures.extend(self._picture(statement, sighting))
         self._watermark_ns = max(watermark_ns, self._watermark_ns)
@@ -278,13 +300,9 @@ class Sighter:
             del self._shown[sighting.track]
         if picture is last:
             return []
-        return [
-            Picture(
-                self._identity.boot,
-                sighting.camera,
-                sighting.track,
-                sighting.seq,
-                sighting.captured_at_ns,
-                self._encode_picture(picture),
-            )
-        ]
+        boot, seq = self._identity.boot, sighting.seq
+        key = boot, sighting.camera, sighting.track, seq, sighting.captured_at_ns
+        jpeg = self._encode_picture(picture)
+        if self._sealer is not None:
+            jpeg = self._sealer.seal(jpeg, about_picture(*key), seq)
+        return [Picture(*key, jpeg)]

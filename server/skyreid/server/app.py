@@ -30,6 +30,7 @@ from skyreid.contract.settings import effective
 from skyreid.contract.site import Site, read_site
 from skyreid.server.audit.local import note
 from skyreid.server.broker.ingest import Broker, Queue
+from skyreid.server.broker.opening import Opening, opening_of
 from skyreid.server.broker.outbox import Outbox
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
@@ -64,6 +65,7 @@ def check(settings: ServerSettings) -> Site:
     score_priors(settings.matching.bundle, settings.trust)
     settings.mqtt.tls()
     check_entrance(settings)
+    opening_for(settings, site)
     if settings.http.port:
         _listen(settings.http.host, settings.http.port).close()
     return site
@@ -271,6 +273,7 @@ def make_writer(
             metrics,
             Gallery(gallery_of(journal.path), last=journal.last[0]),
             None if settings.mqtt.replayed else settings.retention,
+            opening_for(settings, site),
             batch_messages=settings.journal.batch_messages,
             batch_wait_s=settings.journal.batch_wait_ms / 1000,
             period_s=options.period_s,
@@ -297,6 +300,16 @@ def _readable(journal: Path) -> Iterator[None]:
         yield
     except (sqlite3.DatabaseError, MessageError) as error:
         raise damaged_journal(journal, error) from error
+
+
+def opening_for(settings: ServerSettings, site: Site) -> Opening:
+    """How sealed messages are opened.
+
+    Raises:
+        SettingsError: a private key cannot be read.
+    """
+    authority = settings.authority
+    return opening_of(authority.folder, site.id, required=authority.sealed_only)
 
 
 def score_priors(bundle: Path | None, trust: Trust = ANYONE) -> dict[str, Normals]:

@@ -163,6 +163,16 @@ class DevicesSection(Section):
     """What one may send in the long run; what is more has no receipt, and is sent again."""
 
 
+class AuthoritySection(Section):
+    """What the server takes from the folder that ``skyreid-server certs init`` made."""
+
+    folder: Path | None = None
+    """The folder, or a copy without ``ca.key``; relative to the settings file. From it come the
+    private keys that open what devices seal (``seal``)."""
+    sealed_only: bool = False
+    """Sightings and pictures that come in clear are not taken; their devices keep them."""
+
+
 class PicturesSection(Section):
     """Pictures of people; whether devices send any is said by the site file."""
 
@@ -184,6 +194,7 @@ class ServerSettings(Settings):
     audit: AuditOptions = Field(default_factory=AuditOptions)
     matching: MatchingSection = Field(default_factory=MatchingSection)
     devices: DevicesSection = Field(default_factory=DevicesSection)
+    authority: AuthoritySection = Field(default_factory=AuthoritySection)
     pictures: PicturesSection = Field(default_factory=PicturesSection)
     retention: RetentionOptions = Field(default_factory=RetentionOptions)
     trust: Trust = Trust()
@@ -199,6 +210,9 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> ServerSet
     given = load(ServerSettings, path, options, program=f"{PROGRAM} {verb} {path}")
     home = path.parent
     http, matching, audit = given.http, given.matching, given.audit
+    authority = given.authority
+    if authority.folder is not None:
+        authority = authority.model_copy(update={"folder": home / authority.folder})
     for name in ("address_file", "certificate", "key"):
         if getattr(http, name) is not None:
             http = http.model_copy(update={name: home / getattr(http, name)})
@@ -214,6 +228,7 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> ServerSet
             "http": http,
             "audit": audit,
             "matching": matching,
+            "authority": authority,
             "trust": given.trust.below(home),
         }
     )

@@ -32,6 +32,7 @@ from skyreid.server.broker.decoding import (
 )
 from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.letters import DeadLetters
+from skyreid.server.broker.opening import Opening
 from skyreid.server.broker.outbox import Outbox, send_receipts
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Oldest
@@ -75,6 +76,7 @@ class Writer:
         metrics: Metrics,
         gallery: Gallery,
         retention: RetentionOptions | None,
+        opening: Opening,
         *,
         batch_messages: int,
         batch_wait_s: float,
@@ -93,7 +95,7 @@ class Writer:
         self._news = DeviceNews(hub)
         self._letters = DeadLetters(broker, site.id)
         self._early = EarlyPictures(journal.aside.has_sighting_of)
-        self.oldest = Oldest()
+        self.oldest, self._opening = Oldest(), opening
         self.notices: tuple[str, ...] = ()
         """What is wrong for as long as this server lives: what its journal lost."""
         self._cut_off = 0  # listeners, as far as they are counted
@@ -211,7 +213,7 @@ class Writer:
 
     def _store(self, messages: Sequence[Message]) -> tuple[Sorted, list[Arrived]]:
         """Sort messages and store what is in them; one that cannot be stored spoils no other."""
-        batch = sort_messages(messages, self._site, self.devices.door)
+        batch = sort_messages(messages, self._site, self.devices.door, self._opening)
         batch.refuse_erased(self.state.erased_tracks, self._site)
         if not batch.sightings and all(row.boot is None for row in batch.heard):
             return batch, []  # health: that somebody was heard is not worth a transaction

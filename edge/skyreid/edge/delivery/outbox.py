@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from skyreid.contract.broker import Trouble
-from skyreid.contract.picture import CONTENT_TYPE, Picture, picture_properties
+from skyreid.contract.picture import Picture, content_type, picture_properties
 from skyreid.contract.receipt import Range, Receipt, batch_properties, ranges_of
 from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import MAX_BATCH_BYTES, MAX_SIGHTINGS, encode_raw_batch
@@ -372,14 +372,14 @@ class Outbox:
     def _send_picture(self, link: Link) -> None:
         if self._picture is not None or (picture := self._spool.next_picture()) is None:
             return
-        said = picture_properties(picture)
+        said, kind = picture_properties(picture), content_type(picture)
         if not self._may_post(link):
             return
         if len(picture.jpeg) > (room := link.room("picture", said)):
             why = f"takes {room} bytes of a picture in a message at most (max_packet_size)"
             link.complain(Trouble("packet_limit", why, human=True))
             return
-        message = link.send("picture", picture.jpeg, properties=said, content_type=CONTENT_TYPE)
+        message = link.send("picture", picture.jpeg, properties=said, content_type=kind)
         self._unacknowledged[message] = self._monotonic()
         self._picture = message, picture
 

@@ -15,7 +15,7 @@ class Row:
     watermark_ns: int
     """What may be said together with it: no later sighting is older than this."""
     data: bytes
-    """See ``contract.sighting.encode_sighting``."""
+    """See ``contract.sighting_wire.encode_sighting``; sealed, where the device seals."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from typing import Any
 from skyreid.contract.errors import SkyreidError
 from skyreid.contract.picture import Picture, PictureRequest
 from skyreid.contract.receipt import Range, Status
+from skyreid.contract.sealed import Sealer
 from skyreid.contract.sighting import ModelRef
 from skyreid.edge.delivery import spool_file
 from skyreid.edge.delivery.rows import Row, Stored
@@ -41,21 +42,29 @@ _NS_PER_HOUR = 3_600_000_000_000
 class Spool:
     """The sightings of one device that the server has not confirmed."""
 
-    def __init__(self, path: Path, *, max_bytes: int = 256 << 20, max_age_h: float = 24.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        max_bytes: int = 256 << 20,
+        max_age_h: float = 24.0,
+        sealer: Sealer | None = None,
+    ) -> None:
         """Open or make the file, and begin a boot.
 
         Args:
             path: of the SQLite file; ``-wal``, ``-shm`` and ``.lock`` files lie beside it.
             max_bytes: sightings and pictures beyond it are dropped, oldest first.
             max_age_h: sightings and pictures stored longer ago are dropped.
+            sealer: seals what the file has in clear; what is appended is sealed already.
 
         Raises:
-            InputError: the file cannot be opened, is damaged, or another process has it.
+            InputError: the file cannot be opened, or another process has it.
         """
         self._max_bytes, self._max_age_ns = max_bytes, int(max_age_h * _NS_PER_HOUR)
         self._models: dict[ModelRef, int] = {}
         self._reasons: set[str] = set()
-        self._file = SpoolFile(path)
+        self._file = SpoolFile(path, sealer)
         self.path, self._db = self._file.path, self._file.db
         self._told_aside, self._tight = 0, False
         self.boot = f"{self._file.counter}-{secrets.token_hex(4)}"
@@ -328,24 +337,15 @@ class Spool:
             self._reasons.add(word)
         return f"rejected_{word}" if word in self._reasons else "rejected_other"
 
-    def _put(self, picture: Picture, wanted: bool, now_ns: int) -> None:
+    def _put(self, p: Picture, wanted: bool, now_ns: int) -> None:
         self._db.execute(
             "INSERT INTO picture VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT DO UPDATE SET seq = excluded.seq, stored_at_ns = excluded.stored_at_ns,"
             " captured_at_ns = excluded.captured_at_ns, jpeg = excluded.jpeg,"
             " wanted = max(wanted, excluded.wanted)",  # somebody may have asked already
-            (
-                picture.boot,
-                picture.camera,
-                picture.track,
-                picture.seq,
-                picture.captured_at_ns,
-                now_ns,
-                int(wanted),
-                picture.jpeg,
-            ),
+            (p.boot, p.camera, p.track, p.seq, p.captured_at_ns, now_ns, int(wanted), p.jpeg),
         )
-        self._bytes += len(picture.jpeg)  # a replaced one is counted until the next _measure
+        self._bytes += len(p.jpeg)  # a replaced one is counted until the next _measure
 
     def _settle(self, boot: str, span: Range) -> int:
         where = " FROM sighting WHERE boot = ? AND seq BETWEEN ? AND ?"

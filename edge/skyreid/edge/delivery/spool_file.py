@@ -22,7 +22,9 @@ from pathlib import Path
 from skyreid.contract.errors import InputError, SkyreidError
 from skyreid.contract.files import FileLock
 from skyreid.contract.migration import migrate, require_newest
+from skyreid.contract.sealed import Sealer
 from skyreid.edge.delivery.migrations import STEPS, check_own
+from skyreid.edge.delivery.sealing import seal_file
 
 log = logging.getLogger(__name__)
 
@@ -147,8 +149,10 @@ class Reserve:
 class SpoolFile:
     """The SQLite file of a spool, its lock and its reserve; a boot of it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sealer: Sealer | None = None) -> None:
         """Open or make it, and begin a boot. A damaged one is set aside by name first.
+
+        ``sealer`` seals what it has in clear; None = that may lie there.
 
         Raises:
             InputError: it cannot be opened, is another program's or of a later release, or another
@@ -175,6 +179,7 @@ class SpoolFile:
                     raise
                 self.make_room()
                 self.counter, self.kept = self._begin()
+            self._seal(sealer)
         except InputError:
             self.close()
             raise
@@ -257,6 +262,14 @@ class SpoolFile:
         with self.db:
             self.db.execute("INSERT OR REPLACE INTO spool VALUES ('counter', ?)", (str(counter),))
         return counter, known.get("time")
+
+    def _seal(self, sealer: Sealer | None) -> None:
+        try:
+            seal_file(self.db, self.path, sealer)
+        except sqlite3.Error as error:
+            if not self.is_full(error):
+                raise
+            log.error("spool %s: the disk is full, what it has in clear is not sealed", self.path)
 
     def _aside(self, error: Exception) -> None:
         """Rename it, so that a new one can begin and somebody can look at the old."""

@@ -18,16 +18,21 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import decode_picture
 from skyreid.contract.receipt import Receipt, Status, decode_batch_properties, ranges_of
 from skyreid.contract.sighting import Lane, SightingBatch
-from skyreid.contract.sighting_wire import Decoded, decode_usable
+from skyreid.contract.sighting_wire import Decoded, Unusable, decode_usable
 from skyreid.contract.site import Site
+from skyreid.server.broker.opening import Opening
 from skyreid.server.devices import Door
 from skyreid.server.store.records import Arrived, ArrivedPicture, Heard
 
-FOR_GOOD = frozenset(("size", "parse", "envelope", "sighting", "defect", "clash", "erased"))
-"""Reasons that stay. Another schema, site file or clock can be put right, and the device still has
-its sightings then."""
+FOR_GOOD = frozenset(
+    ("size", "parse", "envelope", "sighting", "defect", "clash", "erased", "sealed")
+)
+"""Reasons that stay. Another schema, site file, clock or private key can be put right, and the
+device still has its sightings then."""
 DEFECT = "defect"
 """The reason of a message that met a defect of this server: it is told in the log."""
+CLEAR = Opening()
+"""Nothing is sealed."""
 CLOCK_AHEAD_MAX_NS = 60_000_000_000
 """A capture time further ahead of its arrival is not the time: it would hold up the whole site."""
 
@@ -102,21 +107,28 @@ class Sorted:
         self.sightings = [item for item in self.sightings if id(item) not in gone]
         for item in clashes:
             topic, seq = topics.device(site.id, item.device, "sightings"), item.sighting.seq
-            message = Message(topic, item.body, {}, item.received_at_ns)
+            keep = not item.sealed  # what was opened here is not passed on in clear
+            body = item.body if keep else b""
+            message = Message(topic, body, {}, item.received_at_ns)
             why = (
                 f"sighting {seq} of boot {item.boot} is another one than is stored: two devices "
                 "speak with one name, or a spool was copied"
             )
-            self.refused.append(Refused(message, "clash", why, item.device, item.boot, (seq,)))
+            self.refused.append(
+                Refused(message, "clash", why, item.device, item.boot, (seq,), keep)
+            )
 
 
-def sort_messages(messages: Iterable[Message], site: Site, door: Door | None = None) -> Sorted:
+def sort_messages(
+    messages: Iterable[Message], site: Site, door: Door | None = None, opening: Opening = CLEAR
+) -> Sorted:
     """Decode and check messages in order; never raises for what is in them.
 
     Args:
         messages: as they came.
         site: the site file.
         door: who is let in; None = everybody, and as much as they like.
+        opening: what is done with what is sealed.
     """
     out = Sorted()
     for message in messages:
@@ -128,7 +140,7 @@ def sort_messages(messages: Iterable[Message], site: Site, door: Door | None = N
             out.refused.append(Refused(message, error.reason, str(error)))
             continue
         try:
-            _sort(out, message, topic, site, door)
+            _sort(out, message, topic, site, door, opening)
         except MessageError as error:
             out.refused.append(_refused(message, error.reason, str(error), topic, site))
         except Exception:  # a defect of ours must not stop the others, now and after each restart
@@ -163,13 +175,20 @@ def _beside(message: Message) -> tuple[str | None, tuple[int, ...]]:
 
 
 def _sort(
-    out: Sorted, message: Message, topic: topics.DeviceTopic, site: Site, door: Door | None
+    out: Sorted,
+    message: Message,
+    topic: topics.DeviceTopic,
+    site: Site,
+    door: Door | None,
+    opening: Opening,
 ) -> None:
     device, now = topic.device, message.received_at_ns
     if door and door.lets_in(device) and not door.has_room(device, now):
         raise MessageError("rate", f"device {device!r} says more than devices.messages_per_s")
     if topic.channel == "sightings":
-        decoded = decode_usable(message.payload, site=site.id, device=device)
+        decoded = decode_usable(message.payload, site=site.id, device=device, opener=opening.opener)
+        if decoded.batch.sightings:
+            opening.demand(decoded.sealed, "a sighting")
         _need_admission(door, device, {s.camera for s in decoded.batch.sightings})
         _check(decoded.batch, site, now)
         out.refused.extend(_forgettable(decoded, message))
@@ -186,7 +205,10 @@ def _sort(
     elif topic.channel == "picture":
         if site.pictures == "never":
             raise MessageError("policy", f"a picture from {device!r}, the site's policy is never")
-        picture = decode_picture(message.payload, message.properties)
+        picture = decode_picture(
+            message.payload, message.properties, device=device, opener=opening.opener
+        )
+        opening.demand(message.properties.get("schema_version") == "2", "a picture")
         out.pictures.append(ArrivedPicture(device, now, picture))
     elif topic.channel == "status":
         out.statuses.append((device, decode_status(message.payload)))
@@ -252,28 +274,41 @@ def _arrived(decoded: Decoded, received_at_ns: int) -> list[Arrived]:
             received_at_ns,
             sighting,
             raw,
+            decoded.sealed,
         )
         for sighting, raw in zip(batch.sightings, decoded.raw, strict=True)
     ]
 
 
 def _forgettable(decoded: Decoded, message: Message) -> list[Refused]:
-    """The bad sightings of a batch, which are for the device to forget; the good ones are kept.
+    """The bad sightings of a batch, by reason, which are for the device to forget where that stays.
 
-    One whose bytes do not even say which it is, is one of those named beside the batch.
+    The good ones are kept. One whose bytes do not even say which it is, is one of those named
+    beside the batch.
     """
-    bad, batch = decoded.unusable, decoded.batch
-    if not bad:
-        return []
+    out: list[Refused] = []
+    for reason in sorted({each.error.reason for each in decoded.unusable}):
+        bad = [each for each in decoded.unusable if each.error.reason == reason]
+        out.append(_refused_of(bad, reason, decoded, message))
+    return out
+
+
+def _refused_of(
+    bad: Sequence[Unusable], reason: str, decoded: Decoded, message: Message
+) -> Refused:
+    batch = decoded.batch
+    whole = len(decoded.unusable) + len(batch.sightings)
+    detail = f"{len(bad)} of {whole} sightings, the first: {bad[0].error}"
+    if reason not in FOR_GOOD:
+        return Refused(message, reason, detail, batch.device)
     seqs = tuple(each.seq for each in bad if each.seq is not None)
     if len(seqs) < len(bad):
         boot, named = _beside(message)
         known = {*seqs, *(s.seq for s in batch.sightings)}
+        known |= {each.seq for each in decoded.unusable if each.seq is not None}
         if boot == batch.boot:
             seqs += tuple(seq for seq in named if seq not in known)
-    whole = len(bad) + len(batch.sightings)
-    detail = f"{len(bad)} of {whole} sightings, the first: {bad[0].error}"
-    return [Refused(message, "sighting", detail, batch.device, batch.boot, seqs)]
+    return Refused(message, reason, detail, batch.device, batch.boot, seqs)
 
 
 def receipts(stored: Sequence[Arrived], refused: Sequence[Refused]) -> list[tuple[str, Receipt]]:

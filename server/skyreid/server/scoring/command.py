@@ -22,6 +22,7 @@ from skyreid.contract.camera import read_poses
 from skyreid.contract.errors import InputError
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.recording import MotRows, RunInfo, read_mot, read_run, read_sightings
+from skyreid.server.broker.opening import opening_of
 from skyreid.server.scoring.lineage import Lineage, lineage_of
 from skyreid.server.scoring.metrics import (
     CrossView,
@@ -80,14 +81,15 @@ class Report:
     unfinished: tuple[str, ...]
 
 
-def read_recording(directory: Path) -> Run:
-    """Read what ``skyreid-edge run --record`` wrote.
+def read_recording(directory: Path, authority: Path | None = None) -> Run:
+    """Read what ``skyreid-edge run --record`` wrote; ``authority`` has the keys of sealed ones.
 
     Raises:
         InputError: something of it is missing or damaged.
     """
     info = read_run(directory)
-    batches = list(read_sightings(directory))
+    opener = opening_of(authority, info.site, required=False).opener
+    batches = list(read_sightings(directory, opener))
     return Run(
         info=info,
         detections=read_mot(directory / "detections" / f"{info.camera}.txt"),
@@ -294,18 +296,21 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         help="directories that skyreid-edge run --record wrote, one per camera",
     )
     parser.add_argument("--journal", type=Path, required=True, help="the server's journal")
+    parser.add_argument(
+        "--authority", type=Path, help="folder of the site's authority, where devices seal"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     parser.set_defaults(run=run)
 
 
-def score(clip: Path, runs: Iterable[Path], journal: Path) -> Report:
+def score(clip: Path, runs: Iterable[Path], journal: Path, authority: Path | None = None) -> Report:
     """Recorded runs and the journal against the truth of their clip.
 
     Raises:
         SkyreidError: one of them cannot be read, or they do not belong together.
     """
     truth = read_truth(clip)
-    recorded = [read_recording(path) for path in runs]
+    recorded = [read_recording(path, authority) for path in runs]
     _check(truth, recorded)
     fps = {r.info.camera: read_fps(clip, r.info.camera) for r in recorded}
     decided = lineage_of(read_decisions(journal))
@@ -314,7 +319,7 @@ def score(clip: Path, runs: Iterable[Path], journal: Path) -> Report:
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the parsed arguments say; the report goes to stdout."""
-    report = score(arguments.clip, arguments.runs, arguments.journal)
+    report = score(arguments.clip, arguments.runs, arguments.journal, arguments.authority)
     text = json.dumps(as_json(report)) + "\n" if arguments.json else as_table(report)
     sys.stdout.write(text)
     return 0

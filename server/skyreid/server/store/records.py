@@ -14,7 +14,10 @@ CLOCK_SET_NS = 60_000_000_000
 
 @dataclass(frozen=True, eq=False)
 class Arrived:
-    """A checked sighting with what its envelope says; ``body`` are its bytes as they came."""
+    """A checked sighting with what its envelope says; ``body`` are its bytes as they came.
+
+    Of one that came ``sealed`` they are what was in it.
+    """
 
     device: str
     boot: str
@@ -24,6 +27,7 @@ class Arrived:
     received_at_ns: int
     sighting: Sighting
     body: bytes
+    sealed: bool = False
 
     @property
     def key(self) -> TrackKey:

@@ -1,0 +1,116 @@
+"""Opens what devices sealed, with the private keys that lie in the authority's folder.
+
+A key is read when a record names it first, so that one that ``certs rotate`` has made needs no
+restart, and one that is put back where it was missing is found within ``AGAIN_S``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from skyreid.contract.errors import MessageError, SettingsError
+from skyreid.contract.sealed import Opener, key_name
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+_log = logging.getLogger(__name__)
+
+FOLDER = "seal"
+"""Of the private keys, in the authority's."""
+AGAIN_S = 5.0
+_MISSING_MAX = 256
+
+
+class KeyRing:
+    """The private keys of a folder, ``NAME.key``, by name."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._keys: dict[str, X25519PrivateKey] = {}
+        self._missing: dict[str, float] = {}
+
+    def names(self) -> list[str]:
+        """Of the keys that are there.
+
+        Raises:
+            SettingsError: the folder, or one of them, cannot be read.
+        """
+        try:
+            names = sorted(path.stem for path in self._folder.iterdir() if path.suffix == ".key")
+            for name in names:
+                self._keys[name] = _read(self._folder / f"{name}.key", name)
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"authority.folder: {error}") from error
+        return names
+
+    def find(self, name: str) -> X25519PrivateKey | None:
+        """The key of a name; None where it is not there, which is said in the log."""
+        if (known := self._keys.get(name)) is not None:
+            return known
+        now_s = time.monotonic()
+        if now_s < self._missing.get(name, float("-inf")):
+            return None
+        path = self._folder / f"{name}.key"
+        try:
+            self._keys[name] = _read(path, name)
+        except (OSError, ValueError) as error:
+            if len(self._missing) >= _MISSING_MAX:
+                self._missing.clear()
+            if name not in self._missing:
+                _log.error("sealed to key %s, which cannot be had: %s", name, error)
+            self._missing[name] = now_s + AGAIN_S
+        return self._keys.get(name)
+
+
+def _read(path: Path, name: str) -> X25519PrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(path.read_bytes(), None)
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
+        raise ValueError(f"{path} is no private key in PEM without a passphrase") from error
+    if not isinstance(key, X25519PrivateKey) or key_name(key.public_key()) != name:
+        raise ValueError(f"{path} is not the key of X25519 that its name says")
+    return key
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What is done with sealed messages, and with those that are not."""
+
+    opener: Opener | None = None
+    """None = nothing sealed can be opened."""
+    required: bool = False
+    """Whether what is about people has to be sealed."""
+
+    def demand(self, sealed: bool, what: str) -> None:
+        """Refuse what came in clear where the site wants it sealed.
+
+        Raises:
+            MessageError: ``reason`` is ``unsealed``. The device has it still, and seals it when it
+                starts with the site's key.
+        """
+        if self.required and not sealed:
+            why = f"{what} came in clear, and authority.sealed_only is set"
+            raise MessageError("unsealed", f"{why}: give the device spool.sealed_to")
+
+
+def opening_of(folder: Path | None, site: str, *, required: bool) -> Opening:
+    """How a server opens, of whose authority ``folder`` is.
+
+    Raises:
+        SettingsError: a key that is there cannot be read.
+    """
+    if folder is None:
+        return Opening(None, required)
+    ring = KeyRing(folder / FOLDER)
+    names = ring.names()
+    _log.info("sealed records open with keys %s", ", ".join(names) or "none")
+    return Opening(Opener(site, ring.find), required)

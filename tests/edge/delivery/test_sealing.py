@@ -1,0 +1,131 @@
+"""A spool whose records are sealed: what lay in it in clear, and how it is delivered."""
+
+import resource
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+
+from skyreid.contract.picture import Picture
+from skyreid.contract.receipt import Range, Status
+from skyreid.contract.sealed import MAGIC, Opener, Sealer, about_picture, about_sighting, key_name
+from skyreid.contract.sighting import ModelRef
+from skyreid.edge.delivery.rows import Row
+from skyreid.edge.delivery.spool import Spool
+
+MODEL = ModelRef("k" * 16, 4, "b" * 64, "test")
+KEY = X25519PrivateKey.generate()
+SECRET = bytes(range(100, 164))
+
+
+def sealer() -> Sealer:
+    return Sealer(KEY.public_key(), site="plaza", device="uav1")
+
+
+def opener() -> Opener:
+    return Opener("plaza", {key_name(KEY.public_key()): KEY}.get)
+
+
+def row(seq: int) -> Row:
+    return Row(seq, seq, SECRET + seq.to_bytes(8, "big"))
+
+
+def files(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir() if path.is_file())
+
+
+def test_what_an_earlier_release_left_in_clear_is_sealed_and_nothing_of_it_stays(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool.db"
+    with Spool(path) as spool:
+        boot = spool.boot
+        picture = Picture(boot, "cam1", 1, 1, 5, b"\xff\xd8\xff" + SECRET)
+        spool.append([row(n) for n in range(1, 40)], MODEL, [(picture, True)])
+        spool.append([], MODEL, settled=[(boot, Range(10, 30, Status.STORED))])  # its pages stay
+    assert SECRET in files(tmp_path)
+    with Spool(path, sealer=sealer()) as spool:
+        assert SECRET not in files(tmp_path)
+        kept = spool.after(0, 100)
+        assert [s.seq for s in kept] == [*range(1, 10), *range(31, 40)]
+        for s in kept:
+            plain = opener().open(s.data, "uav1", lambda seq: about_sighting(boot, seq))
+            assert plain == row(s.seq).data
+        waits = spool.next_picture()
+        assert waits is not None
+        key = (boot, "cam1", 1, 1, 5)
+        assert opener().open(waits.jpeg, "uav1", lambda _: about_picture(*key)) == picture.jpeg
+        assert not spool.append([Row(1, 1, b"sealed")], MODEL)  # it can be written as before
+    before = path.stat().st_mtime_ns
+    changes = path.read_bytes()
+    with Spool(path, sealer=sealer()) as spool:  # once is enough
+        assert [s.data for s in spool.after(0, 18)] == [s.data for s in kept]
+    assert path.stat().st_mtime_ns >= before
+    assert len(path.read_bytes()) <= 2 * len(changes)
+
+
+def test_a_device_that_goes_back_to_no_key_seals_what_it_wrote_then(tmp_path: Path) -> None:
+    path = tmp_path / "spool.db"
+    Spool(path, sealer=sealer()).close()
+    with Spool(path) as spool:
+        spool._db.execute("PRAGMA secure_delete = OFF").fetchall()  # as SQLite is built elsewhere
+        spool.append([row(n) for n in range(1, 400)], MODEL)
+        spool.append([], MODEL, settled=[(spool.boot, Range(1, 400, Status.STORED))])
+    assert SECRET in files(tmp_path)  # deleted, and still to be read
+    with Spool(path, sealer=sealer()) as spool:
+        assert spool.count() == 0
+        assert SECRET not in files(tmp_path)
+
+
+def test_a_full_disk_leaves_in_clear_what_was_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "spool.db"
+    with Spool(path) as spool:
+        spool.append([row(1), row(2)], MODEL)
+
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("skyreid.edge.delivery.spool_file.seal_file", full)
+    with Spool(path, sealer=sealer()) as spool:
+        assert [s.data for s in spool.after(0, 9)] == [row(1).data, row(2).data]
+    assert "is not sealed" in caplog.text
+
+
+def test_a_boot_is_sealed_as_a_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sightings travel in one message, which is sealed or is not."""
+    path = tmp_path / "spool.db"
+    with Spool(path) as spool:
+        spool.append([row(n) for n in range(1, 6)], MODEL)
+    with Spool(path) as spool:
+        spool.append([row(n) for n in range(1, 6)], MODEL)
+    one, left = sealer(), iter(range(7))
+    whole = one.seal
+
+    def runs_out(plain: bytes, about: bytes, seq: int) -> bytes:
+        if next(left, None) is None:
+            raise sqlite3.OperationalError("database or disk is full")
+        return whole(plain, about, seq)
+
+    monkeypatch.setattr(one, "seal", runs_out)
+    with Spool(path, sealer=one) as spool:
+        kinds = [(s.boot, s.data.startswith(MAGIC)) for s in spool.after(0, 100)]
+    assert len(kinds) == 10
+    assert {len({sealed for boot, sealed in kinds if boot == each}) for each, _ in kinds} == {1}
+    assert {sealed for _, sealed in kinds} == {True, False}
+
+
+def test_a_process_that_seals_leaves_no_file_of_its_memory() -> None:
+    code = (
+        "from skyreid.edge.delivery.sealing import keep_no_core as k; import resource; k();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "(0, 0)"
+    assert resource.RLIMIT_CORE >= 0
