@@ -236,7 +236,7 @@ def test_a_defect_of_ours_costs_the_message_that_met_it(
 ) -> None:
     decode = decode_usable
 
-    def defect(data: bytes, **where: str) -> Any:
+    def defect(data: bytes, **where: Any) -> Any:
         if data == poison:
             raise ZeroDivisionError("of ours")
         return decode(data, **where)

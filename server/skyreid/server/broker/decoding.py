@@ -31,6 +31,7 @@ FOR_GOOD = frozenset(
 device still has its sightings then."""
 DEFECT = "defect"
 """The reason of a message that met a defect of this server: it is told in the log."""
+_IN_CLEAR = "in clear, and authority.sealed_only is set: give the device spool.sealed_to"
 CLEAR = Opening()
 """Nothing is sealed."""
 CLOCK_AHEAD_MAX_NS = 60_000_000_000
@@ -187,8 +188,8 @@ def _sort(
         raise MessageError("rate", f"device {device!r} says more than devices.messages_per_s")
     if topic.channel == "sightings":
         decoded = decode_usable(message.payload, site=site.id, device=device, opener=opening.opener)
-        if decoded.batch.sightings:
-            opening.demand(decoded.sealed, "a sighting")
+        if opening.required and decoded.batch.sightings and not decoded.sealed:
+            raise MessageError("unsealed", f"sightings {_IN_CLEAR}")
         _need_admission(door, device, {s.camera for s in decoded.batch.sightings})
         _check(decoded.batch, site, now)
         out.refused.extend(_forgettable(decoded, message))
@@ -208,7 +209,8 @@ def _sort(
         picture = decode_picture(
             message.payload, message.properties, device=device, opener=opening.opener
         )
-        opening.demand(message.properties.get("schema_version") == "2", "a picture")
+        if opening.required and message.properties.get("schema_version") != "2":
+            raise MessageError("unsealed", f"a picture {_IN_CLEAR}")
         out.pictures.append(ArrivedPicture(device, now, picture))
     elif topic.channel == "status":
         out.statuses.append((device, decode_status(message.payload)))

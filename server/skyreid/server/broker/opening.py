@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skyreid.contract.errors import MessageError, SettingsError
+from skyreid.contract.errors import SettingsError
 from skyreid.contract.sealed import Opener, key_name
 
 if TYPE_CHECKING:
@@ -88,18 +88,8 @@ class Opening:
     opener: Opener | None = None
     """None = nothing sealed can be opened."""
     required: bool = False
-    """Whether what is about people has to be sealed."""
-
-    def demand(self, sealed: bool, what: str) -> None:
-        """Refuse what came in clear where the site wants it sealed.
-
-        Raises:
-            MessageError: ``reason`` is ``unsealed``. The device has it still, and seals it when it
-                starts with the site's key.
-        """
-        if self.required and not sealed:
-            why = f"{what} came in clear, and authority.sealed_only is set"
-            raise MessageError("unsealed", f"{why}: give the device spool.sealed_to")
+    """Whether what is about people has to be sealed. A device that it is refused of has it still,
+    and seals it when it starts with the site's key."""
 
 
 def opening_of(folder: Path | None, site: str, *, required: bool) -> Opening:
