@@ -121,6 +121,24 @@ def test_the_same_seed_gives_the_same_crops_whoever_else_is_drawn(crops: Path, t
         assert np.mean(np.abs(first - again) > 8) < 0.01
 
 
+def test_clutter_changes_what_is_behind_and_not_who_stands_before_it(tmp_path: Path):
+    few = ["--people", "4", "--cameras", "10", "--frames", "1", "--seed", "4"]
+    sets = {}
+    for clutter in ("0", "1"):
+        out = tmp_path / clutter
+        assert main(["crops", str(out), *few, "--wardrobe", "everyday", "--clutter", clutter]) == 0
+        sets[clutter] = out
+    changed = {"edge": 0.0, "middle": 0.0}
+    for path in pictures(sets["0"]):
+        plain, other = (read(out / path.relative_to(sets["0"])) for out in sets.values())
+        difference = np.abs(plain.astype(int) - other.astype(int)).mean(2)
+        height, width = difference.shape
+        changed["edge"] += float(difference[: height // 10].mean())
+        third = slice(2 * height // 5, 3 * height // 5), slice(2 * width // 5, 3 * width // 5)
+        changed["middle"] += float(difference[third].mean())
+    assert changed["edge"] > 3 * changed["middle"]
+
+
 def everything(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from skyreid.synth.closets import TEXTURES
 from skyreid.synth.figure import figure
 from skyreid.synth.surfaces import gathered, placed
 from skyreid.synth.wardrobe import population
@@ -44,6 +47,20 @@ def test_a_rolling_suitcase_is_not_part_of_the_box():
     without = next(p for p in PEOPLE if p.bag != "suitcase")
     mesh = figure(without, 0.0)
     assert mesh.boxed == len(mesh.vertices)
+
+
+def test_cuts_widen_top_trousers_and_bag_and_textures_change_brightness_alone():
+    plain = replace(PEOPLE[0], hem="shirt", legs="long", bag="backpack", pattern="solid")
+
+    before = figure(plain, 0.0, swing=0.0).vertices
+    for wider in ({"loose": 1.3}, {"trouser": 1.5}, {"bag_size": 1.3}):
+        moved = figure(replace(plain, **wider), 0.0, swing=0.0).vertices - before
+        assert 0.01 < np.linalg.norm(moved, axis=1).max() < 0.2
+    smooth = figure(plain, 0.0).colours
+    for texture in set(TEXTURES) - {"smooth"}:
+        cloth = figure(replace(plain, texture=texture), 0.0)
+        changed = np.abs(cloth.colours - smooth).max(1) > 1e-6
+        assert 0.1 < changed.mean() < 0.8
 
 
 def test_a_placed_figure_faces_its_heading():

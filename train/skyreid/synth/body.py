@@ -48,7 +48,8 @@ def shape_leg(person: Person, leg: Leg, side: int) -> Floats:
     )
     radius = flesh * (0.55 + 0.45 * person.build)
     if person.legs == "long":
-        radius = radius + 0.012 * _profile(v, [0, 0.5, 1], [1, 0.8, 0.2])
+        wide = 0.012 + 0.06 * (person.trouser - 1)
+        radius = radius + wide * _profile(v, [0, 0.5, 1], [1, 0.8, 0.2])
     elif person.legs == "shorts":
         radius = radius + 0.025 * (v > 0.5)
     grid = tube(line, radius, radius * 1.06, columns)
@@ -83,7 +84,7 @@ def shape_torso(person: Person, pose: Pose) -> Floats:
         [0.118, 0.125, 0.108, 0.128, 0.112, 0.088, 0.07, 0.062, 0.058],
     )
     loose = 1.10 if person.open_front or person.headgear == "hood" else 1.03
-    fit = np.where(z < NECK_M - 0.005, loose, 1.0)
+    fit = np.where(z < NECK_M - 0.005, loose * person.loose, 1.0)
     lean = 0.05 * pose.swing * (z - 0.9)
     line = np.stack([lean, np.zeros(rows), z], 1) + pose.lift
     grid = tube(line, width * fit, depth * fit, columns, power=2.35)
@@ -101,7 +102,7 @@ def shape_torso(person: Person, pose: Pose) -> Floats:
 def skirt_bottom_m(person: Person) -> float | None:
     """Height of the lower edge of a coat, dress or skirt; None for who wears none of them."""
     if person.hem == "coat":
-        return 0.52
+        return person.coat_m
     if person.hem == "dress":
         return 0.50
     return 0.56 if person.legs == "skirt" else None
@@ -136,12 +137,13 @@ def shape_arm(person: Person, arm: Arm, side: int) -> Floats:
     rows, columns = ARM_GRID
     v = np.linspace(0, 1, rows)
     bare = 1 - person.sleeve
+    sleeve_m = 0.010 + 0.05 * (person.loose - 1)
     flesh = _profile(
         v,
         [0, 0.08, 0.3, 0.5, 0.75, 0.9, 0.97, 1],
         [0.028, 0.030, 0.039, 0.041, 0.049, 0.052, 0.040, 0.012],
     )
-    radius = flesh * (0.6 + 0.4 * person.build) + np.where((v > bare) & (v < 0.95), 0.010, 0)
+    radius = flesh * (0.6 + 0.4 * person.build) + np.where((v > bare) & (v < 0.95), sleeve_m, 0)
     line = bent_line(arm.wrist, arm.elbow, arm.shoulder - [0, 0, -0.03], rows)
     grid = tube(line, radius, radius, columns)
     creases = folds(rows, columns, person.seed + 7 + side, 7, 3.0)

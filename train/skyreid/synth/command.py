@@ -19,6 +19,7 @@ from skyreid.synth.options import (
     PLACES,
     SEVERAL_HOURS,
     SEVERAL_PLACES,
+    WARDROBES,
     ClipOptions,
     CropsOptions,
     StockOptions,
@@ -71,7 +72,7 @@ def add_verbs(verbs: Subparsers) -> None:
     )
     clip.add_argument("--hour", choices=HOURS, default="day", help="of the light")
     clip.add_argument("--place", choices=PLACES, default="plaza")
-    _add_altitude(clip)
+    _add_world(clip)
     clip.add_argument("--codec", choices=CODECS, default="h264", help="of the videos")
     clip.add_argument("--preview", action="store_true", help="write a contact sheet, preview.png")
     clip.set_defaults(run=_run_clip)
@@ -97,7 +98,14 @@ def add_verbs(verbs: Subparsers) -> None:
         default="mixed",
         help="mixed: night for cameras 4, 9 and 13; file names call dusk night",
     )
-    _add_altitude(crops)
+    _add_world(crops)
+    crops.add_argument(
+        "--clutter",
+        type=float,
+        default=0.0,
+        metavar="X",
+        help="part of the pictures whose background is other clutter than the place",
+    )
     crops.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
     crops.add_argument("--preview", action="store_true", help="write a contact sheet, preview.png")
     crops.set_defaults(run=_run_crops)
@@ -117,9 +125,15 @@ def add_verbs(verbs: Subparsers) -> None:
     cutouts.set_defaults(run=_run_cutouts)
 
 
-def _add_altitude(verb: argparse.ArgumentParser) -> None:
+def _add_world(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--altitude", choices=ALTITUDES, default="standard", help="how high and steep the drones"
+    )
+    verb.add_argument(
+        "--wardrobe",
+        choices=WARDROBES,
+        default="vivid",
+        help="everyday: muted, look-alikes of one colour that differ by cut, hair, bag and cloth",
     )
 
 
@@ -154,6 +168,7 @@ def _run_clip(args: argparse.Namespace) -> int:
         hour=args.hour,
         place=args.place,
         altitude=args.altitude,
+        wardrobe=args.wardrobe,
         codec=args.codec,
         preview=args.preview,
     )
@@ -180,6 +195,8 @@ def _run_crops(args: argparse.Namespace) -> int:
         place=args.place,
         hour=args.hour,
         altitude=args.altitude,
+        wardrobe=args.wardrobe,
+        clutter=args.clutter,
         jobs=args.jobs,
         preview=args.preview,
     )

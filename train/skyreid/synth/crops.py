@@ -29,6 +29,8 @@ from tqdm import tqdm
 from skyreid.contract.camera import CameraModel
 from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import View
+from skyreid.synth.behind import behind
+from skyreid.synth.closets import CLOSETS
 from skyreid.synth.crop_names import crop_name, hour_of, people_to_test_on, split_of
 from skyreid.synth.figure import figure
 from skyreid.synth.look import (
@@ -197,7 +199,7 @@ def build_studio(options: CropsOptions) -> Studio:
     return Studio(
         options=options,
         places={name: build_place(name, options.seed, keep_clear=feet) for name in names},
-        people=population(options.people, options.seed),
+        people=population(options.people, options.seed, closet=CLOSETS[options.wardrobe]),
         models={camera: model_of(at, *FULL_SIZE_PX) for camera, at in stations.items()},
         looks=looks,
         lights=lights,
@@ -267,6 +269,8 @@ def _try_crop(
     enlarged = window(model, x0, y0, width, height, 2 * scale)
     screen = on_screen(enlarged, crowd.vertices)
     radiance, owner = render(enlarged, screen, plaza.backdrop, crowd, light, shadow)
+    if studio.options.clutter > 0 and rng.random() < studio.options.clutter:
+        behind(radiance, owner < 0, studio.options.seed, light, rng)
     alone_px = covered_pixels(screen[: len(me.vertices)], me.faces)
     visibility = min(1.0, int((owner == 0).sum()) / max(1, alone_px))
     if visibility < _MIN_VISIBILITY:

@@ -65,12 +65,28 @@ def paint_cloth(
     person: Person, v: Floats, u: Floats, half_width_m: float, height_m: float
 ) -> Floats:
     """The top's cloth over height v and angle u of a part of the given size."""
-    colours = plain(v.shape, COLOUR[person.top])
+    colours = plain(v.shape, COLOUR[person.top]) * person.tone
     if person.pattern == "plaid":
         rows = np.sin(v * height_m / 0.11 * TURN / person.pscale) > 0.1
         colours *= (1 - 0.45 * rows)[..., None]
     colours[_pattern_mask(person, v, u, half_width_m, height_m)] = colour_of(person.top2)
+    if person.texture != "smooth":
+        colours *= _texture(person, v, u, half_width_m, height_m)[..., None]
     return colours
+
+
+def _texture(person: Person, v: Floats, u: Floats, half_width_m: float, height_m: float) -> Floats:
+    """Brightness of a cloth that is not smooth, about 1: knit, quilting, wear, sewn panels."""
+    x, z, scale = half_width_m * u, v * height_m, person.pscale
+    match person.texture:
+        case "ribs":
+            return 1 + 0.3 * np.sin(x / 0.03 * TURN / scale)
+        case "quilt":  # a row of a padded jacket is bright above and dark in the seam
+            return 1.25 - 0.75 * np.abs(np.cos(z / 0.09 * np.pi / scale)) ** 6
+        case "panels":
+            return np.where(np.abs(u) > np.pi / 2, 0.75, 1.2)
+        case _:
+            return 1 + 0.35 * waves(v * 2, np.cos(u), np.sin(u), person.seed % 89, 7)
 
 
 def stamp_logo(

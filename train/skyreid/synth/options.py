@@ -24,6 +24,8 @@ SeveralHours = Literal["day", "dusk", "night", "mixed"]
 """One hour for all cameras, or night for those of `look.NIGHT_CAMERAS` and day for the rest."""
 Altitude = Literal["low", "standard", "high"]
 """Of all drones; `rig.AERIAL` is the table."""
+Wardrobe = Literal["vivid", "everyday"]
+"""What people wear, see `closets`."""
 PATHS: tuple[FlightPath, ...] = get_args(FlightPath)
 HOURS: tuple[Hour, ...] = get_args(Hour)
 CODECS: tuple[Codec, ...] = get_args(Codec)
@@ -32,6 +34,7 @@ PLACES: tuple[Place, ...] = get_args(Place)
 SEVERAL_PLACES: tuple[SeveralPlaces, ...] = get_args(SeveralPlaces)
 SEVERAL_HOURS: tuple[SeveralHours, ...] = get_args(SeveralHours)
 ALTITUDES: tuple[Altitude, ...] = get_args(Altitude)
+WARDROBES: tuple[Wardrobe, ...] = get_args(Wardrobe)
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class ClipOptions:
     `telemetry.LEVELS`, whose errors the drones' KLV has; None writes no KLV. `path` is how the
     drones fly, `layout` where the street cameras look, `rim` the share of the people who keep to
     the rim of the place, where drones that look at the middle do not see them, `hour` the light,
-    `codec` that of the videos, `place` where it is, `altitude` how high and steep the drones are.
-    `preview` asks for a contact sheet.
+    `codec` that of the videos, `place` where it is, `altitude` how high and steep the drones
+    are, `wardrobe` what people wear. `preview` asks for a contact sheet.
     """
 
     out: Path
@@ -70,6 +73,7 @@ class ClipOptions:
     codec: Codec = "h264"
     place: Place = "plaza"
     altitude: Altitude = "standard"
+    wardrobe: Wardrobe = "vivid"
     preview: bool = False
 
     def __post_init__(self) -> None:
@@ -112,8 +116,9 @@ class CropsOptions:
     `test` is the fraction of the look-alike families that goes to query and gallery. `jitter`
     scales the change of light and white balance between two pictures of one camera; at 0 every
     camera keeps one look, which a network learns instead of the people. `place` is where they are,
-    `hour` the light, `altitude` how high and steep the drones are. `preview` asks for a contact
-    sheet.
+    `hour` the light, `altitude` how high and steep the drones are, `wardrobe` what they wear.
+    `clutter` is the part of the pictures in which what stands behind is taken from a picture of
+    `pasted.clutter` instead of the place. `preview` asks for a contact sheet.
     """
 
     out: Path
@@ -126,10 +131,13 @@ class CropsOptions:
     place: SeveralPlaces = "plaza"
     hour: SeveralHours = "mixed"
     altitude: Altitude = "standard"
+    wardrobe: Wardrobe = "vivid"
+    clutter: float = 0.0
     jobs: int = 1
     preview: bool = False
 
     def __post_init__(self) -> None:
+        _between("--clutter", self.clutter, 0, 1)
         _between("--people", self.people, 1, 9999)  # four digits in a CARGO name
         _between("--frames", self.frames, 1, 1000)
         _between("--test", self.test, 0, 1)

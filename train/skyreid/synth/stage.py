@@ -9,6 +9,7 @@ import numpy as np
 
 from skyreid.contract.camera import CameraModel
 from skyreid.contract.sighting import View
+from skyreid.synth.closets import CLOSETS
 from skyreid.synth.figure import figure
 from skyreid.synth.look import CameraLook, camera_look, develop, light_of
 from skyreid.synth.options import ClipOptions
@@ -90,7 +91,7 @@ def build_stage(options: ClipOptions) -> Stage:
         stations = {camera: facing_out(at) for camera, at in stations.items()}
     feet = [at.position[:2] for at in stations.values() if at.view is View.GROUND]
     plaza = build_place(options.place, seed, keep_clear=feet)
-    people = population(options.people, seed + 77, options.family)
+    people = population(options.people, seed + 77, options.family, CLOSETS[options.wardrobe])
     light = light_of(options.hour, np.random.default_rng([seed, 7]))
     furniture = gathered(plaza.props)
     furniture_shadow = _shadow(light, furniture)

@@ -6,10 +6,13 @@ show from above, some from the street, some from both. So the task is hard in a 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+
+from skyreid.synth.closets import TEXTURES, VIVID, Closet
 
 FAMILY_SIZE = 4
 
@@ -57,32 +60,12 @@ COLOUR = {  # sRGB, 0..1
     **DENIM,
 }
 
-# A word that appears twice is drawn twice as often: streets are mostly dark and plain.
-TOP_COLOURS = (
-    "black black charcoal charcoal grey grey navy navy white white blue sky red maroon pink green "
-    "olive yellow orange beige brown purple teal"
-).split()
-BAG_AND_HAT_COLOURS = (
-    "black black black black charcoal charcoal grey grey navy navy brown olive beige white red "
-    "blue teal"
-).split()
-BOTTOM_COLOURS = (
-    "black charcoal grey navy beige brown olive white jeans_dark jeans jeans_light"
-).split()
-SHOE_COLOURS = "black white brown red grey navy beige".split()
-PATTERNS = "solid solid hstripe vstripe plaid block dots camo yoke".split()
-HEADGEAR = "none none none cap beanie sunhat hood helmet".split()
 HAIRSTYLES = "short short buzz bald bob long bun pony afro".split()
 BAGS = "none none backpack backpack crossbody handbag suitcase".split()
 LOGOS = "none disc bar cross tri square ring".split()
-HEMS = "shirt shirt shirt shirt shirt shirt coat dress".split()
 LEGS = "long long long long long long shorts shorts skirt".split()
 POSES = "walk walk walk walk walk phone pocket".split()
 
-# The cues a sibling may differ in, by where they show.
-AIR_CUES = ("headgear", "hair", "hairstyle", "head_col", "bag", "bag_col", "shoulder")
-GROUND_CUES = ("bottom", "legs", "shoe", "logo", "leg_stripe", "open_front", "sole")
-COMMON_CUES = ("pattern", "top2", "sleeve", "build", "height", "back_logo")
 PRIVATE_CUES = ("skin", "stride", "pose")  # every member of a family draws its own
 
 LONG_HAIR = ("bob", "long", "bun", "pony", "afro")  # shows under a hat
@@ -94,8 +77,10 @@ class Person:
 
     `height` is in metres; `build`, `shoulder` and `stride` are factors of the average; `belly` is 0
     for none. Colours are names of `COLOUR`; `skin` and `hair` index their palettes. `sleeve` is the
-    covered part of the arm. `bag_side` is +1 left, -1 right. `cues` are the fields that were drawn
-    anew for this person, not taken from the first of its family.
+    covered part of the arm. `bag_side` is +1 left, -1 right. `loose`, `trouser` and `bag_size` are
+    factors of the width of the top, of the trousers and of the bag; `tone` of the top's brightness;
+    `coat_m` is the height of a coat's lower edge. `cues` are the fields that were drawn anew for
+    this person, not taken from the first of its family.
     """
 
     pid: int
@@ -132,16 +117,24 @@ class Person:
     pose: str
     stride: float
     seed: int
+    loose: float = 1.0
+    trouser: float = 1.0
+    bag_size: float = 1.0
+    tone: float = 1.0
+    coat_m: float = 0.52
+    texture: str = "smooth"
     cues: tuple[str, ...] = ()
 
 
-def random_person(rng: np.random.Generator, pid: int, family: int) -> Person:
+def random_person(
+    rng: np.random.Generator, pid: int, family: int, closet: Closet = VIVID
+) -> Person:
     """Draw one person with no regard to anybody else."""
 
-    def pick(words: list[str]) -> str:
+    def pick(words: Sequence[str]) -> str:
         return str(rng.choice(words))
 
-    return Person(
+    person = Person(
         pid=pid,
         family=family,
         height=float(np.clip(rng.normal(1.71, 0.09), 1.5, 1.95)),
@@ -149,33 +142,44 @@ def random_person(rng: np.random.Generator, pid: int, family: int) -> Person:
         shoulder=float(rng.normal(1, 0.06)),
         belly=float(max(0.0, rng.normal(0, 0.35))),
         skin=int(rng.integers(len(SKIN))),
-        hair=int(rng.integers(len(HAIR))),
+        hair=closet.hair[int(rng.integers(len(closet.hair)))],
         hairstyle=pick(HAIRSTYLES),
-        headgear=pick(HEADGEAR),
-        head_col=pick(BAG_AND_HAT_COLOURS),
-        top=pick(TOP_COLOURS),
-        top2=pick(TOP_COLOURS),
-        pattern=pick(PATTERNS),
+        headgear=pick(closet.headgear),
+        head_col=pick(closet.bags_and_hats),
+        top=pick(closet.tops),
+        top2=pick(closet.tops),
+        pattern=pick(closet.patterns),
         pscale=float(rng.uniform(0.7, 1.6)),
         sleeve=float(rng.choice([0.38, 0.38, 0.95, 0.95, 0.95, 0.0])),
         open_front=bool(rng.random() < 0.25),
         logo=pick(LOGOS),
-        logo_col=pick(TOP_COLOURS),
+        logo_col=pick(closet.tops),
         back_logo=pick(LOGOS) if rng.random() < 0.35 else "none",
-        hem=pick(HEMS),
-        bottom=pick(BOTTOM_COLOURS),
+        hem=pick(closet.hems),
+        bottom=pick(closet.bottoms),
         legs=pick(LEGS),
         leg_stripe=pick("none none none none none white red".split()),
-        shoe=pick(SHOE_COLOURS),
+        shoe=pick(closet.shoes),
         sole=pick("white black beige".split()),
         sock=pick("white black grey".split()),
         bag=pick(BAGS),
-        bag_col=pick(BAG_AND_HAT_COLOURS),
-        bag_col2=pick(BAG_AND_HAT_COLOURS),
+        bag_col=pick(closet.bags_and_hats),
+        bag_col2=pick(closet.bags_and_hats),
         bag_side=int(rng.choice([-1, 1])),
         pose=pick(POSES),
         stride=float(rng.uniform(0.8, 1.15)),
         seed=int(rng.integers(1 << 30)),
+    )
+    if not closet.cuts:
+        return person
+    return replace(
+        person,
+        loose=float(rng.choice([0.97, 1.0, 1.08, 1.18, 1.32])),
+        trouser=float(rng.choice([0.85, 1.0, 1.0, 1.2, 1.45])),
+        bag_size=float(rng.choice([0.7, 1.0, 1.3])),
+        tone=float(np.exp(rng.normal(0, 0.22))),
+        coat_m=float(rng.choice([0.32, 0.45, 0.6, 0.72])),
+        texture=pick(TEXTURES),
     )
 
 
@@ -190,8 +194,10 @@ def look_from_above(person: Person) -> tuple[Any, ...]:
     else:
         head = (person.headgear, person.head_col)
         head += hair if person.hairstyle in LONG_HAIR else ()
-    bag = ("none",) if person.bag == "none" else (person.bag, person.bag_col)
-    return head, bag, round(person.shoulder / 0.06)
+    bag: tuple[Any, ...] = ("none",)
+    if person.bag != "none":
+        bag = (person.bag, person.bag_col, person.bag_size)
+    return head, bag, round(person.shoulder / 0.06), person.loose
 
 
 def look_from_street(person: Person) -> tuple[Any, ...]:
@@ -203,10 +209,14 @@ def look_from_street(person: Person) -> tuple[Any, ...]:
     logo = (
         ("none",) if person.open_front or person.logo == "none" else (person.logo, person.logo_col)
     )
-    return trousers, stripe, person.shoe, person.sole, person.open_front, logo
+    # Who wears a coat differs from who does not; the vivid closet never draws the rest anew.
+    cut = (person.hem, person.trouser)
+    return trousers, cut, stripe, person.shoe, person.sole, person.open_front, logo
 
 
-def draw_sibling(rng: np.random.Generator, family: list[Person], pid: int) -> Person:
+def draw_sibling(
+    rng: np.random.Generator, family: list[Person], pid: int, closet: Closet = VIVID
+) -> Person:
     """A look-alike of `family[0]` that visibly differs from every member, from above and below.
 
     Drawing two cues is not enough: a new hair colour does not show under a hood, and a new shoe may
@@ -216,9 +226,9 @@ def draw_sibling(rng: np.random.Generator, family: list[Person], pid: int) -> Pe
     from_above = {look_from_above(member) for member in family}
     from_street = {look_from_street(member) for member in family}
     while True:
-        stranger = random_person(rng, pid, eldest.family)
+        stranger = random_person(rng, pid, eldest.family, closet)
         drawn: list[str] = []
-        for cues in (AIR_CUES, GROUND_CUES, COMMON_CUES):
+        for cues in (closet.air_cues, closet.ground_cues, closet.common_cues):
             drawn += [str(cue) for cue in rng.choice(cues, 2, replace=False)]
         changes = {cue: getattr(stranger, cue) for cue in (*drawn, *PRIVATE_CUES)}
         seed = int(rng.integers(1 << 30))
@@ -230,16 +240,18 @@ def draw_sibling(rng: np.random.Generator, family: list[Person], pid: int) -> Pe
             return sibling
 
 
-def population(count: int, seed: int, family_size: int = FAMILY_SIZE) -> list[Person]:
+def population(
+    count: int, seed: int, family_size: int = FAMILY_SIZE, closet: Closet = VIVID
+) -> list[Person]:
     """`count` people, numbered from 1, in families of look-alikes (the last may be smaller)."""
     rng = np.random.default_rng(seed)
     people: list[Person] = []
     family: list[Person] = []
     for pid in range(1, count + 1):
         if len(family) in (0, family_size):
-            family = [random_person(rng, pid, family=(pid - 1) // family_size)]
+            family = [random_person(rng, pid, (pid - 1) // family_size, closet)]
         else:
-            family.append(draw_sibling(rng, family, pid))
+            family.append(draw_sibling(rng, family, pid, closet))
         people.append(family[-1])
     return people
 

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from skyreid.contract.errors import InputError
-from skyreid.synth.wardrobe import AIR_CUES, COMMON_CUES, GROUND_CUES, PRIVATE_CUES
+from skyreid.synth.closets import EVERYDAY, VIVID
+from skyreid.synth.wardrobe import PRIVATE_CUES
 
 KINDS: Mapping[str, tuple[str, ...]] = {
-    "air only": AIR_CUES,
-    "ground only": GROUND_CUES,
-    "both views": COMMON_CUES,
+    "air only": tuple(dict.fromkeys(VIVID.air_cues + EVERYDAY.air_cues)),
+    "ground only": tuple(dict.fromkeys(VIVID.ground_cues + EVERYDAY.ground_cues)),
+    "both views": tuple(dict.fromkeys(VIVID.common_cues + EVERYDAY.common_cues)),
 }
 FIRST = "first of a family"
 _NOT_WORN = ("pid", "seed", "family", "cues", *PRIVATE_CUES)  # and never equal in a family
@@ -66,7 +67,7 @@ def read(root: Path) -> dict[str, frozenset[str]]:
 def _with_cues(rows: Sequence[Row]) -> list[tuple[Row, Sequence[str]]]:
     if all("cues" in row for row in rows):
         return [(row, row["cues"]) for row in rows]
-    every = [name for names in KINDS.values() for name in names]
+    every = (*VIVID.air_cues, *VIVID.ground_cues, *VIVID.common_cues)  # they knew no others
     family_of: dict[tuple[str, ...], Row] = {}
     found: list[tuple[Row, Sequence[str]]] = []
     for row in sorted(rows, key=lambda row: int(row["pid"])):
