@@ -64,8 +64,7 @@ def test_a_drone_of_every_level_is_where_the_table_says_and_inside_the_place(alt
 
 
 def test_a_level_is_higher_and_steeper_than_the_one_before():
-    low, standard, high = (LEVELS[altitude] for altitude in ALTITUDES)
     for camera in AERIAL:
-        heights, pitches = zip(low[camera], standard[camera], high[camera], strict=True)
+        heights, pitches = zip(*(LEVELS[altitude][camera] for altitude in ALTITUDES), strict=True)
         assert list(heights) == sorted(set(heights))
         assert list(pitches) == sorted(set(pitches), reverse=True)

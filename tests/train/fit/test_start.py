@@ -1,13 +1,15 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint
-from skyreid.train.fit.start import begin_with
+from skyreid.train.fit.split import Split
+from skyreid.train.fit.start import begin_with, rows_from_means
 from skyreid.train.models import positions, variants
 
 
@@ -121,3 +123,21 @@ def test_another_resolution_or_stride_begins_with_resampled_positions(
     for key, value in network.state_dict().items():
         if "blocks" in key and "tps" not in key:
             assert torch.equal(value, source.state[key]), key
+
+
+def test_rows_from_means_let_the_first_step_know_who_is_who(first: checkpoint.Checkpoint) -> None:
+    random = np.random.default_rng(0)
+    people = np.repeat(np.arange(4), 6)
+    faces = random.integers(0, 256, (4, 32, 16, 3))
+    noise = random.integers(-9, 10, (24, 32, 16, 3))
+    images = np.clip(faces[people] + noise, 0, 255).astype(np.uint8)
+    views = np.tile([0, 1], 12)
+    split = Split((), images, people, views, (), np.zeros((0, 32, 16, 3), np.uint8))
+    network = variants.construct(first.config)
+    rows_from_means(network, split, first.input_spec)
+    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 127.5
+    with torch.no_grad():
+        embeddings = network.eval()(pixels, torch.from_numpy(views))
+        logits = embeddings @ network.classifier_weight.T
+    assert torch.equal(logits.argmax(1), torch.from_numpy(people))
+    assert float(logits.gather(1, torch.from_numpy(people)[:, None]).mean()) == pytest.approx(9.0)

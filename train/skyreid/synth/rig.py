@@ -57,6 +57,7 @@ AERIAL: dict[Altitude, dict[int, tuple[float, float]]] = {
     "low": {1: (9, -28), 2: (13, -38), 3: (18, -50), 4: (24, -62), 5: (33, -75)},
     "standard": {1: (15, -35), 2: (22, -50), 3: (30, -65), 4: (40, -75), 5: (55, -88)},
     "high": {1: (22, -45), 2: (33, -60), 3: (45, -72), 4: (60, -80), 5: (80, -89)},
+    "highest": {1: (50, -60), 2: (65, -68), 3: (80, -75), 4: (100, -82), 5: (120, -89.9)},
 }
 """Metres and degrees of pitch of each drone, from oblique to straight down."""
 
@@ -91,7 +92,7 @@ def station(
         yaw, target, fov = _AIMS[camera]
         return _hovering(
             height_m=height_m * float(np.exp(0.18 * spread[0])),
-            pitch_deg=float(np.clip(pitch + 6 * spread[1], -89, -27)),
+            pitch_deg=float(np.clip(pitch + 6 * spread[1], min(pitch, -89), -27)),
             yaw_deg=yaw + 60 * float(spread[2]),
             target=(target[0] + 2.5 * float(spread[3]), target[1] + 2.5 * float(spread[4])),
             fov_deg=fov * float(np.exp(0.1 * spread[5])),

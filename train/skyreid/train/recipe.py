@@ -217,6 +217,10 @@ class PeopleRunSection(RunSection):
     A classifier of thousands of rows hardly starts from random weights (docs/LOG.md): a first stage
     on a few hundred people teaches the trunk, and a second one starts from it with everybody.
     """
+    rows_from_means: bool = False
+    """With `--start` and other people than the start's: each person's row of the classifier begins
+    as the mean of what the start makes of the person's pictures, instead of at random, so that the
+    first steps do not undo what the trunk knows. Of methods with one head."""
 
     @model_validator(mode="after")
     def _one_finds_nobody(self) -> PeopleRunSection:

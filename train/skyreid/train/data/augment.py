@@ -12,12 +12,14 @@ from __future__ import annotations
 import math
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, Strict
 from torch import Tensor
 from torch.nn import functional as F
 
 from skyreid.train.data import augmix
+from skyreid.train.data.sensor import Sensor, sensed
 from skyreid.train.options import Options
 
 Colour = Annotated[tuple[float, float, float], Strict(False)]
@@ -59,6 +61,8 @@ class Strength(Options):
     """What comes in from outside is black, as published, instead of the input's mean."""
     augmix: float = Field(0.0, ge=0, le=1)
     """Probability of a mixture with changed copies, see `augmix.mix`."""
+    sensor: Sensor = Sensor()
+    """A worse camera, after the colours and before everything that moves a pixel."""
 
 
 PUBLISHED = Strength(
@@ -99,6 +103,11 @@ def augment(
         outside = torch.zeros(3) if strength.black_border else mean
         pixels = _recropped(pixels, outside, strength.pad, rng)
     pixels = _colour(pixels, strength, rng)
+    if not strength.sensor.idle:  # after the tint, so that what is grey stays grey
+        seed = int(torch.randint(1 << 31, (1,), generator=rng))
+        taken = pixels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        seen = sensed(taken, strength.sensor, np.random.default_rng(seed))
+        pixels = torch.from_numpy(seen).permute(0, 3, 1, 2).to(torch.float32)
     centre, spread = mean[:, None, None], std[:, None, None]
     normal = (pixels - centre) / spread
     grid = F.affine_grid(

@@ -23,7 +23,7 @@ from skyreid.train.fit.curves import Board
 from skyreid.train.fit.embedder import Embedding
 from skyreid.train.fit.parallel import ALONE, Crew
 from skyreid.train.fit.split import Split
-from skyreid.train.fit.start import begin_with
+from skyreid.train.fit.start import begin_with, rows_from_means
 from skyreid.train.fit.steps import Outcome
 from skyreid.train.models import variants
 from skyreid.train.models.method import Method
@@ -95,6 +95,8 @@ def fit(
         if found is None:
             if start is not None:
                 begin_with(network, config, checkpoint.load(start))
+                if recipe.run.rows_from_means:
+                    rows_from_means(network, split, recipe.input)
             prompts.learn(
                 network,
                 torch.from_numpy(split.images),

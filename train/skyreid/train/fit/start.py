@@ -6,17 +6,24 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn import functional as F
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.input_spec import InputSpec
 from skyreid.contract.settings import check
 from skyreid.train import checkpoint
+from skyreid.train.fit.split import Split
 from skyreid.train.models import positions
+from skyreid.train.models.method import Method
 from skyreid.train.models.registry import method_of
 from skyreid.train.models.variants import per_person
 from skyreid.train.models.vit import TrunkConfig
 
 log = logging.getLogger(__name__)
+
+RIGHT_LOGIT = 9.0
 
 
 def begin_with(
@@ -49,6 +56,34 @@ def begin_with(
             *(old.size, old.stride, new.size, new.stride),
         )
     checkpoint.fill(network, state)
+
+
+@torch.no_grad()
+def rows_from_means(network: Method, split: Split, spec: InputSpec) -> None:
+    """Let the classifier begin with each person's mean embedding by the network as it stands.
+
+    Rows have one length, for which the right logits are `RIGHT_LOGIT` on average: about what
+    label smoothing of .1 among hundreds of people asks for.
+
+    Raises:
+        SettingsError: where the network has not exactly one head.
+    """
+    if len(network.embedding_heads) != 1:
+        raise SettingsError("run.rows_from_means is for methods with one head")
+    network.eval()
+    mean, std = (torch.tensor(values)[:, None, None] for values in (spec.mean, spec.std))
+    device, weight = next(network.parameters()).device, network.classifier_weight
+    found = []
+    for start in range(0, len(split.images), 256):
+        rows = slice(start, start + 256)
+        pixels = torch.from_numpy(split.images[rows]).permute(0, 3, 1, 2).float()
+        views = torch.from_numpy(split.views[rows]).to(device)
+        found.append(network(((pixels - mean) / std).to(device), views).float())
+    embeddings, people = torch.cat(found), torch.from_numpy(split.people).to(device)
+    sums = torch.zeros_like(weight).index_add_(0, people, embeddings)
+    means = F.normalize(sums, dim=1)
+    right = (embeddings * means[people]).sum(1).mean()
+    weight.copy_(means * (RIGHT_LOGIT / right))
 
 
 def check_strangers(source: checkpoint.Checkpoint, held_out: Iterable[str], what: str) -> None:
