@@ -177,7 +177,7 @@ def test_a_start_is_read_from_the_container(tmp_path: Path, version: int) -> Non
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"x", os.urandom(64), b"\xff" * 200, struct.pack(">I4s", 8, b"moov")]
+    "content", [b"", b"x", bytes(range(64))[::-1], b"\xff" * 200, struct.pack(">I4s", 8, b"moov")]
 )
 def test_a_container_that_says_nothing_has_no_start(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "v.mp4").write_bytes(content)
