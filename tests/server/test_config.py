@@ -109,6 +109,13 @@ def test_other_machines_are_let_in_with_tls_and_a_token_alone(
     secret = capsys.readouterr().out.strip()
     assert main(["check", str(path)]) == 0
     assert secret not in capsys.readouterr().out
+    tokens = tmp_path / "data" / "journal.sqlite.tokens"
+    tokens.rename(tmp_path / "away")
+    assert main(["check", str(path), "--http.host", "127.0.0.1"]) == 0
+    asks = ["--http.host", "127.0.0.1", "--audit.purpose_required", "true"]
+    assert main(["check", str(path), *asks]) == 2
+    assert "audit.purpose_required asks who looks" in capsys.readouterr().err
+    (tmp_path / "away").rename(tokens)
     key.write_text("nothing")
     assert main(["check", str(path)]) == 2
     assert "no pair of PEM files" in capsys.readouterr().err

@@ -37,10 +37,15 @@ def check_entrance(settings: ServerSettings) -> None:
     """
     settings.http.tls()
     connections_within(settings.http.connections, descriptors())
-    if settings.http.public and not Tokens(file_of(settings.journal.path)).made:
+    needs = ""
+    if settings.http.public:
+        needs = f"http.host {settings.http.host!r} can be reached from other machines"
+    elif settings.audit.purpose_required:
+        needs = "audit.purpose_required asks who looks what for"
+    if needs and not Tokens(file_of(settings.journal.path)).made:
         raise SettingsError(
-            f"http.host {settings.http.host!r} can be reached from other machines and nobody has a "
-            "token: make one first (skyreid-server token create SERVER.TOML NAME --role admin)"
+            f"{needs} and nobody has a token: make one first (skyreid-server token create "
+            "SERVER.TOML NAME --role admin)"
         )
 
 

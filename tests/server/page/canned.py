@@ -6,6 +6,11 @@ from typing import Any
 
 START_NS = 1_700_000_000_000_000_000
 PATIENCE_S = 30.0
+OPEN = {
+    "name": "anyone", "role": "admin", "open": True, "csrf": None, "until": None,
+    "purpose_required": False, "purpose": "", "case": "",
+}  # fmt: skip
+TOKEN, LINK = "sk~0123456789ab~good", "good-link"
 
 
 def track_key(camera: str, track: int) -> dict[str, Any]:

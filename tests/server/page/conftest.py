@@ -21,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from canned import LINK, OPEN, TOKEN
 
 PAGE = Path(__file__).resolve().parents[3] / "server" / "skyreid" / "server" / "page"
 START_NS = 1_700_000_000_000_000_000
@@ -30,7 +31,10 @@ TYPES = {
     ".css": "text/css",
     ".svg": "image/svg+xml",
 }
-CSP = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'"
+CSP = (
+    "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'; "
+    "object-src 'none'"
+)
 
 
 def jpeg(view: str) -> bytes:
@@ -74,6 +78,14 @@ class FakeServer:
             "sightings": 40,
         }
         self.asked: list[str] = []
+        self.session: dict[str, Any] | None = OPEN
+        """Who is logged in; None: nobody, and `TOKEN` and `LINK` log in as ``offered``."""
+        self.offered = OPEN | {
+            "name": "ana", "role": "operator", "open": False, "csrf": "a-word",
+            "until": "2026-11-30T12:00:00+00:00",
+        }  # fmt: skip
+        self.changed: list[tuple[str, str, Any, str]] = []
+        """What was asked to change: method, path, body, the word against forged requests."""
         self._streams: list[queue.Queue[str | None]] = []
         self._server: ThreadingHTTPServer | None = None
         self.port = 0
@@ -89,6 +101,13 @@ class FakeServer:
             def do_GET(self) -> None:
                 owner.asked.append(self.path)
                 owner.answer(self)
+
+            def do_POST(self) -> None:
+                length = int(self.headers.get("Content-Length") or 0)
+                body = json.loads(self.rfile.read(length) or b"null")
+                owner.change(self, body, self.headers.get("Skyreid-CSRF") or "")
+
+            do_PUT = do_DELETE = do_POST
 
             def log_message(self, format: str, *args: Any) -> None:
                 """Be quiet."""
@@ -119,7 +138,9 @@ class FakeServer:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         path = request.path.split("?")[0]
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            if path == "/v1/events":
+            if self.session is None and path.startswith(("/v1/", "/readyz")):
+                _send(request, 401, "application/json", b'{"reason": "log in"}')
+            elif path == "/v1/events":
                 self._stream(request)
             elif path.startswith("/v1/pictures/"):
                 view = "aerial" if "/cam1/" in path else "ground"
@@ -135,10 +156,26 @@ class FakeServer:
                 else:
                     _send(request, 404, "text/plain", b"no such file")
 
+    def change(self, request: BaseHTTPRequestHandler, body: Any, word: str) -> None:
+        self.changed.append((request.command, request.path, body, word))
+        status = 200
+        if request.command == "DELETE":
+            self.session = None
+        elif request.command == "PUT" and self.session is not None:
+            self.session = self.session | body
+        elif body in ({"token": TOKEN}, {"link": LINK}):
+            self.session = self.offered
+        else:
+            status = 401
+        said = self.session if status == 200 else {"reason": "this token is unknown"}
+        _send(request, status, "application/json", json.dumps(said).encode())
+
     def picture(self, path: str, view: str) -> bytes:
         return jpeg(view)
 
     def _json(self, path: str) -> Any:
+        if path == "/v1/session":
+            return self.session
         if path == "/v1/site":
             site = {"site": "plaza", "pictures": self.pictures, "time_zone": "Europe/Berlin"}
             site["notice"] = self.notice

@@ -3,6 +3,7 @@
 
 import { change, store } from "/page/store.js";
 import { useZone } from "/page/format.js";
+import { enter, isRefusal, refused } from "/page/session.js";
 
 const LIMIT = 200;
 const DEVICES = 200;
@@ -14,6 +15,7 @@ const RETRY_MS = [1000, 2000, 4000, 8000];
 const FEED_LENGTH = 60;
 
 let stream = null;
+let turns = 0; // connections begun
 let attempt = 0;
 let retryTimer = null;
 let roundTimer = null;
@@ -23,11 +25,13 @@ let asking = false;
 let stale = false; // something happened since the last round began
 let counted = null; // { at, sightings }
 
-/** Connect; never throws, never gives up. */
-export function connect() {
-  clearTimeout(retryTimer);
-  retryTimer = null;
-  stream?.close();
+/** Connect; never throws, never gives up. Who is not logged in is asked to, and then it goes on. */
+export async function connect() {
+  stop();
+  const turn = ++turns;
+  const state = await enter(connect);
+  if (turn !== turns || state === "out") return; // another one began, or the form will
+  if (state === "gone") return lost();
   stream = new EventSource("/v1/events");
   const mine = stream;
   rounds = 0;
@@ -36,9 +40,23 @@ export function connect() {
     attempt = 0;
     change({ connection: "live", goneSince: null });
   };
-  stream.onerror = lost;
+  stream.onerror = () => turn === turns && lost();
   stream.addEventListener("identity", (message) => heard(JSON.parse(message.data)));
   stream.addEventListener("devices", (message) => merge(JSON.parse(message.data).devices));
+}
+
+function stop() {
+  clearTimeout(retryTimer);
+  clearTimeout(roundTimer);
+  retryTimer = null;
+  stream?.close();
+}
+
+/** The log-in holds no more: nothing is asked until the form was filled. */
+function locked(status) {
+  stop();
+  turns += 1;
+  refused(status);
 }
 
 function lost() {
@@ -54,17 +72,29 @@ function lost() {
 /** The JSON of an answer; null where the server answers that it has none now. */
 async function get(path) {
   const answer = await fetch(path, { signal: AbortSignal.timeout(TIMEOUT_MS), cache: "no-store" });
+  if (isRefusal(answer.status)) throw new Refusal(answer.status);
   return answer.ok || path === "/readyz" ? answer.json() : null;
 }
 
 async function load(path, use) {
+  const turn = turns;
   try {
     const data = await get(path);
-    if (data) use(data);
+    if (data && turn === turns) use(data);
     return true;
-  } catch {
-    lost();
+  } catch (error) {
+    if (turn !== turns) return false; // of a connection that is over
+    if (error instanceof Refusal) locked(error.status);
+    else lost();
     return false;
+  }
+}
+
+/** An answer that says who asks may not, any more. */
+class Refusal extends Error {
+  constructor(status) {
+    super(`status ${status}`);
+    this.status = status;
   }
 }
 

@@ -5,7 +5,7 @@ import { change } from "/page/store.js";
 
 export function listenForKeys() {
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest?.("form")) return;
     const filter = FILTERS.find((f) => f.key === event.key);
     if (filter) change({ filter: filter.name });
     else if (event.key === "j") walk(1);

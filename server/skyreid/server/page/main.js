@@ -13,7 +13,7 @@ import { drawTimeline } from "/page/timeline.js";
 import { showPointed } from "/page/pointing.js";
 
 const panels = [
-  [drawStatus, ["site", "devices", "ready", "rate", "connection", "identities", "sightings"]],
+  [drawStatus, ["site", "devices", "ready", "rate", "connection", "identities", "sightings", "session"]],
   [drawBanner, ["connection", "goneSince", "ready", "loaded"]],
   [drawFilters, ["identities", "total", "filter", "loaded"]],
   [drawCards, ["identities", "filter", "loaded", "devices", "sightings", "site", "connection"]],

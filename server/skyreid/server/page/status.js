@@ -2,12 +2,13 @@
 
 import { h, viewSign } from "/page/dom.js";
 import { clock, duration, plusMinus, zoneName } from "/page/format.js";
+import { ask, leave } from "/page/session.js";
 import { newestNs, siteState, store, withoutClock } from "/page/store.js";
 
 const place = document.getElementById("status");
 const time = h("time", { class: "clock" });
 
-const CONNECTION = { connecting: "Connecting", gone: "Server gone" };
+const CONNECTION = { connecting: "Connecting", locked: "Locked", gone: "Server gone" };
 const SITE = { live: "Live", replay: "Replay", ended: "Replay ended", silent: "No device online", empty: "No device yet" };
 const PICTURES = {
   never: ["Pictures: never", "No picture of a person leaves a device (policy of the site)."],
@@ -30,9 +31,25 @@ export function drawStatus() {
     recorded(),
     unrelated(),
     ...waiting(),
+    ...who(),
     time,
   );
   tick();
+}
+
+/** Who is logged in, and for which case; or that nobody has to be. */
+function who() {
+  const { session } = store;
+  if (!session) return [];
+  if (session.open) {
+    const title = "Nobody made a token: whoever is on the server's machine may do everything. skyreid-server token create ends that.";
+    return [h("span", { class: "fact policy always", title }, "Open: no log-in")];
+  }
+  return [
+    session.purpose_required && h("button", { type: "button", class: "fact quiet-button", title: `${session.purpose}. Press to say another`, onclick: ask }, `case ${session.case}`),
+    h("span", { class: "fact", title: `Logged in as ${session.name} until ${session.until}` }, session.name, ", ", session.role),
+    h("button", { type: "button", class: "fact quiet-button", onclick: leave }, "Log out"),
+  ].filter(Boolean);
 }
 
 /** What is shown was not captured just now: say when. */

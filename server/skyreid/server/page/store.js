@@ -1,8 +1,9 @@
 // What the page knows. One object, changed only through `change`, which tells every panel.
 
 export const store = {
-  connection: "connecting", // connecting | live | gone
+  connection: "connecting", // connecting | live | gone | locked
   goneSince: null, // Date
+  session: null, // /v1/session
   site: null, // /v1/site
   ready: null, // /readyz
   devices: [], // /v1/devices
