@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from secured import secure
 from settings_files import DETECTOR, EMBEDDER, Plan, write_settings
 from videos import Video
 
@@ -80,6 +81,8 @@ class Chain:
     embedder: Path = EMBEDDER
     tiles: tuple[int, int] = (1, 1)
     edge_options: tuple[str, ...] = ()
+    secure: bool = False
+    """With certificates, TLS and log-in."""
     broker: Part | None = None
     server: Part | None = None
     edges: dict[str, Part] = field(default_factory=dict)
@@ -91,26 +94,29 @@ class Chain:
         self.broker_port = free_port()
         self.http_port = free_port()
         self._ended: int | None = None
-        write_settings(
-            Plan(
-                self.videos,
-                self.work,
-                self.site,
-                self.notice,
-                self.poses,
-                self.detector,
-                self.embedder,
-                self.tiles,
-                self.broker_port,
-                self.http_port,
-            )
+        plan = Plan(
+            self.videos,
+            self.work,
+            self.site,
+            self.notice,
+            self.poses,
+            self.detector,
+            self.embedder,
+            self.tiles,
+            self.broker_port,
+            self.http_port,
         )
+        write_settings(plan)
+        self.secured = secure(plan, free_port()) if self.secure else None
+        self._trust = self.secured.trust() if self.secured else None
 
     # --- what is where ---------------------------------------------------------------------------
 
     @property
     def address(self) -> str:
         """The page's address."""
+        if self.secured is not None:
+            return f"https://localhost:{self.http_port}"
         return f"http://127.0.0.1:{self.http_port}"
 
     @property
@@ -194,7 +200,10 @@ class Chain:
     def get(self, path: str, timeout_s: float = 5.0) -> Any:
         """GET a JSON document of the server's API; None while it does not answer with 200."""
         try:
-            with urllib.request.urlopen(self.address + path, timeout=timeout_s) as answer:
+            asked = urllib.request.Request(self.address + path)
+            if self.secured is not None:
+                asked.add_header("Authorization", f"Bearer {self.secured.token}")
+            with urllib.request.urlopen(asked, timeout=timeout_s, context=self._trust) as answer:
                 return json.load(answer)
         except (urllib.error.URLError, OSError, ValueError):
             return None

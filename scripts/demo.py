@@ -24,11 +24,11 @@ from summary import as_text, summarise
 from videos import COMMON_ZERO_NS, read_videos
 
 from skyreid.contract.errors import InputError, SkyreidError
+from skyreid.contract.process_list import hide_secrets
 from skyreid.contract.site import read_site
-from skyreid.edge.process_list import hide_secrets
 from skyreid.server.scoring.command import as_json, as_table, score
 
-RUN_DATA = ("server", "edge", "runs", "logs", "broker")
+RUN_DATA = ("server", "edge", "runs", "logs", "broker", "authority", "devices")
 """Folders of a run, with people in them; what remains are the settings."""
 
 
@@ -159,6 +159,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="a clip without its cameras' poses: appearance and time only",
     )
+    parser.add_argument(
+        "--secure",
+        action="store_true",
+        help="with an authority, certificates of broker and devices, TLS and log-in of the page",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: /tmp)")
     parser.add_argument("--keep", action="store_true", help="keep journal, recordings and logs")
     return parser
@@ -176,6 +181,7 @@ def demo(options: argparse.Namespace, work: Path) -> int:
     videos = read_videos(options.video, site)  # before a detector is fetched
     detector = find_detector(options, work)
     chosen: dict[str, Any] = {"detector": detector, "tiles": tuple(options.tiles)}
+    chosen["secure"] = options.secure
     evaluate: Callable[[Chain], dict[str, Any]]
     if options.video:
         path = None if options.site is None else options.site.absolute()
@@ -200,9 +206,13 @@ def demo(options: argparse.Namespace, work: Path) -> int:
         chain.start_server()
         if policy == "always":
             print("pictures: always (this demo shows people's pictures; a site's default is never)")
-        print(f"the page: {chain.address}", flush=True)
+        page = chain.address
+        if chain.secured is not None:
+            page = chain.secured.link()
+            print(f"secured: certificates of {chain.secured.authority}, which no browser knows yet")
+        print(f"the page: {page}", flush=True)
         if not options.headless:
-            webbrowser.open(chain.address)
+            webbrowser.open(page)
         for camera in chain.cameras:
             chain.start_edge(camera)
         watch(chain)

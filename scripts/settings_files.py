@@ -42,9 +42,7 @@ def write_settings(plan: Plan) -> None:
     (work / "mosquitto.conf").write_text(
         shipped.replace("listener 1883 ", f"listener {plan.broker_port} ")
         + f"persistence_location {work / 'broker'}/\n"
-        # Debian's mosquitto drops to its own user when started by root, and could then not
-        # write here.
-        f"user {pwd.getpwuid(os.getuid()).pw_name}\n",
+        + at_our_user(),
         encoding="utf-8",
     )
     site = plan.site
@@ -65,6 +63,14 @@ def write_settings(plan: Plan) -> None:
         device = work / f"{video.camera}.toml"
         device.touch(mode=0o600)  # a camera's login may stand in it
         device.write_text(_device(plan, video, site, broker), encoding="utf-8")
+
+
+def at_our_user() -> str:
+    """A line of mosquitto's settings: Debian's drops to its own user when started by root.
+
+    It could then not write to our folders.
+    """
+    return f"user {pwd.getpwuid(os.getuid()).pw_name}\n"
 
 
 def _site(plan: Plan) -> str:

@@ -256,7 +256,7 @@ def test_no_refusal_shows_a_cameras_login(tmp_path: Path, given: list[str]) -> N
 def test_no_process_list_shows_a_cameras_login(repository: Path) -> None:
     """The arguments of the demo itself, as everybody on the machine reads them."""
     code = (
-        "import sys; from skyreid.edge.process_list import hide_secrets\n"
+        "import sys; from skyreid.contract.process_list import hide_secrets\n"
         "assert hide_secrets(sys.argv); print(open('/proc/self/cmdline').read())"
     )
     command = [sys.executable, "-c", code, "--video", "ground=rtsp://me:secret@10.0.0.7/s"]

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from skyreid.contract.errors import InputError, run_command
+from skyreid.contract.process_list import hide_secrets
 from skyreid.contract.settings import unrecognized
 from skyreid.contract.version import add_version
-from skyreid.edge.process_list import hide_secrets
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

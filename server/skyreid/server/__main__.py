@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skyreid.contract.errors import run_command
+from skyreid.contract.process_list import hide_secrets
 from skyreid.contract.settings import effective, unrecognized
 from skyreid.contract.version import add_version
 from skyreid.server.admin import audit_command, token_command
@@ -23,7 +24,9 @@ from skyreid.server.traffic import command as traffic
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code (``contract.errors`` lists them)."""
-    return run_command(lambda: _main(sys.argv[1:] if arguments is None else list(arguments)))
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    hide_secrets(given)
+    return run_command(lambda: _main(given))
 
 
 def _main(arguments: list[str]) -> int:

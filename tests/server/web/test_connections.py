@@ -3,10 +3,13 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from certificates import Authority
 
 from skyreid.contract.errors import SettingsError
 from skyreid.server.counters import Metrics
@@ -35,14 +38,14 @@ async def api(scope: Any, _receive: Any, send: Any) -> None:
 class Rig:
     """A served application, and who talks to it."""
 
-    def __init__(self, limit: int, **patience: float) -> None:
-        self.metrics = Metrics()
+    def __init__(self, limit: int, *, tls: ssl.SSLContext | None = None, **patience: float) -> None:
+        self.metrics, self.tls = Metrics(), tls
         self.connections = Connections(limit, self.metrics, **patience)
         self._sockets: list[socket.socket] = []
 
     def play(self, scene: Callable[["Rig"], Awaitable[None]]) -> None:
         async def run() -> None:
-            http = make_http(api, self.connections)
+            http = make_http(api, self.connections, tls=self.tls)
             listening = socket.create_server(("127.0.0.1", 0))
             self.address = listening.getsockname()
             http.install_signal_handlers = lambda: None
@@ -146,3 +149,69 @@ def test_connections_leave_descriptors_for_broker_and_journal() -> None:
     assert connections_within(1000, 1024) == 1024 - RESERVED_FILES
     with pytest.raises(SettingsError, match="LimitNOFILE=1024"):
         connections_within(8, RESERVED_FILES)
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """What a server with a certificate of a test's own speaks with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*Authority(tmp_path, "ca").sign("server"))
+    return context
+
+
+async def asked_over_tls(rig: Rig, trust: ssl.SSLContext) -> bytes:
+    reader, writer = await asyncio.open_connection(
+        *rig.address, ssl=trust, server_hostname="localhost"
+    )
+    writer.write(WHOLE)
+    got = await reader.read(4096)
+    writer.close()
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        await writer.wait_closed()
+    return got
+
+
+def test_handshakes_that_are_never_finished_keep_nobody_out(
+    tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    trust = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+
+    async def scene(rig: Rig) -> None:
+        for _ in range(40):
+            await rig.connect()  # not a byte of a handshake
+        await rig.until(lambda: rig.cut("full") == 32)
+        assert len(rig.connections) == 8
+        assert b"200 OK" in await asked_over_tls(rig, trust)
+        plain = await rig.connect(WHOLE)
+        assert await rig.answer(plain) == b""
+
+    Rig(8, tls=tls).play(scene)
+
+
+def test_a_handshake_that_does_not_come_is_cut_off(tls: ssl.SSLContext) -> None:
+    async def scene(rig: Rig) -> None:
+        silent = [await rig.connect(first) for first in (b"", b"\x16\x03\x01")]
+        await rig.until(lambda: rig.cut("silent") == 2)
+        await rig.until(lambda: len(rig.connections) == 0)
+        assert [await rig.answer(each) for each in silent] == [b"", b""]
+
+    Rig(8, tls=tls, request_s=0.2).play(scene)
+
+
+def test_an_answer_over_tls_that_nobody_reads_is_given_up(
+    tls: ssl.SSLContext, tmp_path: Path
+) -> None:
+    trust = ssl.create_default_context(cafile=tmp_path / "ca.pem")
+
+    async def scene(rig: Rig) -> None:
+        raw = await rig.connect()
+        reader, writer = await asyncio.open_connection(
+            sock=raw, ssl=trust, server_hostname="localhost", limit=4096
+        )
+        writer.write(LONG)
+        assert await reader.read(100)
+        await rig.until(lambda: rig.cut("unread") == 1)
+        await rig.until(lambda: len(rig.connections) == 0)
+        writer.transport.abort()
+
+    Rig(8, tls=tls, unread_s=0.2).play(scene)

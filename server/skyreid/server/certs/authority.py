@@ -114,14 +114,15 @@ class Authority:
         return self.folder / name
 
     def renew(self, days: int) -> None:
-        """Give broker and server new keys and certificates."""
+        """Give broker, server and the server's API new keys and certificates."""
         hosts = self._read()["hosts"]
         for name, common, usage in (
             ("broker", hosts[0], ExtendedKeyUsageOID.SERVER_AUTH),
+            ("http", hosts[0], ExtendedKeyUsageOID.SERVER_AUTH),
             ("server", self.server_name, ExtendedKeyUsageOID.CLIENT_AUTH),
         ):
             key = ec.generate_private_key(ec.SECP256R1())
-            names = hosts if name == "broker" else ()
+            names = () if name == "server" else hosts
             certificate = self._sign(common, key.public_key(), usage, timedelta(days=days), names)
             _write_key(self.path(f"{name}.key"), key)
             _write_open(self.path(f"{name}.pem"), _pem(certificate))

@@ -69,6 +69,7 @@ def _init(given: argparse.Namespace) -> int:
     print(f"broker: mosquitto -c {folder}/mosquitto.conf")
     print(f'server: [mqtt] url = "{_url(authority)}", ca = "{folder}/ca.pem",')
     print(f'        certificate = "{folder}/server.pem", key = "{folder}/server.key"')
+    print(f'        [http] certificate = "{folder}/http.pem", key = "{folder}/http.key"')
     return 0
 
 
@@ -131,7 +132,7 @@ def _renew(given: argparse.Namespace) -> int:
     authority = Authority(given.folder)
     authority.renew(_days(given))
     told = "it knows" if mosquitto.reload(authority) else "reload it (systemctl reload mosquitto)"
-    print(f"broker and server have new certificates. broker: {told}; server: restart it")
+    print(f"broker, server and API have new certificates. broker: {told}; server: restart it")
     return 0
 
 
