@@ -139,6 +139,19 @@ def test_clutter_changes_what_is_behind_and_not_who_stands_before_it(tmp_path: P
     assert changed["edge"] > 3 * changed["middle"]
 
 
+def test_the_frame_cuts_the_part_of_the_people_that_is_asked_for(tmp_path: Path):
+    few = ["--people", "4", "--cameras", "10", "--frames", "1", "--seed", "4"]
+    boxes = {}
+    for cut in ("0", "1"):
+        out = tmp_path / cut
+        assert main(["crops", str(out), *few, "--cut", cut]) == 0
+        labels = json.loads((out / "ids.json").read_text())["crops"]
+        boxes[cut] = {name: label["box"] for name, label in labels.items()}
+    for name in boxes["0"].keys() & boxes["1"].keys():
+        whole, cut_one = (np.prod(boxes[cut][name][2:]) for cut in ("0", "1"))
+        assert 0.4 < cut_one / whole < 0.93
+
+
 def everything(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()

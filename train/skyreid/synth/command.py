@@ -106,6 +106,9 @@ def add_verbs(verbs: Subparsers) -> None:
         metavar="X",
         help="part of the pictures whose background is other clutter than the place",
     )
+    crops.add_argument(
+        "--cut", type=float, default=0.0, metavar="X", help="part in which the frame cuts people"
+    )
     crops.add_argument("--jobs", type=int, default=1, metavar="N", help="processes")
     crops.add_argument("--preview", action="store_true", help="write a contact sheet, preview.png")
     crops.set_defaults(run=_run_crops)
@@ -197,6 +200,7 @@ def _run_crops(args: argparse.Namespace) -> int:
         altitude=args.altitude,
         wardrobe=args.wardrobe,
         clutter=args.clutter,
+        cut=args.cut,
         jobs=args.jobs,
         preview=args.preview,
     )

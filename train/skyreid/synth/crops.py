@@ -261,6 +261,8 @@ def _try_crop(
     if not _BOX_HEIGHT_PX[0] <= box[3] - box[1] <= _BOX_HEIGHT_PX[1]:
         return None
     x0, y0, width, height = _detector_box(box, rng)
+    if studio.options.cut > 0 and rng.random() < studio.options.cut:
+        x0, y0, width, height = _cut_by_the_frame((x0, y0, width, height), rng)
     scale = min(1.0, MAX_HEIGHT_PX / height)
     around = _surroundings(model, plaza, place, view_of(camera))
     crowd = gathered([me, *around, *_passers_by(studio, place, view_of(camera), rng)])
@@ -316,6 +318,19 @@ def _detector_box(
         width * (1.12 + shift[2]),
         height * (1.08 + shift[3]),
     )
+
+
+def _cut_by_the_frame(
+    box: tuple[float, float, float, float], rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """What is left of a box (x, y, width, height) at the lower, left or right edge of a picture."""
+    x0, y0, width, height = box
+    left = rng.uniform(0.45, 0.9)
+    edge = rng.random()
+    if edge < 0.6:  # legs, mostly
+        return x0, y0, width, height * left
+    kept = width * left
+    return (x0 if edge < 0.8 else x0 + width - kept), y0, kept, height
 
 
 def _surroundings(

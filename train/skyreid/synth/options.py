@@ -118,7 +118,8 @@ class CropsOptions:
     camera keeps one look, which a network learns instead of the people. `place` is where they are,
     `hour` the light, `altitude` how high and steep the drones are, `wardrobe` what they wear.
     `clutter` is the part of the pictures in which what stands behind is taken from a picture of
-    `pasted.clutter` instead of the place. `preview` asks for a contact sheet.
+    `pasted.clutter` instead of the place, `cut` of those in which the frame cuts the person.
+    `preview` asks for a contact sheet.
     """
 
     out: Path
@@ -133,11 +134,13 @@ class CropsOptions:
     altitude: Altitude = "standard"
     wardrobe: Wardrobe = "vivid"
     clutter: float = 0.0
+    cut: float = 0.0
     jobs: int = 1
     preview: bool = False
 
     def __post_init__(self) -> None:
         _between("--clutter", self.clutter, 0, 1)
+        _between("--cut", self.cut, 0, 1)
         _between("--people", self.people, 1, 9999)  # four digits in a CARGO name
         _between("--frames", self.frames, 1, 1000)
         _between("--test", self.test, 0, 1)
