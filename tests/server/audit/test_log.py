@@ -219,6 +219,17 @@ def test_retention_lets_whole_files_go_and_says_so(tmp_path: Path) -> None:
     assert "no line says that retention took them" in verify(folder).wrong[0]
 
 
+def test_a_clock_that_is_years_ahead_for_a_while_takes_nothing(tmp_path: Path) -> None:
+    folder, now_ns = tmp_path / "a", [100 * DAY_NS]
+    log = AuditLog(folder, keep_d=3, now_ns=lambda: now_ns[0])
+    for day in (100, 101, 4_000, 4_000, 102, 103):
+        now_ns[0] = day * DAY_NS
+        log.append(Entry("search", "ana"))
+    log.close()
+    got = verify(folder)
+    assert (got.first, got.wrong) == (1, [])
+
+
 def test_it_does_not_grow_without_bound(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     log = AuditLog(folder, segment_bytes=4_000, max_bytes=20_000)

@@ -6,6 +6,7 @@ routes), and a path without a route is for nobody without a log-in.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import IntEnum
 from typing import Literal, NamedTuple
 from urllib.parse import parse_qsl
@@ -90,13 +91,15 @@ WITHOUT_PURPOSE = frozenset(("", "login", "logout", "token"))
 NAMES_SOMEBODY = {
     "/v1/identities": (("cursor",), "export"),
     "/v1/sightings": (("identity", "camera"), "search"),
-    "/v1/events": (("after",), "export"),
+    "/v1/events": (("after", "last-event-id"), "export"),
 }
 """What a parameter makes of watching: somebody is looked for, or everybody is paged through."""
 
 
-def act_of(rule: Rule, path: str, query: str) -> str:
-    """The audit log's word for a request of the route at ``path``."""
+def act_of(rule: Rule, path: str, query: str, headers: Collection[str] = ()) -> str:
+    """The audit log's word for a request of the route at ``path``, by names of what is given."""
     names, act = NAMES_SOMEBODY.get(path, ((), ""))
-    given = {name for name, _ in parse_qsl(query, keep_blank_values=True)}
+    if not names:
+        return rule.act
+    given = {name for name, _ in parse_qsl(query, keep_blank_values=True)}.union(headers)
     return act if given.intersection(names) else rule.act

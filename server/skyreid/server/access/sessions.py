@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,11 +40,12 @@ class Session:
 
 
 class Sessions:
-    """All of them; belongs to the event loop of the HTTP server and its handlers (the GIL)."""
+    """All of them; safe from any thread."""
 
     def __init__(self, now_s: Callable[[], float] = time.time) -> None:
         """``now_s`` seconds since 1970 UTC."""
         self._now_s = now_s
+        self._lock = threading.Lock()
         self._open: dict[str, Session] = {}  # by digest of the cookie, the oldest first
 
     def __len__(self) -> int:
@@ -51,18 +53,18 @@ class Sessions:
 
     def begin(self, token: Token) -> tuple[str, Session]:
         """The cookie of a new one, and the session; too many of one token, and its oldest goes."""
-        now_s = self._now_s()
-        for key in [key for key, held in self._open.items() if held.until_s <= now_s]:
-            self._drop(key)
-        mine = [key for key, held in self._open.items() if held.token == token.id]
-        oldest = mine[: len(mine) - OF_ONE_TOKEN + 1] if len(mine) >= OF_ONE_TOKEN else []
-        if len(self._open) >= SESSIONS_MAX:
-            oldest = [*oldest, next(iter(self._open))]
-        for key in oldest:
-            self._drop(key)
-        cookie = secrets.token_urlsafe(32)
+        now_s, cookie = self._now_s(), secrets.token_urlsafe(32)
         made = Session(token.id, secrets.token_urlsafe(32), now_s + HOURS * 3_600)
-        self._open[_digest(cookie)] = made
+        with self._lock:
+            for key in [key for key, held in self._open.items() if held.until_s <= now_s]:
+                self._drop(key)
+            mine = [key for key, held in self._open.items() if held.token == token.id]
+            oldest = mine[: len(mine) - OF_ONE_TOKEN + 1] if len(mine) >= OF_ONE_TOKEN else []
+            if len(self._open) >= SESSIONS_MAX:
+                oldest = [*oldest, next(iter(self._open))]
+            for key in oldest:
+                self._drop(key)
+            self._open[_digest(cookie)] = made
         return cookie, made
 
     def of(self, cookie: str) -> Session | None:
@@ -72,7 +74,8 @@ class Sessions:
 
     def end(self, cookie: str) -> None:
         """Log out."""
-        self._drop(_digest(cookie))
+        with self._lock:
+            self._drop(_digest(cookie))
 
     def _drop(self, key: str) -> None:
         held = self._open.pop(key, None)

@@ -58,7 +58,8 @@ class AuditLog:
         self._segment_bytes, self._now_ns = segment_bytes, now_ns
         self._thread = threading.Lock()
         self._file, self._path, self._end = -1, folder, 0
-        self._head, self._begun_ns, self._dirty = Head(0, FIRST), 0, False
+        self._head, self._dirty = Head(0, FIRST), False
+        self._begun_ns, self._said_ns = 0, now_ns()
         try:
             if not folder.is_dir():
                 folder.mkdir(parents=True, mode=0o700)
@@ -91,8 +92,11 @@ class AuditLog:
             if self._end >= self._segment_bytes or (
                 self._end and now_ns // DAY_NS != self._begun_ns // DAY_NS
             ):
+                # Not older than the line before says, too: a clock that is set years ahead for a
+                # while would take everything.
+                known_ns = min(now_ns, self._said_ns)
                 self._begin(now_ns)
-                self._forget(now_ns)
+                self._forget(now_ns, known_ns)
             head = self._put(entry, now_ns)
             if durable:
                 self._bring()
@@ -157,7 +161,7 @@ class AuditLog:
         for raw in reversed(whole.split(b"\n")):
             with suppress(InputError):
                 line = read_line(raw)
-                self._head = Head(line.n, line.hash)
+                self._head, self._said_ns = Head(line.n, line.hash), _time_of(line)
                 break
         else:
             if len(found) > 1 and not whole:  # only just begun
@@ -202,7 +206,7 @@ class AuditLog:
     def _put(self, entry: Entry, now_ns: int) -> Head:
         raw, head = _write_line(entry, self._head, now_ns)
         self._write(raw)
-        self._head = head
+        self._head, self._said_ns = head, now_ns
         return head
 
     def _write(self, raw: bytes) -> None:
@@ -219,14 +223,14 @@ class AuditLog:
         os.fsync(self._file)
         self._dirty = False
 
-    def _forget(self, now_ns: int) -> None:
+    def _forget(self, now_ns: int, known_ns: int) -> None:
         """Let go of whole files that are too old, or of the oldest where there is too much."""
         found = segments(self._folder)[:-1]
         sizes = [path.stat().st_size for path in found]
         total, due = sum(sizes), 0
         for number, size in enumerate(sizes):
             last = _last_line(found[number])
-            old = last is not None and now_ns - _time_of(last) > self._keep_ns
+            old = last is not None and known_ns - _time_of(last) > self._keep_ns
             if not old and total <= self._max_bytes - self._segment_bytes:
                 break
             total, due = total - size, number + 1

@@ -70,6 +70,8 @@ class Access:
     secure: bool = False
     """Whether the API is served over TLS."""
     sessions: Sessions = field(default_factory=Sessions)
+    now_s: Callable[[], float] = time.monotonic
+    """By which so many a minute are counted."""
 
     @property
     def cookie(self) -> str:
@@ -133,10 +135,10 @@ class Gate:
             raise ValueError(f"routes without a rule, or rules without a route: {wrong}")
         options = access.options
         self._limits = {
-            "search": Limit(options.searches_per_min),
-            "picture": Limit(options.pictures_per_min),
+            "search": Limit(options.searches_per_min, access.now_s),
+            "picture": Limit(options.pictures_per_min, access.now_s),
         }
-        self._listed, self._unlisted = Limit(REFUSALS_PER_MIN), dict[str, int]()
+        self._listed, self._unlisted = Limit(REFUSALS_PER_MIN, access.now_s), dict[str, int]()
         self._watched: dict[tuple[str, str], float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -145,7 +147,7 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers = headers_of(scope)
-        asked = self._asked(scope)
+        asked = self._asked(scope, headers)
         found = self._judge(scope, headers, asked)
         if isinstance(found, _Refusal):
             await self._refuse(scope, send, asked, found)
@@ -164,22 +166,26 @@ class Gate:
 
     async def refused(self, scope: Scope, status: int, reason: str) -> None:
         """Note a refusal of the guard before this gate."""
-        await self._note(scope, self._asked(scope), _Refusal(status, reason))
+        await self._note(scope, self._asked(scope, {}), _Refusal(status, reason))
 
     # --- who, and whether ---
 
-    def _asked(self, scope: Scope) -> _Asked:
+    def _asked(self, scope: Scope, headers: Mapping[str, list[str]]) -> _Asked:
         from starlette.routing import Match
 
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
+        path = scope["path"]
+        if (rule := RULES.get((method, path))) is not None and "{" not in path:
+            query = scope["query_string"].decode("latin-1")
+            return _Asked(method, path, rule, path, act_of(rule, path, query, headers.keys()))
         for route in self._app.routes:
             match, child = route.matches(scope)
             if match is Match.FULL:
-                path: str = route.path  # type: ignore[attr-defined]
+                path = route.path  # type: ignore[attr-defined]
                 rule = RULES.get((method, path), Rule(Role.VIEWER))
                 query = scope["query_string"].decode("latin-1")
                 what = _ids(path, child.get("path_params", {}))
-                return _Asked(method, path, rule, what, act_of(rule, path, query))
+                return _Asked(method, path, rule, what, act_of(rule, path, query, headers.keys()))
         return _Asked(method, "", Rule(Role.VIEWER), "no route", "")
 
     def _judge(
