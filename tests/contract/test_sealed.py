@@ -82,7 +82,7 @@ def seal(of: Sealer, seq: int, plain: bytes = b"somebody", boot: str = "3-ab12")
 def opened(
     record: bytes, device: str = "uav-1", boot: str = "3-ab12", site: str = "plaza"
 ) -> bytes:
-    return opener(site=site).open(record, device, lambda seq: about_sighting(boot, seq))
+    return opener(site=site).open(record, device, about_sighting(boot), numbered=True)
 
 
 def test_the_construction_is_that_of_rfc_9180() -> None:
@@ -144,7 +144,7 @@ def test_a_record_opens_as_what_it_is_of_and_as_nothing_else() -> None:
         lambda: opened(record, site="market"),
         lambda: opened(other_seq),
         lambda: opened(other_number),
-        lambda: opener().open(record, "uav-1", lambda seq: picture),
+        lambda: opener().open(record, "uav-1", picture),
         lambda: opened(record[:-1]),
         lambda: opened(record[: OVERHEAD_BYTES - 1]),
         lambda: opened(b"sk1"),
@@ -165,7 +165,7 @@ def test_a_record_with_any_byte_changed_does_not_open(place: int, change: int) -
 
 def test_a_private_key_that_is_not_here_is_said_as_such() -> None:
     with pytest.raises(MessageError, match=key_name(SITE_KEY.public_key())) as refused:
-        opener(None).open(seal(sealer(), 7), "uav-1", lambda seq: about_sighting("3-ab12", seq))
+        opener(None).open(seal(sealer(), 7), "uav-1", about_sighting("3-ab12", 7))
     assert refused.value.reason == "key"
 
 

@@ -113,6 +113,10 @@ class Health(JsonMessage):
     """``connected``, or the kind of a trouble that somebody has to mend (``broker.Trouble``)."""
     broker_troubles: Counts | None = None
     """How often there was no connection to the broker, or none any more, by kind."""
+    certificate_days_left: float | None = Field(None, ge=-100_000, le=100_000)
+    """Days until the device's certificate ends; it renews it by itself where it was told where."""
+    sealed_to: Word | None = None
+    """Name of the site's key that it seals to; not said = its disk has people in clear."""
 
 
 def encode_birth(birth: Birth) -> bytes:

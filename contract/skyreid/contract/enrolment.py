@@ -1,13 +1,16 @@
-"""How a bare device becomes a known one: a token by hand, a request and its answer.
+"""How a bare device becomes a known one, and stays one: a token by hand, requests and answers.
 
 The token has everything that a device needs and nothing that it could be without: whom to ask, the
 authority that it may believe, who it is, and a secret that works once. The private key is born on
-the device and stays there.
+the device and stays there. Later the certificate that it has is its token: it asks for the next one
+with it, and whether the site's key to seal to is another one.
 """
 
 from __future__ import annotations
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from typing import TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -16,7 +19,7 @@ from skyreid.contract.errors import InputError, MessageError
 from skyreid.contract.settings import Section
 from skyreid.contract.site import Identifier
 
-PATH = "/enrol"
+PATH, RENEWAL_PATH = "/enrol", "/renew"
 MAX_BYTES = 16_384
 """Of a request or an answer."""
 _MARK = "skyreid1."
@@ -55,6 +58,37 @@ class EnrolmentAnswer(Section):
 
     certificate: str = Field(max_length=8192)
     """PEM."""
+    seal: str = Field("", max_length=1024)
+    """The site's public key, to which devices seal, PEM; empty = it has none."""
+
+
+class RenewalRequest(Section):
+    """What a device asks that shows its certificate."""
+
+    csr: str = Field("", max_length=8192)
+    """As in `EnrolmentRequest`; empty = no certificate is asked for."""
+
+
+class RenewalAnswer(Section):
+    """What it gets."""
+
+    certificate: str = Field("", max_length=8192)
+    """PEM; empty where none was asked for."""
+    seal: str = Field("", max_length=1024)
+    """As in `EnrolmentAnswer`."""
+
+
+def address_of(host: str, port: int) -> str:
+    """``HOST:PORT`` of a service, as settings have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def service_of(address: str) -> tuple[str, int]:
+    """Inverse of `address_of`; raises ValueError for what is none."""
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s/:@\[\]]+):([0-9]{1,5})", address)
+    if found is None or not 1 <= int(found[2]) <= 65_535:
+        raise ValueError("HOST:PORT of skyreid-server certs serve")
+    return found[1].strip("[]"), int(found[2])
 
 
 def encode_token(token: Token) -> str:
@@ -80,25 +114,16 @@ def decode_token(text: str) -> Token:
         ) from None
 
 
-def decode_request(body: bytes) -> EnrolmentRequest:
-    """A request as it came.
+S = TypeVar("S", bound=Section)
+
+
+def decode(kind: type[S], body: bytes) -> S:
+    """A request or an answer as it came.
 
     Raises:
-        MessageError: it is none.
+        MessageError: it is none of that kind.
     """
     try:
-        return EnrolmentRequest.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError:
-        raise MessageError("json", "no request of enrolment") from None
-
-
-def decode_answer(body: bytes) -> EnrolmentAnswer:
-    """An answer as it came.
-
-    Raises:
-        MessageError: it is none.
-    """
-    try:
-        return EnrolmentAnswer.model_validate_json(body)
-    except ValidationError:
-        raise MessageError("json", "no answer to an enrolment") from None
+        raise MessageError("json", f"no {kind.__name__}") from None

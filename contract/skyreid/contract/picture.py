@@ -83,7 +83,7 @@ def decode_picture(
     if version == "2":
         if opener is None:
             raise MessageError("key", "sealed, and this server has no private keys")
-        data = opener.open(data, device, lambda _: about_picture(*key))
+        data = opener.open(data, device, about_picture(*key))
     _check_jpeg(data)
     return Picture(*key, data)
 

@@ -19,7 +19,6 @@ import hashlib
 import itertools
 import struct
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,9 +43,9 @@ _NUMBER_MAX = 1 << 63
 Find = Callable[[str], "X25519PrivateKey | None"]
 
 
-def about_sighting(boot: str, seq: int) -> bytes:
-    """What a sealed sighting is of."""
-    return "\0".join(("sighting", boot, str(seq))).encode()
+def about_sighting(boot: str, seq: int | None = None) -> bytes:
+    """What a sealed sighting is of; without ``seq`` what comes before it."""
+    return f"sighting\0{boot}\0{'' if seq is None else seq}".encode()
 
 
 def about_picture(boot: str, camera: str, track: int, seq: int, captured_at_ns: int) -> bytes:
@@ -113,14 +112,11 @@ class _Records:
         self._base = int.from_bytes(_expand(scheduled, _SUITE, b"base_nonce", context, 12), "big")
 
     def seal(self, number: int, about: bytes, plain: bytes) -> bytes:
-        return self._aead.encrypt(self._nonce(number), plain, about)
+        return self._aead.encrypt((self._base ^ number).to_bytes(12, "big"), plain, about)
 
     def open(self, number: int, about: bytes, box: bytes) -> bytes:
         """Raises InvalidTag."""
-        return self._aead.decrypt(self._nonce(number), box, about)
-
-    def _nonce(self, number: int) -> bytes:
-        return (self._base ^ number).to_bytes(12, "big")
+        return self._aead.decrypt((self._base ^ number).to_bytes(12, "big"), box, about)
 
 
 class Sealer:
@@ -168,42 +164,42 @@ class Opener:
 
     def __init__(self, site: str, find: Find) -> None:
         """Of ``site``; ``find`` has its private keys, those that were replaced too, by name."""
-        self._site, self._find = site, find
-        self._runs: OrderedDict[tuple[bytes, bytes, str], _Records] = OrderedDict()
+        from cryptography.exceptions import InvalidTag
+
+        self._site, self._find, self._invalid = site, find, InvalidTag
+        self._runs: dict[tuple[bytes, bytes, str], _Records] = {}
         self._lock = threading.Lock()
 
-    def open(self, record: bytes, device: str, about: Callable[[int], bytes]) -> bytes:
+    def open(self, record: bytes, device: str, about: bytes, *, numbered: bool = False) -> bytes:
         """What a record holds.
 
         Args:
             record: as it came.
             device: who sent it.
-            about: what it should be of, from the number that it says.
+            about: what it should be of.
+            numbered: whether the number that the record says is to follow ``about``.
 
         Raises:
             MessageError: ``key`` where its key is not here, which can be put right; ``sealed``
                 where it is none, is damaged, or is of something or somebody else.
         """
-        from cryptography.exceptions import InvalidTag
-
         if len(record) < OVERHEAD_BYTES or not record.startswith(MAGIC):
             raise MessageError("sealed", f"{len(record)} bytes are no sealed record")
         _, name, encapsulated, number, seq = _HEAD.unpack_from(record)
+        if numbered:
+            about += b"%d" % seq
+        records = self._runs.get((name, encapsulated, device))
+        if records is None:
+            records = self._agree(name, encapsulated, device)
         try:
-            records = self._records(name, encapsulated, device)
-            return records.open(number, about(seq), record[_HEAD.size :])
-        except InvalidTag:
+            return records.open(number, about, record[_HEAD.size :])
+        except self._invalid:
             why = f"record {seq} does not open: it is damaged, or another device's"
             raise MessageError("sealed", why) from None
 
-    def _records(self, name: bytes, encapsulated: bytes, device: str) -> _Records:
+    def _agree(self, name: bytes, encapsulated: bytes, device: str) -> _Records:
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
-        which = name, encapsulated, device
-        with self._lock:
-            if (known := self._runs.get(which)) is not None:
-                self._runs.move_to_end(which)
-                return known
         private = self._find(name.hex())
         if private is None:
             raise MessageError("key", f"sealed to key {name.hex()}, which this server has not")
@@ -214,9 +210,9 @@ class Opener:
         public = private.public_key().public_bytes_raw()
         made = _Records(shared, encapsulated, public, _info(self._site, device))
         with self._lock:
-            self._runs[which] = made
-            while len(self._runs) > _RUNS_MAX:
-                self._runs.popitem(last=False)
+            while len(self._runs) >= _RUNS_MAX:  # the one that was agreed on first
+                del self._runs[next(iter(self._runs))]
+            self._runs[name, encapsulated, device] = made
         return made
 
 
@@ -230,11 +226,12 @@ def open_sightings(
     """
     plain: list[bytes] = []
     closed: list[tuple[int | None, MessageError]] = []
+    about = about_sighting(boot)
     for record in records:
         try:
             if opener is None:
                 raise MessageError("key", "sealed, and this server has no private keys")
-            plain.append(opener.open(record, device, lambda seq: about_sighting(boot, seq)))
+            plain.append(opener.open(record, device, about, numbered=True))
         except MessageError as error:
             whole = len(record) >= OVERHEAD_BYTES and record.startswith(MAGIC)
             closed.append((int(_HEAD.unpack_from(record)[4]) if whole else None, error))

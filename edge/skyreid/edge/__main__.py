@@ -214,11 +214,15 @@ def _add_enrol(verbs: Any) -> None:
     command = verbs.add_parser("enrol", help=does, description=does, allow_abbrev=False)
     command.add_argument("token", help="one word; - reads it from standard input")
     command.add_argument(
-        "--out", type=Path, default=Path("."), help="folder of device.key, device.pem and ca.pem"
+        "--out",
+        type=Path,
+        default=Path("."),
+        help="folder of device.key, device.pem, ca.pem and seal.pub",
     )
 
 
 def _enrol(given: argparse.Namespace) -> int:
+    from skyreid.contract.enrolment import address_of
     from skyreid.edge.enrol import enrol
 
     token = enrol(sys.stdin.read() if given.token == "-" else given.token, given.out)
@@ -226,6 +230,9 @@ def _enrol(given: argparse.Namespace) -> int:
     print(f'[device]\nid = "{token.device}"\n\n[mqtt]\nurl = "{token.broker}"')
     for key, name in (("ca", "ca.pem"), ("certificate", "device.pem"), ("key", "device.key")):
         print(f"{key} = {json.dumps(str(folder / name))}")
+    print(f"enrolment = {json.dumps(address_of(token.host, token.port))}")
+    if (folder / "seal.pub").exists():
+        print(f"\n[spool]\nsealed_to = {json.dumps(str(folder / 'seal.pub'))}")
     return 0
 
 
@@ -250,7 +257,8 @@ def _doctor(given: argparse.Namespace, rest: Sequence[str]) -> int:
         from skyreid.edge.config import read_settings
 
         settings = read_settings(given.settings, rest, verb="doctor")
-        device = Device(read_site(settings.site).id, settings.device.id, settings.mqtt)
+        site, to = read_site(settings.site).id, settings.spool.sealed_to
+        device = Device(site, settings.device.id, settings.mqtt, to)
         engines_needed = settings.runner.kind == "tensorrt"
     findings = examine(device, engines_needed=engines_needed)
     if given.json:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skyreid.contract.camera import CameraPoses
+from skyreid.contract.enrolment import service_of
 from skyreid.contract.recording import Recorder
 from skyreid.contract.sealed import Sealer, key_name, read_public_key
 from skyreid.contract.settings import effective
@@ -22,11 +23,12 @@ from skyreid.edge.config import EdgeSettings
 from skyreid.edge.delivery.outbox import Outbox
 from skyreid.edge.delivery.pictures import encode_picture
 from skyreid.edge.delivery.publisher import Publisher
+from skyreid.edge.delivery.renewal import Keeper, Renewal, keeping, settle
 from skyreid.edge.delivery.sealing import keep_no_core
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.ending import GRACE_S, leave, stopped_by_signals
 from skyreid.edge.flow import Flow, FlowOptions, Stop
-from skyreid.edge.health import Reporter, birth_of
+from skyreid.edge.health import Reporter, StateLog, birth_of
 from skyreid.edge.service import Watch
 from skyreid.edge.sighter import (
     Detector,
@@ -97,6 +99,8 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
         trust(settings.camera.tls_ca)
     view = View.of(camera.view)
     feeds.check(settings.telemetry, site, camera)
+    if settings.mqtt.certificate is not None and settings.mqtt.key is not None:
+        settle(settings.mqtt.certificate, settings.mqtt.key)
     settings.mqtt.tls()  # its files are read, nothing is connected
     to = settings.spool.sealed_to
     seal_key = None if to is None else read_public_key(to)
@@ -214,6 +218,7 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
         flow = _flow(plan, publisher, spool, sealer, identity, recorder, start_ns, progress, tell)
         publisher.start(birth_of(identity, plan.site, effective(settings)), flow.notify)
         try:
+            open_things.enter_context(keeping(_keeper(settings, publisher, sealer)))
             with watch.over(lambda: (flow.outcome.rounds, flow.outcome.frames)):
                 outcome = flow.run(stop)
         finally:
@@ -260,6 +265,20 @@ def _publisher(plan: Plan) -> Publisher:
     )
 
 
+def _keeper(settings: EdgeSettings, publisher: Publisher, sealer: Sealer | None) -> Keeper | None:
+    """What renews the certificate; None where it is not told where."""
+    mqtt = settings.mqtt
+    if mqtt.enrolment is None or mqtt.ca is None or mqtt.certificate is None or mqtt.key is None:
+        return None
+
+    def renewed() -> None:
+        publisher.tls = mqtt.tls()
+
+    renewal = Renewal(service_of(mqtt.enrolment), mqtt.ca, mqtt.certificate, mqtt.key)
+    to = settings.spool.sealed_to
+    return Keeper(renewal, mqtt.certificate, on_renewed=renewed, sealed_to=to, sealer=sealer)
+
+
 def _flow(
     plan: Plan,
     publisher: Publisher,
@@ -294,7 +313,7 @@ def _flow(
         pictures_allowed=policy != "never",
         progress=progress and not plan.source.live,
     )
-    health = Reporter(publisher, source, model)
+    health = Reporter(publisher, source, model, mqtt.certificate, sealer)
     flow = Flow(source, sighter, spool, outbox, model, options, send_health=health.send)
     if recorder is not None:
         flow.on_stored = functools.partial(record_said, recorder, identity)
@@ -374,26 +393,3 @@ def _follow(plan: Plan) -> tuple[Tracker, Collector]:
         options=plan.settings.crops,
     )
     return tracker, collector
-
-
-class StateLog:
-    """Logs what a source says of its state, one line a change.
-
-    A camera that is away for a day would else be worth 17,000 of them.
-    """
-
-    def __init__(self) -> None:
-        self._lost = ""
-
-    def tell(self, state: State, why: str) -> None:
-        """Take a change of state, from the reading thread."""
-        trouble = state in (State.BACKOFF, State.REFUSED)
-        if state is State.STREAMING:
-            self._lost = ""
-        if why == self._lost if trouble else self._lost and state is State.CONNECTING:
-            return
-        if trouble:
-            self._lost = why
-        log.log(
-            logging.WARNING if trouble else logging.INFO, "source state=%s %s", state.value, why
-        )

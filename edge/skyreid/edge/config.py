@@ -12,6 +12,7 @@ from pydantic_settings import SettingsConfigDict
 
 from skyreid.bundle.signature import Trust
 from skyreid.contract.broker import BrokerSection
+from skyreid.contract.enrolment import service_of
 from skyreid.contract.settings import Seconds, Section, Settings, load
 from skyreid.contract.site import Identifier
 from skyreid.edge.delivery.options import OutboxOptions
@@ -177,6 +178,17 @@ class MqttSection(BrokerSection, OutboxOptions):
     and is delivered by the next run."""
     stop_timeout_s: Seconds = Field(5.0, ge=0)
     """The same after SIGINT or SIGTERM."""
+    enrolment: str | None = None
+    """``HOST:PORT`` of ``skyreid-server certs serve``: certificate and key are renewed there at two
+    thirds of their life, in place, and the site's key to seal to is asked for once a day."""
+
+    @model_validator(mode="after")
+    def _renews_what_there_is(self) -> MqttSection:
+        if self.enrolment is not None:
+            service_of(self.enrolment)
+            if self.certificate is None or self.ca is None:
+                raise ValueError("enrolment needs ca, certificate and key: there is none to renew")
+        return self
 
 
 class SpoolSection(Section):

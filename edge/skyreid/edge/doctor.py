@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from skyreid.contract.broker import BrokerSection
-from skyreid.contract.errors import PlatformError, SettingsError
+from skyreid.contract.errors import InputError, PlatformError, SettingsError
 from skyreid.edge import jetson
 from skyreid.edge.video.platform import PACKAGES, explain_missing, probe
 
@@ -31,6 +32,7 @@ class Device:
     site: str
     id: str
     mqtt: BrokerSection
+    sealed_to: Path | None = None
 
 
 def examine(device: Device | None = None, *, engines_needed: bool = False) -> list[Finding]:
@@ -57,6 +59,9 @@ def examine(device: Device | None = None, *, engines_needed: bool = False) -> li
         findings.append(Finding(name, good, detail, needed))
     if device is not None:
         findings.append(_broker(device))
+        findings.append(_sealing(device))
+        if device.mqtt.certificate is not None:
+            findings.append(_certificate(device.mqtt.certificate))
     return findings
 
 
@@ -98,6 +103,30 @@ def _library(module: str, package: str) -> Finding:
 
         version = installed(package)
     return Finding(package, True, str(version))
+
+
+def _sealing(device: Device) -> Finding:
+    from skyreid.contract.sealed import key_name, read_public_key
+
+    if device.sealed_to is None:
+        said = "not sealed: people lie on its disk in clear until the server has them"
+        return Finding("sealing", False, f"{said} (spool.sealed_to)", needed=False)
+    try:
+        name = key_name(read_public_key(device.sealed_to))
+    except InputError as error:
+        return Finding("sealing", False, str(error))
+    return Finding("sealing", True, f"sealed to key {name}")
+
+
+def _certificate(path: Path) -> Finding:
+    from skyreid.edge.delivery.renewal import days_left
+
+    try:
+        days = days_left(path)
+    except InputError as error:
+        return Finding("certificate", False, str(error))
+    said = f"{days:.1f} days are left"
+    return Finding("certificate", days > 0, said if days > 0 else f"over: {said}", needed=False)
 
 
 def _broker(device: Device) -> Finding:

@@ -6,27 +6,26 @@ answer that was lost on the way is asked for again with the same key, which the 
 
 from __future__ import annotations
 
-import http.client
 import ssl
 from base64 import b64decode
 from pathlib import Path
 
 from skyreid.contract import files
 from skyreid.contract.enrolment import (
-    MAX_BYTES,
     PATH,
+    EnrolmentAnswer,
     EnrolmentRequest,
     Token,
-    decode_answer,
+    decode,
     decode_token,
 )
 from skyreid.contract.errors import InputError, MessageError
-
-TIMEOUT_S = 20.0
+from skyreid.contract.sealed import parse_public_key
+from skyreid.edge.delivery.renewal import check_signed, post
 
 
 def enrol(text: str, folder: Path) -> Token:
-    """Write ``device.key``, ``device.pem`` and ``ca.pem`` into a folder; what the token said.
+    """Write ``device.key``, ``device.pem``, ``ca.pem`` and ``seal.pub``; what the token said.
 
     Raises:
         InputError: the token is none, the service cannot be reached or refuses, or a file is there.
@@ -59,35 +58,18 @@ def enrol(text: str, folder: Path) -> Token:
     pem = serialization.Encoding.PEM
     asked = EnrolmentRequest(secret=token.secret, csr=csr.public_bytes(pem).decode())
     ca = authority.public_bytes(pem)
-    answer = _ask(token, ca.decode(), asked.model_dump_json().encode())
+    context = ssl.create_default_context(cadata=ca.decode())
+    answer = post(token.host, token.port, PATH, asked.model_dump_json().encode(), context)
     try:
-        signed = decode_answer(answer).certificate.encode()
-        ours = x509.load_pem_x509_certificate(signed)
-        ours.verify_directly_issued_by(authority)
-    except (MessageError, ValueError, TypeError) as error:
+        said = decode(EnrolmentAnswer, answer)
+        if said.seal:
+            parse_public_key(said.seal.encode())
+    except (MessageError, ValueError) as error:
         raise InputError(f"{token.host} answered with no certificate of its authority") from error
-    if ours.public_key() != key.public_key():
-        raise InputError(f"{token.host} answered with the certificate of another key")
+    signed = said.certificate.encode()
+    check_signed(signed, authority, key.public_key(), name, token.host)
     files.write(folder / "ca.pem", ca)
+    if said.seal:
+        files.write(folder / "seal.pub", said.seal.encode())
     files.write(own_file, signed)
     return token
-
-
-def _ask(token: Token, ca: str, body: bytes) -> bytes:
-    context = ssl.create_default_context(cadata=ca)
-    where = f"{token.host}:{token.port}"
-    link = http.client.HTTPSConnection(token.host, token.port, timeout=TIMEOUT_S, context=context)
-    try:
-        link.request("POST", PATH, body, {"Content-Type": "application/json"})
-        said = link.getresponse()
-        answer = said.read(MAX_BYTES)
-    except ssl.SSLCertVerificationError as error:
-        raise InputError(f"{where} is not who the token names: {error.verify_message}") from error
-    except (OSError, http.client.HTTPException) as error:
-        raise InputError(f"{where} cannot be reached: {error}; is certs serve running?") from error
-    finally:
-        link.close()
-    if said.status != 200:
-        why = answer[:300].decode("utf-8", "replace")
-        raise InputError(f"{where} refuses: {why if why.isprintable() else said.status}")
-    return answer

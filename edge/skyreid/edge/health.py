@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from pathlib import Path
 
 from skyreid.contract.device import Birth, BirthCamera, Health, encode_health
+from skyreid.contract.errors import InputError
 from skyreid.contract.json_message import CONTENT_TYPE
+from skyreid.contract.sealed import Sealer
 from skyreid.contract.sighting import ModelRef
 from skyreid.contract.site import Site
 from skyreid.contract.version import release
 from skyreid.edge.delivery.publisher import Publisher
+from skyreid.edge.delivery.renewal import days_left
 from skyreid.edge.sighter import Identity
-from skyreid.edge.video.source import GstSource
+from skyreid.edge.video.source import GstSource, State
+
+log = logging.getLogger(__name__)
 
 _WORDS = 200
 """Characters of a reason, as the message takes them."""
@@ -44,14 +50,24 @@ def software_version() -> str:
 class Reporter:
     """Sends what the flow reports, with what it cannot know."""
 
-    def __init__(self, publisher: Publisher, source: GstSource, model: ModelRef) -> None:
+    def __init__(
+        self,
+        publisher: Publisher,
+        source: GstSource,
+        model: ModelRef,
+        certificate: Path | None = None,
+        sealer: Sealer | None = None,
+    ) -> None:
         """Set up when the run begins.
 
         Args:
             publisher: sends it.
             source: whose state is told.
             model: what makes the embeddings.
+            certificate: the device's; None = it has none.
+            sealer: what seals; None = nothing does.
         """
+        self._certificate, self._sealer = certificate, sealer
         self._publisher, self._source, self._model = publisher, source, model
         self._began = self._told_at = time.monotonic()
         self._frames = 0
@@ -74,9 +90,19 @@ class Reporter:
                 "model_key": self._model.key,
                 "broker": self._publisher.state,
                 "broker_troubles": dict(self._publisher.troubles) or None,
+                "certificate_days_left": self._days_left(),
+                "sealed_to": None if self._sealer is None else self._sealer.key,
             }
         )
         self._publisher.send("health", encode_health(whole), content_type=CONTENT_TYPE)
+
+    def _days_left(self) -> float | None:
+        if self._certificate is None:
+            return None
+        try:
+            return round(days_left(self._certificate), 2)
+        except InputError:
+            return None
 
 
 def temperature_c() -> float | None:
@@ -88,3 +114,26 @@ def temperature_c() -> float | None:
         except (OSError, ValueError):  # a zone that is switched off cannot be read
             continue
     return max(found, default=None)
+
+
+class StateLog:
+    """Logs what a source says of its state, one line a change.
+
+    A camera that is away for a day would else be worth 17,000 of them.
+    """
+
+    def __init__(self) -> None:
+        self._lost = ""
+
+    def tell(self, state: State, why: str) -> None:
+        """Take a change of state, from the reading thread."""
+        trouble = state in (State.BACKOFF, State.REFUSED)
+        if state is State.STREAMING:
+            self._lost = ""
+        if why == self._lost if trouble else self._lost and state is State.CONNECTING:
+            return
+        if trouble:
+            self._lost = why
+        log.log(
+            logging.WARNING if trouble else logging.INFO, "source state=%s %s", state.value, why
+        )

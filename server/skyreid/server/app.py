@@ -36,7 +36,7 @@ from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Door
 from skyreid.server.entrance import Entrance, check_entrance
-from skyreid.server.gauges import watch, watch_certificate
+from skyreid.server.gauges import watch, watch_certificate, watch_list
 from skyreid.server.live import Hub
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
@@ -125,6 +125,9 @@ def run(read: Callable[[], ServerSettings]) -> int:
         watch_certificate(settings.mqtt.certificate, metrics.certificate_days)
     if settings.http.certificate is not None:
         watch_certificate(settings.http.certificate, metrics.http_certificate_days)
+    certificates = watch_list(
+        writer, metrics, settings.mqtt.address, settings.authority.folder, settings.mqtt.certificate
+    )
     lookup = Lookup(settings.journal.path, ShownSite.of(site))
 
     def publish(topic: str, body: str) -> object:
@@ -178,6 +181,8 @@ def run(read: Callable[[], ServerSettings]) -> int:
     ]
     entrance.start(f"settings {digest}")
     broker.start()
+    if settings.mqtt.address.secure:
+        certificates.start()
     for thread in threads:
         thread.start()
     try:
@@ -189,6 +194,7 @@ def run(read: Callable[[], ServerSettings]) -> int:
             reload(stop)
     finally:
         _log.info("stopping")
+        certificates.stop()
         hub.close()
         http.should_exit = True
         writer.stop()

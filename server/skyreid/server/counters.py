@@ -123,6 +123,18 @@ class Metrics:
             registry=r,
         )
         self.http_certificate_days.set(float("nan"))
+        self.revocation_in_force = Gauge(
+            "skyreid_revocation_in_force",
+            "1 while the broker refuses who is on the newest revocation list; NaN: cannot tell",
+            registry=r,
+        )
+        self.revocation_in_force.set(float("nan"))
+        self.revocation_age = Gauge(
+            "skyreid_revocation_list_age_ratio",
+            "Age of the revocation list as a part of its life; NaN without one",
+            registry=r,
+        )
+        self.revocation_age.set(float("nan"))
         self.reloads = Counter(
             "skyreid_reloads_total",
             "SIGHUPs, by outcome: done, refused (the settings stayed as they were)",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skyreid.contract.broker import Address
+from skyreid.server.broker.standing import Standing, Watcher, days_left, list_age, look
 from skyreid.server.counters import Metrics
 from skyreid.server.writer import Writer
 
@@ -33,12 +34,24 @@ def watch_certificate(path: Path, gauge: Gauge) -> None:
     gauge.set_function(lambda: days_left(path))
 
 
-def days_left(path: Path) -> float:
-    """Days until a certificate in PEM ends; NaN where it cannot be read."""
-    from cryptography import x509
+def watch_list(
+    writer: Writer,
+    metrics: Metrics,
+    broker: Address,
+    authority: Path | None,
+    certificate: Path | None,
+) -> Watcher:
+    """What looks whether the broker keeps to the revocation list, not started; `Standing` says it.
 
-    try:
-        end = x509.load_pem_x509_certificate(path.read_bytes()).not_valid_after_utc
-    except (OSError, ValueError):
-        return float("nan")
-    return (end - datetime.now(timezone.utc)).total_seconds() / 86_400
+    ``writer`` has it among its notices.
+    """
+    if authority is not None:
+        metrics.revocation_age.set_function(lambda: list_age(authority / "crl.pem"))
+    kept = writer.notices
+
+    def stands(standing: Standing, notices: list[str]) -> None:
+        known = standing.in_force
+        metrics.revocation_in_force.set(float("nan") if known is None else known)
+        writer.notices = (*kept, *notices)
+
+    return Watcher(lambda: look(broker, authority, certificate), stands)

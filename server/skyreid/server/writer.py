@@ -97,7 +97,7 @@ class Writer:
         self._early = EarlyPictures(journal.aside.has_sighting_of)
         self.oldest, self._opening = Oldest(), opening
         self.notices: tuple[str, ...] = ()
-        """What is wrong for as long as this server lives: what its journal lost."""
+        """What is wrong and not the writer's: what the journal lost, certificates."""
         self._cut_off = 0  # listeners, as far as they are counted
         self._disk = Disk(journal, metrics, self._stopping)
         self.devices = devices

@@ -52,12 +52,12 @@ def test_what_an_earlier_release_left_in_clear_is_sealed_and_nothing_of_it_stays
         kept = spool.after(0, 100)
         assert [s.seq for s in kept] == [*range(1, 10), *range(31, 40)]
         for s in kept:
-            plain = opener().open(s.data, "uav1", lambda seq: about_sighting(boot, seq))
+            plain = opener().open(s.data, "uav1", about_sighting(boot), numbered=True)
             assert plain == row(s.seq).data
         waits = spool.next_picture()
         assert waits is not None
         key = (boot, "cam1", 1, 1, 5)
-        assert opener().open(waits.jpeg, "uav1", lambda _: about_picture(*key)) == picture.jpeg
+        assert opener().open(waits.jpeg, "uav1", about_picture(*key)) == picture.jpeg
         assert not spool.append([Row(1, 1, b"sealed")], MODEL)  # it can be written as before
     before = path.stat().st_mtime_ns
     changes = path.read_bytes()

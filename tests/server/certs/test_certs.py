@@ -1,19 +1,18 @@
 """A site with certificates, against a real mosquitto: who gets in, as whom, and who no more."""
 
 import os
-import shutil
 import socket
 import ssl
 import stat
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from secured_site import Client, Site, csr_of, wait_for
 
 from skyreid.contract import topics
 from skyreid.contract.enrolment import Token, decode_token
@@ -22,129 +21,11 @@ from skyreid.contract.receipt import decode_receipt
 from skyreid.edge.__main__ import main as edge
 from skyreid.edge.enrol import enrol
 from skyreid.server.__main__ import main as server
+from skyreid.server.broker.standing import days_left
 from skyreid.server.certs import mosquitto
 from skyreid.server.certs.authority import Authority
-from skyreid.server.certs.service import Enrolment
-from skyreid.server.gauges import days_left
 
 DENIED = 0x87
-
-
-def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = 200.0) -> None:
-    end = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end, f"not within {timeout_s:g} s: {what}"
-        time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Site:
-    """An authority, its service and its broker."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.port, self.enrol_port = folder, free_port(), free_port()
-        words = ["--site", "plaza", "--host", "localhost", "--port", str(self.port)]
-        assert server(["certs", "init", str(folder), *words]) == 0
-        self.authority = Authority(folder)
-        if os.geteuid() == 0:  # Debian's mosquitto drops to a user that may not read here
-            with open(folder / "mosquitto.conf", "a") as conf:
-                conf.write("user root\n")
-        self.service = Enrolment(self.authority, ("127.0.0.1", self.enrol_port), 30)
-        threading.Thread(target=self.service.serve_forever, daemon=True).start()
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start_broker(self) -> None:
-        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
-        if program is None:
-            pytest.skip("mosquitto is not installed")
-        with open(self.folder / "log", "ab") as log:
-            words = [program, "-c", str(self.folder / "mosquitto.conf")]
-            self._process = subprocess.Popen(words, stdout=log, stderr=log)
-
-        def listens() -> bool:
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        wait_for("mosquitto listens", listens)
-        wait_for("it says who it is", (self.folder / "mosquitto.pid").is_file)
-
-    def token(self, device: str, capsys: pytest.CaptureFixture[str]) -> str:
-        capsys.readouterr()
-        words = ["certs", "device", str(self.folder), device, "--enrol-port", str(self.enrol_port)]
-        assert server(words) == 0
-        name, _, token = capsys.readouterr().out.strip().partition(" ")
-        assert name == device
-        return token
-
-    def stop(self) -> None:
-        self.service.shutdown()
-        self.service.server_close()
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    made = Site(tmp_path / "authority")
-    yield made
-    made.stop()
-
-
-class Client:
-    """Whoever has a certificate, and calls itself what it likes."""
-
-    def __init__(self, site: Site, pem: Path, *, called: str = "x") -> None:
-        from paho.mqtt.client import Client as Paho
-        from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-
-        self.answers: list[int] = []
-        self.lost: list[int] = []
-        self.heard: list[tuple[str, bytes]] = []
-        self.acknowledged: dict[int, int] = {}
-        self._paho = Paho(
-            CallbackAPIVersion.VERSION2, client_id=called, protocol=MQTTProtocolVersion.MQTTv5
-        )
-        context = ssl.create_default_context(cafile=site.folder / "ca.pem")
-        context.load_cert_chain(pem, pem.with_suffix(".key"))
-        self._paho.tls_set_context(context)
-        self._paho.on_connect = lambda *a: self.answers.append(int(a[3].value))
-        self._paho.on_disconnect = lambda *a: self.lost.append(int(a[3].value))
-        self._paho.on_message = lambda _c, _d, m: self.heard.append((m.topic, bytes(m.payload)))
-        self._paho.on_publish = lambda *a: self.acknowledged.update({a[2]: int(a[3].value)})
-        self._paho.connect("localhost", site.port)
-        self._paho.loop_start()
-
-    def listen(self, topic: str) -> None:
-        self._paho.subscribe(topic, 1)
-
-    def publish(self, topic: str, payload: bytes = b"x") -> int:
-        """The broker's word about it."""
-        told = self._paho.publish(topic, payload, 1)
-        wait_for("an acknowledgement", lambda: told.mid in self.acknowledged)
-        return self.acknowledged[told.mid]
-
-    def close(self) -> None:
-        self._paho.disconnect()
-        self._paho.loop_stop()
-
-
-@pytest.fixture
-def connect(site: Site) -> Iterator[Callable[..., Client]]:
-    made: list[Client] = []
-
-    def client(*arguments: Any, **options: Any) -> Client:
-        made.append(Client(site, *arguments, **options))
-        return made[-1]
-
-    yield client
-    for each in made:
-        each.close()
 
 
 def test_from_a_bare_device_to_a_receipt_and_revoked_it_is_out(
@@ -238,16 +119,6 @@ def test_from_a_bare_device_to_a_receipt_and_revoked_it_is_out(
         process.wait()
 
 
-def csr_of(home: Path) -> bytes:
-    """A request by the key of a device."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-
-    key = serialization.load_pem_private_key((home / "device.key").read_bytes(), None)
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
-    return request.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)  # type: ignore[arg-type]
-
-
 def test_a_token_works_once_and_an_answer_that_was_lost_is_given_again(
     site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -273,7 +144,8 @@ def test_the_name_is_the_tokens_whatever_the_request_says(
     token = decode_token(site.token("uav1", capsys))
     (tmp_path / "home").mkdir()
     enrol(site.token("uav2", capsys), tmp_path / "home")
-    signed = site.authority.enrol(token.secret, csr_of(tmp_path / "home"), 7)
+    name, signed = site.authority.enrol(token.secret, csr_of(tmp_path / "home"), 7)
+    assert name == "uav1"
     made = x509.load_pem_x509_certificate(signed)
     assert made.subject.rfc4514_string() == "CN=uav1"
     (tmp_path / "uav1.pem").write_bytes(signed)
@@ -300,7 +172,7 @@ def test_whoever_is_not_of_the_tokens_authority_learns_no_secret(
     from skyreid.contract.enrolment import encode_token
 
     foreign = Token(**{**token.model_dump(), "ca": other.ca_der()})
-    with pytest.raises(InputError, match="is not who the token names"):
+    with pytest.raises(InputError, match="is not of the authority that is believed"):
         enrol(encode_token(foreign), tmp_path / "uav1")
     enrol(encode_token(token), tmp_path / "uav1")  # it was not used
 
@@ -374,7 +246,7 @@ def test_a_revocation_that_the_broker_does_not_hear_of_says_so(
 def test_the_servers_name_and_names_that_reach_further_are_no_devices(site: Site) -> None:
     for name in ("skyreid-server-plaza", "+", "a/b", "#", "", "a" * 65):
         with pytest.raises(InputError):
-            site.authority.add_token(name)
+            site.authority.add_tokens([name])
 
 
 def test_the_brokers_settings_are_those_of_the_contract(site: Site, repository: Path) -> None:
@@ -385,7 +257,8 @@ def test_the_brokers_settings_are_those_of_the_contract(site: Site, repository: 
 
 def test_keys_and_state_are_for_their_owner_alone(site: Site) -> None:
     secret = {p.name for p in site.folder.iterdir() if p.stat().st_mode & 0o077 == 0}
-    assert {"ca.key", "broker.key", "server.key", "state.json"} <= secret
+    assert {"ca.key", "server.key", "canary.key", "state.json"} <= secret
+    assert (site.folder / "broker.key").stat().st_mode & 0o027 == 0  # its group is mosquitto's
     assert "-----BEGIN" not in (site.folder / "state.json").read_text().replace(
         "-----BEGIN CERTIFICATE", ""
     )

@@ -84,10 +84,10 @@ class Who:
     address: tuple[str, int]
     site: str
     device: str
-    tls: ssl.SSLContext | None
     login: tuple[str, str] | None
     keepalive_s: int
     inflight_max: int
+    tls: ssl.SSLContext | None
     client_id: str
     birth: Birth | None
     """Said at each connection; None = this is no device, it only asks."""

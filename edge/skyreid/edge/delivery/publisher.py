@@ -13,6 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from skyreid.contract.broker import Trouble
 from skyreid.contract.device import Birth
@@ -59,7 +60,9 @@ class Publisher:
             PlatformError: paho-mqtt 2 is not installed.
         """
         require_paho()
-        self._given = (address, site, device, tls, login, keepalive_s, inflight_max)
+        self._given = (address, site, device, login, keepalive_s, inflight_max)
+        self.tls = tls
+        """What the next connection is made with."""
         self._leaving = threading.Event()
         self._current: Connection | None = None
         self._keeper: threading.Thread | None = None
@@ -75,7 +78,8 @@ class Publisher:
             birth: what this device is; said at each connection.
             notify: takes the events, from the thread of the connection; must not block.
         """
-        who = Who(*self._given, client_id=f"skyreid-edge-{self._given[2]}", birth=birth)
+        client_id = f"skyreid-edge-{self._given[2]}"
+        who = Who(*self._given, tls=None, client_id=client_id, birth=birth)
         # A daemon: a name server that does not answer must not hold up the end of the process.
         self._keeper = threading.Thread(
             target=self._keep, args=(who, notify), name="broker", daemon=True
@@ -126,7 +130,7 @@ class Publisher:
         retain, pause_s = True, 0.0
         while not self._leaving.is_set():
             connection = Connection(
-                who,
+                replace(who, tls=self.tls),
                 retain=retain,
                 notify=notify,
                 on_ready=self._connected,
@@ -177,7 +181,7 @@ def ask_broker(
     done = threading.Event()
     # Another name than the device's, which may be running: a broker gives a name's connection away.
     name = f"skyreid-edge-{device}-doctor"
-    who = Who(address, site, device, tls, login, 20, 1, client_id=name, birth=None)
+    who = Who(address, site, device, login, 20, 1, tls=tls, client_id=name, birth=None)
     connection = Connection(
         who,
         retain=True,

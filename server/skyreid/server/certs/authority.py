@@ -1,8 +1,9 @@
 """The authority: a folder with its key, what it signed, whom it revoked and which tokens wait.
 
 Certificates are ECDSA on P-256 (RFC 5280, FIPS 186-5). A device's names come from its token, never
-from its request. The revocation list lies beside the broker that reads it, so that its age says
-nothing: it holds as long as the authority, and never locks everybody out by being old.
+from its request. The revocation list lies beside the broker that reads it: it holds as long as
+the authority, and never locks everybody out by being old. With each list a certificate is made that
+stands on it and on none before, the canary: a broker that lets it in has not read the list.
 """
 
 from __future__ import annotations
@@ -10,9 +11,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-import os
 import secrets
-import stat
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +29,7 @@ from skyreid.contract import files
 from skyreid.contract.broker import broker_address
 from skyreid.contract.errors import InputError
 from skyreid.contract.topics import check_identifier
+from skyreid.server.certs.key_files import pem, write_key, write_open, write_secret
 
 CA_DAYS = 3650
 TOKEN_HOURS = 24
@@ -79,7 +79,7 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name(_authority_of(site))
-        now = _now()
+        now = utc_now()
         own = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         usage = _usage(key_cert_sign=True, crl_sign=True)
         certificate = (
@@ -95,19 +95,25 @@ class Authority:
             .add_extension(own, critical=False)
             .sign(key, hashes.SHA256())
         )
-        _write_key(folder / "ca.key", key)
-        _write_open(folder / "ca.pem", _pem(certificate))
+        write_key(folder / "ca.key", key)
+        write_key(folder / "canary.key", ec.generate_private_key(ec.SECP256R1()))
+        write_open(folder / "ca.pem", pem(certificate))
         state = {"site": site, "hosts": list(hosts), "certificates": [], "tokens": []}
-        _write_secret(folder / "state.json", json.dumps(state, indent=1).encode())
+        write_secret(folder / "state.json", json.dumps(state, indent=1).encode())
         made = cls(folder)
         made.renew(days)
-        made._write_list()
+        made.write_list()
         return made
 
     @property
     def server_name(self) -> str:
         """The server's name, which no device may have."""
         return f"skyreid-server-{self.site}"
+
+    @property
+    def canary_name(self) -> str:
+        """Of whom no broker lets in; no device may have it either."""
+        return f"skyreid-canary-{self.site}"
 
     def path(self, name: str) -> Path:
         """Of one of its files."""
@@ -124,44 +130,41 @@ class Authority:
             key = ec.generate_private_key(ec.SECP256R1())
             names = () if name == "server" else hosts
             certificate = self._sign(common, key.public_key(), usage, timedelta(days=days), names)
-            _write_key(self.path(f"{name}.key"), key)
-            _write_open(self.path(f"{name}.pem"), _pem(certificate))
+            write_key(self.path(f"{name}.key"), key)
+            write_open(self.path(f"{name}.pem"), pem(certificate))
 
-    def add_token(self, device: str) -> str:
-        """Let a device enrol; its secret, of which only a digest is kept.
+    def add_tokens(self, devices: Sequence[str]) -> list[str]:
+        """Let devices enrol; a secret for each, of which only a digest is kept.
 
         Raises:
-            InputError: the name cannot be a device's.
+            InputError: a name cannot be a device's; then none may.
         """
-        _check(device)
-        if device == self.server_name:
-            raise InputError(f"device {device!r}: this is the server's name")
-        secret = secrets.token_urlsafe(32)
-        end = (_now() + timedelta(hours=TOKEN_HOURS)).isoformat()
-        with self._changing() as state:
-            state["tokens"] = [t for t in state["tokens"] if t["end"] > _now().isoformat()]
-            state["tokens"].append({"digest": _digest(secret), "device": device, "end": end})
-        return secret
+        for device in devices:
+            _check(device)
+            if device in (self.server_name, self.canary_name):
+                raise InputError(f"device {device!r}: this is a name of the server's")
+        end = (utc_now() + timedelta(hours=TOKEN_HOURS)).isoformat()
+        made = [secrets.token_urlsafe(32) for _ in devices]
+        with self.changing() as state:
+            state["tokens"] = [t for t in state["tokens"] if t["end"] > utc_now().isoformat()]
+            state["tokens"] += [
+                {"digest": _digest(secret), "device": device, "end": end}
+                for secret, device in zip(made, devices, strict=True)
+            ]
+        return made
 
-    def enrol(self, secret: str, csr: bytes, days: int) -> bytes:
+    def enrol(self, secret: str, csr: bytes, days: float) -> tuple[str, bytes]:
         """Sign the key of whoever knows a secret: once. The same key again gets the same answer.
 
         Returns:
-            the certificate in PEM
+            the device's name, and its certificate in PEM
 
         Raises:
             InputError: the secret is none, is used or is too old, or the request cannot be used.
         """
-        try:
-            request = x509.load_pem_x509_csr(csr)
-            key = request.public_key()
-            good = request.is_signature_valid
-        except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
-            raise InputError("the request is no PKCS #10 in PEM") from error
-        if not good or not isinstance(key, ec.EllipticCurvePublicKey) or key.key_size < 256:
-            raise InputError("the request is not signed by an elliptic curve's key of 256 bits")
-        digest, now = _digest(secret), _now()
-        with self._changing() as state:
+        key = key_of_request(csr)
+        digest, now = _digest(secret), utc_now()
+        with self.changing() as state:
             token = next((t for t in state["tokens"] if t["digest"] == digest), None)
             if token is None or token["end"] < now.isoformat():
                 raise InputError("the token is not known, or is too old: certs device makes one")
@@ -173,10 +176,12 @@ class Authority:
                 raise InputError("the token has been used: certs device makes one")
             if "certificate" not in token:
                 life = timedelta(days=days)
-                made = self._make(token["device"], key, ExtendedKeyUsageOID.CLIENT_AUTH, life)
-                state["certificates"].append(_entry(token["device"], made))
-                token |= {"key": whose, "certificate": _pem(made).decode()}
-            return str(token["certificate"]).encode()
+                made = self.make_certificate(
+                    token["device"], key, ExtendedKeyUsageOID.CLIENT_AUTH, life
+                )
+                state["certificates"].append(entry_of(token["device"], made))
+                token |= {"key": whose, "certificate": pem(made).decode()}
+            return str(token["device"]), str(token["certificate"]).encode()
 
     def revoke(self, device: str) -> int:
         """Take every certificate and token of a device back; how many certificates.
@@ -184,24 +189,24 @@ class Authority:
         Raises:
             InputError: there is none.
         """
-        with self._changing() as state:
+        with self.changing() as state:
             named = [c for c in state["certificates"] if c["name"] == device]
             waiting = [t for t in state["tokens"] if t["device"] == device]
             if not named and not waiting:
                 known = sorted({c["name"] for c in state["certificates"]})
                 raise InputError(f"device {device!r} has no certificate; these have: {known}")
             for each in named:
-                each.setdefault("revoked", _now().isoformat())
+                each.setdefault("revoked", utc_now().isoformat())
             state["tokens"] = [t for t in state["tokens"] if t["device"] != device]
-        self._write_list()
+        self.write_list()
         return len(named)
 
     def impersonate(self, name: str) -> None:
         """Write ``kick.pem`` and ``kick.key``: for some minutes, whoever has them is ``name``."""
         key = ec.generate_private_key(ec.SECP256R1())
-        made = self._make(name, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, KICK)
-        _write_key(self.path("kick.key"), key)
-        files.write(self.path("kick.pem"), _pem(made))
+        made = self.make_certificate(name, key.public_key(), ExtendedKeyUsageOID.CLIENT_AUTH, KICK)
+        write_key(self.path("kick.key"), key)
+        files.write(self.path("kick.pem"), pem(made))
 
     def listed(self) -> list[dict[str, Any]]:
         """Certificates: ``name``, ``serial``, ``end``, and ``revoked`` where they are."""
@@ -219,12 +224,12 @@ class Authority:
         life: timedelta,
         hosts: Sequence[str] = (),
     ) -> x509.Certificate:
-        made = self._make(name, key, usage, life, hosts)
-        with self._changing() as state:
-            state["certificates"].append(_entry(name, made))
+        made = self.make_certificate(name, key, usage, life, hosts)
+        with self.changing() as state:
+            state["certificates"].append(entry_of(name, made))
         return made
 
-    def _make(
+    def make_certificate(
         self,
         name: str,
         key: Any,
@@ -232,7 +237,7 @@ class Authority:
         life: timedelta,
         hosts: Sequence[str] = (),
     ) -> x509.Certificate:
-        now = _now()
+        now = utc_now()
         end = min(now + life, self.certificate.not_valid_after_utc)
         issuer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())  # type: ignore[arg-type]
         builder = (
@@ -253,12 +258,12 @@ class Authority:
             builder = builder.add_extension(names, critical=False)
         return builder.sign(self._key, hashes.SHA256())  # type: ignore[arg-type]
 
-    def _write_list(self) -> None:
+    def write_list(self) -> None:
         with self._locked():  # or one of two that revoke at once writes a list without the other's
             self._write_list_of(self._read()["certificates"])
 
     def _write_list_of(self, certificates: Sequence[dict[str, Any]]) -> None:
-        now = _now()
+        now, canary = utc_now(), self._make_canary()
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.certificate.subject)
@@ -270,8 +275,26 @@ class Authority:
                 entry = x509.RevokedCertificateBuilder().serial_number(int(each["serial"], 16))
                 at = datetime.fromisoformat(each["revoked"])
                 builder = builder.add_revoked_certificate(entry.revocation_date(at).build())
+        for serial in {canary.serial_number, *self._canary_before()}:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+            builder = builder.add_revoked_certificate(entry.build())
         signed = builder.sign(self._key, hashes.SHA256())  # type: ignore[arg-type]
-        _write_open(self.path("crl.pem"), signed.public_bytes(serialization.Encoding.PEM))
+        write_open(self.path("crl.pem"), signed.public_bytes(serialization.Encoding.PEM))
+        write_open(self.path("canary.pem"), pem(canary))
+
+    def _make_canary(self) -> x509.Certificate:
+        key = serialization.load_pem_private_key(self.path("canary.key").read_bytes(), None)
+        usage, life = ExtendedKeyUsageOID.CLIENT_AUTH, timedelta(days=CA_DAYS)
+        return self.make_certificate(self.canary_name, key.public_key(), usage, life)
+
+    def _canary_before(self) -> list[int]:
+        """On the list too: a kill may leave it as the one that is shown."""
+        path = self.path("canary.pem")
+        return (
+            [x509.load_pem_x509_certificate(path.read_bytes()).serial_number]
+            if path.exists()
+            else []
+        )
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -287,14 +310,31 @@ class Authority:
         )
 
     @contextmanager
-    def _changing(self) -> Iterator[dict[str, Any]]:
+    def changing(self) -> Iterator[dict[str, Any]]:
         with self._locked():
             state = self._read()
             yield state
-            _write_secret(self.path("state.json"), json.dumps(state, indent=1).encode())
+            write_secret(self.path("state.json"), json.dumps(state, indent=1).encode())
 
 
-def _entry(name: str, certificate: x509.Certificate) -> dict[str, Any]:
+def key_of_request(csr: bytes) -> ec.EllipticCurvePublicKey:
+    """Whose key a request in PEM (PKCS #10) is of.
+
+    Raises:
+        InputError: it is none, or by a key that is too small.
+    """
+    try:
+        request = x509.load_pem_x509_csr(csr)
+        key = request.public_key()
+        good = request.is_signature_valid
+    except (ValueError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise InputError("the request is no PKCS #10 in PEM") from error
+    if not good or not isinstance(key, ec.EllipticCurvePublicKey) or key.key_size < 256:
+        raise InputError("the request is not signed by an elliptic curve's key of 256 bits")
+    return key
+
+
+def entry_of(name: str, certificate: x509.Certificate) -> dict[str, Any]:
     end = certificate.not_valid_after_utc.isoformat()
     return {"name": name, "serial": f"{certificate.serial_number:x}", "end": end}
 
@@ -328,7 +368,7 @@ def _host(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _now() -> datetime:
+def utc_now() -> datetime:
     return datetime.now(timezone.utc).replace(microsecond=0)
 
 
@@ -346,43 +386,3 @@ def _usage(**given: bool) -> x509.KeyUsage:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
-
-
-def _pem(certificate: x509.Certificate) -> bytes:
-    return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def _write_key(path: Path, key: ec.EllipticCurvePrivateKey) -> None:
-    """Whoever could read the key before, mosquitto's user above all, can read the new one.
-
-    Raises:
-        InputError: it is written, and cannot be given back to whose it was.
-    """
-    before = path.stat() if path.exists() else None
-    _write_secret(
-        path,
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-    )
-    if before is not None:
-        try:
-            os.chown(path, before.st_uid, before.st_gid)
-            os.chmod(path, stat.S_IMODE(before.st_mode))
-        except OSError as error:
-            raise InputError(
-                f"{path} is new and cannot be given back to its user {before.st_uid} and group "
-                f"{before.st_gid}: {error.strerror}; do so before the broker is told, or run this "
-                "as the user who may"
-            ) from error
-
-
-def _write_secret(path: Path, data: bytes) -> None:
-    files.write(path, data, mode=0o600)
-
-
-def _write_open(path: Path, data: bytes) -> None:
-    """What mosquitto's user has to read, whatever the umask: a list it cannot read holds nobody."""
-    files.write(path, data, mode=0o644)

@@ -1,10 +1,12 @@
-"""``skyreid-server certs``: init, device, serve, renew, revoke, list."""
+"""``skyreid-server certs``: init, device, serve, renew, rotate, revoke, list; and ``lost``."""
 
 from __future__ import annotations
 
 import argparse
 import csv
+import json
 import logging
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +14,20 @@ from skyreid.contract.errors import InputError
 
 if TYPE_CHECKING:
     from skyreid.server.certs.authority import Authority
+    from skyreid.server.certs.lost import Lost
 
 DAYS = 365
+KEEP_DAYS = 90
 
 
 def add_parser(verbs: Any) -> None:
-    """Add ``certs`` to the verbs of a command line."""
+    """Add ``certs`` and ``lost`` to the verbs of a command line."""
+    says = "a device is gone: revoke it, and say what it could hold that is not here"
+    lost = verbs.add_parser("lost", help=says, description=says, allow_abbrev=False)
+    lost.add_argument("settings", type=Path, help="settings file (server.toml)")
+    lost.add_argument("name", help="device.id")
+    lost.add_argument("--json", action="store_true", help="print one JSON object")
+    lost.set_defaults(run=_lost)
     says = "a small authority of one site: certificates of its broker, server and devices"
     certs = verbs.add_parser("certs", help=says, description=says, allow_abbrev=False)
     parts = certs.add_subparsers(dest="part", required=True, metavar="VERB")
@@ -26,6 +36,7 @@ def add_parser(verbs: Any) -> None:
         ("device", "let devices enrol: a token each, good once and for a day", _device),
         ("serve", "sign for devices that enrol, until it is told to stop", _serve),
         ("renew", "new certificates of broker and server", _renew),
+        ("rotate", "a new key for devices to seal to; the old one opens what they have", _rotate),
         ("revoke", "take a device's certificates back, and end its connection", _revoke),
         ("list", "who has a certificate, until when", _list),
     ):
@@ -45,6 +56,9 @@ def add_parser(verbs: Any) -> None:
         if name == "device":
             part.add_argument("--csv", type=Path, help="names, the first column of a file")
             part.add_argument("--enrol-port", type=int, default=8884, help="of certs serve")
+        if name == "rotate":
+            says = "days after which a key that was replaced is deleted, with what only it opens"
+            part.add_argument("--keep-days", type=int, default=KEEP_DAYS, help=says)
         if name == "serve":
             part.add_argument("--listen", default="0.0.0.0", help="address to listen on")
             part.add_argument("--enrol-port", type=int, default=8884, help="port to listen on")
@@ -54,6 +68,7 @@ def _init(given: argparse.Namespace) -> int:
     from skyreid.contract import files
     from skyreid.server.certs import mosquitto
     from skyreid.server.certs.authority import Authority
+    from skyreid.server.certs.seal_keys import rotate
 
     _port(given.port)
     authority = Authority.make(given.folder, given.site, given.host, _days(given))
@@ -64,12 +79,17 @@ def _init(given: argparse.Namespace) -> int:
     files.write(
         authority.path("broker.url"), f"mqtts://{_host(given.host[0])}:{given.port}".encode()
     )
+    rotate(authority)
+    has = mosquitto.make_home(authority)
     folder = authority.folder.resolve()
     print(f"{folder}: the key ca.key signs for the site; keep a copy where nobody else gets it")
     print(f"broker: mosquitto -c {folder}/mosquitto.conf")
+    if not has:
+        print(f"        its user writes in {folder}/{mosquitto.OWN} and reads {folder}/broker.key")
     print(f'server: [mqtt] url = "{_url(authority)}", ca = "{folder}/ca.pem",')
     print(f'        certificate = "{folder}/server.pem", key = "{folder}/server.key"')
     print(f'        [http] certificate = "{folder}/http.pem", key = "{folder}/http.key"')
+    print(f'        [authority] folder = "{folder}"')
     return 0
 
 
@@ -89,15 +109,9 @@ def _device(given: argparse.Namespace) -> int:
     authority = Authority(given.folder)
     url = _url(authority)
     host = url.removeprefix("mqtts://").rpartition(":")[0].strip("[]")
-    for name in names:
-        token = Token(
-            host=host,
-            port=_port(given.enrol_port),
-            broker=url,
-            device=name,
-            secret=authority.add_token(name),
-            ca=authority.ca_der(),
-        )
+    port, ca = _port(given.enrol_port), authority.ca_der()
+    for name, secret in zip(names, authority.add_tokens(names), strict=True):
+        token = Token(host=host, port=port, broker=url, device=name, secret=secret, ca=ca)
         print(f"{name} {encode_token(token)}")
     return 0
 
@@ -136,6 +150,19 @@ def _renew(given: argparse.Namespace) -> int:
     return 0
 
 
+def _rotate(given: argparse.Namespace) -> int:
+    from skyreid.server.certs.authority import Authority
+    from skyreid.server.certs.seal_keys import rotate
+
+    if given.keep_days < 0:
+        raise InputError(f"--keep-days {given.keep_days}: 0 or more")
+    name, gone = rotate(Authority(given.folder), given.keep_days)
+    print(f"devices seal to key {name} from their next word with certs serve on")
+    for each in gone:
+        print(f"key {each} is deleted: what is sealed to it nobody opens any more")
+    return 0
+
+
 def _revoke(given: argparse.Namespace) -> int:
     from skyreid.server.certs.authority import Authority
     from skyreid.server.certs.revocation import revoke
@@ -150,6 +177,56 @@ def _revoke(given: argparse.Namespace) -> int:
     if failed:
         raise InputError("; ".join(failed))
     return 0
+
+
+def _lost(given: argparse.Namespace) -> int:
+    from skyreid.server.certs.authority import Authority
+    from skyreid.server.certs.lost import what_it_could_hold
+    from skyreid.server.certs.revocation import revoke
+    from skyreid.server.config import read_settings
+
+    settings = read_settings(given.settings, (), verb="lost")
+    if settings.authority.folder is None:
+        raise InputError("lost: authority.folder is not set: whose certificates is it to revoke?")
+    authority = Authority(settings.authority.folder)
+    failed: list[InputError] = []
+    try:  # first of all: every minute counts
+        revoked = revoke(authority, given.name, _url(authority))
+    except InputError as error:
+        failed.append(error)
+        revoked = 0
+    try:
+        found = what_it_could_hold(settings.journal.path, given.name, time.time_ns())
+    except InputError as error:
+        failed.append(error)
+    else:
+        _tell(given, found, revoked, settings.authority.sealed_only)
+    if failed:
+        raise InputError("; ".join(map(str, failed)))
+    return 0
+
+
+def _tell(given: argparse.Namespace, found: Lost, revoked: int, sealed: bool) -> None:
+    since, until = (
+        time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(ns / 1e9))
+        for ns in (found.since_ns, found.until_ns)
+    )
+    if given.json:
+        said = {"revoked": revoked, "since": since, "until": until, "hours": round(found.hours, 2)}
+        said |= {"people_max": found.tracklets_max, "missing": found.missing, "sealed": sealed}
+        print(json.dumps({"device": found.device, **said}))
+        return
+    print(f"{found.device}: {revoked} certificates revoked")
+    print(f"it could hold what it saw from {since} to {until}, {found.hours:.1f} h")
+    print(
+        f"  at most about {found.tracklets_max} people (tracklets), at {found.tracklets_per_hour} "
+        "in the fullest hour that it had; its spool keeps spool.max_age_h of them"
+    )
+    print(f"  and {found.missing} sightings of before, which never arrived")
+    if sealed:
+        print("sealed: authority.sealed_only is set, nothing of it ever came in clear")
+    else:
+        print("whether they are sealed its health said: sealed_to in /v1/devices")
 
 
 def _list(given: argparse.Namespace) -> int:

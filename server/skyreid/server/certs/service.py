@@ -1,4 +1,4 @@
-"""The service that devices enrol with: HTTPS, one route, a token a device.
+"""The service that devices enrol and renew with: HTTPS, a token once, then their certificate.
 
 It shows the broker's certificate, which a device believes by the authority that its token names.
 A connection is left ``TIMEOUT_S`` after it began, however slowly it speaks; there are at most
@@ -17,9 +17,20 @@ from io import BufferedReader, RawIOBase
 from socket import socket
 from typing import Any
 
-from skyreid.contract.enrolment import MAX_BYTES, PATH, EnrolmentAnswer, decode_request
-from skyreid.contract.errors import InputError, MessageError
+from skyreid.contract.enrolment import (
+    MAX_BYTES,
+    PATH,
+    RENEWAL_PATH,
+    EnrolmentAnswer,
+    EnrolmentRequest,
+    RenewalAnswer,
+    RenewalRequest,
+    decode,
+)
+from skyreid.contract.errors import InputError
 from skyreid.server.certs.authority import Authority
+from skyreid.server.certs.renewal import renew
+from skyreid.server.certs.seal_keys import public_key
 
 _log = logging.getLogger(__name__)
 
@@ -32,7 +43,7 @@ class Enrolment(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, authority: Authority, address: tuple[str, int], days: int) -> None:
+    def __init__(self, authority: Authority, address: tuple[str, int], days: float) -> None:
         """Listen on ``address``; certificates live ``days``.
 
         Raises:
@@ -57,6 +68,11 @@ class Enrolment(ThreadingHTTPServer):
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.minimum_version = ssl.TLSVersion.TLSv1_2
         tls.load_cert_chain(self.authority.path("broker.pem"), self.authority.path("broker.key"))
+        # A bare device has none to show; one that was taken back, or is over, does not pass.
+        tls.verify_mode = ssl.CERT_OPTIONAL
+        tls.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_LEAF
+        for name in ("ca.pem", "crl.pem"):
+            tls.load_verify_locations(self.authority.path(name))
         return tls
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -109,22 +125,39 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         length = self.headers.get("Content-Length", "")
-        if self.path != PATH or not length.isascii() or not length.isdigit():
+        answers = {PATH: self._enrol, RENEWAL_PATH: self._renew}
+        if self.path not in answers or not length.isascii() or not length.isdigit():
             self._answer(404, b"")
             return
         if int(length) > MAX_BYTES:
             self._answer(413, b"")
             return
-        authority, peer = self.server.authority, self.client_address[0]
         try:
-            asked = decode_request(self.rfile.read(int(length)))
-            signed = authority.enrol(asked.secret, asked.csr.encode(), self.server.days)
-        except (InputError, MessageError) as error:
-            _log.warning("enrolment refused peer=%s: %s", peer, error)
+            answer = answers[self.path](self.rfile.read(int(length)))
+        except InputError as error:
+            _log.warning("%s refused peer=%s: %s", self.path[1:], self.client_address[0], error)
             self._answer(403, str(error).encode())
             return
-        _log.info("enrolled peer=%s", peer)
-        self._answer(200, EnrolmentAnswer(certificate=signed.decode()).model_dump_json().encode())
+        self._answer(200, answer.model_dump_json().encode())
+
+    def _enrol(self, body: bytes) -> EnrolmentAnswer:
+        authority, asked = self.server.authority, decode(EnrolmentRequest, body)
+        name, signed = authority.enrol(asked.secret, asked.csr.encode(), self.server.days)
+        _log.info("enrolled device=%s peer=%s", name, self.client_address[0])
+        return EnrolmentAnswer(certificate=signed.decode(), seal=public_key(authority))
+
+    def _renew(self, body: bytes) -> RenewalAnswer:
+        shown = self.connection.getpeercert(binary_form=True)
+        if not shown:
+            raise InputError("no certificate was shown: enrol, with a token of certs device")
+        asked = decode(RenewalRequest, body)
+        csr = asked.csr.encode() or None
+        name, signed = renew(self.server.authority, shown, csr, self.server.days)
+        if signed is not None:
+            _log.info("renewed device=%s peer=%s", name, self.client_address[0])
+        return RenewalAnswer(
+            certificate=(signed or b"").decode(), seal=public_key(self.server.authority)
+        )
 
     def _answer(self, status: int, body: bytes) -> None:
         self.send_response(status)

@@ -57,6 +57,8 @@ def _families() -> dict[str, GaugeMetricFamily | CounterMetricFamily]:
         "lag": gauge("lag_seconds", "How long after capture its live messages come"),
         "late": gauge("late", "1 while nobody waits for it, as it is too far behind"),
         "clock": gauge("clock_error_seconds", "How far its clock may be off, as it says"),
+        "certificate": gauge("certificate_days_left", "Days until its certificate ends"),
+        "sealed": gauge("sealed", "1 while nothing of people lies on its disk in clear"),
         "sightings": counter("sightings", "Its sightings that were stored since the start"),
         "dropped": counter("dropped", "What it left out since it started, all reasons"),
         "ready": GaugeMetricFamily("skyreid_ready", "1 while what arrives can be stored"),
@@ -78,6 +80,8 @@ def _values(device: Device) -> dict[str, float | None]:
         "lag": device.lag_s,
         "late": float(device.late),
         "clock": None if error_ms is None else error_ms / 1e3,
+        "certificate": None if health is None else health.certificate_days_left,
+        "sealed": None if health is None else float(health.sealed_to is not None),
         "sightings": float(device.sightings),
         "dropped": None if health is None else float(sum(health.dropped.values())),
     }
