@@ -1,7 +1,7 @@
 """The demo with certificates, TLS and log-in, by the commands of docs/security.md.
 
 An authority of its own, mutual TLS at the broker, each device enrolled with a token that works
-once, TLS of the API, and a token without which it says nothing.
+once, whose sightings are sealed, TLS of the API, and a token without which it says nothing.
 """
 
 from __future__ import annotations
@@ -65,6 +65,8 @@ def secure(plan: Plan, enrol_port: int) -> Secured:
     web = f'address_file = "address.txt"\ncertificate = {q(folder / "http.pem")}\n'
     _replace(work / "server.toml", "[mqtt]", broker)
     _add(work / "server.toml", "[http]", web + f"key = {q(folder / 'http.key')}\n")
+    with open(work / "server.toml", "a") as settings:
+        settings.write(f"\n[authority]\nfolder = {q(folder)}\nsealed_only = true\n")
     _enrol(plan, folder, enrol_port)
     token = _run("server", "token", "create", str(work / "server.toml"), WHO, "--role", "admin")
     return Secured(work, token)
@@ -94,7 +96,11 @@ def _enrol(plan: Plan, folder: Path, port: int) -> None:
                         raise
                     time.sleep(0.2)  # it does not listen yet
             device = plan.work / f"{video.camera}.toml"
-            _replace(device, "[mqtt]", settings.partition("[mqtt]\n")[2])
+            mqtt, _, spool = settings.partition("[mqtt]\n")[2].partition("[spool]\n")
+            # The service is there for the tokens: for as long as a demo lives nothing is renewed.
+            kept = [line for line in mqtt.splitlines() if not line.startswith("enrolment")]
+            _replace(device, "[mqtt]", "\n".join(kept))
+            _add(device, "[spool]", f"{spool}\n")
     finally:
         service.terminate()
         service.wait()
