@@ -75,9 +75,13 @@ class Site:
     def stop(self) -> None:
         self.service.shutdown()
         self.service.server_close()
+        self.stop_broker()
+
+    def stop_broker(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            (self.folder / "broker" / "mosquitto.pid").unlink(missing_ok=True)
 
 
 @pytest.fixture

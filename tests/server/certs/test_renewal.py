@@ -11,9 +11,14 @@ import pytest
 from cryptography import x509
 from secured_site import Client, Site, wait_for
 
+from skyreid.contract.broker import BrokerSection
+from skyreid.contract.device import Birth, BirthCamera
 from skyreid.contract.errors import InputError
 from skyreid.contract.sealed import Sealer, key_name, read_public_key
+from skyreid.contract.sighting import ModelRef
 from skyreid.edge.delivery import renewal
+from skyreid.edge.delivery.connection import Up
+from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.renewal import Keeper, Refused, Renewal, days_left, due, keeping, settle
 from skyreid.edge.enrol import enrol
 from skyreid.server.__main__ import main as server
@@ -293,3 +298,36 @@ def test_the_key_of_the_authority_is_nothing_to_the_brokers_user(site: Site) -> 
         line.split()[1] for line in conf.splitlines() if line.startswith(("pid", "persistence_l"))
     ]
     assert written == [f"{site.folder}/broker/mosquitto.pid", f"{site.folder}/broker/"]
+
+
+def test_a_device_that_renewed_comes_in_again_when_the_broker_has_the_new_list(
+    site: Site, device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection goes on with the old certificate; the next one is made with the new one."""
+    monkeypatch.setattr("skyreid.edge.delivery.connection.LISTENER_S", 0.0)  # no server is here
+    section = BrokerSection(
+        url=f"mqtts://localhost:{site.port}",
+        ca=device.home / "ca.pem",
+        certificate=device.pem,
+        key=device.key,
+    )
+    publisher = Publisher(("localhost", site.port), site="plaza", device="uav1", tls=section.tls())
+
+    def renewed() -> None:
+        publisher.tls = section.tls()
+
+    device.keeper._on_renewed = renewed
+    events: list[object] = []
+    model = ModelRef("0123456789abcdef", 4, "b" * 64, "test")
+    camera = BirthCamera(id="cam1", view="ground")
+    site.start_broker()
+    publisher.start(Birth(boot="1-aa", model=model, cameras=(camera,)), events.append)
+    try:
+        wait_for("it is in", lambda: [e for e in events if isinstance(e, Up)])
+        device.keeper.turn(later(25))
+        assert revoked(site)
+        site.stop_broker()
+        site.start_broker()  # which reads the list anew
+        wait_for("it is in again", lambda: len([e for e in events if isinstance(e, Up)]) == 2)
+    finally:
+        publisher.stop()
