@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "server" / name) for name in ("web",)]
 
-from small_site import SITE, Served  # noqa: E402
+from small_site import SITE, Served  # type: ignore[import-not-found]  # noqa: E402
 
 from skyreid.server.access.roles import Role  # noqa: E402
 from skyreid.server.audit.line import Entry  # noqa: E402

@@ -62,6 +62,9 @@ def add_parser(verbs: Any) -> None:
         if name == "serve":
             part.add_argument("--listen", default="0.0.0.0", help="address to listen on")
             part.add_argument("--enrol-port", type=int, default=8884, help="port to listen on")
+            part.add_argument(
+                "--device", action="append", default=[], help="make its token first, as device does"
+            )
 
 
 def _init(given: argparse.Namespace) -> int:
@@ -94,7 +97,6 @@ def _init(given: argparse.Namespace) -> int:
 
 
 def _device(given: argparse.Namespace) -> int:
-    from skyreid.contract.enrolment import Token, encode_token
     from skyreid.server.certs.authority import Authority
 
     names = list(given.name)
@@ -106,14 +108,19 @@ def _device(given: argparse.Namespace) -> int:
             raise InputError(f"{given.csv}: {error}") from error
     if not names:
         raise InputError("certs device: give names of devices, or --csv")
-    authority = Authority(given.folder)
+    _print_tokens(Authority(given.folder), names, _port(given.enrol_port))
+    return 0
+
+
+def _print_tokens(authority: Authority, names: list[str], port: int) -> None:
+    from skyreid.contract.enrolment import Token, encode_token
+
     url = _url(authority)
     host = url.removeprefix("mqtts://").rpartition(":")[0].strip("[]")
-    port, ca = _port(given.enrol_port), authority.ca_der()
+    ca = authority.ca_der()
     for name, secret in zip(names, authority.add_tokens(names), strict=True):
         token = Token(host=host, port=port, broker=url, device=name, secret=secret, ca=ca)
-        print(f"{name} {encode_token(token)}")
-    return 0
+        print(f"{name} {encode_token(token)}", flush=True)
 
 
 def _serve(given: argparse.Namespace) -> int:
@@ -125,7 +132,9 @@ def _serve(given: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     address = given.listen, _port(given.enrol_port)
-    service = Enrolment(Authority(given.folder), address, _days(given))
+    authority = Authority(given.folder)
+    service = Enrolment(authority, address, _days(given))
+    _print_tokens(authority, given.device, address[1])
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
