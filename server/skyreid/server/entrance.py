@@ -13,6 +13,7 @@ from skyreid.server.audit.log import AuditLog
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.live import Hub
+from skyreid.server.own_time import OwnTime
 from skyreid.server.web.answers import Lookup
 from skyreid.server.web.api import make_api
 from skyreid.server.web.connections import (
@@ -68,8 +69,11 @@ class Entrance:
             SkyreidError: it cannot be used as it is set.
         """
         self._http, self._tls = settings.http, settings.http.tls()
+        self._metrics = metrics
         self.tokens = Tokens(file_of(settings.journal.path))
-        self.audit = AuditLog.of(settings.journal.path, settings.audit)
+        self.audit = AuditLog.of(
+            settings.journal.path, settings.audit, OwnTime("the audit log").now_ns
+        )
         limit = connections_within(settings.http.connections, descriptors())
         connections = Connections(limit, metrics)
         api = make_api(writer, lookup, hub, metrics, listeners=limit // 2)
@@ -116,6 +120,7 @@ class Entrance:
         try:
             self.audit.append(Entry(act, "server", what=what), durable=True)
         except OSError as error:
+            self._metrics.audit_failures.inc()
             _log.error("audit log: %s", error.strerror or error)
 
     def renew(self) -> None:

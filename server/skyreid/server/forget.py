@@ -26,6 +26,7 @@ from skyreid.contract.files import FileLock
 from skyreid.contract.identity_event import TrackKey
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Applied, Decision, State
+from skyreid.server.own_time import OwnTime
 from skyreid.server.store import beside, drop, erasures
 from skyreid.server.store.erasures import Asked, Target
 from skyreid.server.store.gallery import Gallery, gallery_of
@@ -47,16 +48,8 @@ snapshot after it: the log before it is needed no more."""
 RETRY_S = 1.0
 SWEEP_S = 60.0
 """Retention looks for what is due so often; while more is due, at every turn."""
-AHEAD_NS = 3600 * 10**9
-"""So far may the clock run away from this machine's own time before retention stops believing it:
-a clock that was set years ahead once would empty the journal."""
 ERASE_WAIT_S = 60.0
 """A command waits so long for the server's receipt."""
-
-
-def up_ns() -> int:
-    """How long this machine has run, asleep too: nobody sets it."""
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class Keeper(Protocol):
@@ -89,8 +82,7 @@ class Forgetting:
         self.due_at_s = float("-inf")
         """When ``turn`` has something to do, in monotonic seconds."""
         self._tried_at_s = self._swept_at_s = float("-inf")
-        self._began_ns = time.time_ns() - up_ns()
-        self._ahead = False
+        self._own_time = OwnTime("retention")
         self.waiting = 0
         """Erasures that are not done: something still has to let go."""
 
@@ -117,26 +109,13 @@ class Forgetting:
 
     def _sweep(self, retention: Retention, now_s: float) -> bool:
         try:
-            more = retention.sweep(self._now_ns())
+            more = retention.sweep(self._own_time.now_ns())
         except InputError as error:
             _log.error("retention: %s", error)
             more = False
         if not more:
             self._swept_at_s = now_s
         return True
-
-    def _now_ns(self) -> int:
-        """The clock's time, or what it would be had nobody set it ahead since the start."""
-        now_ns, most_ns = time.time_ns(), self._began_ns + up_ns() + AHEAD_NS
-        if (ahead := now_ns > most_ns) != self._ahead:
-            self._ahead = ahead
-            if ahead:
-                _log.warning(
-                    "the clock was set %.1f hours ahead: retention goes by the time before it; "
-                    "if the clock is right now, start the server anew",
-                    (now_ns - most_ns + AHEAD_NS) / 3.6e12,
-                )
-        return min(now_ns, most_ns)
 
     def erase_asked(self) -> None:
         """Carry out every request that is not done.

@@ -20,6 +20,7 @@ from skyreid.server.audit.line import TEXT_MAX, Entry, Head, read_line, write_li
 from skyreid.server.audit.log import DAY_NS, AuditLog, segments
 from skyreid.server.audit.verify import Anchor, lines, read_anchors, too_early, verify
 from skyreid.server.counters import Metrics
+from skyreid.server.own_time import OwnTime
 
 DAY_S = 86_400
 
@@ -199,7 +200,7 @@ def test_kill_9_loses_no_line_that_was_answered(tmp_path: Path) -> None:
 
 def test_retention_lets_whole_files_go_and_says_so(tmp_path: Path) -> None:
     folder, now_ns = tmp_path / "a", [100 * DAY_NS]
-    log = AuditLog(folder, keep_d=3, now_ns=lambda: now_ns[0])
+    log = AuditLog(folder, keep_d=3, now_ns=lambda: now_ns[0], age_ns=lambda: now_ns[0])
     heads = []
     for _day in range(8):
         heads += [log.append(Entry("search", "ana")) for _ in range(3)]
@@ -221,7 +222,7 @@ def test_retention_lets_whole_files_go_and_says_so(tmp_path: Path) -> None:
 
 def test_a_clock_that_is_years_ahead_for_a_while_takes_nothing(tmp_path: Path) -> None:
     folder, now_ns = tmp_path / "a", [100 * DAY_NS]
-    log = AuditLog(folder, keep_d=3, now_ns=lambda: now_ns[0])
+    log = AuditLog(folder, keep_d=3, now_ns=lambda: now_ns[0], age_ns=lambda: now_ns[0])
     for day in (100, 101, 4_000, 4_000, 102, 103):
         now_ns[0] = day * DAY_NS
         log.append(Entry("search", "ana"))
@@ -232,7 +233,7 @@ def test_a_clock_that_is_years_ahead_for_a_while_takes_nothing(tmp_path: Path) -
 
 def test_it_does_not_grow_without_bound(tmp_path: Path) -> None:
     folder = tmp_path / "a"
-    log = AuditLog(folder, segment_bytes=4_000, max_bytes=20_000)
+    log = AuditLog(folder, segment_bytes=4_000, max_bytes=20_000, age_ns=time.time_ns)
     for _ in range(500):
         log.append(Entry("picture", "ana", what="x" * 100))
         assert sum(path.stat().st_size for path in segments(folder)) < 26_000
@@ -255,6 +256,94 @@ def test_a_full_disk_writes_nothing_and_leaves_the_chain_whole(
     log.close()
     got = verify(folder)
     assert (got.wrong, got.notes, got.head.n) == ([], [], 2)
+
+
+def test_a_clock_that_is_set_years_ahead_does_not_empty_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, wrong_ns = tmp_path / "a", [time.time_ns()]
+    monkeypatch.setattr("time.time_ns", lambda: wrong_ns[0])
+    now_ns = lambda: wrong_ns[0]  # noqa: E731
+    log = AuditLog(folder, keep_d=30, now_ns=now_ns, age_ns=OwnTime("the audit log").now_ns)
+    for _ in range(3):
+        log.append(Entry("search", "ana"))
+    wrong_ns[0] += 4000 * DAY_NS
+    log.append(Entry("search", "ana"))
+    log.close()
+    command = AuditLog(folder, keep_d=30, now_ns=now_ns)  # one that begins while the clock is wrong
+    wrong_ns[0] += DAY_NS
+    command.append(Entry("token", "local:root"))
+    command.close()
+    got = verify(folder)
+    assert (got.wrong, got.first, got.head.n) == ([], 1, 5)
+
+
+def test_retention_goes_on_where_a_command_begins_each_day(tmp_path: Path) -> None:
+    folder, now_ns = tmp_path / "a", [100 * DAY_NS]
+    log = AuditLog(folder, keep_d=3, now_ns=lambda: now_ns[0], age_ns=lambda: now_ns[0])
+    command = AuditLog(folder, keep_d=3, now_ns=lambda: now_ns[0])
+    for _day in range(8):
+        command.append(Entry("export", "local:backup"))
+        log.append(Entry("search", "ana"))
+        now_ns[0] += DAY_NS
+    command.close()
+    log.close()
+    assert verify(folder).wrong == []
+    assert len(segments(folder)) <= 5
+
+
+def test_a_file_that_cannot_be_begun_costs_no_other_file_its_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full disk at midnight: the number of a closed file would be the journal's soon."""
+    folder, now_ns = tmp_path / "a", [100 * DAY_NS]
+    log = AuditLog(folder, now_ns=lambda: now_ns[0])
+    log.append(Entry("search", "ana"))
+    now_ns[0] += DAY_NS
+    real = os.open
+
+    def full(path: Any, flags: int, *more: int) -> int:
+        if str(path).endswith("2.jsonl"):
+            raise OSError(28, "No space left on device")
+        return real(path, flags, *more)
+
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(OSError, match="No space"):
+        log.append(Entry("search", "bo"))
+    others = [real(tmp_path, os.O_RDONLY) for _ in range(3)]  # where the journal is opened
+    monkeypatch.undo()
+    assert log.append(Entry("search", "bo")).n == 2
+    log.close()
+    for each in others:
+        os.close(each)  # and is still there
+    assert verify(folder).wrong == []
+
+
+@pytest.mark.parametrize("left", [3, 3.5, 0])
+def test_a_log_that_is_cut_or_put_back_under_a_running_server_is_missed(
+    tmp_path: Path, left: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It knows what it has written, and does not go on from where somebody put it back to."""
+    folder = tmp_path / "a"
+    log = AuditLog(folder)
+    for _ in range(3):
+        log.append(Entry("search", "ana"))
+    (path,) = segments(folder)
+    older = path.read_bytes()
+    for _ in range(3):
+        log.append(Entry("search", "ana"))
+    if left:
+        middle = b"".join(path.read_bytes().splitlines(keepends=True)[:4])
+        whole = len(older)
+        os.truncate(path, whole if left == 3 else (whole + len(middle)) // 2)
+    else:
+        other = folder / "other"
+        other.write_bytes(older)
+        other.replace(path)
+    log.append(Entry("search", "bo"))
+    log.close()
+    assert any("missing" in each for each in verify(folder).wrong)
+    assert "somebody changed the log" in caplog.text
 
 
 def test_files_that_vanish_under_a_running_log_are_missed(tmp_path: Path) -> None:

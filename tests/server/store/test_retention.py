@@ -187,7 +187,7 @@ def test_a_server_sweeps_by_itself_and_a_repeat_of_what_has_no_embedding_is_no_c
     monkeypatch.setattr("skyreid.server.forget.SWEEP_S", 0.0)
     now = SimpleNamespace(ns=ARRIVED_NS)
     monkeypatch.setattr("time.time_ns", lambda: now.ns)
-    monkeypatch.setattr("skyreid.server.forget.up_ns", lambda: now.ns)
+    monkeypatch.setattr("skyreid.server.own_time.up_ns", lambda: now.ns)
     one = life(retention={"embeddings_h": 1, "sightings_d": 2, "identities_d": 2})
     first = make.payload([make.sighting(1)])
     one.arrive(first)

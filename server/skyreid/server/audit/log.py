@@ -10,6 +10,7 @@ says through which number and with which hash.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import threading
 import time
@@ -22,6 +23,7 @@ from skyreid.server.audit.line import CUT, FIRST, TORN, Entry, Head, Line, read_
 from skyreid.server.audit.line import write_line as _write_line
 from skyreid.server.audit.options import AuditOptions
 
+_log = logging.getLogger(__name__)
 SEGMENT_BYTES = 4 << 20
 DAY_NS = 86_400 * 10**9
 _TAIL_BYTES = 1 << 16
@@ -48,16 +50,20 @@ class AuditLog:
         max_bytes: int = 1_000 << 20,
         segment_bytes: int = SEGMENT_BYTES,
         now_ns: Callable[[], int] = time.time_ns,
+        age_ns: Callable[[], int] | None = None,
     ) -> None:
         """Open it, or make it.
+
+        Without ``age_ns``, by which lines grow old, nothing is let go of: a command that begins while
+        the clock is wrong knows no better, and the server will.
 
         Raises:
             InputError: the folder cannot be used.
         """
         self._folder, self._keep_ns, self._max_bytes = folder, int(keep_d * DAY_NS), max_bytes
-        self._segment_bytes, self._now_ns = segment_bytes, now_ns
+        self._segment_bytes, self._now_ns, self._age_ns = segment_bytes, now_ns, age_ns
         self._thread = threading.Lock()
-        self._file, self._path, self._end = -1, folder, 0
+        self._file, self._path, self._forgot, self._end = -1, folder, folder, 0
         self._head, self._dirty = Head(0, FIRST), False
         self._begun_ns, self._said_ns = 0, now_ns()
         try:
@@ -71,14 +77,16 @@ class AuditLog:
             raise InputError(f"audit log {folder}: {error.strerror}") from error
 
     @classmethod
-    def of(cls, journal: Path, options: AuditOptions) -> AuditLog:
-        """That beside a journal.
+    def of(
+        cls, journal: Path, options: AuditOptions, age_ns: Callable[[], int] | None = None
+    ) -> AuditLog:
+        """That beside a journal; ``age_ns`` is the server's alone.
 
         Raises:
             InputError: the folder cannot be used.
         """
         max_bytes = options.max_mb << 20
-        return cls(folder_of(journal), keep_d=options.keep_d, max_bytes=max_bytes)
+        return cls(folder_of(journal), keep_d=options.keep_d, max_bytes=max_bytes, age_ns=age_ns)
 
     def append(self, entry: Entry, *, durable: bool = False) -> Head:
         """Add a line; ``durable``: on the disk when this returns.
@@ -92,11 +100,12 @@ class AuditLog:
             if self._end >= self._segment_bytes or (
                 self._end and now_ns // DAY_NS != self._begun_ns // DAY_NS
             ):
-                # Not older than the line before says, too: a clock that is set years ahead for a
-                # while would take everything.
-                known_ns = min(now_ns, self._said_ns)
                 self._begin(now_ns)
-                self._forget(now_ns, known_ns)
+            if self._age_ns is not None and self._path != self._forgot:  # whoever has begun it
+                self._forgot = self._path
+                # Not older than the line before says, too: a server may start while the clock is
+                # years ahead.
+                self._forget(now_ns, min(self._age_ns(), self._said_ns))
             head = self._put(entry, now_ns)
             if durable:
                 self._bring()
@@ -156,7 +165,7 @@ class AuditLog:
             first = file.readline()
             file.seek(max(0, self._end - _TAIL_BYTES))
             tail = file.read()
-        self._begun_ns = _at_ns(first) or self._now_ns()
+        self._begun_ns, known = _at_ns(first) or self._now_ns(), self._head
         whole, _, fragment = tail.rpartition(b"\n")
         for raw in reversed(whole.split(b"\n")):
             with suppress(InputError):
@@ -166,6 +175,14 @@ class AuditLog:
         else:
             if len(found) > 1 and not whole:  # only just begun
                 self._head = _last_of(found[-2]) or self._head
+        if self._head.n < known.n or (self._head.n == known.n and self._head.hash != known.hash):
+            # Others only add. What was cut off, or put back to an earlier state, must stay missing.
+            _log.error(
+                "audit log %s: line %d was the last and is not any more: somebody changed the log",
+                self._folder,
+                known.n,
+            )
+            self._head = known
         if fragment:
             # What it says was asked for and perhaps answered; what is left of it stays to be seen.
             self._write(b"\n")
@@ -189,10 +206,12 @@ class AuditLog:
     def _open(self, path: Path) -> None:
         if self._file >= 0:
             self._bring()
-            os.close(self._file)
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         fresh = not path.exists()
-        self._file, self._path = os.open(path, flags, 0o600), path
+        opened = os.open(path, flags, 0o600)
+        if self._file >= 0:  # not before: a number that is closed is another's file the next moment
+            os.close(self._file)
+        self._file, self._path = opened, path
         if fresh:
             _give(path)
             _sync(self._folder)
