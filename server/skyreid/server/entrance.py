@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from skyreid.contract.errors import SettingsError, SkyreidError
-from skyreid.server.access.tokens import Tokens, file_of
+from skyreid.server.access.tokens import SERVER, Tokens, file_of
 from skyreid.server.audit.heads import Heads, sender
 from skyreid.server.audit.line import Entry
 from skyreid.server.audit.log import AuditLog
@@ -98,7 +98,7 @@ class Entrance:
             SkyreidError: the log cannot be written.
         """
         try:
-            self.audit.append(Entry("start", "server", what=settings), durable=True)
+            self.audit.append(Entry("start", SERVER, what=settings), durable=True)
         except OSError as error:
             raise SkyreidError(f"the audit log cannot be written: {error.strerror}") from error
         self._heads.start()
@@ -118,7 +118,7 @@ class Entrance:
     def note(self, act: str, what: str) -> None:
         """Write down what the server itself did, or was told to by a signal."""
         try:
-            self.audit.append(Entry(act, "server", what=what), durable=True)
+            self.audit.append(Entry(act, SERVER, what=what), durable=True)
         except OSError as error:
             self._metrics.audit_failures.inc()
             _log.error("audit log: %s", error.strerror or error)

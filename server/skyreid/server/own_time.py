@@ -10,7 +10,7 @@ import time
 
 _log = logging.getLogger(__name__)
 AHEAD_NS = 3600 * 10**9
-"""So far may the clock run away from this machine's own time before retention stops believing it."""
+"""So far may the clock run away from this machine's own time before it is not believed."""
 
 
 def up_ns() -> int:

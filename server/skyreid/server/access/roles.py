@@ -93,7 +93,8 @@ NAMES_SOMEBODY = {
     "/v1/sightings": (("identity", "camera"), "search"),
     "/v1/events": (("after", "last-event-id"), "export"),
 }
-"""What a parameter makes of watching: somebody is looked for, or everybody is paged through."""
+"""What a parameter, or a header, makes of watching: somebody is looked for, or everybody is paged
+through."""
 
 
 def act_of(rule: Rule, path: str, query: str, headers: Collection[str] = ()) -> str:

@@ -70,7 +70,11 @@ class Sessions:
     def of(self, cookie: str) -> Session | None:
         """The session of a cookie; None where there is none, or not any more."""
         held = self._open.get(_digest(cookie))
-        return held if held is not None and held.until_s > self._now_s() else None
+        return held if held is not None and self.holds(held) else None
+
+    def holds(self, session: Session) -> bool:
+        """Whether a session holds now: nobody logged out, and its time is not over."""
+        return not session.ended and session.until_s > self._now_s()
 
     def end(self, cookie: str) -> None:
         """Log out."""

@@ -29,6 +29,12 @@ from skyreid.contract.topics import check_identifier
 from skyreid.server.access.roles import Role
 
 _log = logging.getLogger(__name__)
+ANYONE = "anyone"
+"""Who asks where no token was made."""
+NOBODY = "nobody"
+"""Who asks without a log-in where one is needed."""
+SERVER = "server"
+"""Who does what no request asked for."""
 DAYS = 90
 DAYS_MAX = 3_650
 LINK_MINUTES = 10
@@ -133,6 +139,8 @@ class Tokens:
             check_identifier(name)
         except ValueError as error:
             raise InputError(f"token {error}") from error
+        if name.lower() in (ANYONE, NOBODY, SERVER):
+            raise InputError(f"token {name!r}: the audit log says that of others; take another")
         if not 0 < days <= DAYS_MAX:
             raise InputError(f"token {name!r}: {days:g} days; from now to {DAYS_MAX} days")
         secret, salt, now = secrets.token_urlsafe(32), secrets.token_hex(16), _now()

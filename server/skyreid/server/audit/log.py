@@ -54,8 +54,8 @@ class AuditLog:
     ) -> None:
         """Open it, or make it.
 
-        Without ``age_ns``, by which lines grow old, nothing is let go of: a command that begins while
-        the clock is wrong knows no better, and the server will.
+        Without ``age_ns``, by which lines grow old, nothing is let go of: a command that begins
+        while the clock is wrong knows no better, and the server will.
 
         Raises:
             InputError: the folder cannot be used.

@@ -20,8 +20,8 @@ from skyreid.server.access.limits import Limit
 from skyreid.server.access.options import AccessOptions
 from skyreid.server.access.roles import RULES, WITHOUT_PURPOSE, Role, Rule, act_of
 from skyreid.server.access.sessions import Session, Sessions
-from skyreid.server.access.tokens import Checked, Tokens
-from skyreid.server.audit.line import Entry
+from skyreid.server.access.tokens import ANYONE, NOBODY, Checked, Tokens
+from skyreid.server.audit.line import Entry, plain
 from skyreid.server.audit.log import AuditLog
 from skyreid.server.counters import Metrics
 from skyreid.server.web.request import (
@@ -31,7 +31,7 @@ from skyreid.server.web.request import (
     body_of,
     cookie_of,
     headers_of,
-    is_loopback,
+    is_this_machine,
     only,
     peer_of,
 )
@@ -41,13 +41,11 @@ if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
 
 _log = logging.getLogger(__name__)
-ANYONE = "anyone"
-"""Who asks where no token was made."""
-NOBODY = "nobody"
-"""Who asks without a log-in where one is needed."""
 CALLER = "skyreid.caller"
 """Where a request's scope says who asks."""
 WATCH_S = 600.0
+"""Who watches the live page for one reason is written down so often."""
+WATCHED_MAX = 10_000
 REFUSALS_PER_MIN = 120
 """Of one name are written down; of the others the number."""
 PURPOSE_MAX = 200
@@ -139,7 +137,7 @@ class Gate:
             "picture": Limit(options.pictures_per_min, access.now_s),
         }
         self._listed, self._unlisted = Limit(REFUSALS_PER_MIN, access.now_s), dict[str, int]()
-        self._watched: dict[tuple[str, str], float] = {}
+        self._watched: dict[tuple[str, str, str, str], float] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer 400, 401, 403 or 429, or pass the request on."""
@@ -159,7 +157,7 @@ class Gate:
                 await answer(send, 413, f"a body of at most {BODY_MAX_BYTES} bytes, at once")
                 return
             receive = again(body, receive)
-        if not asked.act or (asked.act == "watch" and self._is_told(found.name, asked.path)):
+        if not asked.act:
             await self._app(scope, receive, send)
             return
         await self._written(scope, receive, send, asked, headers)
@@ -230,9 +228,13 @@ class Gate:
     def _who(self, scope: Scope, headers: Mapping[str, list[str]]) -> Caller | _Refusal:
         access = self._access
         if not access.tokens.made:
-            if is_loopback(scope):
+            if is_this_machine(scope, headers):
                 return Caller(ANYONE, Role.ADMIN, lambda: not access.tokens.made, open=True)
-            return _Refusal(401, "no token was made: skyreid-server token create makes one")
+            return _Refusal(
+                401,
+                "no token was made, and without one only this machine may ask, through no proxy: "
+                "skyreid-server token create makes one",
+            )
         given = headers.get("authorization", [])
         if given:
             scheme, _, secret = given[0].strip().partition(" ")
@@ -250,24 +252,15 @@ class Gate:
             return _unknown("this token is not known")
         if trouble:
             return _unknown(f"this token is {trouble}", token.name)
-        tokens = self._access.tokens
+        tokens, sessions = self._access.tokens, self._access.sessions
         return Caller(
             token.name,
             token.least,
-            lambda: not (tokens.of(token.id).trouble or (session and session.ended)),
+            lambda: not tokens.of(token.id).trouble and (not session or sessions.holds(session)),
             session,
         )
 
     # --- what is written down ---
-
-    def _is_told(self, who: str, path: str) -> bool:
-        now_s, key = time.monotonic(), (who, path)
-        if now_s - self._watched.get(key, -WATCH_S) < WATCH_S:
-            return True
-        if len(self._watched) > 10_000:
-            self._watched.clear()
-        self._watched[key] = now_s
-        return False
 
     async def _written(
         self,
@@ -283,6 +276,10 @@ class Gate:
         entry = Entry(
             asked.act, caller.name, caller.role.word, asked.what, 0, peer_of(scope), purpose, case
         )
+        watching = (caller.name, asked.path, purpose, case) if asked.act == "watch" else None
+        if watching and time.monotonic() - self._watched.get(watching, -WATCH_S) < WATCH_S:
+            await self._app(scope, receive, send)
+            return
         if asked.act in BEFORE and not await self._append(entry, durable=True):
             await answer(send, 503, "the audit log cannot be written: nothing was done")
             return
@@ -299,6 +296,10 @@ class Gate:
                 elif not await self._append(said):
                     failed = True
                     await answer(send, 503, "the audit log cannot be written")
+                elif watching and status < 400:  # not before: a line that is not there tells none
+                    if len(self._watched) > WATCHED_MAX:
+                        self._watched.clear()
+                    self._watched[watching] = time.monotonic()
             if not failed:
                 await send(message)
 
@@ -345,8 +346,8 @@ def _why(headers: Mapping[str, list[str]], caller: Caller) -> tuple[str, str]:
     held = caller.session
     said = []
     for name, kept in ((PURPOSE, held.purpose if held else ""), (CASE, held.case if held else "")):
-        given = only(headers, name).encode("latin-1").decode("utf-8", "replace")
-        said.append((given or kept)[:PURPOSE_MAX])
+        given = plain(only(headers, name).encode("latin-1").decode("utf-8", "replace")).strip()
+        said.append((given or plain(kept).strip())[:PURPOSE_MAX])
     return said[0], said[1]
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 BODY_MAX_BYTES = 8_192
 BODY_S = 10.0
 """A body that has not come after so long is given up."""
+_OF_PROXIES = frozenset(
+    ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
+)
 
 
 def headers_of(scope: Scope) -> dict[str, list[str]]:
@@ -25,7 +28,8 @@ def headers_of(scope: Scope) -> dict[str, list[str]]:
 
 def only(headers: Mapping[str, list[str]], name: str) -> str:
     given = headers.get(name, [])
-    return given[0].strip() if len(given) == 1 else ""
+    # Spaces of HTTP alone: of UTF-8 read as Latin-1, other "spaces" are half a letter.
+    return given[0].strip(" \t") if len(given) == 1 else ""
 
 
 def cookie_of(headers: Mapping[str, list[str]], name: str) -> str:
@@ -39,9 +43,10 @@ def peer_of(scope: Scope) -> str:
     return str((scope.get("client") or ("",))[0])
 
 
-def is_loopback(scope: Scope) -> bool:
+def is_this_machine(scope: Scope, headers: Mapping[str, list[str]]) -> bool:
+    """Whether who asks is on this machine; a proxy on it may say that somebody else does."""
     try:
-        return ip_address(peer_of(scope)).is_loopback
+        return ip_address(peer_of(scope)).is_loopback and not headers.keys() & _OF_PROXIES
     except ValueError:
         return False
 
