@@ -59,6 +59,10 @@ def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
         ("[http]\nport = 70000", "http.port"),
         ("[http]\nport = 8080\nhost = '0.0.0.0'", "set certificate and key"),
         ("[http]\nhost = 'server.example'", "set certificate and key"),
+        (
+            "[http]\nhost = '0.0.0.0'\ninsecure_public = true",
+            "http.key.*skyreid-server token create",
+        ),
         ("[http]\ncertificate = 'a.pem'", "certificate and key go together"),
         ("[audit]\nhead_to = 'file'", "head_file and head_to = .file. go together"),
         ("[matching]\nfpir = 0", "matching.fpir"),

@@ -130,8 +130,9 @@ def run(read: Callable[[], ServerSettings]) -> int:
     )
     lookup = Lookup(settings.journal.path, ShownSite.of(site))
 
-    def publish(topic: str, body: str) -> object:
-        return broker.publish(topic, body, properties={}, content_type="application/json")
+    def publish(topic: str, body: str) -> bool:
+        broker.publish(topic, body, properties={}, content_type="application/json")
+        return broker.connected  # where it is not, what was said waits for it
 
     entrance = Entrance(settings, site.id, writer, lookup, hub, metrics, publish)
     http = entrance.http

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
@@ -87,6 +87,16 @@ class HttpSection(Section):
     files is low."""
     events_queue: int = Field(256, ge=1)
     """Events held for a slow listener before it is cut off."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_of_today(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "insecure_public" in given:
+            raise ValueError(
+                "insecure_public is gone, take it out: an address that other machines reach needs "
+                "http.certificate and http.key (TLS) and a token (skyreid-server token create)"
+            )
+        return given
 
     @model_validator(mode="after")
     def _stays_at_home(self) -> HttpSection:

@@ -61,9 +61,9 @@ class Entrance:
         lookup: Lookup,
         hub: Hub,
         metrics: Metrics,
-        publish: Callable[[str, str], object],
+        publish: Callable[[str, str], bool],
     ) -> None:
-        """``publish`` hands a topic and a body to the broker.
+        """``publish`` hands a topic and a body to the broker, and says whether it is there.
 
         Raises:
             SkyreidError: it cannot be used as it is set.

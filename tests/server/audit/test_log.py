@@ -6,7 +6,6 @@ import os
 import random
 import re
 import signal
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +14,9 @@ from typing import Any
 import pytest
 
 from skyreid.contract.errors import InputError
-from skyreid.server.audit.heads import Heads
 from skyreid.server.audit.line import TEXT_MAX, Entry, Head, read_line, write_line
 from skyreid.server.audit.log import DAY_NS, AuditLog, segments
-from skyreid.server.audit.verify import Anchor, lines, read_anchors, too_early, verify
-from skyreid.server.counters import Metrics
+from skyreid.server.audit.verify import Anchor, lines, too_early, verify
 from skyreid.server.own_time import OwnTime
 
 DAY_S = 86_400
@@ -367,30 +364,3 @@ def test_what_is_free_text_is_one_bounded_line_without_tokens(tmp_path: Path) ->
     assert said["purpose"].startswith("a b sk~... é"[:9])
     assert "secret" not in said["purpose"]
     assert len(said["purpose"]) <= TEXT_MAX
-
-
-def test_the_head_leaves_and_the_last_one_too(tmp_path: Path) -> None:
-    log, sent, metrics = AuditLog(tmp_path / "a"), [], Metrics()
-    log.append(Entry("start", "server"))
-    told = threading.Event()
-
-    def send(text: str) -> None:
-        sent.append(text)
-        if len(sent) == 1:
-            raise OSError(5, "away")
-        told.set()
-
-    heads = Heads(log, "plaza", send, metrics, every_s=0.01)
-    heads.start()
-    assert told.wait(200)
-    last = log.append(Entry("stop", "server"))
-    heads.stop()
-    log.close()
-    assert json.loads(sent[-1]) | {"at": ""} == {"site": "plaza", **last._asdict(), "at": ""}
-    assert "skyreid_audit_failures_total 1.0" in metrics.text()[0].decode()
-    path = tmp_path / "heads"
-    path.write_text("".join(f"Nov 30 host skyreid-audit[7]: {text}\n" for text in sent))
-    assert verify(tmp_path / "a", read_anchors(path)).wrong == []
-    path.write_text("nothing\n")
-    with pytest.raises(InputError, match="holds no head"):
-        read_anchors(path)

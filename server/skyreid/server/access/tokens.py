@@ -248,7 +248,6 @@ class Tokens:
             state = self._read()
             yield state
             files.write(self._path, json.dumps(state, indent=1).encode(), mode=0o600)
-            _give(self._path)
 
 
 def _tokens(state: dict[str, Any]) -> list[Token]:
@@ -268,10 +267,3 @@ def _digest(salt: str, secret: str) -> str:
 
 def _now() -> datetime:
     return datetime.now(timezone.utc)
-
-
-def _give(path: Path) -> None:
-    """A file that root makes is its folder's owner's: the server runs as somebody else."""
-    if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid)

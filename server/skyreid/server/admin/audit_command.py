@@ -37,13 +37,16 @@ def add_parser(verbs: Any) -> None:
 
 
 def _verify(given: argparse.Namespace) -> int:
+    from skyreid.contract.site import read_site
     from skyreid.server.audit.log import folder_of
     from skyreid.server.audit.verify import read_anchors, too_early, verify
     from skyreid.server.config import read_settings
 
     settings = read_settings(given.settings, (), verb="audit")
     folder = folder_of(settings.journal.path)
-    anchors = read_anchors(given.anchor) if given.anchor is not None else []
+    anchors = []
+    if given.anchor is not None:
+        anchors = read_anchors(given.anchor, read_site(settings.site).id)
     verdict = verify(folder, anchors)
     for note in [*verdict.notes, *too_early(anchors, folder, settings.audit.keep_d)]:
         print(f"note: {note}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from skyreid.contract.errors import InputError
 from skyreid.server.access.roles import Role
 from skyreid.server.access.tokens import DAYS, LINK_MINUTES
+from skyreid.server.audit.local import as_owner, note
 
 if TYPE_CHECKING:
     from skyreid.server.access.tokens import Tokens
@@ -44,7 +45,8 @@ def _create(given: argparse.Namespace) -> int:
     settings, tokens = _read(given)
     first = not tokens.made
     _note(settings, f"create {given.name}, {given.role}, {given.days:g} days")
-    print(tokens.create(given.name, Role.of(given.role), given.days))
+    with as_owner(settings.journal.path.parent):
+        print(tokens.create(given.name, Role.of(given.role), given.days))
     said = "this is shown once; give it as `Authorization: Bearer TOKEN`, or to the page"
     if first:
         said += "; from now on nobody is let in without one"
@@ -62,7 +64,8 @@ def _link(given: argparse.Namespace) -> int:
         scheme, _, rest = address.partition("://")
         address = f"{scheme}://{http.names[0]}:{rest.rpartition(':')[2]}"
     _note(settings, f"link {given.name}")
-    print(f"{address}/#link={tokens.make_link(given.name)}")
+    with as_owner(settings.journal.path.parent):
+        print(f"{address}/#link={tokens.make_link(given.name)}")
     print(f"good once, for {LINK_MINUTES} minutes", file=sys.stderr)
     return 0
 
@@ -83,7 +86,8 @@ def _revoke(given: argparse.Namespace) -> int:
     for name in given.name:  # one that cannot be must keep no other in
         try:
             _note(settings, f"revoke {name}")
-            print(f"{name}: {tokens.revoke(name)} revoked")
+            with as_owner(settings.journal.path.parent):
+                print(f"{name}: {tokens.revoke(name)} revoked")
         except InputError as error:
             failed.append(str(error))
     if failed:
@@ -101,6 +105,4 @@ def _read(given: argparse.Namespace) -> tuple[ServerSettings, Tokens]:
 
 
 def _note(settings: ServerSettings, what: str) -> None:
-    from skyreid.server.audit.local import note
-
     note(settings.journal.path, settings.audit, "token", what)

@@ -21,14 +21,14 @@ from skyreid.server.counters import Metrics
 _log = logging.getLogger(__name__)
 EVERY_S = 60.0
 SYNC_S = 1.0
-Send = Callable[[str], None]
-"""Takes a head, a line of JSON; an OSError where it cannot."""
+Send = Callable[[str], bool]
+"""Takes a head, a line of JSON, and says whether it has left; an OSError where it cannot."""
 
 
-def sender(options: AuditOptions, site: str, publish: Callable[[str, str], object]) -> Send:
-    """Where heads of a site go; ``publish`` takes a topic and a body."""
+def sender(options: AuditOptions, site: str, publish: Callable[[str, str], bool]) -> Send:
+    """Where heads of a site go; ``publish`` takes a topic and a body, and says the same."""
     if options.head_to == "topic":
-        return lambda text: _none(publish(topics.audit_head(site), text))
+        return lambda text: publish(topics.audit_head(site), text)
     if options.head_to == "syslog":
         return _to_syslog
     assert options.head_file is not None
@@ -73,9 +73,10 @@ class Heads(threading.Thread):
         at = (
             time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now_s)) + f".{int(now_s % 1 * 1e6):06d}Z"
         )
-        self._send(json.dumps({"site": self._site, "n": head.n, "hash": head.hash, "at": at}))
-        self._metrics.audit_head_at.set(now_s)
-        self._metrics.audit_lines.set(head.n)
+        said = {"site": self._site, "n": head.n, "hash": head.hash, "at": at}
+        if self._send(json.dumps(said)):
+            self._metrics.audit_head_at.set(now_s)
+            self._metrics.audit_lines.set(head.n)
 
     def _try(self, step: Callable[[], None]) -> None:
         try:
@@ -94,17 +95,15 @@ class _ToFile:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __call__(self, text: str) -> None:
+    def __call__(self, text: str) -> bool:
         with open(self._path, "ab") as file:
             file.write(text.encode() + b"\n")
+        return True
 
 
-def _to_syslog(text: str) -> None:
+def _to_syslog(text: str) -> bool:
     import syslog
 
     syslog.openlog("skyreid-audit", 0, syslog.LOG_AUTHPRIV)
     syslog.syslog(syslog.LOG_NOTICE, text)
-
-
-def _none(_: object) -> None:
-    return None
+    return True

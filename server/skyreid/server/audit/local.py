@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pwd
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
@@ -18,15 +20,38 @@ def note(journal: Path, options: AuditOptions, act: str, what: str, purpose: str
     Raises:
         InputError: it cannot be written: then it is not to be done.
     """
-    log = AuditLog.of(journal, options)
+    with as_owner(journal.parent):
+        log = AuditLog.of(journal, options)
+        try:
+            log.append(Entry(act, f"local:{_user()}", what=what, purpose=purpose), durable=True)
+        except OSError as error:
+            raise InputError(
+                f"audit log beside {journal}: {error.strerror or error}; nothing was done"
+            ) from error
+        finally:
+            log.close()
+
+
+@contextmanager
+def as_owner(folder: Path) -> Iterator[None]:
+    """As root, act as whose folder it is; for a command, which has one thread.
+
+    What root makes there is the server's then, and no link that somebody who took the server over
+    has put there leads root to another's file.
+    """
+    if os.geteuid() != 0:
+        yield
+        return
+    owner, group, groups = folder.stat(), os.getegid(), os.getgroups()
+    os.setgroups([owner.st_gid])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
     try:
-        log.append(Entry(act, f"local:{_user()}", what=what, purpose=purpose), durable=True)
-    except OSError as error:
-        raise InputError(
-            f"audit log beside {journal}: {error.strerror or error}; nothing was done"
-        ) from error
+        yield
     finally:
-        log.close()
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
 
 
 def _user() -> str:

@@ -69,10 +69,10 @@ class AuditLog:
         try:
             if not folder.is_dir():
                 folder.mkdir(parents=True, mode=0o700)
-                _give(folder)
+                _give(folder, folder)
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._lock = os.open(folder / "lock", flags, 0o600)
-            _give(folder / "lock")
+            _give(self._lock, folder)
         except OSError as error:
             raise InputError(f"audit log {folder}: {error.strerror}") from error
 
@@ -213,7 +213,7 @@ class AuditLog:
             os.close(self._file)
         self._file, self._path = opened, path
         if fresh:
-            _give(path)
+            _give(self._file, self._folder)
             _sync(self._folder)
         self._end = os.fstat(self._file).st_size
         self._folder_ns = self._folder.stat().st_mtime_ns
@@ -301,11 +301,11 @@ def time_ns(at: object) -> int:
     return int(moment.timestamp()) * 10**9 + moment.microsecond * 1000
 
 
-def _give(path: Path) -> None:
-    """A file that root makes is its folder's owner's: the server runs as somebody else."""
+def _give(made: Path | int, folder: Path) -> None:
+    """What a server that is root makes is its folder's owner's: commands run as somebody else."""
     if os.geteuid() == 0:
-        owner = path.parent.stat()
-        os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+        owner = folder.parent.stat() if made == folder else folder.stat()
+        os.chown(made, owner.st_uid, owner.st_gid, follow_symlinks=isinstance(made, int))
 
 
 def _sync(folder: Path) -> None:

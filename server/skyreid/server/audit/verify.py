@@ -46,8 +46,10 @@ class Verdict:
     """What was tampered with, a line each."""
 
 
-def read_anchors(path: Path) -> list[Anchor]:
-    """Heads of a file: a JSON object a line, whatever stands before it (of syslog, for one).
+def read_anchors(path: Path, site: str) -> list[Anchor]:
+    """Heads of a site in a file: a JSON object a line, whatever stands before it (as in syslog).
+
+    One broker may have several sites, and one file the heads of all of them.
 
     Raises:
         InputError: the file cannot be read, or holds none.
@@ -63,13 +65,13 @@ def read_anchors(path: Path) -> list[Anchor]:
             continue
         try:
             said = json.loads(brace + rest)
-            found.append(
-                Anchor(int(said["n"]), str(said["hash"]), time_ns(said["at"]), str(said["at"]))
-            )
+            head = Anchor(int(said["n"]), str(said["hash"]), time_ns(said["at"]), str(said["at"]))
+            if said["site"] == site:
+                found.append(head)
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise InputError(f"anchor {path}, line {number}: no head of an audit log") from error
     if not found:
-        raise InputError(f"anchor {path}: holds no head of an audit log")
+        raise InputError(f"anchor {path}: holds no head of the audit log of site {site!r}")
     return sorted(found)
 
 
