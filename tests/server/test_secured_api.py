@@ -168,7 +168,7 @@ def test_a_site_with_tls_and_tokens_and_nothing_secret_in_what_it_leaves(
     anchors = tmp_path / "heads.jsonl"
     anchors.write_bytes(b"\n".join(body for _, body, _ in uav.heard) + b"\n")
     folder = folder_of(server.journal)
-    assert verify(folder, read_anchors(anchors)).wrong == []
+    assert verify(folder, read_anchors(anchors, "plaza")).wrong == []
     assert "good. lines 1 to" in secured.command("audit", "verify", "--anchor", str(anchors)).stdout
     shown = secured.command("audit", "show").stdout
     for words in (

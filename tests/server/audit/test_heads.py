@@ -74,7 +74,7 @@ def test_heads_of_another_site_in_the_same_file_accuse_nobody(tmp_path: Path) ->
     for each, site, count in ((log, "plaza", 4), (other, "port", 9)):
         for _ in range(count):
             each.append(Entry("search", "ana"))
-        Heads(each, site, lambda text: bool(rows.append(text)), Metrics()).tell()  # type: ignore[func-returns-value]
+        Heads(each, site, lambda text: bool(rows.append(text)), Metrics()).tell()
         each.close()
     path = tmp_path / "heads"
     path.write_text("\n".join(rows))
