@@ -253,3 +253,34 @@ def test_a_file_that_is_no_public_key_is_refused_in_a_line(tmp_path: Path) -> No
 def test_neither_a_message_nor_a_picture_begins_as_a_record_does() -> None:
     assert MAGIC[0] & 7 == 7  # a wire type that protobuf does not have
     assert not MAGIC.startswith(b"\xff\xd8")
+
+
+def test_a_batch_of_a_run_for_each_record_does_not_cost_an_agreement_for_each() -> None:
+    """Of 10,000 records a second, each with a key of its own, a server would do nothing else."""
+    agreed = []
+
+    def find(name: str) -> X25519PrivateKey:
+        agreed.append(name)
+        return SITE_KEY
+
+    rows = [seal(sealer(), n, encode_sighting(make_sighting(n))) for n in range(MAX_SIGHTINGS)]
+    whole = decode_usable(
+        batch_of(rows), site="plaza", device="uav-1", opener=Opener("plaza", find)
+    )
+    assert 2 <= len(agreed) <= 8  # a site's key may be replaced within a boot
+    assert len(whole.batch.sightings) == len(agreed)
+    assert {each.error.reason for each in whole.unusable} == {"sealed"}
+
+
+def test_a_public_key_with_which_nobody_agrees_is_refused_before_a_device_runs(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "seal.pub"
+    small = X25519PublicKey.from_public_bytes(bytes(32))
+    path.write_bytes(
+        small.public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+    with pytest.raises(InputError, match="no public key of X25519"):
+        read_public_key(path)

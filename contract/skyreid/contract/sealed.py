@@ -39,6 +39,9 @@ _SUITE = b"HPKE" + struct.pack(">HHH", 0x0020, 0x0001, 0x0003)
 _KEM = b"KEM" + struct.pack(">H", 0x0020)
 _RUNS_MAX = 4096
 """Runs whose key of records is remembered: to agree on one takes as long as twenty records."""
+_BATCH_RUNS_MAX = 4
+"""Runs whose records may be in one batch, which is of one boot: a device takes another key of the
+site now and then. Else one batch could cost 32 agreements, a second of work for 10,000 records."""
 _NUMBER_MAX = 1 << 63
 Find = Callable[[str], "X25519PrivateKey | None"]
 
@@ -77,7 +80,7 @@ def read_public_key(path: Path) -> X25519PublicKey:
 def parse_public_key(pem: bytes) -> X25519PublicKey:
     """A public key of X25519 from PEM; raises ValueError for anything else."""
     from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     try:
@@ -86,6 +89,7 @@ def parse_public_key(pem: bytes) -> X25519PublicKey:
         raise ValueError(str(error)) from error
     if not isinstance(key, X25519PublicKey):
         raise ValueError("not a key of X25519")
+    X25519PrivateKey.generate().exchange(key)  # nobody agrees with a point of small order
     return key
 
 
@@ -218,20 +222,24 @@ class Opener:
 
 def open_sightings(
     opener: Opener | None, records: Iterable[bytes], device: str, boot: str
-) -> tuple[list[bytes], list[tuple[int | None, MessageError]]]:
-    """What sealed sightings hold; and of those that do not open the number, and why.
+) -> tuple[list[tuple[bytes, bytes]], list[tuple[int | None, MessageError]]]:
+    """What sealed sightings hold, with the record; and of those that do not open number and why.
 
     The number is None where a record says none; nobody vouches for it. Without an ``opener`` none
     opens.
     """
-    plain: list[bytes] = []
+    plain: list[tuple[bytes, bytes]] = []
+    runs: set[bytes] = set()
     closed: list[tuple[int | None, MessageError]] = []
     about = about_sighting(boot)
     for record in records:
         try:
             if opener is None:
                 raise MessageError("key", "sealed, and this server has no private keys")
-            plain.append(opener.open(record, device, about, numbered=True))
+            runs.add(record[12:44])
+            if len(runs) > _BATCH_RUNS_MAX:
+                raise MessageError("sealed", f"of more than {_BATCH_RUNS_MAX} runs in one batch")
+            plain.append((opener.open(record, device, about, numbered=True), record))
         except MessageError as error:
             whole = len(record) >= OVERHEAD_BYTES and record.startswith(MAGIC)
             closed.append((int(_HEAD.unpack_from(record)[4]) if whole else None, error))

@@ -64,7 +64,9 @@ class Decoded:
     batch: SightingBatch
     """With the sightings that can be used."""
     raw: tuple[bytes, ...]
-    """The bytes of each of ``batch.sightings``, as they came, or as they were sealed."""
+    """The bytes of each of ``batch.sightings``; of one that came sealed, what was in it."""
+    came: tuple[bytes, ...]
+    """The same as they came: of one that came sealed, its record."""
     unusable: tuple[Unusable, ...]
     sealed: bool = False
     """Whether they were sealed."""
@@ -168,13 +170,13 @@ def decode_usable(data: bytes, *, site: str, device: str, opener: Opener | None 
         f"a model's name or digest of more than {MAX_NAME} characters",
     )
     _require(0 <= message.sent_at_ns, "envelope", f"sent_at_ns {message.sent_at_ns}")
-    parsed: list[tuple[pb.Sighting, bytes]] = []
+    parsed: list[tuple[pb.Sighting, bytes, bytes]] = []
     unusable: list[Unusable] = []
-    plain: Iterable[bytes] = message.sightings
+    plain: Iterable[tuple[bytes, bytes]] = ((raw, raw) for raw in message.sightings)
     if sealed := message.schema == SEALED_SCHEMA:
         plain, closed = open_sightings(opener, message.sightings, device, message.boot)
         unusable = [Unusable(seq, error) for seq, error in closed]
-    for raw in plain:
+    for raw, came in plain:
         each = pb.Sighting()
         try:
             each.ParseFromString(raw)
@@ -182,12 +184,12 @@ def decode_usable(data: bytes, *, site: str, device: str, opener: Opener | None 
             broken = MessageError("sighting", f"{len(raw)} bytes are not a Sighting")
             unusable.append(Unusable(None, broken))
             continue
-        parsed.append((each, raw))
-    usable: list[tuple[Sighting, bytes]] = []
-    embeddings = _Embeddings([each.embedding for each, _ in parsed], model.dim)
-    for number, (each, raw) in enumerate(parsed):
+        parsed.append((each, raw, came))
+    usable: list[tuple[Sighting, bytes, bytes]] = []
+    embeddings = _Embeddings([each.embedding for each, _, _ in parsed], model.dim)
+    for number, (each, raw, came) in enumerate(parsed):
         try:
-            usable.append((_from_pb(each, embeddings, number), raw))
+            usable.append((_from_pb(each, embeddings, number), raw, came))
         except MessageError as error:
             unusable.append(Unusable(each.seq, error))
     batch = SightingBatch(
@@ -197,10 +199,11 @@ def decode_usable(data: bytes, *, site: str, device: str, opener: Opener | None 
         lane=Lane(message.lane),
         sent_at_ns=message.sent_at_ns,
         model=ModelRef(model.key, model.dim, model.bundle_sha256, model.name),
-        sightings=tuple(sighting for sighting, _ in usable),
+        sightings=tuple(sighting for sighting, _, _ in usable),
         watermark_ns=message.watermark_ns,
     )
-    return Decoded(batch, tuple(raw for _, raw in usable), tuple(unusable), sealed)
+    raws, records = tuple(raw for _, raw, _ in usable), tuple(came for _, _, came in usable)
+    return Decoded(batch, raws, records, tuple(unusable), sealed)
 
 
 def decode_sighting(data: bytes, dim: int) -> Sighting:

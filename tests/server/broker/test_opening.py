@@ -181,3 +181,49 @@ def test_names_that_nobody_has_are_forgotten_again(
     for number in range(1000):
         assert ring.find(f"{number:016x}") is None
     assert len(ring._missing) <= 256
+
+
+def test_damage_to_the_number_in_clear_has_no_good_sighting_forgotten(
+    make: Any, tmp_path: Path, opens: Callable[..., Opening]
+) -> None:
+    """The device believes the answer: it would delete what the server has not."""
+    rows = records(sealer(write_key(tmp_path)), [make.sighting(n) for n in (4, 5, 6)])
+    for claimed in (9, 4):  # one that waits on the device, and one of this batch that is good
+        damaged = rows[1][:52] + claimed.to_bytes(8, "big") + rows[1][60:]
+        sent = [batch(make, [rows[0], damaged, rows[2]], [4, 5, 6])]
+        out = sort_messages(sent, SITE, None, opens())
+        assert [a.sighting.seq for a in out.sightings] == [4, 6]
+        ((_, said),) = receipts(out.sightings, out.refused)
+        became = {(r.first, r.last, r.status) for r in said.ranges}
+        assert became == {(4, 4, Status.STORED), (6, 6, Status.STORED), (5, 5, Status.REJECTED)}
+
+
+def test_what_must_not_come_in_clear_is_not_set_aside_in_clear(
+    make: Any, opens: Callable[..., Opening]
+) -> None:
+    clear = message("sightings", make.payload([make.sighting(1)]), batch_properties("1-abcd", [1]))
+    key = Picture("1-abcd", "cam1", 1, 2, make.start_ns, JPEG)
+    sent = [clear, message("picture", JPEG, picture_properties(key))]
+    out = sort_messages(sent, SITE, None, opens(required=True))
+    assert [(r.reason, r.keep_payload) for r in out.refused] == [("unsealed", False)] * 2
+
+
+def test_a_device_that_thinks_of_ever_new_keys_does_not_fill_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ring = KeyRing(tmp_path)
+    for number in range(1000):
+        assert ring.find(f"{number:016x}") is None
+    assert 1 <= len(caplog.records) <= 20
+
+
+def test_a_private_key_that_anybody_can_read_is_said(
+    tmp_path: Path, opens: Callable[..., Opening], caplog: pytest.LogCaptureFixture
+) -> None:
+    write_key(tmp_path)
+    (file,) = (tmp_path / "seal").iterdir()
+    for folder, mode, said in ((0o700, 0o644, 0), (0o755, 0o600, 0), (0o755, 0o644, 1)):
+        caplog.clear()
+        file.parent.chmod(folder), file.chmod(mode)
+        opens()
+        assert caplog.text.count(f"{file} opens what devices seal, and anybody") == said

@@ -140,6 +140,8 @@ def _restore(given: argparse.Namespace) -> int:
 
 
 def _erase(given: argparse.Namespace) -> int:
+    from skyreid.contract.site import read_site
+    from skyreid.server.broker.opening import opening_of
     from skyreid.server.config import read_settings
     from skyreid.server.forget import ERASE_WAIT_S, erase
     from skyreid.server.store.erasures import parse_target, read_erased
@@ -147,7 +149,10 @@ def _erase(given: argparse.Namespace) -> int:
 
     who = parse_target(given.who)
     settings = read_settings(given.settings, (), verb="erase")
-    journal = settings.journal.path
+    journal, opener = settings.journal.path, None
+    if given.recording:  # first: a key that cannot be read is said before anything is done
+        site, folder = read_site(settings.site).id, settings.authority.folder
+        opener = opening_of(folder, site, required=False).opener
     _note(settings, "erase", given.who, given.reason)
     asked = erase(journal, who, given.reason)
     if asked.state == "refused" and not given.recording:
@@ -158,7 +163,7 @@ def _erase(given: argparse.Namespace) -> int:
             "server goes on with it; GET /v1/erasures/N has its receipt then"
         )
     erased = read_erased(journal)
-    recordings = {str(each): forget_in(each, erased) for each in given.recording}
+    recordings = {str(each): forget_in(each, erased, opener) for each in given.recording}
     if asked.state == "refused":  # an earlier erasure, of which a recording is found only now
         raise InputError(f"erase {given.who}: {asked.body['why']}; from recordings: {recordings}")
     removed = {**asked.body["removed"], "recordings": recordings}

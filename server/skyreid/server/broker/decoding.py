@@ -31,6 +31,8 @@ FOR_GOOD = frozenset(
 device still has its sightings then."""
 DEFECT = "defect"
 """The reason of a message that met a defect of this server: it is told in the log."""
+UNSEALED = "unsealed"
+"""The reason of what came in clear and must not."""
 _IN_CLEAR = "in clear, and authority.sealed_only is set: give the device spool.sealed_to"
 CLEAR = Opening()
 """Nothing is sealed."""
@@ -162,8 +164,10 @@ def _refused(
     seqs: tuple[int, ...] = ()
     if topic.channel == "sightings" and reason in FOR_GOOD:
         boot, seqs = _beside(message)
-    # A picture that must not exist is not passed on to yet another topic.
+    # A picture that must not exist is not passed on to yet another topic, nor in clear what must
+    # not be in clear.
     keep = topic.channel != "picture" or site.pictures != "never"
+    keep = keep and reason != UNSEALED
     return Refused(message, reason, detail, topic.device, boot, seqs, keep)
 
 
@@ -189,7 +193,7 @@ def _sort(
     if topic.channel == "sightings":
         decoded = decode_usable(message.payload, site=site.id, device=device, opener=opening.opener)
         if opening.required and decoded.batch.sightings and not decoded.sealed:
-            raise MessageError("unsealed", f"sightings {_IN_CLEAR}")
+            raise MessageError(UNSEALED, f"sightings {_IN_CLEAR}")
         _need_admission(door, device, {s.camera for s in decoded.batch.sightings})
         _check(decoded.batch, site, now)
         out.refused.extend(_forgettable(decoded, message))
@@ -210,7 +214,7 @@ def _sort(
             message.payload, message.properties, device=device, opener=opening.opener
         )
         if opening.required and message.properties.get("schema_version") != "2":
-            raise MessageError("unsealed", f"a picture {_IN_CLEAR}")
+            raise MessageError(UNSEALED, f"a picture {_IN_CLEAR}")
         out.pictures.append(ArrivedPicture(device, now, picture))
     elif topic.channel == "status":
         out.statuses.append((device, decode_status(message.payload)))
@@ -285,8 +289,8 @@ def _arrived(decoded: Decoded, received_at_ns: int) -> list[Arrived]:
 def _forgettable(decoded: Decoded, message: Message) -> list[Refused]:
     """The bad sightings of a batch, by reason, which are for the device to forget where that stays.
 
-    The good ones are kept. One whose bytes do not even say which it is, is one of those named
-    beside the batch.
+    The good ones are kept. A bad one is one of those named beside the batch that are not good:
+    nobody vouches for the number that bad bytes say, and the device believes the answer.
     """
     out: list[Refused] = []
     for reason in sorted({each.error.reason for each in decoded.unusable}):
@@ -304,12 +308,13 @@ def _refused_of(
     if reason not in FOR_GOOD:
         return Refused(message, reason, detail, batch.device)
     seqs = tuple(each.seq for each in bad if each.seq is not None)
-    if len(seqs) < len(bad):
-        boot, named = _beside(message)
-        known = {*seqs, *(s.seq for s in batch.sightings)}
-        known |= {each.seq for each in decoded.unusable if each.seq is not None}
-        if boot == batch.boot:
-            seqs += tuple(seq for seq in named if seq not in known)
+    boot, named = _beside(message)
+    if boot == batch.boot:
+        left = set(named) - {s.seq for s in batch.sightings}
+        seqs = tuple({seq for seq in seqs if seq in left})
+        if len(seqs) < len(bad):
+            left -= {each.seq for each in decoded.unusable if each.seq is not None}
+            seqs += tuple(left)
     return Refused(message, reason, detail, batch.device, batch.boot, seqs)
 
 

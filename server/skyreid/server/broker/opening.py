@@ -24,6 +24,8 @@ FOLDER = "seal"
 """Of the private keys, in the authority's."""
 AGAIN_S = 5.0
 _MISSING_MAX = 256
+TELL_S, _TOLD_MAX = 60.0, 8
+"""So many names that nobody has are told of in so long: a device can think of ever new ones."""
 
 
 class KeyRing:
@@ -33,6 +35,7 @@ class KeyRing:
         self._folder = folder
         self._keys: dict[str, X25519PrivateKey] = {}
         self._missing: dict[str, float] = {}
+        self._told, self._told_since_s = 0, float("-inf")
 
     def names(self) -> list[str]:
         """Of the keys that are there.
@@ -43,7 +46,10 @@ class KeyRing:
         try:
             names = sorted(path.stem for path in self._folder.iterdir() if path.suffix == ".key")
             for name in names:
-                self._keys[name] = _read(self._folder / f"{name}.key", name)
+                path = self._folder / f"{name}.key"
+                self._keys[name] = _read(path, name)
+                if self._folder.stat().st_mode & 0o001 and path.stat().st_mode & 0o004:
+                    _log.warning("%s opens what devices seal, and anybody here can read it", path)
         except (OSError, ValueError) as error:
             raise SettingsError(f"authority.folder: {error}") from error
         return names
@@ -61,10 +67,16 @@ class KeyRing:
         except (OSError, ValueError) as error:
             if len(self._missing) >= _MISSING_MAX:
                 self._missing.clear()
-            if name not in self._missing:
+            if name not in self._missing and self._may_tell(now_s):
                 _log.error("sealed to key %s, which cannot be had: %s", name, error)
             self._missing[name] = now_s + AGAIN_S
         return self._keys.get(name)
+
+    def _may_tell(self, now_s: float) -> bool:
+        if now_s - self._told_since_s >= TELL_S:
+            self._told, self._told_since_s = 0, now_s
+        self._told += 1
+        return self._told <= _TOLD_MAX
 
 
 def _read(path: Path, name: str) -> X25519PrivateKey:

@@ -12,15 +12,17 @@ from skyreid.contract.errors import InputError, MessageError
 from skyreid.contract.files import replacing
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import decode_picture
+from skyreid.contract.sealed import Opener
 from skyreid.contract.sighting_wire import decode_usable, encode_raw_batch
 from skyreid.contract.traffic import MAGIC, TRAFFIC, Recorded, TrafficWriter, read_traffic
 
 
-def forget_in(directory: Path, erased: Collection[TrackKey]) -> int:
+def forget_in(directory: Path, erased: Collection[TrackKey], opener: Opener | None = None) -> int:
     """Write a recording anew without the sightings and pictures of these tracklets; how many went.
 
-    What cannot be read and comes of a device of one of them goes too: it may be theirs. The new
-    file takes the old one's place once it is on the disk.
+    ``opener`` looks into what is sealed; what stays, stays sealed. What cannot be read and comes of
+    a device of one of them goes too: it may be theirs. The new file takes the old one's place once
+    it is on the disk.
 
     Raises:
         InputError: there is no recording, it is damaged or being written, or the disk is full.
@@ -33,7 +35,7 @@ def forget_in(directory: Path, erased: Collection[TrackKey]) -> int:
             with replacing(path) as partial, open(partial, "wb") as new:
                 new.write(MAGIC)
                 for message in read_traffic(directory):
-                    kept, removed = _without(message, erased)
+                    kept, removed = _without(message, erased, opener)
                     gone += removed
                     if kept is not None:
                         new.write(TrafficWriter.encode(kept))
@@ -44,7 +46,9 @@ def forget_in(directory: Path, erased: Collection[TrackKey]) -> int:
     return gone
 
 
-def _without(message: Recorded, erased: Collection[TrackKey]) -> tuple[Recorded | None, int]:
+def _without(
+    message: Recorded, erased: Collection[TrackKey], opener: Opener | None
+) -> tuple[Recorded | None, int]:
     """The message without them, None where nothing of it is left; how many things went."""
     try:
         topic = topics.parse_device(message.topic)
@@ -54,18 +58,22 @@ def _without(message: Recorded, erased: Collection[TrackKey]) -> tuple[Recorded 
         return message, 0
     try:
         if topic.channel == "picture":
-            picture = decode_picture(message.payload, message.properties)
+            picture = decode_picture(
+                message.payload, message.properties, device=topic.device, opener=opener
+            )
             key = TrackKey(topic.device, picture.boot, picture.camera, picture.track)
             return (None, 1) if key in erased else (message, 0)
         if topic.channel != "sightings":
             return message, 0
-        decoded = decode_usable(message.payload, site=topic.site, device=topic.device)
+        decoded = decode_usable(
+            message.payload, site=topic.site, device=topic.device, opener=opener
+        )
     except MessageError:
         return None, 1
     batch = decoded.batch
     kept = [
-        raw
-        for seen, raw in zip(batch.sightings, decoded.raw, strict=True)
+        record
+        for seen, record in zip(batch.sightings, decoded.came, strict=True)
         if TrackKey(batch.device, batch.boot, seen.camera, seen.track) not in erased
     ]
     gone = len(batch.sightings) - len(kept) + len(decoded.unusable)
