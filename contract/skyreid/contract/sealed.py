@@ -129,6 +129,8 @@ class Sealer:
     def __init__(self, key: X25519PublicKey, *, site: str, device: str) -> None:
         """Seal to ``key``, as ``device`` of ``site``."""
         self._info = _info(site, device)
+        self.owner = f"device {device} of site {site}"
+        """As whom it seals: nobody else's word opens."""
         self.use(key)
 
     def use(self, key: X25519PublicKey) -> None:

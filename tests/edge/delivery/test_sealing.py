@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from skyreid.contract.errors import InputError
 from skyreid.contract.picture import Picture
 from skyreid.contract.receipt import Range, Status
 from skyreid.contract.sealed import MAGIC, Opener, Sealer, about_picture, about_sighting, key_name
@@ -129,3 +130,72 @@ def test_a_process_that_seals_leaves_no_file_of_its_memory() -> None:
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert said.stdout.strip() == "(0, 0)"
     assert resource.RLIMIT_CORE >= 0
+
+
+def test_what_was_sealed_as_another_device_is_not_sent_to_be_refused_for_good(
+    tmp_path: Path,
+) -> None:
+    """A server opens it as the other's alone: its answer would have it deleted, unread."""
+    path = tmp_path / "spool.db"
+    mine = sealer()
+    with Spool(path, sealer=mine) as spool:
+        boot = spool.boot
+        spool.append([Row(1, 1, mine.seal(b"a", about_sighting(boot, 1), 1))], MODEL)
+        spool._renew(sqlite3.DatabaseError("damaged"))  # a new file knows as whom, too
+        spool.append([Row(2, 2, mine.seal(b"a", about_sighting(boot, 2), 2))], MODEL)
+    for site, device in (("plaza", "uav2"), ("other", "uav1")):
+        other = Sealer(KEY.public_key(), site=site, device=device)
+        with pytest.raises(InputError, match="1 sightings and pictures that were sealed as device"):
+            Spool(path, sealer=other)
+    with Spool(path, sealer=mine) as spool:
+        assert spool.count() == 1
+        spool.append([], MODEL, settled=[(boot, Range(2, 2, Status.STORED))])
+    Spool(path, sealer=other).close()  # nothing waits: the name may be another one
+    Spool(path, sealer=other).close()
+
+
+def test_a_spool_that_somebody_reads_meanwhile_is_sealed_at_the_next_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "spool.db"
+    with Spool(path) as spool:
+        spool.append([row(n) for n in range(1, 40)], MODEL)
+    reader = sqlite3.connect(path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM sighting").fetchone()
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda p, **more: connect(p, **{**more, "timeout": 0.1})
+    )
+    with Spool(path, sealer=sealer()):
+        assert SECRET in files(tmp_path)  # in the pages that the reader is shown
+    assert "somebody reads it" in caplog.text
+    reader.close()
+    with Spool(path, sealer=sealer()):
+        assert SECRET not in files(tmp_path)
+
+
+def test_what_was_set_aside_before_there_was_a_key_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "spool.db"
+    with Spool(path) as spool:
+        spool.append([row(1)], MODEL)
+        spool._renew(sqlite3.DatabaseError("damaged"))
+    Spool(path, sealer=sealer()).close()
+    (aside,) = tmp_path.glob("spool.db.damaged-*Z")
+    assert f"delete them: {aside.name}" in caplog.text
+    caplog.clear()
+    Spool(path, sealer=sealer()).close()
+    assert caplog.text == ""
+
+
+def test_a_process_that_seals_is_not_handed_to_a_program_that_takes_cores() -> None:
+    """The limit of a core's size is not asked there."""
+    code = (
+        "from skyreid.edge.delivery.sealing import keep_no_core; import ctypes;"
+        "c = ctypes.CDLL(None); print(c.prctl(3, 0, 0, 0, 0)); keep_no_core();"
+        "print(c.prctl(3, 0, 0, 0, 0)); print(len(open('/proc/self/statm').read()) > 0)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert said.stdout.split() == ["1", "0", "True"]

@@ -7,21 +7,31 @@ written when it dies.
 
 from __future__ import annotations
 
+import ctypes
+import glob
 import logging
 import resource
 import sqlite3
 from pathlib import Path
 
+from skyreid.contract.errors import InputError
 from skyreid.contract.sealed import MAGIC, Sealer, about_picture, about_sighting
 
 log = logging.getLogger(__name__)
 
+_SET_DUMPABLE = 4  # prctl(2)
 _CLEAR = f"substr({{}}, 1, {len(MAGIC)}) <> x'{MAGIC.hex()}'"
 
 
 def keep_no_core() -> None:
-    """A core file would have pictures, embeddings and the key of this run's records."""
+    """A core file would have pictures, embeddings and the key of this run's records.
+
+    The limit alone is not asked where the system hands cores to a program (core(5)).
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    prctl = getattr(ctypes.CDLL(None, use_errno=True), "prctl", None)
+    if prctl is None or prctl(_SET_DUMPABLE, 0, 0, 0, 0) != 0:
+        log.warning("this system may write the memory of a process when it dies")
 
 
 def seal_file(db: sqlite3.Connection, path: Path, sealer: Sealer | None) -> None:
@@ -31,23 +41,56 @@ def seal_file(db: sqlite3.Connection, path: Path, sealer: Sealer | None) -> None
     noted that what comes now lies in clear.
 
     Raises:
+        InputError: what it has was sealed as another device, or one of another site.
         sqlite3.Error: it cannot be written; what is not sealed yet stays as it is.
     """
     if sealer is None:
         with db:
             db.execute("DELETE FROM spool WHERE name = 'sealed'")
         return
+    _require_own(db, path, sealer)
     db.execute("PRAGMA secure_delete = ON").fetchall()
     count = sum(_seal_sightings(db, sealer, boot) for boot in _boots(db))
     count += _seal_pictures(db, sealer)
     if count or not db.execute("SELECT 1 FROM spool WHERE name = 'sealed'").fetchone():
         # What was deleted in clear lies in free pages and in the log until they are used again.
         db.execute("VACUUM")
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        (held, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         with db:
-            db.execute("INSERT OR REPLACE INTO spool VALUES ('sealed', ?)", (sealer.key,))
+            if held:
+                db.execute("DELETE FROM spool WHERE name = 'sealed'")
+            else:
+                db.execute("INSERT OR REPLACE INTO spool VALUES ('sealed', ?)", (sealer.key,))
+        if held:
+            log.warning(
+                "spool %s: somebody reads it, what was in clear is in it until the next start", path
+            )
+        if aside := sorted(p.name for p in path.parent.glob(f"{glob.escape(path.name)}.damaged-*")):
+            log.warning(
+                "spool %s: set aside earlier and not sealed, delete them: %s",
+                path,
+                ", ".join(aside),
+            )
     if count:
         log.info("spool %s: %d sightings and pictures that lay in clear are sealed", path, count)
+
+
+def _require_own(db: sqlite3.Connection, path: Path, sealer: Sealer) -> None:
+    """The server opens a record for whom it was sealed: as another's it is refused for good."""
+    was = db.execute("SELECT value FROM spool WHERE name = 'sealed_as'").fetchone()
+    if was is not None and was[0] == sealer.owner:
+        return
+    (count,) = db.execute(
+        f"SELECT (SELECT count(*) FROM sighting WHERE NOT {_CLEAR.format('bytes')})"
+        f" + (SELECT count(*) FROM picture WHERE NOT {_CLEAR.format('jpeg')})"
+    ).fetchone()
+    if was is not None and count:
+        raise InputError(
+            f"spool {path} has {count} sightings and pictures that were sealed as {was[0]}, which "
+            f"as {sealer.owner} nobody opens: deliver them under that name, or move the file away"
+        )
+    with db:
+        db.execute("INSERT OR REPLACE INTO spool VALUES ('sealed_as', ?)", (sealer.owner,))
 
 
 def _boots(db: sqlite3.Connection) -> list[str]:

@@ -179,7 +179,8 @@ class SpoolFile:
                     raise
                 self.make_room()
                 self.counter, self.kept = self._begin()
-            self._seal(sealer)
+            self._sealer = sealer
+            self._seal()
         except InputError:
             self.close()
             raise
@@ -208,6 +209,7 @@ class SpoolFile:
                     "INSERT INTO sqlite_sequence (name, seq) VALUES ('sighting', ?)",
                     (self.set_aside << 40,),
                 )
+            self._seal()
         except (OSError, sqlite3.Error) as again:
             raise SkyreidError(f"spool {self.path} cannot be made anew: {again}") from again
 
@@ -263,9 +265,9 @@ class SpoolFile:
             self.db.execute("INSERT OR REPLACE INTO spool VALUES ('counter', ?)", (str(counter),))
         return counter, known.get("time")
 
-    def _seal(self, sealer: Sealer | None) -> None:
+    def _seal(self) -> None:
         try:
-            seal_file(self.db, self.path, sealer)
+            seal_file(self.db, self.path, self._sealer)
         except sqlite3.Error as error:
             if not self.is_full(error):
                 raise
