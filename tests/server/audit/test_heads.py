@@ -2,16 +2,17 @@
 
 import json
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from skyreid.contract.errors import InputError
 from skyreid.server.audit.heads import Heads, sender
-from skyreid.server.audit.line import Entry
-from skyreid.server.audit.log import AuditLog
+from skyreid.server.audit.line import Entry, read_line
+from skyreid.server.audit.log import DAY_NS, AuditLog, segments
 from skyreid.server.audit.options import AuditOptions
-from skyreid.server.audit.verify import read_anchors, verify
+from skyreid.server.audit.verify import read_anchors, too_early, verify
 from skyreid.server.counters import Metrics
 
 
@@ -83,3 +84,28 @@ def test_heads_of_another_site_in_the_same_file_accuse_nobody(tmp_path: Path) ->
     assert verify(tmp_path / "a", read_anchors(path, "port")).wrong
     with pytest.raises(InputError, match="no head of the audit log of site 'elsewhere'"):
         read_anchors(path, "elsewhere")
+
+
+@pytest.mark.parametrize("ahead_d", [0, 4000])
+def test_a_cut_that_somebody_appended_is_no_retention(tmp_path: Path, ahead_d: int) -> None:
+    """The lines before it went, and ``verify --anchor`` said that all was good."""
+    folder, now_ns = tmp_path / "a", [time.time_ns()]
+    log, rows = AuditLog(folder, segment_bytes=1000, now_ns=lambda: now_ns[0]), list[str]()
+    heads = Heads(log, "plaza", lambda text: bool(rows.append(text)), Metrics())
+    for _ in range(12):
+        log.append(Entry("search", "ana"))
+        heads.tell()
+    gone = segments(folder)[0]
+    last = read_line(gone.read_bytes().splitlines()[-1])
+    now_ns[0] += ahead_d * DAY_NS  # what the line says of when it was
+    log.append(Entry("cut", what=f"through {last.n} {last.hash}"))
+    heads.tell()
+    log.close()
+    gone.unlink()
+    path = tmp_path / "heads"
+    path.write_text("\n".join(rows))
+    anchors = read_anchors(path, "plaza")
+    assert verify(folder, anchors).wrong == []
+    explained, cut = too_early(anchors, folder, 365, 1000 << 20)
+    assert explained == []
+    assert "fewer than audit.max_mb" in cut[0]

@@ -208,11 +208,11 @@ def test_retention_lets_whole_files_go_and_says_so(tmp_path: Path) -> None:
     assert got.first > 1
     assert "by retention" in got.notes[0]
     assert len(segments(folder)) <= 5
-    kept = [a for a in (Anchor(h.n, h.hash, 100 * DAY_NS, "d") for h in heads) if a.n]
+    kept = [Anchor(h.n, h.hash, (100 + i // 3) * DAY_NS, "d") for i, h in enumerate(heads)]
     assert verify(folder, kept).wrong == []
-    assert too_early(kept, folder, keep_d=3) == []
+    assert too_early(kept, folder, 3, 1 << 30) == ([], [])
     young = [Anchor(1, heads[0].hash, 107 * DAY_NS, "then")]
-    assert "sooner than audit.keep_d" in too_early(young, folder, 3)[0]
+    assert "sooner than audit.keep_d, for audit.max_mb" in too_early(young, folder, 3, 0)[0][0]
     segments(folder)[0].unlink()  # what somebody else takes is not retention's
     assert "no line says that retention took them" in verify(folder).wrong[0]
 

@@ -48,7 +48,10 @@ def _verify(given: argparse.Namespace) -> int:
     if given.anchor is not None:
         anchors = read_anchors(given.anchor, read_site(settings.site).id)
     verdict = verify(folder, anchors)
-    for note in [*verdict.notes, *too_early(anchors, folder, settings.audit.keep_d)]:
+    audit = settings.audit
+    explained, cut = too_early(anchors, folder, audit.keep_d, audit.max_mb << 20)
+    verdict.wrong += cut
+    for note in [*verdict.notes, *explained]:
         print(f"note: {note}")
     for wrong in verdict.wrong:
         print(f"wrong: {wrong}", file=sys.stderr)

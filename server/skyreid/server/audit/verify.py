@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import NamedTuple
 
 from skyreid.contract.errors import InputError
 from skyreid.server.audit.line import CUT, FIRST, TORN, Head, Line, read_line, torn
-from skyreid.server.audit.log import DAY_NS, segments, time_ns
+from skyreid.server.audit.log import DAY_NS, SEGMENT_BYTES, segments, time_ns
 
 _CUT = re.compile(r"through (\d{1,18}) ([0-9a-f]{64})")
 _EARLY_NS = 3_600 * 10**9
@@ -141,25 +142,40 @@ def verify(folder: Path, anchors: Iterable[Anchor] = ()) -> Verdict:
     return verdict
 
 
-def too_early(anchors: Iterable[Anchor], folder: Path, keep_d: float) -> list[str]:
-    """Cuts of lines that were younger than they had to be, by when heads of them left."""
-    known = sorted(anchors)
-    found = []
+def too_early(
+    anchors: Iterable[Anchor], folder: Path, keep_d: float, max_bytes: int
+) -> tuple[list[str], list[str]]:
+    """Cuts of lines that were younger than they had to be, by when heads of them left.
+
+    Those that ``audit.max_mb`` explains, and one that nothing does: whoever may append a line may
+    append a cut, and take away what is before it. When it was is not believed to the line alone.
+    """
+    known, keep_ns = sorted(anchors), keep_d * DAY_NS - _EARLY_NS
+    full, first, size = max_bytes - 3 * SEGMENT_BYTES, 0, 0
+    explained, others = list[str](), list[str]()
     for place, raw in lines(folder):
+        size += len(raw) + 1
         try:
             line = read_line(raw)
         except InputError:
             continue
+        first = first or line.n
         said = _CUT.fullmatch(str(line.said.get("what"))) if line.said.get("act") == CUT else None
-        if said is None:
+        young = [a for a in known if a.n <= int(said[1])] if said else []
+        if said is None or not young:
             continue
-        young = [a for a in known if a.n <= int(said[1])]
-        if young and time_ns(line.said.get("at")) - young[-1].at_ns < keep_d * DAY_NS - _EARLY_NS:
-            found.append(
-                f"line {line.n} ({place}): lines through {said[1]} were cut, and {young[-1].n} was "
-                f"new at {young[-1].at}: sooner than audit.keep_d, for audit.max_mb or by somebody"
-            )
-    return found
+        after = [a.at_ns for a in known if a.n >= line.n][:1]
+        at_ns = min(time_ns(line.said.get("at")), time.time_ns(), *after)
+        if at_ns - young[-1].at_ns >= keep_ns:
+            continue
+        # Of an earlier cut it is not known any more how much there was.
+        by_size = int(said[1]) != first - 1 or size >= full
+        (explained if by_size else others).append(
+            f"line {line.n} ({place}): lines through {said[1]} were cut, and {young[-1].n} was new "
+            f"at {young[-1].at}: sooner than audit.keep_d, "
+            + ("for audit.max_mb" if by_size else "and there were fewer than audit.max_mb")
+        )
+    return explained, others
 
 
 def _broken(verdict: Verdict, fragment: tuple[str, bytes] | None) -> None:
