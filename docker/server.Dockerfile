@@ -10,6 +10,8 @@ RUN pip install --no-cache-dir ./contract ./bundle ./server
 RUN useradd --system --create-home --home-dir /var/lib/skyreid skyreid
 USER skyreid
 VOLUME /var/lib/skyreid
+# http.host = "0.0.0.0" in a container is an address that others reach: it needs http.certificate, http.key
+# and a token (docker run ... token create /etc/skyreid/server.toml NAME --role admin).
 EXPOSE 8080
 ENTRYPOINT ["skyreid-server"]
 CMD ["run", "/etc/skyreid/server.toml"]
