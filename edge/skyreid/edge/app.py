@@ -313,7 +313,8 @@ def _flow(
         pictures_allowed=policy != "never",
         progress=progress and not plan.source.live,
     )
-    health = Reporter(publisher, source, model, mqtt.certificate, sealer)
+    told = sealer if spool.sealed else None
+    health = Reporter(publisher, source, model, mqtt.certificate, told)
     flow = Flow(source, sighter, spool, outbox, model, options, send_health=health.send)
     if recorder is not None:
         flow.on_stored = functools.partial(record_said, recorder, identity)

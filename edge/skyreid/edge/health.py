@@ -65,7 +65,7 @@ class Reporter:
             source: whose state is told.
             model: what makes the embeddings.
             certificate: the device's; None = it has none.
-            sealer: what seals; None = nothing does.
+            sealer: what seals; None = nothing does, or not all of the disk is sealed.
         """
         self._certificate, self._sealer = certificate, sealer
         self._publisher, self._source, self._model = publisher, source, model

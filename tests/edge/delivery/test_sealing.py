@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from skyreid.contract.errors import InputError
@@ -14,6 +15,7 @@ from skyreid.contract.picture import Picture
 from skyreid.contract.receipt import Range, Status
 from skyreid.contract.sealed import MAGIC, Opener, Sealer, about_picture, about_sighting, key_name
 from skyreid.contract.sighting import ModelRef
+from skyreid.edge.delivery.renewal import Keeper, Renewal
 from skyreid.edge.delivery.rows import Row
 from skyreid.edge.delivery.spool import Spool
 
@@ -94,6 +96,7 @@ def test_a_full_disk_leaves_in_clear_what_was_and_says_so(
     monkeypatch.setattr("skyreid.edge.delivery.spool_file.seal_file", full)
     with Spool(path, sealer=sealer()) as spool:
         assert [s.data for s in spool.after(0, 9)] == [row(1).data, row(2).data]
+        assert not spool.sealed
     assert "is not sealed" in caplog.text
 
 
@@ -167,11 +170,13 @@ def test_a_spool_that_somebody_reads_meanwhile_is_sealed_at_the_next_start(
     monkeypatch.setattr(
         sqlite3, "connect", lambda p, **more: connect(p, **{**more, "timeout": 0.1})
     )
-    with Spool(path, sealer=sealer()):
+    with Spool(path, sealer=sealer()) as spool:
+        assert not spool.sealed
         assert SECRET in files(tmp_path)  # in the pages that the reader is shown
     assert "somebody reads it" in caplog.text
     reader.close()
-    with Spool(path, sealer=sealer()):
+    with Spool(path, sealer=sealer()) as spool:
+        assert spool.sealed
         assert SECRET not in files(tmp_path)
 
 
@@ -182,12 +187,41 @@ def test_what_was_set_aside_before_there_was_a_key_is_told_of(
     with Spool(path) as spool:
         spool.append([row(1)], MODEL)
         spool._renew(sqlite3.DatabaseError("damaged"))
-    Spool(path, sealer=sealer()).close()
     (aside,) = tmp_path.glob("spool.db.damaged-*Z")
-    assert f"delete them: {aside.name}" in caplog.text
+    for _ in range(2):  # until somebody has done so
+        caplog.clear()
+        with Spool(path, sealer=sealer()) as spool:
+            assert not spool.sealed
+        assert f"delete them: {aside.name}\n" in caplog.text
+    aside.unlink()
     caplog.clear()
-    Spool(path, sealer=sealer()).close()
-    assert caplog.text == ""
+    with Spool(path, sealer=sealer()) as spool:
+        assert spool.sealed
+        spool._renew(sqlite3.DatabaseError("damaged"))  # what is set aside now is sealed
+    with Spool(path, sealer=sealer()) as spool:
+        assert spool.sealed
+    assert "delete them" not in caplog.text
+
+
+def test_a_file_that_cannot_be_written_does_not_keep_a_device_at_a_key_that_was_replaced(
+    tmp_path: Path,
+) -> None:
+    """Its private key is deleted one day, and what is sealed to it is lost then."""
+    (tmp_path / "file").write_text("no folder")
+    one, new = sealer(), X25519PrivateKey.generate().public_key()
+    keeper = Keeper(
+        Renewal(("localhost", 1), tmp_path, tmp_path, tmp_path),
+        tmp_path,
+        on_renewed=lambda: None,
+        sealed_to=tmp_path / "file" / "seal.pub",
+        sealer=one,
+    )
+    pem = new.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    with pytest.raises(InputError, match="cannot write"):
+        keeper._take(pem)
+    assert one.key == key_name(new)
 
 
 def test_a_process_that_seals_is_not_handed_to_a_program_that_takes_cores() -> None:

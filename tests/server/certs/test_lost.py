@@ -67,7 +67,7 @@ def test_it_is_revoked_first_and_said_whatever_of_it_fails(
     assert "the broker does not know it" in err
     said = json.loads(out)
     assert said["device"] == "uav1"
-    assert (said["missing"], said["sealed"]) == (2, True)
+    assert (said["missing"], said["sealed_only"]) == (2, True)
     assert said["until"][:13] == time.strftime("%Y-%m-%dT%H", time.gmtime())
     assert {c["name"] for c in site.authority.listed() if "revoked" in c} == {"uav1"}
 
@@ -81,7 +81,8 @@ def test_with_a_broker_it_is_out_and_the_report_names_no_one(
     assert server(["lost", str(settings), "uav1"]) == 0
     said = capsys.readouterr().out
     assert said.startswith("uav1: 1 certificates revoked\nit could hold what it saw from 2023-")
-    assert "sealed: " in said
+    assert "authority.sealed_only is set" in said
+    assert "whether they are sealed its health said" in said  # who is refused in clear keeps it so
     assert "embedding" not in said
     assert server(["lost", str(settings), "uav2"]) == 2  # revoked, and nothing of it ever came
     assert "nothing of it ever arrived" in capsys.readouterr().err

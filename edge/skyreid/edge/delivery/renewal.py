@@ -28,7 +28,7 @@ from skyreid.contract.enrolment import (
     decode,
 )
 from skyreid.contract.errors import InputError, MessageError, SkyreidError
-from skyreid.contract.sealed import Sealer, parse_public_key
+from skyreid.contract.sealed import Sealer, key_name, parse_public_key
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
@@ -286,11 +286,13 @@ class Keeper:
     def _take(self, pem: bytes) -> None:
         if self._sealer is None or self._sealed_to is None or not pem:
             return
-        if pem.strip() == self._sealed_to.read_bytes().strip():
-            return
-        files.write(self._sealed_to, pem)
-        self._sealer.use(parse_public_key(pem))
-        log.info("sealed to key %s from now on", self._sealer.key)
+        key = parse_public_key(pem)
+        # First: a folder that cannot be written must not keep it at a key that will be deleted.
+        if key_name(key) != self._sealer.key:
+            self._sealer.use(key)
+            log.info("sealed to key %s from now on", self._sealer.key)
+        if not self._sealed_to.exists() or pem.strip() != self._sealed_to.read_bytes().strip():
+            files.write(self._sealed_to, pem)
 
     def run(self, stop: threading.Event) -> None:
         """Look, until told to stop."""

@@ -34,11 +34,14 @@ def keep_no_core() -> None:
         log.warning("this system may write the memory of a process when it dies")
 
 
-def seal_file(db: sqlite3.Connection, path: Path, sealer: Sealer | None) -> None:
+def seal_file(db: sqlite3.Connection, path: Path, sealer: Sealer | None) -> bool:
     """Seal what a spool holds in clear, and have nothing left of it in the file.
 
     A boot is sealed as a whole: its sightings travel together. Without a ``sealer`` it is only
     noted that what comes now lies in clear.
+
+    Returns:
+        Whether nothing lies in clear now, in the file or in those that were set aside before.
 
     Raises:
         InputError: what it has was sealed as another device, or one of another site.
@@ -47,32 +50,31 @@ def seal_file(db: sqlite3.Connection, path: Path, sealer: Sealer | None) -> None
     if sealer is None:
         with db:
             db.execute("DELETE FROM spool WHERE name = 'sealed'")
-        return
+        return False
     _require_own(db, path, sealer)
     db.execute("PRAGMA secure_delete = ON").fetchall()
     count = sum(_seal_sightings(db, sealer, boot) for boot in _boots(db))
     count += _seal_pictures(db, sealer)
-    if count or not db.execute("SELECT 1 FROM spool WHERE name = 'sealed'").fetchone():
+    known = db.execute("SELECT value FROM spool WHERE name = 'sealed'").fetchone()
+    aside, held = known[0].split("\n") if known else [], 0
+    if count or not known:
         # What was deleted in clear lies in free pages and in the log until they are used again.
         db.execute("VACUUM")
         (held, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        aside = sorted(p.name for p in path.parent.glob(f"{glob.escape(path.name)}.damaged-*"))
         with db:
-            if held:
-                db.execute("DELETE FROM spool WHERE name = 'sealed'")
-            else:
-                db.execute("INSERT OR REPLACE INTO spool VALUES ('sealed', ?)", (sealer.key,))
-        if held:
-            log.warning(
-                "spool %s: somebody reads it, what was in clear is in it until the next start", path
-            )
-        if aside := sorted(p.name for p in path.parent.glob(f"{glob.escape(path.name)}.damaged-*")):
-            log.warning(
-                "spool %s: set aside earlier and not sealed, delete them: %s",
-                path,
-                ", ".join(aside),
-            )
+            db.execute("DELETE FROM spool WHERE name = 'sealed'")
+            if not held:
+                db.execute("INSERT INTO spool VALUES ('sealed', ?)", ("\n".join(aside),))
     if count:
         log.info("spool %s: %d sightings and pictures that lay in clear are sealed", path, count)
+    if held:
+        log.warning(
+            "spool %s: somebody reads it, and what was in clear is in it until a start", path
+        )
+    if left := [name for name in aside if name and (path.parent / name).exists()]:
+        log.warning("spool %s: set aside and not sealed, delete them: %s", path, ", ".join(left))
+    return not (held or left)
 
 
 def _require_own(db: sqlite3.Connection, path: Path, sealer: Sealer) -> None:

@@ -66,6 +66,8 @@ class Spool:
         self._reasons: set[str] = set()
         self._file = SpoolFile(path, sealer)
         self.path, self._db = self._file.path, self._file.db
+        self.sealed = self._file.sealed
+        """Whether nothing of people lay in clear when the boot began, nor does since."""
         self._told_aside, self._tight = 0, False
         self.boot = f"{self._file.counter}-{secrets.token_hex(4)}"
         """Of this run."""

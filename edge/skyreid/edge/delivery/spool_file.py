@@ -162,6 +162,8 @@ class SpoolFile:
         self.path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
         self.set_aside = 0
         """Damaged files that were set aside."""
+        self.sealed = False
+        """Whether nothing of people lies in clear, here or in a file that was set aside."""
         lock = self.path.with_name(f"{self.path.name}.lock")
         # A lock of one that was killed, or the reserve, says whose it is when the file cannot.
         beside = (lock, self.path.with_name(f"{self.path.name}.reserve"))
@@ -209,6 +211,8 @@ class SpoolFile:
                     "INSERT INTO sqlite_sequence (name, seq) VALUES ('sighting', ?)",
                     (self.set_aside << 40,),
                 )
+                if self.sealed:  # so is what was set aside
+                    self.db.execute("INSERT INTO spool VALUES ('sealed', '')")
             self._seal()
         except (OSError, sqlite3.Error) as again:
             raise SkyreidError(f"spool {self.path} cannot be made anew: {again}") from again
@@ -267,7 +271,7 @@ class SpoolFile:
 
     def _seal(self) -> None:
         try:
-            seal_file(self.db, self.path, self._sealer)
+            self.sealed = seal_file(self.db, self.path, self._sealer)
         except sqlite3.Error as error:
             if not self.is_full(error):
                 raise

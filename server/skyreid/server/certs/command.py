@@ -85,7 +85,8 @@ def _init(given: argparse.Namespace) -> int:
     rotate(authority)
     has = mosquitto.make_home(authority)
     folder = authority.folder.resolve()
-    print(f"{folder}: the key ca.key signs for the site; keep a copy where nobody else gets it")
+    print(f"{folder}: ca.key signs for the site, seal/ opens what its devices hold; keep a copy of")
+    print("        both where nobody else gets it")
     print(f"broker: mosquitto -c {folder}/mosquitto.conf")
     if not has:
         print(f"        its user writes in {folder}/{mosquitto.OWN} and reads {folder}/broker.key")
@@ -167,6 +168,7 @@ def _rotate(given: argparse.Namespace) -> int:
         raise InputError(f"--keep-days {given.keep_days}: 0 or more")
     name, gone = rotate(Authority(given.folder), given.keep_days)
     print(f"devices seal to key {name} from their next word with certs serve on")
+    print(f"keep a copy of {given.folder}/seal: without {name}.key nobody opens what devices hold")
     for each in gone:
         print(f"key {each} is deleted: what is sealed to it nobody opens any more")
     return 0
@@ -222,7 +224,7 @@ def _tell(given: argparse.Namespace, found: Lost, revoked: int, sealed: bool) ->
     )
     if given.json:
         said = {"revoked": revoked, "since": since, "until": until, "hours": round(found.hours, 2)}
-        said |= {"people_max": found.tracklets_max, "missing": found.missing, "sealed": sealed}
+        said |= {"people_max": found.tracklets_max, "missing": found.missing, "sealed_only": sealed}
         print(json.dumps({"device": found.device, **said}))
         return
     print(f"{found.device}: {revoked} certificates revoked")
@@ -233,9 +235,8 @@ def _tell(given: argparse.Namespace, found: Lost, revoked: int, sealed: bool) ->
     )
     print(f"  and {found.missing} sightings of before, which never arrived")
     if sealed:
-        print("sealed: authority.sealed_only is set, nothing of it ever came in clear")
-    else:
-        print("whether they are sealed its health said: sealed_to in /v1/devices")
+        print("authority.sealed_only is set: what it had in clear was refused, and stayed with it")
+    print("whether they are sealed its health said: sealed_to in /v1/devices")
 
 
 def _list(given: argparse.Namespace) -> int:
