@@ -75,6 +75,26 @@ def test_pipeline_prints_the_pipeline(desk: Desk, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.startswith("rtspsrc name=source protocols=tcp ")
 
 
+@pytest.mark.parametrize("before", [0, 1], ids=["before the file", "behind it"])
+def test_an_option_means_the_same_wherever_it_stands(
+    desk: Desk, before: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The value of one before the file was taken for the file."""
+
+    def words(*option: str) -> list[str]:
+        return (
+            ["pipeline", *option, desk.settings] if before else ["pipeline", desk.settings, *option]
+        )
+
+    for option in (["--camera.source", "rtsp://cam/1"], ["--camera.source=rtsp://cam/1"]):
+        assert main(words(*option)) == 0
+        assert capsys.readouterr().out.startswith("rtspsrc name=source protocols=tcp ")
+    assert main(words("--site", "elsewhere.toml")) == 2
+    assert "site file" in capsys.readouterr().err
+    assert main(words("--camera.sorce", "x")) == 2
+    assert "--camera.sorce: unknown key, did you mean --camera.source?" in capsys.readouterr().err
+
+
 def test_doctor_says_what_there_is(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", desk.settings, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

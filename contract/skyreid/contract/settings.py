@@ -113,6 +113,29 @@ def _refused(cls: type[BaseModel], error: str) -> str:
     return "; ".join(_unknown(cls, name, "--") for name in names) or _NAMELESS
 
 
+_KEY = re.compile(r"--(site|\w+(\.\w+)+)")
+"""``site`` is the one key of either role outside a table."""
+
+
+def split_options(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """A command line without the settings in it, which may stand anywhere, and these.
+
+    argparse does not know them: it would take the value of one before the file for the file.
+    """
+    words: list[str] = []
+    options: list[str] = []
+    left = list(arguments)
+    while left:
+        word = left.pop(0)
+        if _KEY.fullmatch(word.partition("=")[0]) is None:
+            words.append(word)
+            continue
+        options.append(word)
+        if "=" not in word and left and not left[0].startswith("--"):
+            options.append(left.pop(0))
+    return words, options
+
+
 def unrecognized(words: Sequence[str]) -> str:
     """What to say of words that a command does not know: a value may be a password."""
     return f"unrecognized arguments: {' '.join(_names(words)) or _NAMELESS}"

@@ -13,7 +13,7 @@ from typing import Any
 
 from skyreid.contract.errors import InputError, run_command
 from skyreid.contract.process_list import hide_secrets
-from skyreid.contract.settings import unrecognized
+from skyreid.contract.settings import split_options, unrecognized
 from skyreid.contract.version import add_version
 
 
@@ -44,7 +44,7 @@ def _main(arguments: Sequence[str]) -> int:
             verb,
             help=does,
             description=does,
-            epilog="options, after the file: any --section.key value",
+            epilog="options: any --section.key value",
             allow_abbrev=False,
         )
         if verb == "doctor":
@@ -97,7 +97,9 @@ def _main(arguments: Sequence[str]) -> int:
     _add_install_service(verbs)
     _add_enrol(verbs)
     hide_secrets(arguments)
-    given, rest = parser.parse_known_args(arguments)
+    words, options = split_options(arguments)
+    given, rest = parser.parse_known_args(words)
+    rest += options
     if given.verb == "install-service":
         if rest:
             parser.error(unrecognized(rest))

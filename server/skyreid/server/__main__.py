@@ -12,7 +12,7 @@ from pathlib import Path
 
 from skyreid.contract.errors import run_command
 from skyreid.contract.process_list import hide_secrets
-from skyreid.contract.settings import effective, unrecognized
+from skyreid.contract.settings import effective, split_options, unrecognized
 from skyreid.contract.version import add_version
 from skyreid.server.admin import audit_command, token_command
 from skyreid.server.admin import command as admin
@@ -44,7 +44,7 @@ def _main(arguments: list[str]) -> int:
             verb,
             help=does,
             description=does,
-            epilog="options, after the file: any --section.key value",
+            epilog="options: any --section.key value",
             allow_abbrev=False,
         )
         command.add_argument("settings", type=Path, help="settings file (server.toml)")
@@ -64,7 +64,9 @@ def _main(arguments: list[str]) -> int:
     traffic.add_parser(verbs)
     bench.add_parser(verbs)
     certs.add_parser(verbs)
-    given, rest = parser.parse_known_args(arguments)
+    words, options = split_options(arguments)
+    given, rest = parser.parse_known_args(words)
+    rest += options
     if given.run is not None:
         if rest:
             parser.error(unrecognized(rest))

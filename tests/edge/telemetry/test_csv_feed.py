@@ -83,6 +83,13 @@ def test_a_row_that_cannot_be_read_loses_itself_alone(tmp_path: Path) -> None:
     assert [bool(fault) for fault in faults] == [False, False, True, False, False, False]
 
 
+def test_a_column_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    path = table(tmp_path / "flight.csv", "height_msl_m")
+    path.write_text(path.read_text().replace("battery", "yaw_deg"))
+    with pytest.raises(InputError, match="the column yaw_deg twice"):
+        poses_of(path)
+
+
 def test_a_boresight_turns_the_camera_up_right_and_clockwise(tmp_path: Path) -> None:
     path = table(tmp_path / "flight.csv", "height_ellipsoid_m")
     plain = poses_of(path).at(frame_at(0))

@@ -191,6 +191,14 @@ def test_a_table_is_read_as_a_data_set(laid: Laid, delimiter: str) -> None:
     assert data.unused == ("note",)
 
 
+def test_a_cell_may_hold_the_end_of_a_line(laid: Laid) -> None:
+    """Its row was torn in two: the rest of the note was another picture without a person."""
+    root = laid(lambda p, c, k: f"{p}/{c}/{k}.jpg")
+    rows = [{**row, "note": "at the gate,\nlater\x0bgone"} for row in rows_of(root)]
+    found = catalogue.open(written(root.parent / "people.csv", rows)).train()
+    assert len(found.records) == 48
+
+
 def test_a_parquet_table_is_read_as_the_same_data_set(laid: Laid) -> None:
     pyarrow = pytest.importorskip("pyarrow", reason="an extra of its own")
     from pyarrow import parquet
@@ -234,6 +242,12 @@ def test_what_is_wrong_with_a_table_is_named(laid: Laid) -> None:
             catalogue.open(written(table, spoilt))
     table.write_text("path,person,camera\na,b,c,d\n")
     with pytest.raises(InputError, match="row 2 has more cells"):
+        catalogue.open(table)
+    table.write_text("path,person,camera,person\na,b,c,d\n")
+    with pytest.raises(InputError, match="has the column person twice"):
+        catalogue.open(table)
+    table.write_text('path,person,camera\n"a,b,c\nd,e,f\n')
+    with pytest.raises(InputError, match="cannot read .*unexpected end of data"):
         catalogue.open(table)
     with pytest.raises(InputError, match="cannot read"):
         catalogue.open(root.parent / "none.csv")

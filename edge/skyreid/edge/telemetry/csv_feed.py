@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import math
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,10 +42,14 @@ class CsvFeed:
         self.fault = ""
         try:
             with open(path, newline="") as file:
-                rows = list(csv.DictReader(file))
+                reader = csv.DictReader(file, strict=True)
+                names = list(reader.fieldnames or ())
+                rows = list(reader)
         except (OSError, ValueError, csv.Error) as error:
             raise InputError(f"telemetry {path}: {error}") from error
-        columns = set(rows[0]) if rows else set()
+        columns = set(names) if rows else set()
+        if twice := sorted(name for name, count in Counter(names).items() if count > 1):
+            raise InputError(f"telemetry {path}: the column {', '.join(twice)} twice")
         missing = [name for name in _NEEDED if name not in columns]
         heights = [name for name in HEIGHTS if name in columns]
         if missing or len(heights) != 1:

@@ -7,6 +7,8 @@ Columns `path` (relative to the table's folder), `person`, `camera` or `view`, a
 from __future__ import annotations
 
 import csv
+import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,9 @@ def read(path: Path) -> tuple[list[Row], tuple[str, ...], dict[str, list[Path]]]
         InputError: when it cannot be read, or lacks a column.
     """
     columns, lines = _parquet(path) if path.suffix.lower() == ".parquet" else _csv(path)
+    twice = [name for name, count in Counter(columns).items() if name and count > 1]
+    if twice:
+        raise InputError(f"{path} has the column {', '.join(twice)} twice: which one counts?")
     lacking = [name for name in ("path", "person") if name not in columns]
     if not {"camera", "view"} & set(columns):
         lacking.append("camera or view")
@@ -56,8 +61,13 @@ def _csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         first = text.partition("\n")[0]
+        # Lines are the table's own business: one may end within a cell in quotes.
         reader = csv.DictReader(
-            text.splitlines(), delimiter=max(",;\t", key=first.count), restval="", restkey=""
+            io.StringIO(text, newline=""),
+            delimiter=max(",;\t", key=first.count),
+            restval="",
+            restkey="",
+            strict=True,  # a quote that is never closed would swallow the rows behind it
         )
         columns = [name.strip() for name in reader.fieldnames or ()]
         reader.fieldnames = columns
