@@ -54,7 +54,8 @@ def motions_of(clip: Path, camera: str, source: str, frames: int) -> Motions:
     for index in range(frames):
         at_ns = 10**18 + round(index * 1e9 / truth.fps)
         came = ((at_ns, packets[index]),) if index in packets else ()
-        pose = known.at(Frame(index + 1, at_ns, Clock.FILE, 0, *size, telemetry=came))
+        frame = Frame(index + 1, at_ns, Clock.FILE, 0, *size, telemetry=came, media_ns=at_ns)
+        pose = known.at(frame)
         said.append(None if pose is None else pose.motion)
     return said
 

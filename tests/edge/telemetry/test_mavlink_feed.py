@@ -35,17 +35,20 @@ def quaternion(rotation: np.ndarray) -> list[float]:
 class Autopilot:
     """What it sends at a moment of the flight: bytes of messages."""
 
-    def __init__(self, origin: Origin, *, flags: int, yaw_rad: float = 0.4) -> None:
+    def __init__(
+        self, origin: Origin, *, flags: int, yaw_rad: float = 0.4, boot_ns: int = BOOT_NS
+    ) -> None:
         self._mav = mavutil.MAVLink(None, srcSystem=1, srcComponent=1)
         self._origin, self._flags, self._yaw = origin, flags, yaw_rad
+        self._boot_ns = boot_ns
 
     def _boot_ms(self, time_s: float) -> int:
-        return round((START_NS - BOOT_NS) / 1e6 + time_s * 1e3)
+        return round((START_NS - self._boot_ns) / 1e6 + time_s * 1e3)
 
     def system_time(self, time_s: float) -> bytes:
         boot_ms = self._boot_ms(time_s)
         return self._pack(
-            self._mav.system_time_encode((BOOT_NS + boot_ms * 1_000_000) // 1000, boot_ms)
+            self._mav.system_time_encode((self._boot_ns + boot_ms * 1_000_000) // 1000, boot_ms)
         )
 
     def position(self, time_s: float) -> bytes:
@@ -189,3 +192,55 @@ def test_a_heading_that_is_no_number_is_no_pose(feed: MavlinkFeed) -> None:
             link.sendto(data, ("127.0.0.1", feed.port))
         assert poses.at(frame_at(0)) is None
         assert "not a number" in poses.fault
+
+
+def test_an_autopilot_that_was_started_anew_is_right_with_its_first_time_of_the_day(
+    feed: MavlinkFeed,
+) -> None:
+    """The start that its last 15 times had told stayed in force, half a minute long."""
+    before = Autopilot(ORIGIN, flags=EARTH)
+    after = Autopilot(ORIGIN, flags=EARTH, boot_ns=START_NS + 25_000_000_000)
+    options = TelemetryOptions(source="udp://127.0.0.1:0", quality="exact")
+    poses = TelemetryPoses(feed, options, plane_m=MIDDLE_M)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        for drone, first_s in ((before, 0.0), (after, 30.0)):
+            placed = []
+            for number in range(20):
+                time_s = first_s + number / 10
+                what = [drone.position(time_s), drone.gimbal(time_s)]
+                if number % 10 == 0:
+                    what.insert(0, drone.system_time(time_s))
+                for data in what:
+                    link.sendto(data, ("127.0.0.1", feed.port))
+                pose = poses.at(frame_at(time_s))
+                placed.append(pose is not None)
+                if pose is not None and number > 10:
+                    off = pose.model.position - model_at(time_s).position
+                    assert np.linalg.norm(off[:2]) < 0.1
+            assert all(placed[11:])
+
+
+def test_a_flood_of_large_datagrams_does_not_stop_the_pictures(
+    feed: MavlinkFeed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skyreid.edge.telemetry.mavlink_feed._BYTES_MAX", 4000)
+    drone = Autopilot(ORIGIN, flags=EARTH)
+    poses = TelemetryPoses(feed, TelemetryOptions(source="udp://127.0.0.1:0"), plane_m=MIDDLE_M)
+    read: list[int] = []
+    make = feed._make_parser
+
+    def counting(*given: object) -> object:
+        parser = make(*given)
+        parse = parser.parse_buffer
+        parser.parse_buffer = lambda data: (read.append(len(data)), parse(data))[1]
+        return parser
+
+    feed._make_parser = counting
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        for data in (drone.system_time(0), drone.position(0), drone.gimbal(0), *[b"x" * 3000] * 9):
+            link.sendto(data, ("127.0.0.1", feed.port))
+        assert poses.at(frame_at(0)) is not None
+        assert "bytes of MAVLink for one frame" in poses.fault
+        assert sum(read) <= 4000
+        assert poses.at(frame_at(0.1)) is not None  # what was too much is gone
+        assert poses.fault == ""

@@ -61,7 +61,8 @@ def frame_with(
     *said: tuple[int, bytes], media_ns: int = 0, size: tuple[int, int] = (64, 36)
 ) -> Frame:
     came = tuple((START_NS + at_ns, data) for at_ns, data in said)
-    return Frame(1, START_NS + media_ns, Clock.FILE, 0, *size, telemetry=came)
+    at_ns = START_NS + media_ns
+    return Frame(1, at_ns, Clock.FILE, 0, *size, telemetry=came, media_ns=media_ns)
 
 
 @pytest.fixture(scope="module")
@@ -321,6 +322,23 @@ def test_a_clock_of_the_drone_that_is_put_right_moves_nobody() -> None:
         pose = poses.at(frame_with((at_ns, encode(place)), media_ns=at_ns))
         assert pose is not None
         if index > 1:  # ten metres a second to the north; the lag of `gnss` is made up for
+            assert pose.model.position[1] == pytest.approx(index + 1.75, abs=0.05)
+
+
+def test_a_clock_of_the_camera_that_is_put_right_moves_nobody() -> None:
+    """Poses of before the correction lay among those of after it, and were mixed with them."""
+    poses = TelemetryPoses(KlvFeed(ORIGIN), TelemetryOptions(source="klv"), plane_m=MIDDLE_M)
+    for index in range(40):
+        at_ns = index * 100_000_000
+        captured_ns = START_NS + at_ns - (1_500_000_000 if index >= 20 else 0)
+        place = replace(WHOLE, time_ns=at_ns, sensor_latitude_deg=46.5 + index * 9e-6)
+        said = ((captured_ns, encode(place)),)
+        frame = Frame(
+            1, captured_ns, Clock.RTCP, 0, 64, 36, telemetry=said, media_ns=7_000_000_000 + at_ns
+        )
+        pose = poses.at(frame)
+        assert pose is not None
+        if index > 2:
             assert pose.model.position[1] == pytest.approx(index + 1.75, abs=0.05)
 
 

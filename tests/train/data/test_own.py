@@ -247,7 +247,7 @@ def test_what_is_wrong_with_a_table_is_named(laid: Laid) -> None:
     with pytest.raises(InputError, match="has the column person twice"):
         catalogue.open(table)
     table.write_text('path,person,camera\n"a,b,c\nd,e,f\n')
-    with pytest.raises(InputError, match="cannot read .*unexpected end of data"):
+    with pytest.raises(InputError, match=r"cannot read .*unexpected end of data"):
         catalogue.open(table)
     with pytest.raises(InputError, match="cannot read"):
         catalogue.open(root.parent / "none.csv")

@@ -85,6 +85,10 @@ class CsvFeed:
         self._next = max(end, self._next)
         return said
 
+    def now(self, frame: Picture) -> int:
+        """See ``poses.Feed``: both say UTC."""
+        return frame.captured_at_ns
+
     def _camera(self, row: Mapping[str, str | None], frame: Picture) -> CameraModel:
         def number(name: str, usual: float | None = None) -> float:
             text = row.get(name)

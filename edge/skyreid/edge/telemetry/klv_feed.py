@@ -24,7 +24,8 @@ class KlvFeed:
 
     The drone's clock is not that of the frames. Every packet has a time of the drone's and a place
     in the stream: their difference is the same for all packets but for how long each of them
-    waited, so it is taken as the median of the last ones.
+    waited, so it is taken as the median of the last ones. The stream's own time is meant: were it
+    that of capture, poses of before and after a correction of the camera's clock would be mixed.
     """
 
     def __init__(self, origin: Origin, *, fov_deg: float | None = None) -> None:
@@ -52,9 +53,13 @@ class KlvFeed:
                 except InputError as error:
                     self.fault = str(error)
                     continue
-                offset = came_ns - packet.time_ns
+                offset = came_ns - frame.captured_at_ns + frame.media_ns - packet.time_ns
                 if self._offsets and abs(offset - median_low(self._offsets)) > _STEP_NS:
                     self._offsets.clear()
                 self._offsets.append(offset)
                 said.append((packet.time_ns, model))
         return [(time_ns + median_low(self._offsets), model) for time_ns, model in said]
+
+    def now(self, frame: Picture) -> int:
+        """See ``poses.Feed``."""
+        return frame.media_ns

@@ -28,10 +28,13 @@ from skyreid.edge.telemetry.poses import Picture
 
 Float64 = NDArray[np.float64]
 
-_DATAGRAMS_MAX = 2000
-"""Read for one frame at most: a flood must not stop the pictures."""
+_DATAGRAMS_MAX, _BYTES_MAX = 2000, 1 << 18
+"""Read for one frame at most: a flood must not stop the pictures. Of so many bytes, which take
+200 ms to read, a drone says a few thousand."""
 _OLD_MS = 2000
 """A place, or a heading, is not carried farther than that to the time of the gimbal."""
+_ANEW = 5
+"""So many messages in a row of an earlier time since the start: it was started anew."""
 _YAW_LOCK, _YAW_OF_VEHICLE, _YAW_OF_EARTH = 16, 32, 64
 """Of GIMBAL_DEVICE_FLAGS; before the last two there was the first alone."""
 
@@ -67,6 +70,7 @@ class MavlinkFeed:
         self._place: Any = None
         self._attitude: Any = None
         self._fov_deg = options.fov_deg
+        self._latest_ms = self._earlier = 0
         self._utc: deque[int] = deque(maxlen=15)
         self._quickest: deque[int] = deque(maxlen=500)
         self.fault = ""
@@ -78,16 +82,22 @@ class MavlinkFeed:
     def take(self, frame: Picture) -> list[tuple[int, CameraModel]]:
         """See ``poses.Feed``."""
         self.fault = ""
-        said = []
+        said, size = list[tuple[int, CameraModel]](), 0
         for _ in range(_DATAGRAMS_MAX):
             try:
                 data = self._socket.recv(65_535)
             except BlockingIOError:
                 break
             arrived_ns = time.time_ns()
+            size += len(data)
+            if size > _BYTES_MAX:
+                self.fault = f"more than {_BYTES_MAX} bytes of MAVLink for one frame: passed over"
+                continue
             parser = self._make_parser(None)  # no message goes from one datagram into the next
             parser.robust_parsing = True  # noise on the line is no exception
             for message in parser.parse_buffer(data) or ():
+                if self._begins_anew(message):
+                    said.clear()
                 try:
                     model = self._hear(message, frame, arrived_ns)
                 except InputError as error:
@@ -96,6 +106,27 @@ class MavlinkFeed:
                 if model is not None:
                     said.append((message.time_boot_ms * 1_000_000, model))
         return [(since_ns + self._start_ns, model) for since_ns, model in said]
+
+    def now(self, frame: Picture) -> int:
+        """See ``poses.Feed``: the start of the autopilot is known in UTC."""
+        return frame.captured_at_ns
+
+    def _begins_anew(self, message: Any) -> bool:
+        """Whether the autopilot was started anew: what it said of its start is of another one."""
+        at_ms = getattr(message, "time_boot_ms", None)
+        if at_ms is None:
+            return False
+        if at_ms >= self._latest_ms - _OLD_MS:
+            self._latest_ms, self._earlier = max(at_ms, self._latest_ms), 0
+            return False
+        self._earlier += 1
+        if self._earlier < _ANEW:
+            return False
+        self._latest_ms, self._earlier = at_ms, 0
+        self._place = self._attitude = None
+        self._utc.clear()
+        self._quickest.clear()
+        return True
 
     @property
     def _start_ns(self) -> int:

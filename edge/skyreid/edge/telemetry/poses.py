@@ -33,6 +33,11 @@ class Picture(Protocol):
         ...
 
     @property
+    def media_ns(self) -> int:
+        """On a clock that nobody puts right."""
+        ...
+
+    @property
     def width(self) -> int:
         """Pixels."""
         ...
@@ -57,8 +62,12 @@ class Feed(Protocol):
     def take(self, frame: Picture) -> Sequence[tuple[int, CameraModel]]:
         """What was said since the frame before.
 
-        Time stamps in the clock of ``captured_at_ns``, and the camera, in the frame's pixels.
+        Time stamps in the clock of ``now``, and the camera, in the frame's pixels.
         """
+        ...
+
+    def now(self, frame: Picture) -> int:
+        """The frame's own moment, nanoseconds."""
         ...
 
 
@@ -93,13 +102,14 @@ class TelemetryPoses:
             self._track.clear()
         lag_ns = int(self._sigmas.lag_ms * 1e6)
         self._ahead = ""
-        for time_ns, model in self._feed.take(frame):
-            ahead_s = (time_ns - frame.captured_at_ns) / 1e9
+        said, now_ns = self._feed.take(frame), self._feed.now(frame)
+        for time_ns, model in said:
+            ahead_s = (time_ns - now_ns) / 1e9
             if ahead_s > _AHEAD_MAX_S:
                 self._ahead = f"telemetry is {ahead_s:.3g} s ahead of the picture: set its clock"
                 continue
             self._track.add(time_ns - lag_ns, model.displaced(self._boresight))
-        now_ns, before_ns = frame.captured_at_ns, self._before_ns
+        before_ns = self._before_ns
         moment = self._track.at(now_ns, gap_max_s=self._options.gap_max_s + lag_ns / 1e9)
         self._before_ns = None if moment is None else now_ns
         if moment is None:

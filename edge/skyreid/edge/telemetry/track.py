@@ -55,7 +55,7 @@ class PoseTrack:
         del self._times[:old], self._models[:old]
 
     def clear(self) -> None:
-        """Forget everything: another flight, or a clock that was put right."""
+        """Forget everything: other pictures, or another start of what tells the time."""
         self._times.clear()
         self._models.clear()
 

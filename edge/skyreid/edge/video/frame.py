@@ -132,6 +132,9 @@ class Frame:
     """The RGB picture of a frame made by ``of_rgb``."""
     telemetry: tuple[tuple[int, bytes], ...] = ()
     """KLV beside the video since the frame before: each buffer's capture time, and its bytes."""
+    media_ns: int = 0
+    """On a clock that nobody puts right: of a file its own, of a live source this machine's running
+    one, over connections too."""
     release: Callable[[], None] = field(default=_nothing, repr=False)
     """Gives the memory back to the decoder; the planes must not be touched afterwards."""
 
@@ -240,6 +243,7 @@ class Reader:
                 self._start_ns = media_ns if first_ns is None else min(media_ns, first_ns)
             media_ns -= self._start_ns
         sender_ns = _sender_time(buffer) if self._live else None
+        base_ns = int(pipeline.get_base_time()) if self._live else 0
         stamp = self._clock.stamp(media_ns, sender_ns, arrived_ns)
         memory = _Memory(sample, buffer, self._gst)
         planes = _planes(self._video, buffer, form, memory.data)
@@ -255,6 +259,7 @@ class Reader:
                 (stamp.captured_at_ns + age, data)
                 for age, (_, data) in zip(ages, said, strict=True)
             ),
+            media_ns=media_ns + base_ns,
             release=memory.release,
         )
 
