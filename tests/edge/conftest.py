@@ -300,6 +300,12 @@ def _free_port() -> int:
     return free_port()
 
 
+@pytest.fixture(scope="session")
+def new_port() -> Callable[[], int]:
+    """Says a port of the loopback that nobody listens at, another each time."""
+    return free_port
+
+
 SPEC = InputSpec(height=8, width=4)
 
 
