@@ -351,15 +351,52 @@ def write_embedder(path: Path) -> None:
     )
 
 
-def write_detector(path: Path) -> None:
-    """A YOLOX of 64 x 64 that sees the same in every picture, and nobody in any."""
+def counting(value: str, out: str) -> list[onnx.NodeProto]:
+    """Nodes that take 2^40 steps for each by which ``value`` is above 200."""
+    float_, bool_ = TensorProto.FLOAT, TensorProto.BOOL
+    step = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["goes"]),
+            helper.make_node("Neg", ["was"], ["is"]),
+        ],
+        "step",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go", bool_, []),
+            helper.make_tensor_value_info("was", float_, []),
+        ],
+        [
+            helper.make_tensor_value_info("goes", bool_, []),
+            helper.make_tensor_value_info("is", float_, []),
+        ],
+    )
+    large = numpy_helper.from_array(np.array(2.0**40, np.float32), "large")
+    on = numpy_helper.from_array(np.array(True), "on")
+    return [
+        helper.make_node("Constant", [], ["large"], value=large),
+        helper.make_node("Constant", [], ["on"], value=on),
+        helper.make_node("Constant", [], ["dark"], value_float=200.0),
+        helper.make_node("Sub", [value, "dark"], ["above"]),
+        helper.make_node("Relu", ["above"], ["light"]),
+        helper.make_node("Mul", ["light", "large"], ["steps"]),
+        helper.make_node("Cast", ["steps"], ["trips"], to=TensorProto.INT64),
+        helper.make_node("Loop", ["trips", "on", value], [out], body=step),
+    ]
+
+
+def write_detector(path: Path, *, hangs: bool = False) -> None:
+    """A YOLOX of 64 x 64 that sees the same in every picture, and nobody in any.
+
+    ``hangs``: it counts to a trillion and more in every light picture, which its own is not.
+    """
     cells = 8 * 8 + 4 * 4 + 2 * 2
     zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
     blank = {"boxes": np.full((1, cells, 4), 7, np.float32), "scores": np.zeros((1, cells), "f4")}
     nodes = [
         helper.make_node("Cast", ["images"], ["seen"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMax", ["seen"], ["most"], keepdims=0),
-        helper.make_node("Mul", ["most", "zero"], ["nothing"]),
+        helper.make_node("ReduceMax", ["seen"], ["lightest"], keepdims=0),
+        *(counting("lightest", "most") if hangs else []),
+        helper.make_node("Mul", ["most" if hangs else "lightest", "zero"], ["nothing"]),
         *(helper.make_node("Add", [f"blank {name}", "nothing"], [name]) for name in blank),
     ]
     graph = helper.make_graph(
@@ -399,4 +436,5 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("models")
     write_embedder(path / "tiny")
     write_detector(path / "blind")
+    write_detector(path / "hangs", hangs=True)
     return path

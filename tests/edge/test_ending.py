@@ -3,8 +3,12 @@
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
+
+from skyreid.edge.delivery.spool import Spool
 
 STUCK = """
 import ctypes, sys, threading
@@ -59,3 +63,37 @@ def test_a_signal_is_a_stop_and_nothing_else_where_nothing_hangs(
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=60)
     assert (process.returncode, out) == (0, "False\n")
+
+
+def test_a_signal_ends_a_device_whose_model_never_comes_back(
+    models: Path, tmp_path: Path, environment: dict[str, str], needs_gst: None
+) -> None:
+    """ONNX Runtime counts, for ever, in the main thread: no handler of Python's runs meanwhile."""
+    (tmp_path / "site.toml").write_text('id = "square"\n[[camera]]\nid = "cam1"\nview = "aerial"\n')
+    settings = tmp_path / "edge.toml"
+    settings.write_text(
+        'site = "site.toml"\n[device]\nid = "dev1"\n'
+        '[camera]\nid = "cam1"\nsource = "test://64x64@5"\n'
+        f'[detector]\nmodel = "{models}/hangs"\n[embedder]\nbundles = ["{models}/tiny"]\n'
+        '[spool]\npath = "spool.db"\n'
+        '[mqtt]\nurl = "mqtt://127.0.0.1:9"\nstop_timeout_s = 0.5\n'
+    )
+    device = subprocess.Popen(
+        [sys.executable, "-m", "skyreid.edge", "run", str(settings)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    assert device.stderr is not None
+    log = ""
+    while "state=streaming" not in log:
+        line = device.stderr.readline()
+        assert line, log
+        log += line
+    time.sleep(0.5)  # into the network
+    device.send_signal(signal.SIGTERM)
+    _, rest = device.communicate(timeout=60)
+    assert device.returncode == 1, log + rest
+    assert "something hangs: not ended 2.4 s after the signal" in rest
+    with Spool(tmp_path / "spool.db") as spool:  # whole: nothing holds it any more
+        assert spool.count() == 0

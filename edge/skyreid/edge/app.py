@@ -41,9 +41,10 @@ from skyreid.edge.sighter import (
 )
 from skyreid.edge.telemetry import feeds
 from skyreid.edge.video.clock import FileClock, LiveClock
-from skyreid.edge.video.pipeline import Source, build, parse_source
+from skyreid.edge.video.kind import Access, Source
+from skyreid.edge.video.pipeline import build, parse_source
 from skyreid.edge.video.platform import probe
-from skyreid.edge.video.rtsp import Access, trust
+from skyreid.edge.video.rtsp import is_secure, trust
 from skyreid.edge.video.source import GstSource, Limits, State, check_file
 
 if TYPE_CHECKING:
@@ -148,7 +149,8 @@ def find_source(
     camera = site.find_camera(settings.camera.id)
     c = settings.camera
     source = parse_source(c.source, relative_to=settings_directory, login=c.login)
-    pipeline = build(source, probe(), latency_ms=c.latency_ms, transport=c.transport)
+    wants_klv = settings.telemetry.source == "klv"
+    pipeline = build(source, probe(), latency_ms=c.latency_ms, transport=c.transport, klv=wants_klv)
     return site, camera, source, pipeline
 
 
@@ -177,12 +179,12 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
     settings = plan.settings
     log.info("settings %s", effective(settings))
     start_ns = settings.camera.file_start_ns or time.time_ns()
-    if plan.source.kind != "rtsp" and settings.camera.file_start_ns is None:
+    if not plan.source.live and settings.camera.file_start_ns is None:
         log.warning(
             "camera.file_start_ns is not set: the file is taken to start now, and its times are "
             "compared with those of no other camera"
         )
-    if plan.source.secure and not settings.camera.tls_verify:
+    if is_secure(plan.source) and not settings.camera.tls_verify:
         log.warning("camera.tls_verify is false: whoever sits on the line can be the camera")
     publisher = _publisher(plan)  # before anything is written: it may lack its library or a file
     stop = Stop()

@@ -18,7 +18,8 @@ from skyreid.contract.site import Identifier
 from skyreid.edge.delivery.options import OutboxOptions
 from skyreid.edge.people.options import CollectorOptions, TrackerOptions
 from skyreid.edge.telemetry.options import TelemetryOptions
-from skyreid.edge.video.pipeline import Login, shown
+from skyreid.edge.video.kind import Login
+from skyreid.edge.video.pipeline import shown
 
 PROGRAM = "skyreid-edge"
 
@@ -36,12 +37,15 @@ class CameraSection(Section):
     id: Identifier
     """One of the cameras of the site file, which says where it looks from."""
     source: str
-    """A path, ``file:///path``, ``rtsp://HOST/STREAM``, ``rtsps://HOST/STREAM`` or
-    ``test://640x480@10`` (10 s of a pattern). A relative path starts from the settings file."""
+    """A path, ``file:///path``, ``rtsp://HOST/STREAM``, ``rtsps://HOST/STREAM``, MPEG-TS that comes
+    to ``udp://ADDRESS:PORT`` (of this machine, or a group: ``udp://239.1.2.3:5004?iface=eth0``) or
+    over ``srt://HOST:PORT`` (or ``srt://:PORT``, to be called), or ``test://640x480@10`` (10 s of a
+    pattern). A relative path starts from the settings file."""
     username: str | None = None
-    """Login of an RTSP camera, any characters as they are."""
+    """Login of an RTSP camera, any characters as they are; of SRT the stream's id."""
     password: SecretStr | None = None
-    """Better given in the environment, as ``SKYREID_EDGE_CAMERA__PASSWORD``."""
+    """Better given in the environment, as ``SKYREID_EDGE_CAMERA__PASSWORD``. Of SRT the passphrase,
+    10 to 79 characters."""
     track: int | None = Field(None, ge=1, le=64)
     """Number of the video to take where a file or a camera has several, from 1. Without it the
     largest of a file, the first of a camera."""
@@ -61,7 +65,7 @@ class CameraSection(Section):
     transport: Literal["auto", "tcp", "udp"] = "auto"
     """How RTSP carries the pictures. ``auto``: tcp, and udp where the camera refuses it."""
     latency_ms: int = Field(100, ge=0, le=10_000)
-    """Milliseconds for which RTSP packets are put in order."""
+    """Milliseconds for which packets of RTSP are put in order, and those of SRT sent again."""
     tls_ca: Path | None = None
     """Authority of an ``rtsps://`` camera's certificate, PEM; relative to the settings file.
     Without it those of this machine."""
@@ -94,7 +98,8 @@ class CameraSection(Section):
 
     @model_validator(mode="after")
     def _fits(self) -> CameraSection:
-        if self.password is not None and self.username is None:
+        passphrase = self.source.startswith("srt://")
+        if self.password is not None and self.username is None and not passphrase:
             raise ValueError("password needs username")
         ways = (self.tls_ca is not None, self.tls_fingerprint is not None, not self.tls_verify)
         if any(ways) and not self.source.startswith("rtsps://"):
@@ -106,9 +111,10 @@ class CameraSection(Section):
     @property
     def login(self) -> Login | None:
         """For the camera, where it stands in keys of its own."""
-        if self.username is None:
+        if self.username is None and self.password is None:
             return None
-        return Login(self.username, self.password.get_secret_value() if self.password else "")
+        secret = "" if self.password is None else self.password.get_secret_value()
+        return Login(self.username or "", secret)
 
     @field_serializer("source", when_used="json")
     def _shown(self, source: str) -> str:

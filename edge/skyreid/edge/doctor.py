@@ -11,7 +11,10 @@ from skyreid.contract.errors import InputError, PlatformError, SettingsError
 from skyreid.edge import jetson
 from skyreid.edge.video.platform import PACKAGES, explain_missing, probe
 
-_OPTIONAL_ELEMENTS = ("matroskademux", "uridecodebin3", "openh264dec")
+_OPTIONAL_ELEMENTS = (
+    *("matroskademux", "uridecodebin3", "openh264dec", "rtpklvdepay", "udpsrc", "srtsrc"),
+    *("tsdemux", "tsparse"),
+)
 
 
 @dataclass(frozen=True)

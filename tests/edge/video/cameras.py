@@ -9,9 +9,9 @@ from pathlib import Path
 
 from skyreid.edge.video.clock import LiveClock
 from skyreid.edge.video.frame import Frame
-from skyreid.edge.video.pipeline import Login, build, parse_source
+from skyreid.edge.video.kind import Access, Login
+from skyreid.edge.video.pipeline import build, parse_source
 from skyreid.edge.video.platform import probe
-from skyreid.edge.video.rtsp import Access
 from skyreid.edge.video.source import GstSource, Limits, State
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.edge.video.clock import FileClock
+from skyreid.edge.video.kind import Access
 from skyreid.edge.video.pipeline import build, parse_source
 from skyreid.edge.video.platform import probe
-from skyreid.edge.video.rtsp import Access
 from skyreid.edge.video.source import GstSource, Limits
 
 START = 1_700_000_000_000_000_000

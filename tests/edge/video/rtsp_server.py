@@ -1,17 +1,20 @@
 """An RTSP server in a process of its own, so that a test can kill or freeze it.
 
-``python rtsp_server.py PORT [CLIP.mp4] [--login NAME PASSWORD] [--tls CERTIFICATE KEY]``: a test
-pattern, or a clip from its start for each client, at ``rtsp://127.0.0.1:PORT/s``. Says ``ready``
-when it listens. Beside it cameras of other kinds:
+``python rtsp_server.py PORT [CLIP.mp4] [--login NAME PASSWORD] [--tls CERTIFICATE KEY]
+[--klv CLIP]``: a test pattern, or a clip from its start for each client, at
+``rtsp://127.0.0.1:PORT/s``. Says ``ready`` when it listens. Beside it cameras of other kinds:
 
 ``/shared`` goes on for all its clients, with a key frame every 4 s; ``/slow`` thinks for 3 s;
 ``/udp`` and ``/tcp`` carry pictures in one way; ``/sound`` has none; ``/lossy`` loses packets;
 ``/short`` ends after .4 s; ``/shared265`` is ``/shared`` in H.265; ``/grows`` is of another size
-after 1.5 s; ``/small`` is the same as ``/s`` in half the size, ``/narrow`` is not.
+after 1.5 s; ``/small`` is the same as ``/s`` in half the size, ``/narrow`` is not; ``/klv`` is
+``CLIP.mp4`` with the packets of ``CLIP.klv`` beside it.
 """
 
 import argparse
+import struct
 import time
+from pathlib import Path
 
 import gi
 
@@ -25,6 +28,7 @@ parser.add_argument("port")
 parser.add_argument("clip", nargs="?")
 parser.add_argument("--login", nargs=2)
 parser.add_argument("--tls", nargs=2)
+parser.add_argument("--klv")
 given = parser.parse_args()
 
 Gst.init(None)
@@ -48,6 +52,17 @@ class Slow(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
     def do_create_element(self, url: object) -> object:
         time.sleep(3)
         return Gst.parse_launch(f"( {pattern()} ! {PAY} )")
+
+
+class Telling(GstRtspServer.RTSPMediaFactory):  # type: ignore[misc]
+    def do_configure(self, media: GstRtspServer.RTSPMedia) -> None:
+        source = media.get_element().get_by_name_recurse_up("klv")
+        data = Path(f"{given.klv}.klv").read_bytes()
+        while data:
+            at_ns, size = struct.unpack(">QI", data[:12])
+            buffer = Gst.Buffer.new_wrapped(data[12 : 12 + size])
+            buffer.pts, data = at_ns, data[12 + size :]
+            source.emit("push-buffer", buffer)
 
 
 def mount(path: str, launch: str, *, shared: bool = False, way: int | None = None) -> None:
@@ -106,6 +121,13 @@ mount("/lossy", f"{pattern(gop=10)} ! rtph264pay config-interval=-1 mtu=300 pt=9
 mount("/short", f"{pattern(frames=4)} ! {PAY}")
 mount("/small", f"{pattern(size=(80, 60))} ! {PAY}")
 mount("/narrow", f"{pattern(size=(80, 120))} ! {PAY}")
+if given.klv:
+    with_klv = Telling()
+    with_klv.set_launch(
+        f'( filesrc location="{given.klv}.mp4" ! qtdemux ! h264parse config-interval=-1 ! {PAY} '
+        "appsrc name=klv format=time caps=meta/x-klv,parsed=true ! rtpklvpay name=pay1 pt=97 )"
+    )
+    add("/klv", with_klv)
 server.attach(None)
 print("ready", flush=True)
 GLib.MainLoop().run()

@@ -1,17 +1,18 @@
 import pytest
 
 from skyreid.contract.errors import PlatformError, SettingsError
-from skyreid.edge.video.pipeline import Login, Source, build, parse_source
+from skyreid.edge.video.kind import Login, Source
+from skyreid.edge.video.pipeline import build, parse_source
 from skyreid.edge.video.platform import Platform
 
 _BASE = (
     "appsink decodebin3 filesrc rtph264depay rtspsrc videoconvert videoflip videotestsrc qtdemux "
-    "h264parse"
+    "h264parse udpsrc srtsrc tsdemux tsparse"
 ).split()
 CPU = Platform(
     (1, 22, 0),
     frozenset([*_BASE, "avdec_h264"]),
-    frozenset(["rtspsrc.add-reference-timestamp-meta"]),
+    frozenset(["rtspsrc.add-reference-timestamp-meta", "srtsrc.auto-reconnect"]),
 )
 JP6 = Platform((1, 20, 3), frozenset([*_BASE, "nvv4l2decoder", "nvvidconv"]), l4t="36.4")
 TAIL = "video/x-raw,format=(string){NV12,I420} ! appsink name=sink sync=false"
@@ -35,6 +36,19 @@ GOLDEN = {
         "rtspsrc name=source protocols=tcp latency=100 decodebin3 name=decode ! nvvidconv ! "
         f"{TURN} ! {TAIL} max-buffers=2 drop=true"
     ),
+    ("cpu", "udp"): (
+        'udpsrc name=source buffer-size=4194304 caps="video/mpegts,systemstream=(boolean)true,'
+        'packetsize=(int)188" ! decodebin3 name=decode ! videoconvert ! '
+        f"{TURN} ! {TAIL} max-buffers=2 drop=true"
+    ),
+    ("cpu", "srt"): (
+        "srtsrc name=source latency=100 auto-reconnect=false ! tsparse ! decodebin3 name=decode ! "
+        f"videoconvert ! {TURN} ! {TAIL} max-buffers=2 drop=true"
+    ),
+    ("jp6", "srt"): (
+        "srtsrc name=source latency=100 ! tsparse ! decodebin3 name=decode ! nvvidconv ! "
+        f"{TURN} ! {TAIL} max-buffers=2 drop=true"
+    ),
     ("cpu", "test"): (
         "videotestsrc num-buffers=50 pattern=ball ! "
         "video/x-raw,format=I420,width=64,height=48,framerate=5/1 ! videoconvert ! "
@@ -45,6 +59,8 @@ SOURCES = {
     "file": Source("file", "/clips/a b.mp4"),
     "rtsp": Source("rtsp", "rtsp://cam/1"),
     "test": Source("test", "64x48@5"),
+    "udp": Source("udp", "udp://239.1.2.3:5004?iface=eth0"),
+    "srt": Source("srt", "srt://drone:8890?mode=caller", Login("live", "0123456789")),
 }
 
 
@@ -78,6 +94,23 @@ def test_a_missing_element_names_its_package() -> None:
         build(SOURCES["rtsp"], without)
 
 
+@pytest.mark.parametrize(
+    ("kind", "lacking", "package"),
+    [
+        ("srt", "srtsrc", "gstreamer1.0-plugins-bad"),
+        ("udp", "tsdemux", "gstreamer1.0-plugins-bad"),
+        ("rtsp", "rtpklvdepay", "gstreamer1.0-plugins-good"),
+    ],
+)
+def test_a_drone_s_stream_that_this_gstreamer_cannot_read_names_the_plugin(
+    kind: str, lacking: str, package: str
+) -> None:
+    without = Platform((1, 22, 0), CPU.elements - {lacking})
+    with pytest.raises(PlatformError, match=f"{lacking}: apt-get install {package}") as caught:
+        build(SOURCES[kind], without, klv=True)
+    assert caught.value.exit_code == 4
+
+
 def test_a_machine_without_any_decoder_is_told_which_package_has_one() -> None:
     without = Platform((1, 22, 0), CPU.elements - {"avdec_h264"})
     with pytest.raises(PlatformError, match=r"gstreamer1.0-libav"):
@@ -92,6 +125,19 @@ def test_a_machine_without_any_decoder_is_told_which_package_has_one() -> None:
         ("file:///a/b%20c.mp4", Source("file", "/a/b c.mp4")),
         ("rtsp://u:p@cam:8554/s", Source("rtsp", "rtsp://cam:8554/s", Login("u", "p"))),
         ("rtsps://u%40:p%2F:@cam/s", Source("rtsp", "rtsps://cam/s", Login("u@", "p/:"))),
+        ("udp://0.0.0.0:5004", Source("udp", "udp://0.0.0.0:5004")),
+        ("udp://@:5004", Source("udp", "udp://0.0.0.0:5004")),
+        (
+            "udp://@239.1.2.3:5004?iface=eth0",
+            Source("udp", "udp://239.1.2.3:5004?iface=eth0"),
+        ),
+        ("udp://[ff15::7]:5004", Source("udp", "udp://[ff15::7]:5004")),
+        ("srt://drone:8890", Source("srt", "srt://drone:8890?mode=caller")),
+        ("srt://:8890", Source("srt", "srt://:8890?mode=listener")),
+        (
+            "srt://h:1?streamid=read:cam&passphrase=a%26bcdefghi",
+            Source("srt", "srt://h:1?mode=caller", Login("read:cam", "a&bcdefghi")),
+        ),
         ("test://", Source("test", "640x480@10")),
         ("test://64x48@5", Source("test", "64x48@5")),
     ],
@@ -107,8 +153,44 @@ def test_a_source_of_another_kind_is_refused_by_name(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("udp://drone:5004", "an address of this machine"),
+        ("udp://0.0.0.0", "write udp://ADDRESS:PORT"),
+        ("udp://0.0.0.0:0", "write udp://ADDRESS:PORT"),
+        ("udp://1.2.3.4.5:5004", "write udp://ADDRESS:PORT"),
+        ('udp://239.1.2.3:5004?iface=x" ! y', "write udp://ADDRESS:PORT"),
+        ("srt://:8890?mode=caller", "no srt://HOST:PORT"),
+        ("srt://h", "no srt://HOST:PORT"),
+        ("srt://h:99999", "no srt://HOST:PORT"),
+        ("srt://h:1?mode=rendezvous", "no srt://HOST:PORT"),
+        ("srt://u:secret@h:1", "no srt://HOST:PORT"),
+        ("srt://h:1?latency=5", "latency is no key"),
+        ("srt://h:1?passphrase=secret", "10 to 79 characters"),
+    ],
+)
+def test_an_address_of_a_drone_that_is_none_is_refused_and_shows_no_secret(
+    text: str, said: str
+) -> None:
+    with pytest.raises(SettingsError, match=said) as caught:
+        parse_source(text)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_login_is_given_once_and_only_to_who_asks() -> None:
+    login = Login("", "0123456789")
+    assert parse_source("srt://h:1", login=login).login == login
+    with pytest.raises(SettingsError, match="give one"):
+        parse_source("srt://h:1?streamid=x", login=login)
+    with pytest.raises(SettingsError, match="is not for a udp:// source"):
+        parse_source("udp://0.0.0.0:5004", login=login)
+
+
+@pytest.mark.parametrize(
     ("text", "name"),
     [
+        ("srt://cam:8890?passphrase=secretsecret", "srt://cam:8890/..."),
+        ("udp://0.0.0.0:5004", "udp://0.0.0.0:5004"),
         ("rtsp://user:secret@cam:8554/s", "rtsp://cam:8554/..."),
         ("rtsp://user:s%2Fe%40c^!$&@[::1]:8554/s?a=1", "rtsp://[::1]:8554/..."),
         ("rtsp://cam/user=admin&password=secret&channel=1", "rtsp://cam/..."),
@@ -131,6 +213,8 @@ def test_the_name_of_a_camera_is_its_address_and_no_more(text: str, name: str) -
         ("rtsps://cam/s", ("cam", 322)),
         ("rtsp://[::1]:8554/s", ("::1", 8554)),
         ("rtsp://[fe80::1]", ("fe80::1", 554)),
+        ("srt://drone:8890?streamid=x", ("drone", 8890)),
+        ("udp://@239.1.2.3:5004", ("239.1.2.3", 5004)),
     ],
 )
 def test_the_address_of_a_camera_is_read(text: str, address: tuple[str, int]) -> None:

@@ -11,8 +11,8 @@ from cameras import RtspServer, Watch
 from certificates import Authority
 
 from skyreid.contract.errors import SettingsError
-from skyreid.edge.video.pipeline import Login
-from skyreid.edge.video.rtsp import Access, trust
+from skyreid.edge.video.kind import Access, Login
+from skyreid.edge.video.rtsp import trust
 from skyreid.edge.video.source import Limits, State
 
 PASSWORD = 'p@ss[w"o r:d/%41\\é'

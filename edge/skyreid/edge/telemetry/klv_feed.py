@@ -16,7 +16,10 @@ from skyreid.edge.telemetry.poses import Picture
 _WINDOW = 64
 """Packets over which the drone's clock is compared with that of the frames."""
 _STEP_NS = 2_000_000_000
-"""A packet farther off is of another clock, or of another flight."""
+"""A packet farther off is of a drone's clock that was put right, or of another flight."""
+_SHIFT_NS, _CONFIRM = 150_000_000, 3
+"""So many in a row farther off than this: the stream's time has moved, as a live one's does while
+the receiver learns how late its packets are."""
 
 
 class KlvFeed:
@@ -24,14 +27,17 @@ class KlvFeed:
 
     The drone's clock is not that of the frames. Every packet has a time of the drone's and a place
     in the stream: their difference is the same for all packets but for how long each of them
-    waited, so it is taken as the median of the last ones. The stream's own time is meant: were it
-    that of capture, poses of before and after a correction of the camera's clock would be mixed.
+    waited, so it is taken as the median of the last ones. The stream's own time is meant, not that
+    of capture, and poses are kept by the drone's: whatever becomes of the other clocks, none of
+    before it lies among those of after it.
     """
 
     def __init__(self, origin: Origin, *, fov_deg: float | None = None) -> None:
         """Set up; ``fov_deg`` is the field of view where packets say none."""
         self._origin, self._fov_deg = origin, fov_deg
         self._offsets: deque[int] = deque(maxlen=_WINDOW)
+        self._strange: list[int] = []
+        self._put_right_ns = 0
         self.fault = ""
 
     def take(self, frame: Picture) -> list[tuple[int, CameraModel]]:
@@ -53,13 +59,27 @@ class KlvFeed:
                 except InputError as error:
                     self.fault = str(error)
                     continue
-                offset = came_ns - frame.captured_at_ns + frame.media_ns - packet.time_ns
-                if self._offsets and abs(offset - median_low(self._offsets)) > _STEP_NS:
-                    self._offsets.clear()
-                self._offsets.append(offset)
-                said.append((packet.time_ns, model))
-        return [(time_ns + median_low(self._offsets), model) for time_ns, model in said]
+                self._compare(came_ns - frame.captured_at_ns + frame.media_ns - packet.time_ns)
+                said.append((packet.time_ns + self._put_right_ns, model))
+        return said
 
     def now(self, frame: Picture) -> int:
-        """See ``poses.Feed``."""
-        return frame.media_ns
+        """See ``poses.Feed``: on the drone's clock."""
+        return frame.media_ns - (median_low(self._offsets) if self._offsets else 0)
+
+    def _compare(self, offset: int) -> None:
+        """Take in by how much the stream's time is ahead of the drone's."""
+        offset -= self._put_right_ns
+        away = offset - median_low(self._offsets) if self._offsets else 0
+        if abs(away) > _STEP_NS:
+            self._put_right_ns += away
+            offset -= away
+        elif abs(away) > _SHIFT_NS:
+            agree = not self._strange or (self._strange[-1] > offset - away) == (away > 0)
+            self._strange = [*self._strange, offset] if agree else [offset]
+            if len(self._strange) < _CONFIRM:
+                return
+            self._offsets.clear()
+            self._offsets.extend(self._strange[:-1])
+        self._strange.clear()
+        self._offsets.append(offset)

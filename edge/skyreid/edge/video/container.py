@@ -8,12 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from skyreid.contract.errors import InputError
+from skyreid.edge.video.avi import wrong_index
 from skyreid.edge.video.frame import view
 from skyreid.edge.video.jumps import Jumps
+from skyreid.edge.video.kind import DECODE, SOURCE, TURN, Source
 from skyreid.edge.video.mp4 import HIDDEN_SHARE, Film, Track, read_film
 from skyreid.edge.video.mpegts import read_programs
-from skyreid.edge.video.pipeline import DECODE, SOURCE, TURN, Source
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +39,8 @@ class Container:
             gst: GStreamer.
             pipeline: as ``pipeline.build`` describes it.
             source: what it reads.
-            track: number of the video to take, from 1; None = the largest, of equals the first.
+            track: number of the video to take, from 1; None = the largest, of equals the first, and
+                of a live source the first.
         """
         self._gst, self._source, self._track = gst, source, track
         self._turn = pipeline.get_by_name(TURN)
@@ -59,10 +63,11 @@ class Container:
             pipeline.get_bus().set_sync_handler(self._hear)
             self._film = read_film(Path(source.target))
             self._programs = read_programs(Path(source.target))
-            if self._film is not None and any(t.share < HIDDEN_SHARE for t in self._film.tracks):
+            self._changed = self._changes()
+            if self._changed is not None:
                 pad = pipeline.get_by_name(SOURCE).get_static_pad("src")
                 kinds = gst.PadProbeType
-                pad.add_probe(kinds.BUFFER | kinds.PUSH | kinds.PULL, self._unhide)
+                pad.add_probe(kinds.BUFFER | kinds.PUSH | kinds.PULL, self._change)
 
     @property
     def settled(self) -> bool:
@@ -102,7 +107,9 @@ class Container:
         if not videos:
             return 0
         number = self._track
-        if number is None or self._source.live:  # of a camera rtsp.py has chosen
+        if self._source.live:  # of what RTSP offers one was asked for
+            number = 1 if self._source.kind == "rtsp" else number or 1
+        if number is None:
             areas = [_area(video) for video in videos]
             self._sized = len(areas) == 1 or all(areas)
             if any(moving := [not self._is_still(video) for video in videos]):
@@ -202,16 +209,29 @@ class Container:
                 return passed.REMOVE
         return passed.DROP
 
-    def _unhide(self, _pad: Any, info: Any) -> Any:
-        """Let the film have no length, so that no track is too short for it."""
-        assert self._film is not None
+    def _changes(self) -> tuple[int, bytes] | None:
+        """What GStreamer is to read instead of the file's own bytes from an offset on."""
+        if self._film is not None and any(t.share < HIDDEN_SHARE for t in self._film.tracks):
+            offset, size = self._film.length_at
+            return offset, bytes(size)  # a film without a length: no track is too short for it
+        index_at = wrong_index(Path(self._source.target))
+        if index_at is None:
+            return None
+        log.warning(
+            "video %s has an index that is not that of its pictures: read without it",
+            self._source.name,
+        )
+        return index_at, b"JUNK"
+
+    def _change(self, _pad: Any, info: Any) -> Any:
+        assert self._changed is not None
         buffer = info.get_buffer()
-        offset, size = self._film.length_at
+        offset, instead = self._changed
         at = offset - int(buffer.offset)
-        if 0 <= at and at + size <= buffer.get_size():
+        if 0 <= at and at + len(instead) <= buffer.get_size():
             done, mapping = buffer.map(self._gst.MapFlags.READ)
             if done:  # it was read for this one pull: nobody else has it
-                view(mapping)[at : at + size] = 0
+                view(mapping)[at : at + len(instead)] = np.frombuffer(instead, np.uint8)
                 buffer.unmap(mapping)
         return self._gst.PadProbeReturn.OK
 

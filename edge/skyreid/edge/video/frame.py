@@ -133,8 +133,7 @@ class Frame:
     telemetry: tuple[tuple[int, bytes], ...] = ()
     """KLV beside the video since the frame before: each buffer's capture time, and its bytes."""
     media_ns: int = 0
-    """On a clock that nobody puts right: of a file its own, of a live source this machine's running
-    one, over connections too."""
+    """On a clock that nobody sets: a file's own, or, over all connections, this machine's."""
     release: Callable[[], None] = field(default=_nothing, repr=False)
     """Gives the memory back to the decoder; the planes must not be touched afterwards."""
 
@@ -233,7 +232,7 @@ class Reader:
         folded_ns = media_ns - self._skipped
         later = buffer.pts - folded_ns  # what is beside a file skipped as much as its pictures
         said = [] if beside is None else beside(folded_ns)
-        ages = [at + self.skipped_ns(at + later) - media_ns for at, _ in said]
+        aged = [(at + self.skipped_ns(at + later) - media_ns, data) for at, data in said]
         if self._live:
             running = pipeline.get_clock().get_time() - pipeline.get_base_time()
             arrived_ns = time.time_ns() - min(max(running - media_ns, 0), 5_000_000_000)
@@ -243,7 +242,6 @@ class Reader:
                 self._start_ns = media_ns if first_ns is None else min(media_ns, first_ns)
             media_ns -= self._start_ns
         sender_ns = _sender_time(buffer) if self._live else None
-        base_ns = int(pipeline.get_base_time()) if self._live else 0
         stamp = self._clock.stamp(media_ns, sender_ns, arrived_ns)
         memory = _Memory(sample, buffer, self._gst)
         planes = _planes(self._video, buffer, form, memory.data)
@@ -255,11 +253,8 @@ class Reader:
             form.width,
             form.height,
             planes=planes,
-            telemetry=tuple(
-                (stamp.captured_at_ns + age, data)
-                for age, (_, data) in zip(ages, said, strict=True)
-            ),
-            media_ns=media_ns + base_ns,
+            telemetry=tuple((stamp.captured_at_ns + age, data) for age, data in aged),
+            media_ns=media_ns + (int(pipeline.get_base_time()) if self._live else 0),
             release=memory.release,
         )
 

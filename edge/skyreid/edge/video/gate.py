@@ -11,6 +11,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from skyreid.edge.video.continuity import Continuity
+
 _WAIT_S = 20.0
 """A camera that never sends a key frame refreshes its picture bit by bit; after so long everything
 has been refreshed, or the decoder flags what has not."""
@@ -24,6 +26,7 @@ class Gate:
         """Set up; ``live``: packets can get lost, so it goes on watching once it has opened."""
         self._gst, self._live = gst, live
         self._closed_at: float | None = time.monotonic()
+        self._lacking: set[int] = set()
         self.held = 0
         """Encoded pictures that were held back."""
         self.arrived_at: float | None = None
@@ -38,9 +41,10 @@ class Gate:
     def attach(self, element: Any) -> None:
         """Look at an element that a decodebin has made: a decoder gets a gate."""
         factory = element.get_factory()
-        self.lossy = self.lossy or (
-            factory is not None and factory.get_name() in ("tsdemux", "mpegpsdemux")
-        )
+        name = factory.get_name() if factory is not None else ""
+        self.lossy = self.lossy or name in ("tsdemux", "mpegpsdemux")
+        if self._live and name == "tsdemux":
+            Continuity(self._gst, element, held=self._lacking)
         kind = factory.get_metadata("klass") or "" if factory is not None else ""
         if "Decoder" not in kind or not ("Video" in kind or "Image" in kind):
             return
@@ -59,6 +63,9 @@ class Gate:
             self.first_ns = _stream_time(gst, pad, buffer.pts)
         self.arrived_at = now
         key = not buffer.has_flags(flags.DELTA_UNIT)
+        if buffer.pts in self._lacking:
+            self._lacking.discard(buffer.pts)
+            self._closed_at, key = now, False
         if not key and self._closed_at is None and buffer.has_flags(flags.DISCONT):
             self._closed_at = now
         if self._closed_at is not None:

@@ -1,4 +1,4 @@
-"""KLV beside the video of a transport stream, taken where the demultiplexer hands it out.
+"""KLV beside the video, taken where a demultiplexer or an RTP depayloader hands it out.
 
 Its pad leads nowhere: decoders want none of it. The buffers are noted as they pass and wait for the
 frame that they belong to, so that a file gives each frame the same ones at every run.
@@ -45,8 +45,12 @@ class KlvPad:
 
     def _attach_pad(self, _element: Any, pad: Any) -> None:
         if pad.query_caps(None).to_string().startswith("meta/x-klv"):
-            pad.add_probe(self._gst.PadProbeType.BUFFER, self._probe)
-            self.found = True
+            self.watch(pad)
+
+    def watch(self, pad: Any) -> None:
+        """Note what passes a pad."""
+        pad.add_probe(self._gst.PadProbeType.BUFFER, self._probe)
+        self.found = True
 
     def _probe(self, pad: Any, info: Any) -> Any:
         buffer = info.get_buffer()

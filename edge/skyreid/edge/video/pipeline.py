@@ -4,102 +4,36 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from skyreid.contract.errors import PlatformError, SettingsError
+from skyreid.edge.video.drone_link import Srt, Udp
+from skyreid.edge.video.kind import DECODE, SINK, SOURCE, TURN, Kind, Login, Source
 from skyreid.edge.video.platform import Platform, explain_missing
+from skyreid.edge.video.rtsp import Rtsp
 
 RAW = "video/x-raw,format=(string){NV12,I420}"
 """What the appsink takes: the layouts decoders write, so nothing is converted on the way."""
 
-SINK = "sink"
-SOURCE = "source"
-DECODE = "decode"
-TURN = "turn"
 _SIZE = re.compile(r"(\d{2,4})x(\d{2,4})(?:@(\d{1,3}))?")
 _SIDES = (16, 8192)
 _BALL_MIN = 40
 """Pixels below which videotestsrc's ball, 41 wide, is painted beyond its picture and its memory."""
-_RTSP = re.compile(
-    r'(?P<scheme>rtsps?)://(?:(?P<user>[^\s"/@:\[\]]*)(?::(?P<password>[^\s"/@\[\]]*))?@)?'
-    r'(?P<at>(?:\[[0-9A-Fa-f:.%]+\]|[^\s"/?#@:\[\]]+)(?::\d{1,5})?)(?P<rest>[/?#][^@]*)?'
-)
-"""A login only where it cannot be taken for anything else, so that none is ever shown."""
-
-
-@dataclass(frozen=True)
-class Login:
-    """Who a camera is told that we are. In no text that leaves the process."""
-
-    username: str
-    password: str = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where pictures come from.
-
-    ``kind`` ``file`` (``target`` is a path), ``rtsp`` (a URL without a login) or ``test``
-    (``WIDTHxHEIGHT@FPS``). ``name`` is what may be shown of it.
-    """
-
-    kind: Literal["file", "rtsp", "test"]
-    target: str = field(repr=False)
-    login: Login | None = None
-
-    @property
-    def live(self) -> bool:
-        """A live source does not wait: a frame that nobody takes is gone."""
-        return self.kind == "rtsp"
-
-    @property
-    def secure(self) -> bool:
-        """Whether its connection is encrypted, and so has a certificate."""
-        return self.target.startswith("rtsps:")
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Host and port of a camera."""
-        found = _RTSP.fullmatch(self.target)
-        assert found is not None  # parse_source has seen to it
-        host, _, port = found["at"].rpartition(":")
-        if not port.isdigit() or host.endswith(":"):
-            host, port = found["at"], "322" if self.secure else "554"
-        return host.strip("[]"), int(port)
-
-    @property
-    def name(self) -> str:
-        """For messages and recordings: of a camera's address only what can be no secret.
-
-        Cameras take logins in the path and in the query too, so neither is ever shown.
-        """
-        return shown(self.target if self.kind != "test" else f"test://{self.target}")
-
-    def without_secrets(self, text: str) -> str:
-        """A text of somebody else's, as an error of GStreamer, without what may not be shown."""
-        if self.kind != "rtsp":
-            return text
-        secrets = [self.target, self.target.partition("://")[2].partition("/")[2]]
-        if self.login is not None:
-            secrets += [self.login.password, quote(self.login.password, safe="")]
-        for secret in sorted(filter(None, secrets), key=len, reverse=True):
-            text = text.replace(secret, "...")
-        return text
+_RTSP, _UDP, _SRT = Rtsp(), Udp(), Srt()
+KINDS: dict[str, Kind] = {"rtsp": _RTSP, "rtsps": _RTSP, "udp": _UDP, "srt": _SRT}
+"""Live sources by the scheme of their address. A new one is a file beside these and a line here."""
 
 
 def shown(text: str) -> str:
-    """A source as it may stand in a log: of a camera scheme, host and port, never more."""
+    """A source as it may stand in a log: of a live one scheme, host and port, never more."""
     scheme, found, _ = text.partition("://")
-    if not found or scheme not in ("rtsp", "rtsps"):
+    if not found or scheme not in KINDS:
         return text
-    match = _RTSP.fullmatch(text)
-    if match is None:
+    try:
+        return KINDS[scheme].parse(text, None).name
+    except SettingsError:
         return f"{scheme}://..."
-    rest = match["rest"] or ""
-    return f"{scheme}://{match['at']}{rest if rest in ('', '/') else '/...'}"
 
 
 def parse_source(
@@ -108,7 +42,7 @@ def parse_source(
     """Read the ``source`` setting.
 
     Args:
-        text: a path, ``file:///path``, ``rtsp://host/stream`` or ``test://640x480@10``.
+        text: a path, ``file:///path``, ``test://640x480@10``, or an address of ``KINDS``.
         relative_to: directory that a relative path starts from.
         login: for the camera; or it stands, percent-encoded, in the URL.
 
@@ -116,10 +50,10 @@ def parse_source(
         SettingsError: none of these, or a login twice or where nobody asks for one.
     """
     scheme, found, rest = text.partition("://")
-    if found and scheme in ("rtsp", "rtsps"):
-        return _camera(text, login)
+    if found and scheme in KINDS:
+        return KINDS[scheme].parse(text, login)
     if login is not None:
-        raise SettingsError("camera.username is for an rtsp:// or rtsps:// source only")
+        raise SettingsError("camera.username is for a source that knows a login: rtsp, rtsps, srt")
     if not found or scheme == "file":
         path = os.path.expanduser(unquote(rest) if found else text)  # or as it is: no such user
         return Source("file", str(Path(path) if relative_to is None else relative_to / path))
@@ -127,35 +61,24 @@ def parse_source(
         _size(rest or "640x480@10")
         return Source("test", rest or "640x480@10")
     raise SettingsError(
-        f"camera.source '{scheme:.20}://...': unknown kind; give a path, file://, rtsp://, "
-        "rtsps:// or test://"
+        f"camera.source '{scheme:.20}://...': unknown kind; give a path, file://, test://, "
+        + ", ".join(f"{name}://" for name in KINDS)
     )
 
 
-def _camera(text: str, login: Login | None) -> Source:
-    match = _RTSP.fullmatch(text)
-    if match is None:  # not shown: there may be a password in it
-        raise SettingsError(
-            "camera.source is no rtsp://HOST[:PORT]/STREAM: give a login as camera.username and "
-            "camera.password, any character as it is; in a URL write %40 for @, %2F for /, %3A "
-            "for :, %20 for a space, %22 for a quote"
-        )
-    if match["user"] is not None:
-        if login is not None:
-            raise SettingsError("camera.source has a login, and so has camera.username: give one")
-        login = Login(unquote(match["user"]), unquote(match["password"] or ""))
-    url = f"{match['scheme']}://{match['at']}{match['rest'] or ''}"
-    return Source("rtsp", quote(url, safe=":/?#[]@!$&'()*+,;=%~-._"), login)
-
-
 def build(
-    source: Source, platform: Platform, *, latency_ms: int = 100, transport: str = "auto"
+    source: Source,
+    platform: Platform,
+    *,
+    latency_ms: int = 100,
+    transport: str = "auto",
+    klv: bool = False,
 ) -> str:
     """The pipeline that ends in an appsink called ``sink``.
 
     Files are held back by the appsink (a queue of 4, nothing dropped); a live source runs freely
-    and its reader keeps the newest frame. A camera's address and login are not in it, nor what
-    leads from it to the decoder, which depends on what it sends: ``rtsp.py`` sees to both.
+    and its reader keeps the newest frame. A live source's address and login are not in it: its
+    ``Link`` sees to them. ``klv``: telemetry beside the video is wanted.
 
     Raises:
         PlatformError: this machine lacks an element that the pipeline needs.
@@ -173,17 +96,9 @@ def build(
             f"video/x-raw,format=I420,width={width},height={height},framerate={fps}/1"
         )
     else:
-        need += ["rtspsrc", "rtph264depay", "decodebin3"]
-        stamps = (
-            " add-reference-timestamp-meta=true"
-            if "rtspsrc.add-reference-timestamp-meta" in platform.properties
-            else ""
-        )
-        protocols = "tcp" if transport == "auto" else transport
-        head = (
-            f"rtspsrc name={SOURCE} protocols={protocols} latency={latency_ms}{stamps} "
-            f"decodebin3 name={DECODE}"
-        )
+        kind = KINDS[source.kind]
+        need += [*kind.elements, "decodebin3"]
+        head = kind.head(platform, latency_ms=latency_ms, transport=transport)
     # Hardware decoders of a Jetson hand out memory that only nvvidconv can bring to the CPU;
     # everywhere else videoconvert passes NV12 and I420 through untouched.
     bridge = "videoconvert"
@@ -193,6 +108,8 @@ def build(
         # Passes frames on as they are unless the container says that they lie on their side.
         need.append("videoflip")
         bridge += f" ! videoflip name={TURN} video-direction=auto"
+    if klv and source.kind == "rtsp":
+        need.append("rtpklvdepay")
     if missing := platform.missing(need):
         raise PlatformError(explain_missing(missing))
     if source.kind != "test" and not platform.decoders:

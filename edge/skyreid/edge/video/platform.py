@@ -24,6 +24,11 @@ PACKAGES = {
     "videoflip": "gstreamer1.0-plugins-good",
     "rtspsrc": "gstreamer1.0-plugins-good",
     "rtph264depay": "gstreamer1.0-plugins-good",
+    "rtpklvdepay": "gstreamer1.0-plugins-good",
+    "udpsrc": "gstreamer1.0-plugins-good",
+    "srtsrc": "gstreamer1.0-plugins-bad",
+    "tsdemux": "gstreamer1.0-plugins-bad",
+    "tsparse": "gstreamer1.0-plugins-bad",
     "h264parse": "gstreamer1.0-plugins-bad",
     "avdec_h264": "gstreamer1.0-libav",
     "openh264dec": "gstreamer1.0-plugins-bad",
@@ -115,6 +120,9 @@ def probe() -> Platform:
         source = gst.ElementFactory.make("rtspsrc", None)
         if source.find_property("add-reference-timestamp-meta") is not None:
             properties.add("rtspsrc.add-reference-timestamp-meta")
+    if "srtsrc" in elements:  # absent in GStreamer 1.20, too
+        if gst.ElementFactory.make("srtsrc", None).find_property("auto-reconnect") is not None:
+            properties.add("srtsrc.auto-reconnect")
     version = gst.version()
     return Platform(
         (int(version[0]), int(version[1]), int(version[2])),

@@ -16,7 +16,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from skyreid.contract.errors import InputError, PlatformError, SkyreidError
@@ -25,11 +26,11 @@ from skyreid.edge.video.clock import CaptureClock
 from skyreid.edge.video.container import Another, Container
 from skyreid.edge.video.frame import Frame, Reader
 from skyreid.edge.video.gate import Gate
+from skyreid.edge.video.kind import SINK, Access, Link, Lost, Source
 from skyreid.edge.video.klv_pad import KlvPad
-from skyreid.edge.video.lost import Lost, raise_file_error, raise_lost
-from skyreid.edge.video.pipeline import SINK, SOURCE, Source
+from skyreid.edge.video.lost import raise_file_error, raise_lost
+from skyreid.edge.video.pipeline import KINDS
 from skyreid.edge.video.platform import load_gst
-from skyreid.edge.video.rtsp import Access, Connection, ask_why
 
 _POLL_NS = 100_000_000
 _FILE_STALL_S = 60.0
@@ -87,7 +88,7 @@ class GstSource:
             source: what it reads.
             clock: stamps the frames.
             limits: how long what may take.
-            access: how a camera is reached; of a file only ``track`` matters.
+            access: how it is reached; of a file only ``track`` matters.
             on_state: called with each change of state and why, from the reading thread.
         """
         self._description, self._source, self._clock = description, source, clock
@@ -207,12 +208,11 @@ class GstSource:
             beside.attach(made)
 
         pipeline.connect("deep-element-added", attach)
-        connection = None
+        link = None
         if live:
-            client = pipeline.get_by_name(SOURCE)
-            gst.util_set_object_arg(client, "protocols", self._transport)
-            client.set_property("tcp-timeout", int(limits.connect_s * 1e6))
-            connection = Connection(gst, pipeline, self._source, self._access)
+            access = replace(self._access, transport=self._transport, connect_s=limits.connect_s)
+            kind = KINDS[self._source.kind]
+            link = kind.connect(gst, pipeline, self._source, access, beside)
         sink = pipeline.get_by_name(SINK)
         arrived = taken = 0
 
@@ -230,7 +230,7 @@ class GstSource:
             dropped = {}
             dropped["frame_overtaken"] = max(arrived - taken - waiting, 0)
             dropped["frame_damaged"] = damaged + gate.held
-            dropped["frame_missing"] = reader.missing if gate.lossy else 0
+            dropped["frame_missing"] = reader.missing if gate.lossy and not live else 0
             return dropped
 
         self._now = left_out
@@ -267,7 +267,7 @@ class GstSource:
                         heard_at = time.monotonic()  # the taker's time is not a stall
                         continue
                 else:
-                    self._check_bus(gst, pipeline, container, connection)
+                    self._check_bus(gst, pipeline, container, link)
                     if sink.is_eos():
                         self._check_end(taken)
                         return
@@ -278,8 +278,8 @@ class GstSource:
         finally:
             self._now = dict
             self._tear_down(gst, pipeline, bounded)
-            if connection is not None:
-                connection.forget()
+            if link is not None:
+                link.forget()
             self._dropped.update(left_out(0))
 
     def _tear_down(self, gst: Any, pipeline: Any, bounded: Bounded) -> None:
@@ -292,23 +292,21 @@ class GstSource:
         if not bounded.call(down, TEARDOWN_S):
             self.lost["hung"] += 1
 
-    def _check_bus(
-        self, gst: Any, pipeline: Any, container: Container, connection: Connection | None
-    ) -> None:
+    def _check_bus(self, gst: Any, pipeline: Any, container: Container, link: Link | None) -> None:
         container.check()
         # No filter: a stream collection's type is not one bit, a mask would catch others with it.
         while (message := pipeline.get_bus().pop()) is not None:
             if message.type != gst.MessageType.ERROR:
                 continue
-            if connection is None:
+            if link is None:
                 raise_file_error(message, self._source, container, self._number)
-            raise_lost(message, self._source, connection, self._ask)
+            raise_lost(message, self._source, link, partial(self._ask, link))
 
-    def _ask(self) -> tuple[str, bool]:
-        """``ask_why``, or nothing where that does not come back: names are looked up in it."""
+    def _ask(self, link: Link) -> tuple[str, bool]:
+        """Nothing where that does not come back: names are looked up in it."""
         answer: list[tuple[str, bool]] = []
         assert self._bounded is not None
-        self._bounded.call(lambda: answer.append(ask_why(self._source, self._access)), TEARDOWN_S)
+        self._bounded.call(lambda: answer.append(link.ask()), TEARDOWN_S)
         return answer[0] if answer else ("", False)
 
     def _check_end(self, taken: int) -> None:
