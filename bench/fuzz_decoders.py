@@ -22,11 +22,19 @@ from skyreid.contract.device import decode_birth, decode_health
 from skyreid.contract.picture import decode_picture_request
 from skyreid.contract.receipt import decode_receipt
 from skyreid.contract.recording import read_mot, read_run, read_sightings
+from skyreid.contract.sighting import Clock
 from skyreid.contract.sighting_wire import decode_usable, encode_sighting
 from skyreid.contract.site import Origin, Site, read_site
 from skyreid.contract.telemetry import camera_of
 from skyreid.contract.traffic import TRAFFIC, Recorded, TrafficWriter, read_traffic
 from skyreid.edge.config import read_settings as read_edge_settings
+from skyreid.edge.telemetry.csv_feed import CsvFeed
+from skyreid.edge.telemetry.options import TelemetryOptions
+from skyreid.edge.video.avi import wrong_index
+from skyreid.edge.video.continuity import missing
+from skyreid.edge.video.frame import Frame
+from skyreid.edge.video.mp4 import read_film
+from skyreid.edge.video.mpegts import read_programs
 from skyreid.server.broker.decoding import Message, sort_messages
 from skyreid.server.config import read_settings as read_server_settings
 from skyreid.server.traffic.replay import require_sendable, sightings_of
@@ -147,6 +155,36 @@ def _run_json(folder: Path) -> Decode:
     return decode
 
 
+def _video(path: Path) -> None:
+    """What is read of a video's own bytes, beside GStreamer."""
+    wrong_index(path)
+    read_film(path)
+    read_programs(path)
+
+
+def _avi() -> bytes:
+    chunks = b"00dc" + struct.pack("<I", 4) + b"abcd" + b"LIST" + struct.pack("<I", 16) + b"rec "
+    chunks += b"00db" + struct.pack("<I", 3) + b"abc\0"
+    index = struct.pack("<4sIII4sIII", b"00dc", 16, 4, 4, b"00db", 16, 28, 3)
+    movi = b"LIST" + struct.pack("<I", len(chunks) + 4) + b"movi" + chunks
+    out = b"AVI LIST\4\0\0\0hdrl" + movi + b"idx1" + struct.pack("<I", len(index)) + index
+    return b"RIFF" + struct.pack("<I", len(out)) + out
+
+
+def _flight(path: Path) -> None:
+    options = TelemetryOptions(source="flight.csv", fov_deg=60)
+    feed = CsvFeed(path, _ORIGIN, options)
+    for _, model in feed.take(Frame(1, 1 << 62, Clock.FILE, 0, 640, 360)):
+        assert np.isfinite(model.matrix).all()
+        assert np.isfinite(model.translation).all()
+
+
+_FLIGHT = b"""time_ns,latitude_deg,longitude_deg,height_msl_m,yaw_deg,pitch_deg,note
+1800000000000000000,48.0001,11.0001,520.5,12.5,-45,"a, b"
+1800000000100000000,48.0002,11.0001,520.5,12.5,-45,
+"""
+
+
 def _manifest(data: bytes) -> None:
     Manifest.model_validate_json(data)
 
@@ -174,6 +212,13 @@ def _zip() -> bytes:
         for name, data in (("manifest.json", b"{}"), ("a", b"x"), ("SHA256SUMS", b"")):
             archive.writestr(name, data)
     return out.getvalue()
+
+
+def _packets() -> list[bytes]:
+    """A film's boxes, and packets of a transport stream."""
+    packets = b"".join(bytes([0x47, 0x41, 0, 0x10 | k % 16]) + bytes(184) for k in range(12))
+    sizes = struct.pack(">I4sI4s", 40, b"moov", 32, b"mvhd") + bytes(24)
+    return [packets, struct.pack(">I4s", 16, b"ftyp") + b"isom\0\0\0\0" + sizes]
 
 
 def decoders(folder: Path) -> dict[str, tuple[Decode, list[bytes]]]:
@@ -213,6 +258,9 @@ def decoders(folder: Path) -> dict[str, tuple[Decode, list[bytes]]]:
         "manifest": (_manifest, [manifest] * 20 + _seeds("manifest")),
         "npz": (lambda data: read_arrays(data, "it"), [_npz()]),
         "onnx": (lambda data: require_own_data(data, "it"), [model]),
+        "video": (_in_a_file(folder, "v.avi", _video), [_avi(), *_packets()]),
+        "transport packets": (lambda data: missing(data, {}), _packets()),
+        "flight": (_in_a_file(folder, "flight.csv", _flight), [_FLIGHT]),
         "zip": (_in_a_file(folder, "bundle.zip", open_bundle), [_zip()]),
         "edge settings": (
             _in_a_file(folder, "edge.toml", lambda p: read_edge_settings(p, [], verb="run")),

@@ -24,6 +24,7 @@ from skyreid.edge.video.source import Limits
 from skyreid.synth.telemetry import ORIGIN, draw_packets, write_telemetry
 
 SECONDS = 30
+_X265 = "keyint=8:min-keyint=8:scenecut=0:bframes=0:pools=1:frame-threads=1:log-level=none"
 WIDTH, HEIGHT, BITS = 160, 96, 8
 
 
@@ -35,7 +36,7 @@ def picture(number: int) -> NDArray[np.uint8]:
     return out
 
 
-def write_stream(folder: Path) -> Path:
+def write_stream(folder: Path, codec: str = "libx264") -> Path:
     """``cam2.ts``: these pictures, a key frame each second, and KLV of a flight, exact.
 
     Beside it both alone, ``cam2.mp4`` and ``cam2.klv``: of each packet time (ns, 8 bytes), size (4)
@@ -43,9 +44,11 @@ def write_stream(folder: Path) -> Path:
     """
     poses = flight(SECONDS)
     with av.open(str(folder / "cam2.mp4"), "w") as out:
-        stream = out.add_stream("libx264", rate=FPS)
+        stream = out.add_stream(codec, rate=FPS)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         stream.options = {"bf": "0", "preset": "ultrafast", "g": "8", "sc_threshold": "0"}
+        if codec == "libx265":
+            stream.options = {"preset": "ultrafast", "x265-params": _X265}
         for index in range(len(poses.frames)):
             frame = av.VideoFrame.from_ndarray(picture(index), format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, FPS)
@@ -85,7 +88,7 @@ class Sender:
             self.process = None
 
 
-class DroneWatch(Watch):
+class DroneWatch(Watch):  # type: ignore[misc]  # a module beside it, on pytest's path
     """Notes of each frame its number, whether it is that picture, and how far its pose is off."""
 
     def __init__(

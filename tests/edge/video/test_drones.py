@@ -43,7 +43,9 @@ def sender(
     gst, _, _ = load_gst()
     made: list[Sender] = []
 
-    def make(way: str, *, loss: float = 0.0, more: str = "") -> tuple[str, Sender]:
+    def make(
+        way: str, *, loss: float = 0.0, more: str = "", clip: Path = clip
+    ) -> tuple[str, Sender]:
         if "srt" in way and not gst.ElementFactory.find("srtsrc"):
             pytest.skip("GStreamer has no SRT here")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -63,6 +65,21 @@ def test_a_drone_s_stream_comes_with_its_telemetry_in_time(
     way: str, sender: Callable[..., tuple[str, Sender]], wait_until: Callable[..., None]
 ) -> None:
     url, drone = sender(way)
+    watch = DroneWatch(url, limits=QUICK)
+    drone.start()
+    wait_until(lambda: watch.placed)
+    watch.close()
+    assert watch.error is None
+    assert watch.torn == []
+
+
+def test_h265_comes_with_its_telemetry_too(
+    needs_gst: None,
+    tmp_path: Path,
+    sender: Callable[..., tuple[str, Sender]],
+    wait_until: Callable[..., None],
+) -> None:
+    url, drone = sender("udp", clip=write_stream(tmp_path, "libx265"))
     watch = DroneWatch(url, limits=QUICK)
     drone.start()
     wait_until(lambda: watch.placed)

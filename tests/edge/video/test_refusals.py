@@ -65,7 +65,7 @@ def test_a_password_of_any_characters_opens_a_camera_and_a_wrong_one_is_tried_on
 
 def test_the_pauses_after_a_refusal_lock_no_camera(needs_gst: None) -> None:
     """At most four attempts in any half hour; cameras lock after about five."""
-    from skyreid.edge.video.lost import Lost
+    from skyreid.edge.video.kind import Lost
 
     watch = Watch("rtsp://127.0.0.1:1/s")
     watch.close()

@@ -10,7 +10,8 @@ from skyreid.contract.errors import InputError, PlatformError
 from skyreid.contract.sighting import Clock
 from skyreid.edge.video.clock import FileClock
 from skyreid.edge.video.frame import Frame
-from skyreid.edge.video.pipeline import Source, build
+from skyreid.edge.video.kind import Source
+from skyreid.edge.video.pipeline import build
 from skyreid.edge.video.platform import probe
 from skyreid.edge.video.source import GstSource, Limits, check_file
 

@@ -31,7 +31,7 @@ _SECRET = (10, 79)
 class Udp:
     """MPEG-TS to a port of this machine or to a group: see ``kind.Kind``."""
 
-    elements = ("udpsrc", "tsdemux", "tsparse")
+    elements: tuple[str, ...] = ("udpsrc", "tsdemux", "tsparse")
 
     def parse(self, text: str, login: Login | None) -> Source:
         """``udp://ADDRESS:PORT``, of this machine or of a group, ``?iface=eth0`` where it comes."""
@@ -68,7 +68,7 @@ class Udp:
 class Srt:
     """MPEG-TS over SRT: see ``kind.Kind``."""
 
-    elements = ("srtsrc", "tsdemux", "tsparse")
+    elements: tuple[str, ...] = ("srtsrc", "tsdemux", "tsparse")
 
     def parse(self, text: str, login: Login | None) -> Source:
         """``srt://HOST:PORT``, or ``srt://:PORT`` to be called; ``?mode=``, ``streamid=``.

@@ -62,7 +62,7 @@ comes to be asked about, and its fingerprint is compared."""
 class Rtsp:
     """Cameras that speak RTSP, or RTSPS: see ``kind.Kind``."""
 
-    elements = ("rtspsrc", "rtph264depay")
+    elements: tuple[str, ...] = ("rtspsrc", "rtph264depay")
 
     def parse(self, text: str, login: Login | None) -> Source:
         """``rtsp://HOST[:PORT]/STREAM``; a login may stand in it, percent-encoded."""
