@@ -147,10 +147,9 @@ def find_source(
     """
     site = read_site(settings.site)
     camera = site.find_camera(settings.camera.id)
-    c = settings.camera
+    c, klv = settings.camera, settings.telemetry.source == "klv"
     source = parse_source(c.source, relative_to=settings_directory, login=c.login)
-    wants_klv = settings.telemetry.source == "klv"
-    pipeline = build(source, probe(), latency_ms=c.latency_ms, transport=c.transport, klv=wants_klv)
+    pipeline = build(source, probe(), latency_ms=c.latency_ms, transport=c.transport, klv=klv)
     return site, camera, source, pipeline
 
 
