@@ -72,6 +72,17 @@ def test_it_is_revoked_first_and_said_whatever_of_it_fails(
     assert {c["name"] for c in site.authority.listed() if "revoked" in c} == {"uav1"}
 
 
+def test_where_nobody_can_be_revoked_it_is_still_said_what_it_could_hold(
+    site: Site, settings: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A server's machine may have a copy of the authority without its key."""
+    (site.folder / "ca.key").unlink()
+    assert server(["lost", str(settings), "uav1", "--json"]) == 2
+    out, err = capsys.readouterr()
+    assert "ca.key" in err
+    assert (json.loads(out)["revoked"], json.loads(out)["missing"]) == (0, 2)
+
+
 def test_with_a_broker_it_is_out_and_the_report_names_no_one(
     site: Site, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

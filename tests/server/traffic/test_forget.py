@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import Picture, picture_properties
+from skyreid.contract.receipt import batch_properties
 from skyreid.contract.sealed import Opener, Sealer, about_picture, about_sighting, key_name
 from skyreid.contract.sighting_wire import decode_usable, encode_raw_batch, encode_sighting
 from skyreid.contract.traffic import Recorded, TrafficWriter, read_traffic
@@ -28,17 +29,21 @@ def test_one_erasure_does_not_take_everybody_out_of_a_sealed_recording(
     shown = [("1-abcd", "cam1", n, n, make.start_ns) for n in (1, 2)]
     pictures = [Picture(*k, sealer.seal(JPEG, about_picture(*k), k[3])) for k in shown]
     damaged = rows[1][:-1] + bytes([rows[1][-1] ^ 1])
+    named, more = batch_properties("1-abcd", [1, 2]), batch_properties("1-abcd", [3])
+    more["more"] = "stays"
     topic = "skyreid/v1/plaza/dev/uav1"
     with TrafficWriter(tmp_path) as writer:
         for message in (
-            Recorded(1, f"{topic}/sightings", encode_raw_batch(make.batch([]), rows)),
+            Recorded(1, f"{topic}/sightings", encode_raw_batch(make.batch([]), rows), named),
             *(Recorded(2, f"{topic}/picture", p.jpeg, picture_properties(p)) for p in pictures),
-            Recorded(3, f"{topic}/sightings", encode_raw_batch(make.batch([]), [damaged])),
+            Recorded(3, f"{topic}/sightings", encode_raw_batch(make.batch([]), [damaged]), more),
         ):
             writer.add(TrafficWriter.encode(message))
     erased = {TrackKey("uav1", "1-abcd", "cam1", 1)}
     assert forget_in(tmp_path, erased, opener) == 3  # what does not open may be hers
     batch, picture, nothing = read_traffic(tmp_path)
+    assert batch.properties == batch_properties("1-abcd", [2])  # a replay waits for no other
+    assert nothing.properties == {"more": "stays"}
     left = decode_usable(batch.payload, site="plaza", device="uav1", opener=opener)
     assert ([s.track for s in left.batch.sightings], left.came) == ([2], (rows[1],))
     assert picture.payload == pictures[1].jpeg

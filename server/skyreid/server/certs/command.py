@@ -197,11 +197,12 @@ def _lost(given: argparse.Namespace) -> int:
     from skyreid.server.config import read_settings
 
     settings = read_settings(given.settings, (), verb="lost")
-    if settings.authority.folder is None:
-        raise InputError("lost: authority.folder is not set: whose certificates is it to revoke?")
-    authority = Authority(settings.authority.folder)
+    folder = settings.authority.folder
     failed: list[InputError] = []
     try:  # first of all: every minute counts
+        if folder is None:
+            raise InputError("authority.folder is not set: whose certificates is it to revoke?")
+        authority = Authority(folder)  # a copy without ca.key revokes nobody, and says so
         revoked = revoke(authority, given.name, _url(authority))
     except InputError as error:
         failed.append(error)

@@ -12,6 +12,7 @@ from skyreid.contract.errors import InputError, MessageError
 from skyreid.contract.files import replacing
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import decode_picture
+from skyreid.contract.receipt import BOOT_PROPERTY, SEQS_PROPERTY, batch_properties
 from skyreid.contract.sealed import Opener
 from skyreid.contract.sighting_wire import decode_usable, encode_raw_batch
 from skyreid.contract.traffic import MAGIC, TRAFFIC, Recorded, TrafficWriter, read_traffic
@@ -72,9 +73,17 @@ def _without(
         return None, 1
     batch = decoded.batch
     kept = [
-        record
+        (seen.seq, record)
         for seen, record in zip(batch.sightings, decoded.came, strict=True)
         if TrackKey(batch.device, batch.boot, seen.camera, seen.track) not in erased
     ]
     gone = len(batch.sightings) - len(kept) + len(decoded.unusable)
-    return (replace(message, payload=encode_raw_batch(batch, kept)) if gone else message), gone
+    if not gone:
+        return message, 0
+    # What is said beside the bytes as well: who replays it waits for an answer for each number.
+    beside = dict(message.properties)
+    if BOOT_PROPERTY in beside and SEQS_PROPERTY in beside:
+        del beside[BOOT_PROPERTY], beside[SEQS_PROPERTY]
+        beside |= batch_properties(batch.boot, [seq for seq, _ in kept]) if kept else {}
+    payload = encode_raw_batch(batch, [record for _, record in kept])
+    return replace(message, payload=payload, properties=beside), gone
