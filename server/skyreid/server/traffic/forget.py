@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import os
+import stat
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
-from skyreid.contract import topics
+from skyreid.contract import files, topics
 from skyreid.contract.errors import InputError, MessageError
 from skyreid.contract.files import replacing
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import decode_picture
 from skyreid.contract.receipt import BOOT_PROPERTY, SEQS_PROPERTY, batch_properties
+from skyreid.contract.recording import read_run
 from skyreid.contract.sealed import Opener
 from skyreid.contract.sighting_wire import decode_usable, encode_raw_batch
 from skyreid.contract.traffic import MAGIC, TRAFFIC, Recorded, TrafficWriter, read_traffic
@@ -22,8 +25,9 @@ def forget_in(directory: Path, erased: Collection[TrackKey], opener: Opener | No
     """Write a recording anew without the sightings and pictures of these tracklets; how many went.
 
     ``opener`` looks into what is sealed; what stays, stays sealed. What cannot be read and comes of
-    a device of one of them goes too: it may be theirs. The new file takes the old one's place once
-    it is on the disk.
+    a device of one of them goes too: it may be theirs. Of a device's recording their rows of
+    ``tracks`` go as well; its ``detections`` are boxes of nobody. A new file takes an old one's
+    place, with its mode, once it is on the disk.
 
     Raises:
         InputError: there is no recording, it is damaged or being written, or the disk is full.
@@ -33,17 +37,39 @@ def forget_in(directory: Path, erased: Collection[TrackKey], opener: Opener | No
     try:
         with open(path, "rb") as old:
             fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            with replacing(path) as partial, open(partial, "wb") as new:
+            mode = stat.S_IMODE(os.fstat(old.fileno()).st_mode)
+            with replacing(path, mode=mode) as partial, open(partial, "wb") as new:
                 new.write(MAGIC)
                 for message in read_traffic(directory):
                     kept, removed = _without(message, erased, opener)
                     gone += removed
                     if kept is not None:
                         new.write(TrafficWriter.encode(kept))
+            gone += _forget_tracks(directory, erased)
     except BlockingIOError as error:
         raise InputError(f"recording {directory}: it is being written; end that first") from error
     except OSError as error:
         raise InputError(f"recording {path}: {error.strerror}") from error
+    return gone
+
+
+def _forget_tracks(directory: Path, erased: Collection[TrackKey]) -> int:
+    """Where a device wrote the recording: without the rows of these tracklets; how many went."""
+    if not (directory / "run.json").exists():
+        return 0
+    info, gone = read_run(directory), 0
+    numbers = {
+        str(key.track)
+        for key in erased
+        if (key.device, key.boot, key.camera) == (info.device, info.boot, info.camera)
+    }
+    path = directory / "tracks" / f"{info.camera}.txt"
+    if numbers and path.exists():
+        rows = path.read_text().splitlines(keepends=True)
+        kept = [row for row in rows if not numbers.intersection(row.split(",")[1:2])]
+        gone = len(rows) - len(kept)
+        if gone:
+            files.write(path, "".join(kept).encode(), mode=stat.S_IMODE(path.stat().st_mode))
     return gone
 
 
