@@ -163,6 +163,17 @@ def test_a_record_with_any_byte_changed_does_not_open(place: int, change: int) -
         opened(bytes(record))
 
 
+def test_runs_that_never_were_put_none_out_that_is() -> None:
+    """Whoever sends noise makes the server agree on a key each time, and keep none of them."""
+    one, good = opener(), seal(sealer(), 7)
+    assert one.open(good, "uav-1", about_sighting("3-ab12", 7)) == b"somebody"
+    for number in range(3):
+        noise = good[:12] + bytes([number + 9] * 32) + good[44:]
+        with pytest.raises(MessageError):
+            one.open(noise, "uav-1", about_sighting("3-ab12", 7))
+    assert len(one._runs) == 1
+
+
 def test_a_private_key_that_is_not_here_is_said_as_such() -> None:
     with pytest.raises(MessageError, match=key_name(SITE_KEY.public_key())) as refused:
         opener(None).open(seal(sealer(), 7), "uav-1", about_sighting("3-ab12", 7))

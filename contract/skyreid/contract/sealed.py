@@ -194,14 +194,17 @@ class Opener:
         _, name, encapsulated, number, seq = _HEAD.unpack_from(record)
         if numbered:
             about += b"%d" % seq
-        records = self._runs.get((name, encapsulated, device))
-        if records is None:
-            records = self._agree(name, encapsulated, device)
+        run = name, encapsulated, device
+        known = self._runs.get(run)
+        records = known or self._agree(*run)
         try:
-            return records.open(number, about, record[_HEAD.size :])
+            plain = records.open(number, about, record[_HEAD.size :])
         except self._invalid:
             why = f"record {seq} does not open: it is damaged, or another device's"
             raise MessageError("sealed", why) from None
+        if known is None:  # only now: keys of runs that never were put none out that is
+            self._remember(run, records)
+        return plain
 
     def _agree(self, name: bytes, encapsulated: bytes, device: str) -> _Records:
         from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
@@ -214,12 +217,13 @@ class Opener:
         except ValueError:  # a point of small order
             raise MessageError("sealed", "the key of its run is none") from None
         public = private.public_key().public_bytes_raw()
-        made = _Records(shared, encapsulated, public, _info(self._site, device))
+        return _Records(shared, encapsulated, public, _info(self._site, device))
+
+    def _remember(self, run: tuple[bytes, bytes, str], records: _Records) -> None:
         with self._lock:
             while len(self._runs) >= _RUNS_MAX:  # the one that was agreed on first
                 del self._runs[next(iter(self._runs))]
-            self._runs[name, encapsulated, device] = made
-        return made
+            self._runs[run] = records
 
 
 def open_sightings(

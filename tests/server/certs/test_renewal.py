@@ -218,6 +218,21 @@ def test_a_certificate_is_renewed_so_often_and_no_more(site: Site, device: Devic
     assert len(live) == 2
 
 
+def test_a_folder_that_cannot_be_written_is_said_and_nothing_is_signed(
+    site: Site, device: Device, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A unit whose key lies where its user may not write asked for a certificate every hour."""
+
+    def refuses(path: Path, *_: object, **__: object) -> None:
+        raise InputError(f"cannot write {path}: Read-only file system; nothing was changed")
+
+    monkeypatch.setattr(renewal.files, "write", refuses)
+    for _ in range(ANSWERS_MAX + 1):
+        device.keeper.turn(later(25))
+    assert caplog.text.count("Read-only file system") == 1
+    assert [c["name"] for c in site.authority.listed()].count("uav1") == 1
+
+
 def test_the_key_to_seal_to_is_asked_for_and_taken_while_the_device_runs(
     site: Site, device: Device
 ) -> None:

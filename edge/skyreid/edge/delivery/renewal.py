@@ -138,13 +138,13 @@ class Renewal:
             serialization.PrivateFormat.PKCS8,
             serialization.NoEncryption(),
         )
+        files.write(secret_file, secret, mode=0o600)  # before it is asked: it may not be writable
         csr = x509.CertificateSigningRequestBuilder().subject_name(now.subject)
         request = csr.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
         answer = self._ask(request.decode(), self._certificate, self._key)
         signed = answer.certificate.encode()
         authority = x509.load_pem_x509_certificate(self._ca.read_bytes())
         check_signed(signed, authority, key.public_key(), now.subject, self._service[0])
-        files.write(secret_file, secret, mode=0o600)
         files.write(pem, signed)
 
     def seal_key(self) -> bytes:
