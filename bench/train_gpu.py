@@ -6,7 +6,8 @@
 One JSON object a line on stdout for each recipe and form. A step is forward, losses, backward,
 clipping and the optimiser's step on random pictures that lie on the device already: neither reading
 nor augmentation is in it. Its time is the median over --steps after --warm-up ones; the first
-step, which compiles, is told apart.
+step, which compiles, is told apart. How many cores have to augment beside it, so that it never
+waits, is `cores_to_feed`: pictures a second times the CPU of one, `augment_cpu_ms`.
 
 Model FLOP utilisation (Chowdhery et al., PaLM, arXiv:2204.02311) is the floating-point operations
 of the matrix products and convolutions of forward and backward, as torch's FlopCounterMode sees
@@ -26,6 +27,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,6 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from skyreid.contract.errors import SettingsError, run_command
 from skyreid.train import recipe
 from skyreid.train.fit import optimise
+from skyreid.train.fit.embedder import augmentation
 from skyreid.train.fit.setup import network_of
 from skyreid.train.models import variants
 from skyreid.train.models.method import Method
@@ -50,6 +53,7 @@ PEAKS = {
     "H100": 989.0,
     "A100": 312.0,
     "L40S": 362.0,
+    "RTX 4090": 165.2,
     "L4": 121.0,
 }
 
@@ -139,6 +143,19 @@ def timed(step: Step, device: torch.device) -> tuple[float, float]:
     return time.perf_counter() - began, value
 
 
+def augment_cpu_s(settings: Recipe) -> float:
+    """Seconds of CPU that the recipe's augmentation takes for a picture; see bench/augment.py."""
+    size = (64, settings.input.height, settings.input.width, 3)
+    images = np.random.default_rng(0).integers(0, 256, size, np.uint8)
+    how, taken = augmentation(settings), []
+    rows = how.batch(images, 0, 0, range(len(images)))
+    for number in range(5):
+        began = time.thread_time()
+        how.fill(rows, images, number, 0, range(len(images)))
+        taken.append(time.thread_time() - began)
+    return sorted(taken)[2] / len(images)
+
+
 def peak_memory_gib(device: torch.device) -> float:
     """Of the device since the last reset; on a CPU of this process since it began."""
     if device.type == "cuda":
@@ -180,7 +197,7 @@ def measure(
     taken = [timed(step, device) for _ in range(steps)]
     median_s = sorted(seconds for seconds, _ in taken)[len(taken) // 2]
     name, peak = peak_of(device, peak_tflops)
-    rate = len(parts[0]) / median_s
+    rate, augment_s = len(parts[0]) / median_s, augment_cpu_s(settings)
     return {
         "variant": settings.model.variant,
         "input": [settings.input.height, settings.input.width],
@@ -197,6 +214,8 @@ def measure(
         "gflop_per_image": round(flops / 1e9, 5),
         "tflop_per_s": round(flops * rate / 1e12, 3),
         "peak_tflop_per_s": peak,
+        "augment_cpu_ms": round(1e3 * augment_s, 4),
+        "cores_to_feed": round(rate * augment_s, 3),
         "mfu": None if peak is None else round(flops * rate / 1e12 / peak, 4),
         "loss": round(taken[-1][1], 4),
     }

@@ -60,6 +60,8 @@ def test_a_row_says_what_was_measured_and_has_no_mfu_without_a_peak(
         assert row["mfu"] is None
         assert row["images_per_s"] == pytest.approx(8e3 / row["step_ms"], rel=0.01)
         assert row["memory_gib"] > 0
+        fed = row["cores_to_feed"] / row["augment_cpu_ms"] * 1e3
+        assert fed == pytest.approx(row["images_per_s"], rel=0.05)
     assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=1e-3)  # the same steps
     monkeypatch.setattr(sys, "argv", ["x", str(path), *arguments, "--compile", "off"])
     monkeypatch.setattr(train_gpu, "peak_of", lambda device, given: ("a GPU", 2e-3))
@@ -84,6 +86,7 @@ def test_known_devices_have_the_peak_of_their_data_sheet(monkeypatch: pytest.Mon
         ("NVIDIA H100 80GB HBM3", 989.0),
         ("NVIDIA L4", 121.0),
         ("NVIDIA L40S", 362.0),
+        ("NVIDIA GeForce RTX 4090", 165.2),
         ("Something New", None),
     ):
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda device, name=name: name)

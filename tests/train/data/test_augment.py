@@ -1,13 +1,14 @@
+import numpy as np
 import pytest
 import torch
 
-from skyreid.train.data.augment import PUBLISHED, Strength, augment
+from skyreid.train.data.augment import PUBLISHED, Augmentation, Strength
 
 NOTHING = Strength(
     flip=0, shift=0, scale=0, rotate_deg=0, brightness=0, contrast=0, saturation=0, tint=0,
     coarse=0, erase=0,
 )  # fmt: skip
-MEAN, STD = torch.full((3,), 127.5), torch.full((3,), 127.5)
+MEAN = STD = (127.5, 127.5, 127.5)
 
 
 def pictures() -> torch.Tensor:
@@ -15,7 +16,8 @@ def pictures() -> torch.Tensor:
 
 
 def changed(images: torch.Tensor, strength: Strength, seed: int = 0) -> torch.Tensor:
-    return augment(images, MEAN, STD, strength, torch.Generator().manual_seed(seed))
+    how = Augmentation(strength=strength, mean=MEAN, std=STD, seed=seed)
+    return torch.from_numpy(how.batch(images.numpy(), 0, 0, range(len(images))))
 
 
 def plain(images: torch.Tensor) -> torch.Tensor:
@@ -126,8 +128,92 @@ def test_noise_erases_with_normal_deviates() -> None:
     assert abs(float(values[hole].std()) - 1) < 0.02
 
 
-def test_the_new_switches_leave_pictures_as_they_were_when_off() -> None:
-    """Runs of older recipes stay what they were: no draw is added where a switch is off."""
-    torch.manual_seed(4)
-    total = float(changed(pictures(), Strength(), 9).double().sum())
-    assert total == pytest.approx(-239.2314, abs=1e-2)  # recorded before there were any
+def test_a_picture_of_a_batch_is_the_same_whoever_makes_it_and_another_in_another_batch() -> None:
+    images = pictures().numpy()
+    strength = Strength(pad=2, augmix=0.5, erase_tries=10, erase_fill="noise")
+    how = Augmentation(strength=strength, mean=MEAN, std=STD, seed=3)
+    index = [4, 1, 1, 5, 0, 2]
+    whole = how.batch(images, 7, 0, index)
+    for cut in (1, 2, 5):
+        parts = [how.batch(images, 7, at, index[at : at + cut]) for at in range(0, 6, cut)]
+        assert np.concatenate(parts).tobytes() == whole.tobytes()
+    assert not np.allclose(whole[1], whole[2])  # one picture, twice in a batch
+    assert not np.allclose(how.batch(images, 8, 0, index)[0], whole[0])
+
+
+def test_what_is_off_draws_nothing() -> None:
+    """Runs of older recipes stay what they were when there is something new to switch on."""
+    images = np.arange(6 * 32 * 16 * 3, dtype=np.int64).reshape(6, 32, 16, 3) * 7919 % 256
+    how = Augmentation(strength=Strength(), mean=MEAN, std=STD, seed=9)
+    total = float(how.batch(images.astype(np.uint8), 0, 0, range(6)).astype(np.float64).sum())
+    assert total == pytest.approx(4.6154, abs=0.5)
+
+
+def test_a_picture_turns_about_its_middle_and_moves_and_grows_by_its_shares() -> None:
+    """A dot's place under one change each, against the arithmetic of it."""
+    height, width = 65, 33
+    image = np.zeros((1, height, width, 3), np.uint8)
+    image[0, 20:23, 20:23] = 200  # its middle: 11 rows above, 5 columns right of the picture's
+    black = {**vars(NOTHING), "black_border": True}
+
+    def found(number: int, **change: float) -> tuple[float, float]:
+        strength = Strength(**{**black, **change})
+        how = Augmentation(strength=strength, mean=MEAN, std=STD, seed=1)
+        bright = how.batch(image, number, 0, [0])[0, 0] + 1
+        rows, columns = np.mgrid[:height, :width]
+        whole = bright.sum()
+        return (bright * rows).sum() / whole - 32, (bright * columns).sum() / whole - 16
+
+    radius, turns, places, zooms = np.hypot(11, 5), [], [], []
+    for number in range(40):
+        row, column = found(number, rotate_deg=30.0)
+        assert np.hypot(row, column) == pytest.approx(radius, abs=0.15)
+        turns.append(np.degrees(np.arctan2(column, -row) - np.arctan2(5, 11)))
+        places.append(np.subtract(found(number, shift=0.2), (-11, 5)))
+        row, column = found(number, scale=0.2)
+        assert row / column == pytest.approx(-11 / 5, abs=0.05)
+        zooms.append(5 / column)
+    assert np.abs(turns).max() < 30.5
+    assert np.ptp(turns) > 45
+    assert np.abs(places).max(0) == pytest.approx((0.2 * height, 0.2 * width), rel=0.15)
+    assert 0.8 <= min(zooms) < 0.84
+    assert 1.16 < max(zooms) <= 1.21
+
+
+def test_colours_change_about_grey_about_the_mean_and_by_a_gain() -> None:
+    image = np.random.default_rng(2).integers(60, 140, (1, 32, 16, 3)).astype(np.uint8)
+    pixels = image[0].astype(np.float64)
+
+    def found(**change: float) -> np.ndarray:
+        how = Augmentation(
+            strength=Strength(**{**vars(NOTHING), **change}), mean=(0,) * 3, std=(1,) * 3, seed=4
+        )
+        return how.batch(image, 0, 0, [0])[0].transpose(1, 2, 0).astype(np.float64)
+
+    gain = found(brightness=0.2) / pixels
+    assert np.ptp(gain) < 1e-5
+    assert 0.8 <= gain.mean() <= 1.2
+    tints = found(tint=0.2) / pixels
+    assert np.ptp(tints, (0, 1)).max() < 1e-5
+    assert np.ptp(tints[0, 0]) > 0.01
+    for centre, changed_by in (
+        (pixels.mean(), "contrast"),
+        (pixels.mean(2)[..., None], "saturation"),
+    ):
+        ratio = (found(**{changed_by: 0.3}) - centre)[np.abs(pixels - centre) > 5] / (
+            (pixels - centre)[np.abs(pixels - centre) > 5]
+        )
+        assert np.ptp(ratio) < 1e-4
+        assert 0.7 <= ratio.mean() <= 1.3
+        assert abs(ratio.mean() - 1) > 0.003
+
+
+def test_coarse_pictures_have_half_the_resolution() -> None:
+    image = np.random.default_rng(2).integers(0, 256, (1, 32, 16, 3)).astype(np.uint8)
+    how = Augmentation(
+        strength=Strength(**{**vars(NOTHING), "coarse": 1.0}), mean=MEAN, std=STD, seed=4
+    )
+    normal = torch.from_numpy(how.batch(image, 0, 0, [0]))
+    small = torch.nn.functional.avg_pool2d(plain(torch.from_numpy(image)), 2)
+    wanted = torch.nn.functional.interpolate(small, size=(32, 16), mode="bilinear")
+    torch.testing.assert_close(normal, wanted, atol=1e-4, rtol=0)

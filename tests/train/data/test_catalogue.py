@@ -154,7 +154,7 @@ def test_fit_trains_on_several_data_sets_whose_people_are_strangers(
 
     def fit(settings: Any, records: tuple[Record, ...], out: Path, **others: Any) -> setup.Outcome:
         asked.update(others, records=records)
-        return setup.Outcome(out, out, 1, 0.5, 1.0)
+        return setup.Outcome(out, out, 1, 0.5, 1.0, 0.0)
 
     monkeypatch.setattr(setup, "fit", fit)
     market = grow("Market-1501", tmp_path / "market")

@@ -4,6 +4,7 @@ import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -82,7 +83,7 @@ def test_runs_that_share_a_cache_read_once(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize("left", [0, 100, 5000])
 def test_a_damaged_cache_is_made_again(tmp_path: Path, left: int) -> None:
     records = many(tmp_path, 20, broken=[])
-    first = pictures.load(records, SPEC, tmp_path / "cache").images
+    first = pictures.load(records, SPEC, tmp_path / "cache").images.copy()
     (stored,) = (tmp_path / "cache").iterdir()
     whole = stored.read_bytes()
     stored.write_bytes(whole[:left])
@@ -176,3 +177,34 @@ def test_a_disk_that_fills_up_leaves_no_half_of_a_cache(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list((tmp_path / "cache").iterdir()) == []
     assert len(pictures.load(records, SPEC, tmp_path / "cache").images) == 60
+
+
+def test_a_cache_is_one_file_that_is_mapped_and_no_process_changes_it_for_another(
+    tmp_path: Path,
+) -> None:
+    records = many(tmp_path, 100, broken=[41])
+    one, two = (pictures.load(records, SPEC, tmp_path / "cache") for _ in range(2))
+    assert one.stored is not None
+    assert sorted((tmp_path / "cache").iterdir()) == [
+        one.stored, one.stored.with_suffix(".unread"),
+    ]  # fmt: skip
+    assert str(one.stored) in Path("/proc/self/maps").read_text()
+    before = two.images.copy()
+    one.images[:] = 3
+    np.testing.assert_array_equal(two.images, before)
+    np.testing.assert_array_equal(np.load(one.stored), before)  # NumPy's own reader, and whole
+    np.testing.assert_array_equal(pictures.load(records, SPEC).images, before)
+
+
+def test_a_disk_too_small_for_the_cache_is_said_before_a_picture_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = many(tmp_path, 20, broken=[])
+    monkeypatch.setattr(pictures.shutil, "disk_usage", lambda _: SimpleNamespace(free=30_719))
+    monkeypatch.setattr(pictures, "read_rgb", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(InputError, match=r"20 pictures take 0.00 GB, and 0.00 GB .* --cache"):
+        pictures.load(records, SPEC, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setattr(pictures.shutil, "disk_usage", lambda _: SimpleNamespace(free=30_720))
+    assert len(pictures.load(records, SPEC, tmp_path / "cache").images) == 20

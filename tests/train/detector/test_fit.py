@@ -299,13 +299,17 @@ def test_batches_follow_from_the_seed_and_their_number(recipe: Path) -> None:
         return task.Detection(settings, source, 9, [], [], {}, PersonDetector(settings.model))
 
     first, again, other = built(1), built(1), built(2)
-    drawn = [first.draw().images for _ in range(3)]
+
+    def draw(one: task.Detection) -> torch.Tensor:
+        return one.make(one.plan()).images
+
+    drawn = [draw(first) for _ in range(3)]
     assert not torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0][0], drawn[0][1])
-    assert not torch.equal(drawn[0], other.draw().images)
-    again.draw()
+    assert not torch.equal(drawn[0], draw(other))
+    again.plan()
     other.restore(again.state())
-    assert torch.equal(again.draw().images, drawn[1])
+    assert torch.equal(draw(again), drawn[1])
     assert other.state() == {"drawn": 1}
 
 

@@ -33,7 +33,7 @@ def test_curves_lie_in_event_files_and_a_second_board_adds_to_them(tmp_path: Pat
     for begin, step in ((0, 20), (20, 40), (20, 40)):  # the second was killed behind step 40
         board = Board(tmp_path)
         board.begin(begin)
-        board.step(step, terms, torch.tensor(3.0), 0.001 * step, 50.0)
+        board.step(step, terms, torch.tensor(3.0), 0.001 * step, 50.0, 0.25)
         board.evaluated(step, {"A->G/R1": float(step), "A->G/mAP": step / 2})
         board.close()
     read = EventAccumulator(str(tmp_path))
@@ -49,6 +49,7 @@ def test_curves_lie_in_event_files_and_a_second_board_adds_to_them(tmp_path: Pat
         "gradient_norm": [(20, 3.0), (40, 3.0)],
         "learning_rate": [(20, 0.02), (40, 0.04)],
         "pictures_per_s": [(20, 50.0), (40, 50.0)],
+        "waited": [(20, 0.25), (40, 0.25)],
         "held_out/A->G/R1": [(20, 20.0), (40, 40.0)],
         "held_out/A->G/mAP": [(20, 10.0), (40, 20.0)],
     }

@@ -21,7 +21,6 @@ from skyreid.train.fit import resume, setup, steps
 from skyreid.train.fit.ema import Average
 from skyreid.train.fit.resume import Parts, Progress
 from skyreid.train.fit.steps import BEST, LAST, STATE
-from skyreid.train.fit.task import generator_state, set_generator
 from skyreid.train.models import variants
 
 RECIPE = """
@@ -163,11 +162,11 @@ class Drawn:
         self.random = torch.Generator().manual_seed(seed)
 
     def state(self) -> dict[str, object]:
-        return {"sampler": self.sampler.state(), "random": generator_state(self.random)}
+        return {"sampler": self.sampler.state(), "random": self.random.get_state().tolist()}
 
     def restore(self, state: dict[str, object]) -> None:
         self.sampler.restore(state["sampler"])
-        set_generator(self.random, state["random"])
+        self.random.set_state(torch.tensor(state["random"], dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("kind", ["adamw", "sgd", "adam"])

@@ -257,7 +257,9 @@ def test_a_final_run_trains_on_everybody_with_values_of_the_command_line(
     arguments = ["fit", str(recipe_file), "--data", str(tiny_tree), "--out", str(out)]
     words = ["--run.held_out_people", "0", "--run.steps=2", "--batch.people", "6"]
     assert main([*arguments, *words]) == 0
-    assert "step 2, nobody held out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "step 2, nobody held out" in said
+    assert re.search(r" \d+ pictures/s, \d+% of it waiting for pictures$", said)
     best = checkpoint.load(out / BEST)
     assert (best.config["people"], best.config["step"], best.config["held_out"]) == (6, 2, [])
     assert best.config["recipe"]["batch"]["people"] == 6

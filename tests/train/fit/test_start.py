@@ -132,7 +132,7 @@ def test_rows_from_means_let_the_first_step_know_who_is_who(first: checkpoint.Ch
     noise = random.integers(-9, 10, (24, 32, 16, 3))
     images = np.clip(faces[people] + noise, 0, 255).astype(np.uint8)
     views = np.tile([0, 1], 12)
-    split = Split((), images, people, views, (), np.zeros((0, 32, 16, 3), np.uint8))
+    split = Split((), images, people, views, (), np.zeros((0, 32, 16, 3), np.uint8), Path())
     network = variants.construct(first.config)
     rows_from_means(network, split, first.input_spec)
     pixels = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - 127.5) / 127.5

@@ -192,6 +192,13 @@ def _train_options(verb: argparse.ArgumentParser) -> None:
         "--clip", type=Path, metavar="FILE", help="OpenAI's CLIP, for the prompts of clip-reid"
     )
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    verb.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that augment pictures; they change no result; default beside a GPU the "
+        "cores but one, at most 8, else 0",
+    )
     verb.add_argument("--board", action="store_true", help="curves for TensorBoard in OUT/board")
 
 
@@ -232,6 +239,8 @@ def _fit(arguments: argparse.Namespace) -> int:
     fit = detector.fit if detector.is_recipe(arguments.recipe) else embedder.fit
     if arguments.dry_run and fit is detector.fit:
         raise SettingsError("--dry-run: is for embedders, and this recipe is a detector's")
+    if arguments.workers is not None and fit is detector.fit:
+        raise SettingsError("--workers: is for embedders, and this recipe is a detector's")
     with parallel.crew(arguments.device) as crew, logging_redirect_tqdm():
         board = Board(arguments.out / "board") if arguments.board and crew.first else None
         said = fit(arguments, crew, board)

@@ -1,7 +1,9 @@
-"""Augmentation of a whole batch at once, on pictures that are already resized.
+"""Augmentation of pictures that are already resized, each by itself.
 
-One affine resampling does flip, shift, scale and rotation; colour and erasing are arithmetic on
-the batch. Random erasing: Zhong et al., AAAI 2020 (arXiv:1708.04896).
+What happens to a picture follows from the run's seed, the number of its batch and its place in it:
+whoever makes it, alone or among others, makes the same bytes. One affine resampling does shift,
+scale, rotation and flip; one matrix does all that is done to colours. Random erasing: Zhong et al.,
+AAAI 2020 (arXiv:1708.04896). What is off draws nothing and costs nothing.
 
 The published augmentation of the aerial-ground methods is `Strength` with `pad`, `flip`, a black
 border, `erase_tries`, `erase_area` and `erase_fill` set as `PUBLISHED` has them and the rest zero.
@@ -10,17 +12,22 @@ border, `erase_tries`, `erase_area` and `erase_fill` set as `PUBLISHED` has them
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
+import cv2
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from pydantic import Field, Strict
-from torch import Tensor
-from torch.nn import functional as F
 
 from skyreid.train.data import augmix
-from skyreid.train.data.sensor import Sensor, sensed
+from skyreid.train.data.sensor import Place, Sensor, place_of, sensed
 from skyreid.train.options import Options
+
+UInt8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
+
+_ALL = 1 << 31  # in the place of a row: what happens to a batch as a whole
 
 Colour = Annotated[tuple[float, float, float], Strict(False)]
 
@@ -85,141 +92,172 @@ PUBLISHED = Strength(
 """Of VDT, ViSA, SeCap, DTST and, but for the rotation or AugMix of some data sets, GSAlign."""
 
 
-def augment(
-    images: Tensor, mean: Tensor, std: Tensor, strength: Strength, rng: torch.Generator
-) -> Tensor:
-    """Uint8 [B, H, W, 3] to normalised float32 [B, 3, H, W], changed at random.
+class Augmentation(Options):
+    """How the pictures of a run are changed, and by which chance."""
 
-    Args:
-        images: RGB.
-        mean: float32 [3] in units of 0..255.
-        std: float32 [3] in units of 0..255.
-        strength: how far.
-        rng: where chance comes from.
-    """
-    batch, height, width, _ = images.shape
-    pixels = images.permute(0, 3, 1, 2).to(torch.float32)
-    if strength.pad:
-        outside = torch.zeros(3) if strength.black_border else mean
-        pixels = _recropped(pixels, outside, strength.pad, rng)
-    pixels = _colour(pixels, strength, rng)
-    if not strength.sensor.idle:  # after the tint, so that what is grey stays grey
-        seed = int(torch.randint(1 << 31, (1,), generator=rng))
-        taken = pixels.round().to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        seen = sensed(taken, strength.sensor, np.random.default_rng(seed))
-        pixels = torch.from_numpy(seen).permute(0, 3, 1, 2).to(torch.float32)
-    centre, spread = mean[:, None, None], std[:, None, None]
-    normal = (pixels - centre) / spread
-    grid = F.affine_grid(
-        _affine(batch, height, width, strength, rng), [batch, 3, height, width], align_corners=False
-    )
-    # Sampling pads with zeros: after normalisation that is the mean colour.
-    border = -centre / spread if strength.black_border else torch.zeros(3, 1, 1)
-    normal = F.grid_sample(normal - border, grid, mode="bilinear", align_corners=False) + border
-    if strength.augmix:
-        pixels = (normal * spread + centre).round().clamp(0, 255)
-        normal = (augmix.mix(pixels, strength.augmix, rng) - centre) / spread
-    normal = torch.where(_chance(batch, strength.coarse, rng), _halved(normal), normal)
-    if strength.erase_tries > 1:
-        holes = _fitting_holes(batch, height, width, strength, rng)
-    else:
-        holes = _holes(batch, height, width, strength, rng)
-    if strength.erase_fill == "mean":
-        return normal.masked_fill(holes, 0.0)
-    if strength.erase_fill == "noise":
-        return torch.where(holes, torch.randn(normal.shape, generator=rng), normal)
-    fill = (torch.tensor(strength.erase_fill) - mean) / std
-    return torch.where(holes, fill[:, None, None], normal)
+    strength: Strength
+    """How far."""
+    mean: Colour
+    """Of the input, 0 to 255, by channel; see `InputSpec`."""
+    std: Colour
+    """Of the input, as `mean`."""
+    seed: int
+    """Of the run."""
 
+    def batch(self, images: UInt8, number: int, first: int, index: Sequence[int]) -> Float32:
+        """Some rows of a batch, normalised float32 [B, 3, H, W].
 
-def _spread(count: int, reach: float, rng: torch.Generator, channels: int = 1) -> Tensor:
-    """[count, channels, 1, 1] uniform in 1 - reach to 1 + reach."""
-    return 1 + reach * (2 * torch.rand(count, channels, 1, 1, generator=rng) - 1)
+        Args:
+            images: RGB uint8 [N, H, W, 3], of the whole run.
+            number: of the batch, from 0.
+            first: place in the batch of the first of these rows.
+            index: of each row's picture in `images`.
+        """
+        rows = np.empty((len(index), 3, *images.shape[1:3]), np.float32)
+        self.fill(rows, images, number, first, index)
+        return rows
 
+    def fill(
+        self, rows: Float32, images: UInt8, number: int, first: int, index: Sequence[int]
+    ) -> None:
+        """As `batch`, into `rows`."""
+        place = place_of(self.strength.sensor, np.random.default_rng([self.seed, number, _ALL]))
+        for row, picture in enumerate(index):
+            rng = np.random.default_rng([self.seed, number, first + row])
+            self._change(images[picture], rng, place, rows[row])
 
-def _chance(count: int, probability: float, rng: torch.Generator) -> Tensor:
-    return torch.rand(count, 1, 1, 1, generator=rng) < probability
+    def _change(self, image: UInt8, rng: np.random.Generator, place: Place, out: Float32) -> None:
+        """One picture, uint8 [H, W, 3] of a batch from `place`, into `out` float32 [3, H, W]."""
+        strength = self.strength
+        border = (0.0, 0.0, 0.0) if strength.black_border else self.mean
+        pixels = image.astype(np.float32)
+        if strength.pad:
+            pixels = _recropped(pixels, border, strength.pad, rng)
+        if any((strength.saturation, strength.contrast, strength.brightness, strength.tint)):
+            pixels = _coloured(pixels, strength, rng)
+        if not strength.sensor.idle:  # after the tint, so that what is grey stays grey
+            taken = np.rint(pixels).astype(np.uint8)
+            pixels = sensed(taken, strength.sensor, rng, place).astype(np.float32)
+        mirrored = bool(strength.flip) and rng.random() < strength.flip
+        if any((strength.rotate_deg, strength.scale, strength.shift)):
+            pixels = _moved(pixels, border, mirrored, strength, rng)
+        elif mirrored:
+            pixels = pixels[:, ::-1]
+        if strength.augmix and rng.random() < strength.augmix:
+            pixels = augmix.mix(np.clip(np.rint(pixels), 0, 255), rng)
+        if strength.coarse and rng.random() < strength.coarse:
+            pixels = _halved(pixels)
+        for channel, (centre, spread) in enumerate(zip(self.mean, self.std, strict=True)):
+            np.subtract(pixels[..., channel], np.float32(centre), out=out[channel])
+            out[channel] /= np.float32(spread)
+        if strength.erase and rng.random() < strength.erase:
+            self._erase(out, rng)
 
-
-def _colour(pixels: Tensor, strength: Strength, rng: torch.Generator) -> Tensor:
-    batch = pixels.shape[0]
-    grey = pixels.mean(1, keepdim=True)
-    pixels = grey + (pixels - grey) * _spread(batch, strength.saturation, rng)
-    centre = pixels.mean((1, 2, 3), keepdim=True)
-    pixels = centre + (pixels - centre) * _spread(batch, strength.contrast, rng)
-    gain = _spread(batch, strength.brightness, rng) * _spread(batch, strength.tint, rng, 3)
-    return (pixels * gain).clamp(0, 255)
-
-
-def _affine(
-    batch: int, height: int, width: int, strength: Strength, rng: torch.Generator
-) -> Tensor:
-    """[B, 2, 3] in the normalised coordinates of affine_grid."""
-    angle = torch.deg2rad(strength.rotate_deg * (2 * torch.rand(batch, generator=rng) - 1))
-    zoom = _spread(batch, strength.scale, rng)[:, 0, 0, 0]
-    mirror = 1 - 2 * _chance(batch, strength.flip, rng)[:, 0, 0, 0].to(torch.float32)
-    shift = 2 * strength.shift * (2 * torch.rand(batch, 2, generator=rng) - 1)
-    aspect = height / width  # a rotation in pixels is a shear in normalised coordinates
-    cos, sin = zoom * torch.cos(angle), zoom * torch.sin(angle)
-    rows = [
-        torch.stack([mirror * cos, -sin * aspect, shift[:, 0]], 1),
-        torch.stack([mirror * sin / aspect, cos, shift[:, 1]], 1),
-    ]
-    return torch.stack(rows, 1)
+    def _erase(self, normal: Float32, rng: np.random.Generator) -> None:
+        """Fill a rectangle of a normalised picture [3, H, W], where one fits."""
+        strength, (_, height, width) = self.strength, normal.shape
+        find = _fitting_hole if strength.erase_tries > 1 else _hole
+        hole = find(height, width, strength, rng)
+        if hole is None:
+            return
+        part = normal[:, hole[0], hole[1]]
+        if strength.erase_fill == "noise":
+            part[:] = rng.standard_normal(part.shape, np.float32)
+        elif strength.erase_fill == "mean":
+            part[:] = 0
+        else:
+            fill = np.subtract(strength.erase_fill, self.mean) / np.asarray(self.std)
+            part[:] = fill.astype(np.float32)[:, None, None]
 
 
-def _recropped(pixels: Tensor, outside: Tensor, pad: int, rng: torch.Generator) -> Tensor:
+def _around_1(reach: float, rng: np.random.Generator, count: int = 1) -> NDArray[np.float64]:
+    """Float64 [count], uniform in 1 - reach to 1 + reach."""
+    return 1 + reach * (2 * rng.random(count) - 1)
+
+
+def _recropped(pixels: Float32, border: Colour, pad: int, rng: np.random.Generator) -> Float32:
     """A crop of the same size at a random place of the picture with a border of `pad` pixels."""
-    batch, _, height, width = pixels.shape
-    bordered = outside[:, None, None].repeat(batch, 1, height + 2 * pad, width + 2 * pad)
-    bordered[:, :, pad : pad + height, pad : pad + width] = pixels
-    places = torch.randint(2 * pad + 1, (batch, 2), generator=rng).tolist()
-    crops = [
-        one[:, top : top + height, left : left + width]
-        for one, (top, left) in zip(bordered, places, strict=True)
-    ]
-    return torch.stack(crops)
+    height, width, _ = pixels.shape
+    top, left = rng.integers(2 * pad + 1, size=2).tolist()
+    bordered: Float32 = cv2.copyMakeBorder(
+        pixels, pad, pad, pad, pad, cv2.BORDER_CONSTANT, value=border
+    )
+    return bordered[top : top + height, left : left + width]
 
 
-def _halved(normal: Tensor) -> Tensor:
-    small = F.avg_pool2d(normal, 2)
-    return F.interpolate(small, size=normal.shape[2:], mode="bilinear", align_corners=False)
+def _coloured(pixels: Float32, strength: Strength, rng: np.random.Generator) -> Float32:
+    """Saturation about each pixel's grey, contrast about the picture's mean, then a gain."""
+    (saturation,) = _around_1(strength.saturation, rng)
+    (contrast,) = _around_1(strength.contrast, rng)
+    gain = _around_1(strength.brightness, rng) * _around_1(strength.tint, rng, 3)
+    centre = float(pixels.mean(dtype=np.float64))  # which saturation leaves as it is
+    mixed = saturation * np.eye(3) + (1 - saturation) / 3
+    rows = gain[:, None] * np.column_stack([contrast * mixed, np.full(3, (1 - contrast) * centre)])
+    changed: Float32 = cv2.transform(pixels, rows.astype(np.float32))
+    return np.clip(changed, 0, 255, out=changed)
 
 
-def _holes(batch: int, height: int, width: int, strength: Strength, rng: torch.Generator) -> Tensor:
-    """Bool [B, 1, H, W]: one rectangle in a share of the pictures, aspect 0.3 to 3.3."""
-    area = 0.02 + (strength.erase_area - 0.02) * torch.rand(batch, generator=rng)
-    aspect = torch.exp(1.2 * (2 * torch.rand(batch, generator=rng) - 1))
-    tall = (torch.sqrt(area * aspect) * height).clamp(max=height)
-    wide = (torch.sqrt(area / aspect) * width).clamp(max=width)
-    top = torch.rand(batch, generator=rng) * (height - tall)
-    left = torch.rand(batch, generator=rng) * (width - wide)
-    y = torch.arange(height)[None, :]
-    x = torch.arange(width)[None, :]
-    rows = (y >= top[:, None]) & (y < (top + tall)[:, None])  # [B, H]
-    columns = (x >= left[:, None]) & (x < (left + wide)[:, None])  # [B, W]
-    hole = (rows[:, :, None] & columns[:, None, :])[:, None]  # [B, 1, H, W]
-    return hole & _chance(batch, strength.erase, rng)
+def _moved(
+    pixels: Float32, border: Colour, mirrored: bool, strength: Strength, rng: np.random.Generator
+) -> Float32:
+    """Turned, scaled, shifted and, where `mirrored`, a mirror image; sampled bilinearly."""
+    height, width, _ = pixels.shape
+    angle = math.radians(strength.rotate_deg * (2 * rng.random() - 1))
+    (zoom,) = _around_1(strength.scale, rng)
+    shift = strength.shift * (2 * rng.random(2) - 1) * (width, height)
+    cos, sin = zoom * math.cos(angle), zoom * math.sin(angle)
+    turn = np.array([[cos, -sin], [sin, cos]])
+    if mirrored:
+        turn[:, 0] *= -1
+    middle = np.array([width - 1, height - 1]) / 2
+    # From a place of the new picture, in pixels, to that of the old one it shows.
+    places = np.column_stack([turn, middle + shift - turn @ middle])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved: Float32 = cv2.warpAffine(
+        pixels, places, (width, height), flags=flags, borderValue=border
+    )
+    return moved
 
 
-def _fitting_holes(
-    batch: int, height: int, width: int, strength: Strength, rng: torch.Generator
-) -> Tensor:
-    """Bool [B, 1, H, W]: one rectangle smaller than the picture, drawn until it is.
+def _halved(pixels: Float32) -> Float32:
+    """What is left of half the resolution."""
+    height, width, _ = pixels.shape
+    half = (max(1, width // 2), max(1, height // 2))
+    small = cv2.resize(np.ascontiguousarray(pixels), half, interpolation=cv2.INTER_AREA)
+    again: Float32 = cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+    return again
 
-    Where none of `erase_tries` fits the picture stays whole, as in the published erasing.
+
+def _hole(
+    height: int, width: int, strength: Strength, rng: np.random.Generator
+) -> tuple[slice, slice] | None:
+    """Rows and columns whose upper left corners lie in a rectangle of aspect 0.3 to 3.3."""
+    area, aspect, *corner = rng.random(4).tolist()
+    area = 0.02 + (strength.erase_area - 0.02) * area
+    aspect = math.exp(1.2 * (2 * aspect - 1))
+    tall = min(math.sqrt(area * aspect) * height, height)
+    wide = min(math.sqrt(area / aspect) * width, width)
+    top, left = corner[0] * (height - tall), corner[1] * (width - wide)
+    return (
+        slice(math.ceil(top), math.ceil(top + tall)),
+        slice(math.ceil(left), math.ceil(left + wide)),
+    )
+
+
+def _fitting_hole(
+    height: int, width: int, strength: Strength, rng: np.random.Generator
+) -> tuple[slice, slice] | None:
+    """A rectangle of whole pixels that is smaller than the picture, drawn until it is.
+
+    Where none of `erase_tries` fits there is none, as in the published erasing.
     """
-    holes = torch.zeros(batch, 1, height, width, dtype=torch.bool)
-    erased = torch.rand(batch, generator=rng) < strength.erase
-    for index in torch.nonzero(erased)[:, 0].tolist():
-        for _ in range(strength.erase_tries):
-            draws = torch.rand(4, generator=rng, dtype=torch.float64).tolist()
-            area = (0.02 + (strength.erase_area - 0.02) * draws[0]) * height * width
-            aspect = 0.3 * (3.3 / 0.3) ** draws[1]
-            tall, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
-            if tall < height and wide < width:
-                top = int(draws[2] * (height - tall + 1))
-                left = int(draws[3] * (width - wide + 1))
-                holes[index, :, top : top + tall, left : left + wide] = True
-                break
-    return holes
+    for _ in range(strength.erase_tries):
+        draws = rng.random(4).tolist()
+        area = (0.02 + (strength.erase_area - 0.02) * draws[0]) * height * width
+        aspect = 0.3 * (3.3 / 0.3) ** draws[1]
+        tall, wide = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
+        if tall < height and wide < width:
+            top = int(draws[2] * (height - tall + 1))
+            left = int(draws[3] * (width - wide + 1))
+            return slice(top, top + tall), slice(left, left + wide)
+    return None

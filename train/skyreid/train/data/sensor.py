@@ -4,13 +4,14 @@ The rendered cameras are clean and in colour; real ones are often neither. What 
 to a crop is done to it here in the order in which a camera does it: exposure, the sensor's colours,
 defocus and motion, noise, resolution, then JPEG or H.264 at the rates that cameras use.
 
-H.264 is the real encoder: the pictures of a batch are tiled into one frame, whose macroblocks none
-of them shares with its neighbour, and a second frame that has moved a little is predicted from it.
+H.264 is the real encoder: a picture is the second frame of a video, predicted from one that has
+moved a little. Each picture is a video of its own, so that none depends on who is made beside it.
 """
 
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -22,7 +23,6 @@ from skyreid.train.options import Options
 UInt8 = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
-_COLUMNS = 8
 _CRF = (24, 38)
 _JPEG = (18, 75)
 
@@ -47,7 +47,7 @@ class Sensor(Options):
     jpeg: float = Field(0.0, ge=0, le=1)
     """Quality 18 to 75."""
     h264: float = Field(0.0, ge=0, le=1)
-    """Of a whole batch: half of its pictures go through H.264 at a rate factor of 24 to 38."""
+    """Of a whole batch: half of its pictures go through H.264, at rate factors of 24 to 38."""
 
     @property
     def idle(self) -> bool:
@@ -55,34 +55,41 @@ class Sensor(Options):
         return not any(self.model_dump().values())
 
 
-def sensed(pictures: UInt8, sensor: Sensor, rng: np.random.Generator) -> UInt8:
-    """Pictures [B, H, W, 3] RGB as worse cameras would have given them; a new array."""
-    count = len(pictures)
-    batch_is_grey = rng.random() < sensor.grey_batch
-    made = np.empty_like(pictures)
-    for index in range(count):
-        picture = pictures[index].astype(np.float32)
-        if rng.random() < sensor.exposure:
-            picture = _exposed(picture, rng)
-        if batch_is_grey or rng.random() < sensor.grey:
-            picture = _grey(picture, rng)
-        if rng.random() < sensor.defocus:
-            picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.6, 2)), np.float32)
-        if rng.random() < sensor.motion:
-            picture = _moved(picture, rng)
-        if rng.random() < sensor.noise:
-            picture = _noisy(picture, rng)
-        if rng.random() < sensor.coarse:
-            picture = _coarse(picture, rng)
-        one = np.clip(picture + 0.5, 0, 255).astype(np.uint8)
-        if rng.random() < sensor.jpeg:
-            one = _jpeg(one, rng)
-        made[index] = one
-    if rng.random() < sensor.h264:
-        chosen = np.flatnonzero(rng.random(count) < 0.5)
-        if chosen.size:
-            made[chosen] = _h264(made[chosen], rng)
-    return made
+@dataclass(frozen=True)
+class Place:
+    """Where a whole batch was taken: by grey cameras, through cameras that send H.264."""
+
+    grey: bool
+    h264: bool
+
+
+def place_of(sensor: Sensor, rng: np.random.Generator) -> Place:
+    """Draw where a batch is taken."""
+    grey, h264 = rng.random(2).tolist()
+    return Place(grey < sensor.grey_batch, h264 < sensor.h264)
+
+
+def sensed(picture: UInt8, sensor: Sensor, rng: np.random.Generator, place: Place) -> UInt8:
+    """A picture [H, W, 3] RGB as a worse camera at `place` would have given it; a new array."""
+    made = picture.astype(np.float32)
+    if rng.random() < sensor.exposure:
+        made = _exposed(made, rng)
+    if place.grey or rng.random() < sensor.grey:
+        made = _grey(made, rng)
+    if rng.random() < sensor.defocus:
+        made = np.asarray(cv2.GaussianBlur(made, (0, 0), rng.uniform(0.6, 2)), np.float32)
+    if rng.random() < sensor.motion:
+        made = _moved(made, rng)
+    if rng.random() < sensor.noise:
+        made = _noisy(made, rng)
+    if rng.random() < sensor.coarse:
+        made = _coarse(made, rng)
+    one: UInt8 = np.clip(made + 0.5, 0, 255).astype(np.uint8)
+    if rng.random() < sensor.jpeg:
+        one = _jpeg(one, rng)
+    if place.h264 and rng.random() < 0.5:
+        one = _h264(one, rng)
+    return one
 
 
 def _exposed(picture: Floats, rng: np.random.Generator) -> Floats:
@@ -137,32 +144,25 @@ def _jpeg(picture: UInt8, rng: np.random.Generator) -> UInt8:
     return np.asarray(read[..., ::-1], np.uint8)
 
 
-def _h264(pictures: UInt8, rng: np.random.Generator) -> UInt8:
-    """The pictures as the second frame of a video; sides that are no multiples of 16 are padded."""
+def _h264(picture: UInt8, rng: np.random.Generator) -> UInt8:
+    """A picture as the second frame of a video; sides that are no multiples of 16 are padded."""
     import av
 
-    count, height, width = pictures.shape[:3]
-    tall, wide = -(-height // 16) * 16, -(-width // 16) * 16
-    pad = ((0, 0), (0, tall - height), (0, wide - width), (0, 0))
-    rows = -(-count // _COLUMNS)
-    tiles = np.zeros((rows * _COLUMNS, tall, wide, 3), np.uint8)
-    tiles[:count] = np.pad(pictures, pad, mode="edge")
-    sheet = tiles.reshape(rows, _COLUMNS, tall, wide, 3).swapaxes(1, 2)
-    sheet = np.ascontiguousarray(sheet.reshape(rows * tall, _COLUMNS * wide, 3))
-    before = np.roll(sheet, tuple(rng.integers(-2, 3, 2).tolist()), (0, 1))
+    height, width = picture.shape[:2]
+    pad = ((0, -height % 16), (0, -width % 16), (0, 0))
+    frame = np.pad(picture, pad, mode="edge")
+    before = np.roll(frame, tuple(rng.integers(-2, 3, 2).tolist()), (0, 1))
     video = io.BytesIO()
     with av.open(video, "w", format="h264") as target:
         stream = target.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = sheet.shape[1], sheet.shape[0], "yuv420p"
+        stream.width, stream.height, stream.pix_fmt = frame.shape[1], frame.shape[0], "yuv420p"
         stream.codec_context.thread_count = 1
         crf = str(int(rng.integers(*_CRF)))
         stream.options = {"crf": crf, "preset": "ultrafast", "bf": "0", "sc_threshold": "0"}
-        for frame in (before, sheet):
-            target.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        for shown in (before, frame):
+            target.mux(stream.encode(av.VideoFrame.from_ndarray(shown, format="rgb24")))
         target.mux(stream.encode(None))
     video.seek(0)
     with av.open(video, "r", format="h264") as source:
         frames = list(source.decode(source.streams.video[0]))
-    seen = frames[-1].to_ndarray(format="rgb24")
-    tiles = seen.reshape(rows, tall, _COLUMNS, wide, 3).swapaxes(1, 2)
-    return np.asarray(tiles.reshape(-1, tall, wide, 3)[:count, :height, :width], np.uint8)
+    return np.asarray(frames[-1].to_ndarray(format="rgb24")[:height, :width], np.uint8)

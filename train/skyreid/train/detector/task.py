@@ -73,10 +73,14 @@ class Detection(Task[Pictures]):
         self._held_out, self._pasted = held_out, pasted
         self._drawn = 0
 
-    def draw(self) -> Pictures:
-        """The next batch: it follows from the seed and how many were drawn before."""
-        random = np.random.default_rng([self._recipe.run.seed, self._drawn])
+    def plan(self) -> int:
+        """How many were drawn before: with the seed, all that a batch follows from."""
         self._drawn += 1
+        return self._drawn - 1
+
+    def make(self, plan: int) -> Pictures:
+        """See `Task`."""
+        random = np.random.default_rng([self._recipe.run.seed, plan])
         images, targets = [], []
         for _ in range(self.batch):
             picture, boxes, ignored = self._source(random)

@@ -47,7 +47,7 @@ def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
     reading = read(arguments.data, catalogue.told(arguments), crew.first)
     if arguments.dry_run:
         setup.check(settings, arguments.clip, arguments.teacher)
-        return dry_run.cost(settings, reading.records, crew).said
+        return dry_run.cost(settings, reading.records, crew, arguments.workers).said
     outcome = setup.fit(
         settings,
         reading.records,
@@ -56,15 +56,14 @@ def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
         start=arguments.start,
         clip=arguments.clip,
         teachers=arguments.teacher,
+        workers=arguments.workers,
         refused=reading.refused,
         crew=crew,
         board=board,
     )
     if not settings.run.held_out_people:
-        return f"{outcome.best} step {outcome.best_step}, nobody held out, " + (
-            f"{outcome.pictures_per_s:.0f} pictures/s"
-        )
+        return f"{outcome.best} step {outcome.best_step}, nobody held out, " + (outcome.speed)
     return (
         f"{outcome.best} step {outcome.best_step}, held-out (R1 + mAP) / 2 "
-        f"{100 * outcome.best_score:.1f} %, {outcome.pictures_per_s:.0f} pictures/s"
+        f"{100 * outcome.best_score:.1f} %, {outcome.speed}"
     )

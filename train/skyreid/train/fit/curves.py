@@ -40,7 +40,13 @@ class Board:
         self._writer = self._open(purge_step=step + 1 if step else None)
 
     def step(
-        self, step: int, terms: Mapping[str, Tensor], norm: Tensor, rate: float, speed: float
+        self,
+        step: int,
+        terms: Mapping[str, Tensor],
+        norm: Tensor,
+        rate: float,
+        speed: float,
+        waited: float,
     ) -> None:
         """Where training is.
 
@@ -50,10 +56,11 @@ class Board:
             norm: of its gradient, before clipping.
             rate: of learning.
             speed: pictures a second since the run began.
+            waited: share of the time of steps that went by waiting for pictures.
         """
         values = {f"loss/{name}": term.item() for name, term in terms.items()}
         values |= {"loss": sum(values.values()), "gradient_norm": norm.item()}
-        values |= {"learning_rate": rate, "pictures_per_s": speed}
+        values |= {"learning_rate": rate, "pictures_per_s": speed, "waited": waited}
         self._write(step, values)
 
     def evaluated(self, step: int, curves: Mapping[str, float]) -> None:

@@ -64,13 +64,14 @@ class Cost:
         )
 
 
-def cost(recipe: Recipe, records: Sequence[Record], crew: Crew) -> Cost:
+def cost(recipe: Recipe, records: Sequence[Record], crew: Crew, workers: int | None = None) -> Cost:
     """Take a few steps of a run; nothing is written.
 
     Args:
         recipe: of the run.
         records: the training split.
         crew: this process, and where it trains.
+        workers: that make the batches, see `setup.fit`.
 
     Raises:
         SkyreidError: what the run itself would raise at its beginning.
@@ -92,19 +93,20 @@ def cost(recipe: Recipe, records: Sequence[Record], crew: Crew) -> Cost:
         torch.manual_seed(recipe.run.seed)
         network = variants.construct(setup.network_of(recipe, len(of_each)), recipe.loss)
         network.to(crew.device)
-        task = Embedding(recipe, split, {}, network, network)
-        run = steps.Run(task, recipe, Path(nowhere), {}, None, crew=crew, board=None)
-        network.train()
-        drawn, taken = [], []
-        for _ in range(STEPS):
-            begun = time.perf_counter()
-            batch = task.draw()
-            made = time.perf_counter()
-            run.step(batch)
-            if crew.device.type == "cuda":
-                torch.cuda.synchronize(crew.device)
-            drawn.append(made - begun)
-            taken.append(time.perf_counter() - made)
+        with setup.making(recipe, split, crew, workers) as (make, rows):
+            task = Embedding(recipe, split, {}, network, network, make, rows)
+            run = steps.Run(task, recipe, Path(nowhere), {}, None, crew=crew, board=None)
+            network.train()
+            drawn, taken = [], []
+            for _ in range(STEPS):
+                begun = time.perf_counter()
+                batch = task.make(task.plan())
+                made = time.perf_counter()
+                run.step(batch)
+                if crew.device.type == "cuda":
+                    torch.cuda.synchronize(crew.device)
+                drawn.append(made - begun)
+                taken.append(time.perf_counter() - made)
     size = recipe.input.height * recipe.input.width * 3
     return Cost(
         optimise.length(recipe.run, len(kept), task.batch).steps,

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from skyreid.train.data import augment
+from skyreid.train.data.augment import Augmentation
 from skyreid.train.data.sampler import PkSampler
+from skyreid.train.data.workers import Make
 from skyreid.train.fit import selection
 from skyreid.train.fit.distil import Distilled
 from skyreid.train.fit.split import Split
-from skyreid.train.fit.task import Task, Terms, Verdict, generator_state, moved, set_generator
+from skyreid.train.fit.task import Task, Terms, Verdict, moved
 from skyreid.train.models.method import Method
 from skyreid.train.recipe import Recipe
 
@@ -27,10 +28,12 @@ class Crops:
     """A batch.
 
     Attributes:
+        number: of the batch, from 0.
         index: int64 [B], places in the training split.
-        images: float32 [B, 3, H, W], augmented and normalised.
+        images: float32 [R, 3, H, W], augmented and normalised: this process's rows alone.
     """
 
+    number: int
     index: Tensor
     images: Tensor
 
@@ -44,6 +47,8 @@ class Embedding(Task[Crops]):
         config: how to build the network, and notes, for the checkpoints.
         network: that learns.
         trained: the network, or it with its teachers.
+        make: makes rows of batches as `augmentation` says.
+        rows: of a batch that this process sees.
     """
 
     kind = "embedder"
@@ -57,6 +62,8 @@ class Embedding(Task[Crops]):
         config: Mapping[str, Any],
         network: Method,
         trained: Method | Distilled,
+        make: Make,
+        rows: slice,
     ) -> None:
         self.input_spec = recipe.input
         self.config = config
@@ -64,9 +71,8 @@ class Embedding(Task[Crops]):
         self.trained = trained
         self.pictures = len(split.kept)
         self.batch = recipe.batch.people * recipe.batch.crops
-        self._split, self._section, self._strength = split, recipe.batch, recipe.augment
-        self._mean, self._std = torch.tensor(recipe.input.mean), torch.tensor(recipe.input.std)
-        self._images = torch.from_numpy(split.images)
+        self._split, self._section, self._how = split, recipe.batch, augmentation(recipe)
+        self._make, self._rows, self._planned = make, rows, 0
         self._people, self._views = torch.from_numpy(split.people), torch.from_numpy(split.views)
         self._sampler = PkSampler(
             split.people,
@@ -78,22 +84,25 @@ class Embedding(Task[Crops]):
             seed=recipe.run.seed,
         )
         self._batches = iter(self._sampler)
-        self._random = torch.Generator().manual_seed(recipe.run.seed)
 
-    def draw(self) -> Crops:
+    def plan(self) -> list[Any]:
+        """The number of the batch, and the places of its pictures in the training split."""
+        number = self._planned
+        self._planned += 1
+        return [number, next(self._batches).tolist()]
+
+    def make(self, plan: Any) -> Crops:
         """See `Task`."""
-        index = torch.from_numpy(next(self._batches))
-        return Crops(
-            index,
-            augment.augment(
-                self._images[index], self._mean, self._std, self._strength, self._random
-            ),
-        )
+        number, index = plan
+        images = torch.from_numpy(self._make(number, self._rows.start, index[self._rows]))
+        return Crops(number, torch.tensor(index), images.to(torch.get_default_dtype()))
 
     def see(self, batch: Crops, rows: slice, device: torch.device) -> Terms:
         """See `Task`."""
-        views = self._views[batch.index].to(device)
-        return self.trained.see(moved(batch.images[rows], device), views[rows])
+        views = self._views[batch.index[rows]].to(device)
+        first = self._rows.start
+        mine = batch.images[rows.start - first : rows.stop - first]
+        return self.trained.see(moved(mine, device), views)
 
     def judge(self, seen: Terms, batch: Crops, device: torch.device) -> Terms:
         """See `Task`."""
@@ -118,24 +127,35 @@ class Embedding(Task[Crops]):
 
     def state(self) -> dict[str, Any]:
         """See `Task`."""
-        return {"sampler": self._sampler.state(), "augment": generator_state(self._random)}
+        return {"sampler": self._sampler.state(), "planned": self._planned}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `Task`."""
         self._sampler.restore(state["sampler"])
-        set_generator(self._random, state["augment"])
+        self._planned = int(state["planned"])
 
     def arrays(self, batch: Crops) -> dict[str, NDArray[Any]]:
-        """The batch, whose people and views and from which files."""
+        """The batch, whose people and views and from which files; other processes' rows too."""
         index = batch.index
+        images = self._how.batch(self._split.images, batch.number, 0, index.tolist())
         paths = [str(self._split.kept[i].path) for i in index.tolist()]
         return {
             "index": index.numpy(),
             "paths": np.asarray(paths),
-            "images": batch.images.numpy(),
+            "images": images,
             "people": self._people[index].numpy(),
             "views": self._views[index].numpy(),
         }
+
+
+def augmentation(recipe: Recipe) -> Augmentation:
+    """How a recipe's pictures are changed."""
+    return Augmentation(
+        strength=recipe.augment,
+        mean=recipe.input.mean,
+        std=recipe.input.std,
+        seed=recipe.run.seed,
+    )
 
 
 @torch.no_grad()

@@ -40,11 +40,13 @@ class Crew:
         rank: from 0; process 0 alone evaluates and writes.
         size: how many there are.
         device: of this process.
+        here: how many of them are on this machine.
     """
 
     rank: int
     size: int
     device: torch.device
+    here: int = 1
 
     @property
     def first(self) -> bool:
@@ -149,7 +151,7 @@ def crew(device: Device) -> Iterator[Crew]:
         return
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     try:
-        yield Crew(dist.get_rank(), size, place)
+        yield Crew(dist.get_rank(), size, place, wanted)
     finally:
         dist.destroy_process_group()
 

@@ -1,33 +1,41 @@
-"""Prefetch: the next batch is made in a thread while this one is trained on.
+"""Prefetch: the next batches are made in a thread while this one is trained on.
 
-Augmentation costs a tenth to a fifth of a small model's step, in operators that leave Python's lock
-alone; docs/training.md has the measurement. What is drawn is drawn in the same order as without a
-thread: nothing is made ahead of a step that reads or changes what batches are drawn from.
+Plans are drawn here, in the order of steps and always as many ahead, so that what a batch is made
+of depends on nobody's speed; what is learnt has a say in the plans that are drawn from then on. The
+state of a run has the plans whose batches it has not taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections import deque
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic
 
-T = TypeVar("T")
+from skyreid.train.fit.task import B, Task
+
+AHEAD = 2  # batches: one is made while another waits
+SLOTS = AHEAD + 1  # batches that are alive at once, the one that is trained on among them
 
 
-class Prefetch(Generic[T]):
-    """What `make` returns, one after another; a context that ends its thread.
+class Prefetch(Generic[B]):
+    """The batches of a task, one after another; a context that ends its thread.
 
-    Args:
-        make: called by one thread at a time.
+    Attributes:
+        waited_s: seconds that who takes them had to wait.
     """
 
-    def __init__(self, make: Callable[[], T]) -> None:
-        self._make = make
-        self._pool = ThreadPoolExecutor(1, "ahead")
-        self._next: Future[T] | None = None
+    def __init__(self, task: Task[B]) -> None:
+        self._task = task
+        self._plans: deque[Any] = deque()
+        self._making: deque[Future[B]] = deque()
+        self._pool: ThreadPoolExecutor | None = None
+        self.waited_s = 0.0
 
-    def __enter__(self) -> Prefetch[T]:
+    def __enter__(self) -> Prefetch[B]:
+        self._pool = ThreadPoolExecutor(1, "prefetch")
         return self
 
     def __exit__(
@@ -36,13 +44,32 @@ class Prefetch(Generic[T]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._pool.shutdown()
+        assert self._pool is not None
+        self._pool.shutdown(cancel_futures=True)
+        self._making.clear()
 
-    def begin(self) -> None:
-        """Start to make the next one; until it is taken, nobody else may use what `make` uses."""
-        self._next = self._pool.submit(self._make)
+    def take(self) -> B:
+        """The next one. What it is made of is alive until the next is taken.
 
-    def take(self) -> T:
-        """The next one, made now where it was not begun."""
-        begun, self._next = self._next, None
-        return self._make() if begun is None else begun.result()
+        Raises:
+            SkyreidError: it could not be made.
+        """
+        assert self._pool is not None, "within its context"
+        while len(self._plans) <= AHEAD:
+            self._plans.append(self._task.plan())
+        for plan in list(self._plans)[len(self._making) :]:
+            self._making.append(self._pool.submit(self._task.make, plan))
+        began = time.monotonic()
+        batch = self._making.popleft().result()
+        self.waited_s += time.monotonic() - began
+        self._plans.popleft()
+        return batch
+
+    def state(self) -> dict[str, Any]:
+        """JSON-able: all that decides the batches to come."""
+        return {"task": self._task.state(), "plans": list(self._plans)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on where another of the same run was when it gave `state`."""
+        self._task.restore(state["task"])
+        self._plans = deque(state["plans"])

@@ -24,7 +24,8 @@ from skyreid.train.fit.ema import Average
 from skyreid.train.fit.optimise import laid_out
 from skyreid.train.options import Options
 
-FORMAT = "skyreid-run-1"
+FORMAT = "skyreid-run-2"
+FORMER = ("skyreid-run-1",)  # one chance for all pictures of a batch, and no plans
 
 
 @dataclass
@@ -49,7 +50,7 @@ class Progress:
 
 
 class Drawn(Protocol):
-    """What batches are drawn from; see `Task`."""
+    """What batches are drawn from; see `Prefetch`."""
 
     def state(self) -> dict[str, Any]:
         """JSON-able: all that decides the batches to come."""
@@ -166,6 +167,11 @@ def find(path: Path, mark: Mapping[str, Any]) -> Found | None:
         raise InputError(
             f"cannot read the run's state {path}: {error}; remove it to begin anew"
         ) from error
+    if metadata.get("format") in FORMER:
+        raise InputError(
+            f"{path} is of a run of an older release, which drew its pictures otherwise; end it "
+            "with that release, or give --out another folder"
+        )
     if metadata.get("format") != FORMAT:
         raise InputError(f"{path} is not the state of a run; give --out another folder")
     changed = _changes(json.loads(metadata["mark"]), mark)

@@ -6,7 +6,8 @@ What happens in a step is in `steps`, and of what in `embedder`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,16 @@ import torch
 from skyreid.contract import files
 from skyreid.contract.errors import SettingsError
 from skyreid.train import checkpoint
+from skyreid.train.data import workers as processes
 from skyreid.train.data.records import ByReason, Record
+from skyreid.train.data.workers import Make
 from skyreid.train.evaluate.embedding import embedded, with_torch
 from skyreid.train.fit import distil, prompts, resume, score_priors, selection, steps
 from skyreid.train.fit import split as splitting
 from skyreid.train.fit.curves import Board
-from skyreid.train.fit.embedder import Embedding
+from skyreid.train.fit.embedder import Embedding, augmentation
 from skyreid.train.fit.parallel import ALONE, Crew
+from skyreid.train.fit.prefetch import SLOTS
 from skyreid.train.fit.split import Split
 from skyreid.train.fit.start import begin_with, rows_from_means
 from skyreid.train.fit.steps import Outcome
@@ -42,6 +46,7 @@ def fit(
     start: Path | None = None,
     clip: Path | None = None,
     teachers: Sequence[Path] = (),
+    workers: int | None = None,
     refused: ByReason | None = None,
     crew: Crew = ALONE,
     board: Board | None = None,
@@ -60,6 +65,8 @@ def fit(
             kept where the people are the same ones.
         clip: weights of OpenAI's CLIP, with whose text side CLIP-ReID's prompts are learned first.
         teachers: checkpoints whose embeddings the network learns as well, see `distil`.
+        workers: processes that augment pictures beside this one, see `data.workers`; None takes as
+            many as usual. They change no result.
         refused: what the readers refused of the split; counts with the unreadable pictures.
         crew: the processes that train together, and where.
         board: takes the curves.
@@ -112,13 +119,32 @@ def fit(
             taught_by = distil.read(teachers, config["held_out"])
             trained = distil.Distilled(network, taught_by, recipe.input, section).to(crew.device)
             config["teachers"] = [teacher.sha256 for teacher in taught_by]
-        task = Embedding(recipe, split, config, network, trained)
-        outcome = steps.Run(task, recipe, out, mark, found, crew=crew, board=board).train()
+        with making(recipe, split, crew, workers) as (make, rows):
+            task = Embedding(recipe, split, config, network, trained, make, rows)
+            outcome = steps.Run(task, recipe, out, mark, found, crew=crew, board=board).train()
         if crew.first and split.held_out:
             embed = with_torch(checkpoint.load(outcome.best))
             priors = score_priors.measure(embedded(embed, split.held_out, split.held_out_images))
             files.write(out / SCORE_PRIORS, (json.dumps(priors, indent=2) + "\n").encode())
         return outcome
+
+
+@contextmanager
+def making(
+    recipe: Recipe, split: Split, crew: Crew, workers: int | None
+) -> Iterator[tuple[Make, slice]]:
+    """What makes this process's rows of a batch, and which they are.
+
+    Raises:
+        SkyreidError: when the batch cannot be cut, or workers cannot be started.
+    """
+    rows = crew.rows(recipe.batch.people * recipe.batch.crops)
+    if workers is None:
+        workers = processes.usual(crew.here, gpu=crew.device.type == "cuda")
+    with processes.maker(
+        workers, split.images, split.stored, augmentation(recipe), rows.stop - rows.start, SLOTS
+    ) as make:
+        yield make, rows
 
 
 def check(recipe: Recipe, clip: Path | None, teachers: Sequence[Path]) -> None:

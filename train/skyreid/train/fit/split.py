@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Split:
-    """Pictures in memory, uint8 [N, H, W, 3] RGB, and whose they are.
+    """Pictures, uint8 [N, H, W, 3] RGB, and whose they are.
 
     Attributes:
         kept: what is trained on.
@@ -30,6 +30,7 @@ class Split:
         views: int64 [N], aerial 1 and ground 0, of each of `kept`.
         held_out: of the people who choose the checkpoint.
         held_out_images: of `held_out`.
+        stored: the .npy file that `images` are the first of.
     """
 
     kept: tuple[Record, ...]
@@ -38,12 +39,13 @@ class Split:
     views: NDArray[np.int64]
     held_out: tuple[Record, ...]
     held_out_images: NDArray[np.uint8]
+    stored: Path
 
 
 def read(
     recipe: Recipe, records: Sequence[Record], cache: Path, refused: ByReason | None = None
 ) -> Split:
-    """Divide the people of `records` as the recipe says, and load their pictures.
+    """Divide the people of `records` as the recipe says, and read or map their pictures.
 
     Args:
         recipe: of the run.
@@ -60,6 +62,7 @@ def read(
     loaded = pictures.load([*kept, *held_out], recipe.input, cache, refused)
     if loaded.unreadable:
         log.warning("skipped %s", spelled({pictures.UNREADABLE: loaded.unreadable}))
+    assert loaded.stored is not None, "there is a cache"
     middle = loaded.left_of(len(kept))
     _require_people(loaded.records[:middle], recipe)  # some may have lost their last picture
     people, views = labels(loaded.records[:middle])
@@ -70,6 +73,7 @@ def read(
         views,
         loaded.records[middle:],
         loaded.images[middle:],
+        loaded.stored,
     )
 
 

@@ -46,6 +46,7 @@ class Outcome:
         best_step: when `best` was taken.
         best_score: its `Verdict.value`, a fraction.
         pictures_per_s: training pictures a second, evaluation included.
+        waited: share of the time of this process's steps that went by waiting for pictures.
     """
 
     best: Path
@@ -53,6 +54,12 @@ class Outcome:
     best_step: int
     best_score: float
     pictures_per_s: float
+    waited: float
+
+    @property
+    def speed(self) -> str:
+        """In words."""
+        return f"{self.pictures_per_s:.0f} pictures/s, {self.waited:.0%} of it waiting for pictures"
 
 
 @contextmanager
@@ -121,12 +128,13 @@ class Run(Generic[B]):
         self._length = optimise.length(recipe.run, task.pictures, task.batch)
         average = Average(task.network, recipe.optimiser.average_decay)
         crew.join_up(task.trained)
+        self._batches = Prefetch(task)
         self._parts = Parts(
             task.trained,
             average,
             optimise.build(task.trained, recipe.optimiser),
             precision.scaler(crew.device, recipe.run.precision),
-            task,
+            self._batches,
         )
         self._progress = Progress() if found is None else resume.restore(found, self._parts)
         if found is not None:
@@ -136,6 +144,7 @@ class Run(Generic[B]):
                 self._keep(BEST)  # it may not have been written yet
         # When it would have begun, had it never been interrupted.
         self._began = time.monotonic() - self._progress.spent_s
+        self._stepping_s = 0.0  # of this process, evaluations left out
 
     def train(self) -> Outcome:
         """Every step that is left, and an evaluation of the last one.
@@ -156,6 +165,7 @@ class Run(Generic[B]):
             int(self._crew.agreed(progress.best_step)),
             self._crew.agreed(progress.best_score),
             progress.seen / max(time.monotonic() - self._began, 1e-9),
+            self._waited(),
         )
 
     def _steps(self) -> None:
@@ -168,7 +178,7 @@ class Run(Generic[B]):
             dynamic_ncols=True,
             disable=not crew.first,
         )
-        with bar, Prefetch(self._task.draw) as ahead:
+        with bar, self._batches:
             while (share := self._share()) < 1 and progress.step != run.stop_after:
                 step = progress.step = progress.step + 1
                 told = step % TOLD_EVERY == 0
@@ -176,17 +186,18 @@ class Run(Generic[B]):
                 rate = optimise.learning_rate(self._optimiser, self._length, step, share)
                 optimise.set_rate(parts.optimiser, rate)
                 parts.trained.train()
-                batch = ahead.take()
+                begun = time.monotonic()
+                batch = self._batches.take()
                 progress.seen += self._task.batch
-                if not (told or evaluated or saved or step in (self._length.steps, run.stop_after)):
-                    ahead.begin()  # those steps have a say in what is drawn next, or keep it
                 terms, norm = self.step(batch)
+                self._stepping_s += time.monotonic() - begun
                 bar.update()
                 if told:
-                    speed = progress.seen / (time.monotonic() - self._began)
-                    bar.set_postfix_str(f"{speed:.0f} pictures/s {_spelled(terms, ' ')}")
+                    speed, waited = progress.seen / (time.monotonic() - self._began), self._waited()
+                    said = f"{speed:.0f} pictures/s, waits {waited:.0%} {_spelled(terms, ' ')}"
+                    bar.set_postfix_str(said)
                     if self._board is not None:
-                        self._board.step(step, terms, norm, rate, speed)
+                        self._board.step(step, terms, norm, rate, speed, waited)
                     self._task.adapt(share)
                 progress.spent_s = time.monotonic() - self._began
                 if evaluated and crew.first:
@@ -195,6 +206,10 @@ class Run(Generic[B]):
                     log.info("step=%d lr=%.2e %s", step, rate, said)
                 elif saved and crew.first:
                     resume.save(self._out / STATE, self._mark, progress, parts)
+
+    def _waited(self) -> float:
+        """See `Outcome.waited`."""
+        return self._batches.waited_s / max(self._stepping_s, 1e-9)
 
     def _share(self) -> float:
         """How much of the run is over, 0 to 1: of its steps, or of its time if that is more."""

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -60,8 +59,12 @@ class Task(ABC, Generic[B]):
     batch: int
 
     @abstractmethod
-    def draw(self) -> B:
-        """The next batch; called by one thread at a time."""
+    def plan(self) -> Any:
+        """JSON-able: what the next batch is made of. Cheap, and drawn in the order of steps."""
+
+    @abstractmethod
+    def make(self, plan: Any) -> B:
+        """A batch as planned, by nothing that changes: in whatever thread, but one at a time."""
 
     @abstractmethod
     def see(self, batch: B, rows: slice, device: torch.device) -> Terms:
@@ -72,7 +75,7 @@ class Task(ABC, Generic[B]):
         """The terms of the loss, of what `see` made of the whole batch, in float32."""
 
     def adapt(self, share: float) -> None:
-        """Let what is drawn from now on follow what was learnt in this share of the run, 0 to 1."""
+        """Let what is planned from now on follow what was learnt in a share of the run, 0 to 1."""
 
     @abstractmethod
     def evaluate(self, network: nn.Module) -> Verdict:
@@ -80,11 +83,11 @@ class Task(ABC, Generic[B]):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """JSON-able: all that decides the batches to come."""
+        """JSON-able: all that decides the plans to come."""
 
     @abstractmethod
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on drawing where a task of the same run was when it gave `state`."""
+        """Go on planning where a task of the same run was when it gave `state`."""
 
     @abstractmethod
     def arrays(self, batch: B) -> dict[str, NDArray[Any]]:
@@ -96,13 +99,3 @@ def moved(values: Tensor, device: torch.device) -> Tensor:
     if device.type == "cpu":
         return values
     return values.pin_memory().to(device, non_blocking=True)
-
-
-def generator_state(random: torch.Generator) -> str:
-    """What `set_generator` brings back, as hexadecimal digits."""
-    return bytes(random.get_state().numpy()).hex()
-
-
-def set_generator(random: torch.Generator, state: str) -> None:
-    """Let `random` draw what it would have drawn when `generator_state` gave `state`."""
-    random.set_state(torch.from_numpy(np.frombuffer(bytes.fromhex(state), np.uint8).copy()))
