@@ -31,8 +31,6 @@ FOR_GOOD = frozenset(
 device still has its sightings then."""
 DEFECT = "defect"
 """The reason of a message that met a defect of this server: it is told in the log."""
-UNSEALED = "unsealed"
-"""The reason of what came in clear and must not."""
 _IN_CLEAR = "in clear, and authority.sealed_only is set: give the device spool.sealed_to"
 CLEAR = Opening()
 """Nothing is sealed."""
@@ -167,7 +165,7 @@ def _refused(
     # A picture that must not exist is not passed on to yet another topic, nor in clear what must
     # not be in clear.
     keep = topic.channel != "picture" or site.pictures != "never"
-    keep = keep and reason != UNSEALED
+    keep = keep and reason != "unsealed"
     return Refused(message, reason, detail, topic.device, boot, seqs, keep)
 
 
@@ -193,7 +191,7 @@ def _sort(
     if topic.channel == "sightings":
         decoded = decode_usable(message.payload, site=site.id, device=device, opener=opening.opener)
         if opening.required and decoded.batch.sightings and not decoded.sealed:
-            raise MessageError(UNSEALED, f"sightings {_IN_CLEAR}")
+            raise MessageError("unsealed", f"sightings {_IN_CLEAR}")
         _need_admission(door, device, {s.camera for s in decoded.batch.sightings})
         _check(decoded.batch, site, now)
         out.refused.extend(_forgettable(decoded, message))
@@ -214,7 +212,7 @@ def _sort(
             message.payload, message.properties, device=device, opener=opening.opener
         )
         if opening.required and message.properties.get("schema_version") != "2":
-            raise MessageError(UNSEALED, f"a picture {_IN_CLEAR}")
+            raise MessageError("unsealed", f"a picture {_IN_CLEAR}")
         out.pictures.append(ArrivedPicture(device, now, picture))
     elif topic.channel == "status":
         out.statuses.append((device, decode_status(message.payload)))
