@@ -21,6 +21,8 @@ from skyreid.server.certs import command as certs
 from skyreid.server.store import command as journal
 from skyreid.server.traffic import command as traffic
 
+_WITH_SETTINGS = ("run", "check", "rebuild")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code (``contract.errors`` lists them)."""
@@ -64,7 +66,9 @@ def _main(arguments: list[str]) -> int:
     traffic.add_parser(verbs)
     bench.add_parser(verbs)
     certs.add_parser(verbs)
-    words, options = split_options(arguments)
+    words, options = arguments, list[str]()
+    if arguments[:1] and arguments[0] in _WITH_SETTINGS:  # certs init has a --site of its own
+        words, options = split_options(arguments)
     given, rest = parser.parse_known_args(words)
     rest += options
     if given.run is not None:
