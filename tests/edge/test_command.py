@@ -68,6 +68,7 @@ def test_check_opens_everything_and_says_what_would_run(
     assert "tiny" in facts["embedder"]
     assert re.fullmatch(r"ONNX Runtime .* on the CPU, .* golden embeddings 1\.0+", facts["runner"])
     assert not desk.spool().exists()  # nothing was begun
+    assert facts["spool"].endswith(", not sealed")
 
 
 def test_pipeline_prints_the_pipeline(desk: Desk, capsys: pytest.CaptureFixture[str]) -> None:
@@ -100,6 +101,7 @@ def test_doctor_says_what_there_is(desk: Desk, capsys: pytest.CaptureFixture[str
     found = json.loads(capsys.readouterr().out)
     assert found["gstreamer"]["good"]
     assert found["onnxruntime"]["good"]
+    assert "not sealed" in found["sealing"]["detail"]
     assert not found["broker"]["good"]  # nobody listens there, and that is not an error
 
 

@@ -226,7 +226,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_nothing_is_signed(
     def refuses(path: Path, *_: object, **__: object) -> None:
         raise InputError(f"cannot write {path}: Read-only file system; nothing was changed")
 
-    monkeypatch.setattr(renewal.files, "write", refuses)
+    monkeypatch.setattr("skyreid.contract.files.write", refuses)
     for _ in range(ANSWERS_MAX + 1):
         device.keeper.turn(later(25))
     assert caplog.text.count("Read-only file system") == 1
