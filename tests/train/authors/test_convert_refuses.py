@@ -94,6 +94,7 @@ def test_a_torchscript_archive_is_refused_with_the_way_out(tmp_path: Path) -> No
     ("content", "said"),
     [
         (b"nonsense", "not a file of torch.save"),
+        (b"", "it is empty or ends too early; fetch it again"),
         (pickle.dumps([1, 2], protocol=2), "cannot read|no state_dict"),
         (b"\x08\x00\x00\x00\x00\x00\x00\x00{bad    ", "cannot read"),
     ],

@@ -1,5 +1,6 @@
 import json
 import re
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -195,3 +196,17 @@ def test_a_folder_of_something_else_is_left_alone(
     (tmp_path / "empty").mkdir()
     folder.prepare(tmp_path / "empty")
     folder.prepare(tmp_path / "new" / "deep")
+
+
+def test_a_report_on_a_full_disk_is_one_line_and_the_next_one_takes_its_place(
+    make_report: Callable[..., Report], tmp_path: Path
+) -> None:
+    report, where = make_report(), tmp_path / "report"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 9, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"report: cannot be written: File too large$"):
+            folder.write(report, where, "x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    written(report, where)

@@ -121,7 +121,11 @@ def _pickled(path: Path) -> Any:
             f"{path} holds objects besides tensors ({found[1]}) and loading it would run code; "
             f"where you trust it, save its tensors alone: {PLAIN_TENSORS}"
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except EOFError as error:  # which says nothing
+        raise InputError(
+            f"cannot read the weights {path}: it is empty or ends too early; fetch it again"
+        ) from error
+    except (RuntimeError, ValueError) as error:
         raise InputError(f"cannot read the weights {path}: {error}") from error
 
 
