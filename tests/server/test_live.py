@@ -41,7 +41,7 @@ def test_a_silent_stream_says_that_it_is_alive() -> None:
         stream = hub.stream(hub.join(), ping_s=0.001)
         await anext(stream)
         assert await anext(stream) == ": still here\n\n"
-        await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+        await stream.aclose()
         assert len(hub) == 0
         hub.close()
         assert [text async for text in hub.stream(hub.join())] == [": skyreid\n\n"]
@@ -116,7 +116,7 @@ def test_a_consumer_that_was_away_gets_each_event_once_and_then_those_that_happe
         hub.send("identity", {"n": 7}, (7, 0))
         assert (await anext(stream)).startswith("event: devices")
         assert (await anext(stream)).startswith("id: 7-0")
-        await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
+        await stream.aclose()
         assert len(hub) == 0
 
     asyncio.run(listen())
