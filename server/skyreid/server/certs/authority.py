@@ -96,7 +96,6 @@ class Authority:
             .sign(key, hashes.SHA256())
         )
         write_key(folder / "ca.key", key)
-        write_key(folder / "canary.key", ec.generate_private_key(ec.SECP256R1()))
         write_open(folder / "ca.pem", pem(certificate))
         state = {"site": site, "hosts": list(hosts), "certificates": [], "tokens": []}
         write_secret(folder / "state.json", json.dumps(state, indent=1).encode())
@@ -283,7 +282,10 @@ class Authority:
         write_open(self.path("canary.pem"), pem(canary))
 
     def _make_canary(self) -> x509.Certificate:
-        key = serialization.load_pem_private_key(self.path("canary.key").read_bytes(), None)
+        path = self.path("canary.key")
+        if not path.exists():
+            write_key(path, ec.generate_private_key(ec.SECP256R1()))
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
         usage, life = ExtendedKeyUsageOID.CLIENT_AUTH, timedelta(days=CA_DAYS)
         return self.make_certificate(self.canary_name, key.public_key(), usage, life)
 
