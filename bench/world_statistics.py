@@ -13,7 +13,7 @@ counts little. Per crop, as rows of a Markdown table, medians unless said:
 * hue entropy in bits over 16 bins, of the pixels that are neither;
 * sharpness: variance of the Laplacian at 128 x 64;
 * contrast: deviation of the grey picture at 128 x 64;
-* gap: part of the frames between a tracklet's first and last in which it was not found.
+* gap: part of the time of tracklets that lies in holes of more than `HOLE_S` without a crop.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ COLUMNS = (
 )
 DARK, PALE = 60, 40
 PER_SET = 3000
+EVERY_S, HOLE_S = 0.5, 1.0
+MARGIN = 0.05
 
 
 def looks(crop: UInt8) -> tuple[float, ...]:
@@ -89,16 +91,19 @@ def row(name: str, crops: Sequence[UInt8], heights: NDArray[np.float64], gap: st
     return f"| {' | '.join(cells)} |"
 
 
+def gap(times_s: Sequence[Sequence[float]]) -> float:
+    """Part of the time of tracklets, from their crops' times, in holes of more than `HOLE_S`."""
+    steps = np.concatenate([np.diff(times) for times in times_s])
+    return float(steps[steps > HOLE_S].sum() / max(steps.sum(), 1e-9))
+
+
 def _clip(video: Path, arguments: argparse.Namespace) -> str:
     detector = tiled(open_detector(arguments.detector), tuple(arguments.tiles))
-    clip = follow(video, detector, every_s=0.5, margin=0.05, first=0)
+    clip = follow(video, detector, every_s=EVERY_S, margin=MARGIN, first=0)
     crops = [crop for t in clip.tracklets.values() for crop in t.crops]
-    heights = np.array([b[3] - b[1] for t in clip.tracklets.values() for b in t.boxes_xyxy])
-    source = cv2.VideoCapture(str(video))
-    step_s = 1 / source.get(cv2.CAP_PROP_FPS)
-    seen = sum(len(t.boxes_xyxy) for t in clip.tracklets.values())
-    lasted = sum((t.times_s[-1] - t.times_s[0]) / step_s + 1 for t in clip.tracklets.values())
-    return row(video.name, crops, heights, f"{max(0.0, 1 - seen / lasted):.2f}")
+    heights = np.array([crop.shape[0] / (1 + 2 * MARGIN) for crop in crops])
+    missing = gap([t.times_s for t in clip.tracklets.values()])
+    return row(video.name, crops, heights, f"{missing:.2f}")
 
 
 def _set(folder: Path) -> list[str]:

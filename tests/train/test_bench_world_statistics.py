@@ -33,6 +33,11 @@ def test_blur_lowers_sharpness() -> None:
     assert world_statistics.looks(soft)[5] < world_statistics.looks(sharp)[5] / 4
 
 
+def test_a_gap_is_a_hole_of_more_than_a_second() -> None:
+    assert world_statistics.gap([[0.0, 0.5, 1.1], [3.0]]) == 0
+    assert world_statistics.gap([[0.0, 0.5, 2.5], [1.0, 1.5]]) == pytest.approx(2 / 3)
+
+
 def test_a_set_has_a_row_for_its_drones_and_one_for_its_street_cameras(tmp_path: Path) -> None:
     for camera in (1, 9):
         folder = tmp_path / "train" / f"Cam{camera}"

@@ -96,6 +96,7 @@ def _main(arguments: Sequence[str]) -> int:
             command.add_argument("--json", action="store_true", help="one JSON object on stdout")
     _add_install_service(verbs)
     _add_enrol(verbs)
+    _add_plan(verbs)
     hide_secrets(arguments)
     words, options = split_options(arguments)
     given, rest = parser.parse_known_args(words)
@@ -108,6 +109,10 @@ def _main(arguments: Sequence[str]) -> int:
         if rest:
             parser.error(unrecognized(rest))
         return _enrol(given)
+    if given.verb == "plan":
+        if rest:
+            parser.error(unrecognized(rest))
+        return _plan(given)
     if given.verb == "doctor":
         return _doctor(given, rest)
     from skyreid.edge.config import read_settings
@@ -235,6 +240,28 @@ def _enrol(given: argparse.Namespace) -> int:
     print(f"enrolment = {json.dumps(address_of(token.host, token.port))}")
     if (folder / "seal.pub").exists():
         print(f"\n[spool]\nsealed_to = {json.dumps(str(folder / 'seal.pub'))}")
+    return 0
+
+
+def _add_plan(verbs: Any) -> None:
+    does = "say how large people are from a height, and what the rendered world expects of that"
+    command = verbs.add_parser("plan", help=does, description=does, allow_abbrev=False)
+    command.add_argument("--height", type=float, required=True, metavar="M", help="above people")
+    command.add_argument("--pitch", type=float, required=True, metavar="DEG", help="downwards")
+    command.add_argument("--hfov", type=float, required=True, metavar="DEG", help="of the lens")
+    command.add_argument("--width", type=int, default=1920, metavar="PX", help="of the picture")
+    command.add_argument(
+        "--bundle", type=Path, action="append", default=[], help="to run there; again for another"
+    )
+    command.add_argument("--table", type=Path, help="of skyreid-train altitude, for other bundles")
+
+
+def _plan(given: argparse.Namespace) -> int:
+    from skyreid.edge import altitude
+
+    table = altitude.shipped() if given.table is None else altitude.read(given.table)
+    camera = altitude.Camera(given.pitch, given.hfov, given.width)
+    print("\n".join(altitude.lines(table, camera, given.height, given.bundle)))
     return 0
 
 

@@ -110,6 +110,14 @@ def _run(argv: Sequence[str] | None) -> int:
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
     evaluate.set_defaults(run=_evaluate)
 
+    altitude = verbs.add_parser(
+        "altitude", help="make the table of skyreid-edge plan", description=_altitude.__doc__
+    )
+    altitude.add_argument("out", type=Path, metavar="OUT.json")
+    altitude.add_argument("--detector", type=Path, required=True, metavar="BUNDLE")
+    altitude.add_argument("--embedder", type=Path, required=True, metavar="BUNDLE")
+    altitude.set_defaults(run=_altitude)
+
     measure = verbs.add_parser(
         "metrics", help="rank features from a file", description=_metrics.__doc__
     )
@@ -305,6 +313,14 @@ def _again(arguments: argparse.Namespace) -> str:
     if arguments.against:
         words += ["--against", *arguments.against]
     return shlex.join(map(str, words))
+
+
+def _altitude(arguments: argparse.Namespace) -> int:
+    """A detector's recall and an embedder's FNIR in the rendered world, by size and steepness."""
+    from skyreid.train.evaluate import altitude
+
+    altitude.write(arguments.out, arguments.detector, arguments.embedder)
+    return 0
 
 
 def _metrics(arguments: argparse.Namespace) -> int:
