@@ -30,6 +30,7 @@ from skyreid.contract.camera import CameraModel
 from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import View
 from skyreid.synth.behind import behind
+from skyreid.synth.boxes import cut_by_the_frame, detector_box
 from skyreid.synth.closets import CLOSETS
 from skyreid.synth.crop_names import crop_name, hour_of, people_to_test_on, split_of
 from skyreid.synth.figure import figure
@@ -260,9 +261,9 @@ def _try_crop(
         return None
     if not _BOX_HEIGHT_PX[0] <= box[3] - box[1] <= _BOX_HEIGHT_PX[1]:
         return None
-    x0, y0, width, height = _detector_box(box, rng)
+    x0, y0, width, height = detector_box(box, rng)
     if studio.options.cut > 0 and rng.random() < studio.options.cut:
-        x0, y0, width, height = _cut_by_the_frame((x0, y0, width, height), rng)
+        x0, y0, width, height = cut_by_the_frame((x0, y0, width, height), rng)
     scale = min(1.0, MAX_HEIGHT_PX / height)
     around = _surroundings(model, plaza, place, view_of(camera))
     crowd = gathered([me, *around, *_passers_by(studio, place, view_of(camera), rng)])
@@ -304,33 +305,6 @@ def _random_place(
 def _inside(box: tuple[float, float, float, float], model: CameraModel) -> bool:
     left, top, right, bottom = box
     return left >= 2 and top >= 2 and right <= model.width_px - 2 and bottom <= model.height_px - 2
-
-
-def _detector_box(
-    box: tuple[float, float, float, float], rng: np.random.Generator
-) -> tuple[float, float, float, float]:
-    """x, y, width, height with a detector's margin and inaccuracy."""
-    width, height = box[2] - box[0], box[3] - box[1]
-    shift = rng.normal(0, 0.035, 4)
-    return (
-        box[0] + width * (shift[0] - 0.06),
-        box[1] + height * (shift[1] - 0.04),
-        width * (1.12 + shift[2]),
-        height * (1.08 + shift[3]),
-    )
-
-
-def _cut_by_the_frame(
-    box: tuple[float, float, float, float], rng: np.random.Generator
-) -> tuple[float, float, float, float]:
-    """What is left of a box (x, y, width, height) at the lower, left or right edge of a picture."""
-    x0, y0, width, height = box
-    left = rng.uniform(0.45, 0.9)
-    edge = rng.random()
-    if edge < 0.6:  # legs, mostly
-        return x0, y0, width, height * left
-    kept = width * left
-    return (x0 if edge < 0.8 else x0 + width - kept), y0, kept, height
 
 
 def _surroundings(
