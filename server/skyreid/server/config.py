@@ -180,7 +180,7 @@ class AuthoritySection(Section):
     """The folder, or a copy without ``ca.key``; relative to the settings file. From it come the
     private keys that open what devices seal (``seal``)."""
     sealed_only: bool = False
-    """Sightings and pictures that come in clear are not taken; their devices keep them."""
+    """Sightings and pictures that come in clear are not taken; their devices keep the sightings."""
 
 
 class PicturesSection(Section):
