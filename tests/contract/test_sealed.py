@@ -281,6 +281,11 @@ def test_a_batch_of_a_run_for_each_record_does_not_cost_an_agreement_for_each() 
     assert 2 <= len(agreed) <= 8  # a site's key may be replaced within a boot
     assert len(whole.batch.sightings) == len(agreed)
     assert {each.error.reason for each in whole.unusable} == {"sealed"}
+    agreed.clear()
+    few = [sealer() for _ in range(4)]
+    noise = [seal(few[n % 4], n, b"")[:-1] + b"\0" for n in range(MAX_SIGHTINGS)]
+    decode_usable(batch_of(noise), site="plaza", device="uav-1", opener=Opener("plaza", find))
+    assert len(agreed) == 4  # nor where none of them opens
 
 
 def test_a_public_key_with_which_nobody_agrees_is_refused_before_a_device_runs(

@@ -174,6 +174,7 @@ class Opener:
 
         self._site, self._find, self._invalid = site, find, InvalidTag
         self._runs: dict[tuple[bytes, bytes, str], _Records] = {}
+        self._tried: dict[tuple[bytes, bytes, str], _Records] = {}  # of which nothing opened yet
         self._lock = threading.Lock()
 
     def open(self, record: bytes, device: str, about: bytes, *, numbered: bool = False) -> bytes:
@@ -196,14 +197,16 @@ class Opener:
             about += b"%d" % seq
         run = name, encapsulated, device
         known = self._runs.get(run)
-        records = known or self._agree(*run)
+        records = known or self._tried.get(run) or self._agree(*run)
         try:
             plain = records.open(number, about, record[_HEAD.size :])
         except self._invalid:
+            if known is None:  # a batch of noise with one key costs one agreement
+                self._remember(self._tried, _BATCH_RUNS_MAX, run, records)
             why = f"record {seq} does not open: it is damaged, or another device's"
             raise MessageError("sealed", why) from None
         if known is None:  # only now: keys of runs that never were put none out that is
-            self._remember(run, records)
+            self._remember(self._runs, _RUNS_MAX, run, records)
         return plain
 
     def _agree(self, name: bytes, encapsulated: bytes, device: str) -> _Records:
@@ -219,11 +222,17 @@ class Opener:
         public = private.public_key().public_bytes_raw()
         return _Records(shared, encapsulated, public, _info(self._site, device))
 
-    def _remember(self, run: tuple[bytes, bytes, str], records: _Records) -> None:
+    def _remember(
+        self,
+        place: dict[tuple[bytes, bytes, str], _Records],
+        most: int,
+        run: tuple[bytes, bytes, str],
+        records: _Records,
+    ) -> None:
         with self._lock:
-            while len(self._runs) >= _RUNS_MAX:  # the one that was agreed on first
-                del self._runs[next(iter(self._runs))]
-            self._runs[run] = records
+            while run not in place and len(place) >= most:  # the one that was agreed on first
+                del place[next(iter(place))]
+            place[run] = records
 
 
 def open_sightings(
@@ -242,7 +251,7 @@ def open_sightings(
         try:
             if opener is None:
                 raise MessageError("key", "sealed, and this server has no private keys")
-            runs.add(record[12:44])
+            runs.add(record[4:44])
             if len(runs) > _BATCH_RUNS_MAX:
                 raise MessageError("sealed", f"of more than {_BATCH_RUNS_MAX} runs in one batch")
             plain.append((opener.open(record, device, about, numbered=True), record))
