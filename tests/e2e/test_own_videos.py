@@ -253,15 +253,23 @@ def test_no_refusal_shows_a_cameras_login(tmp_path: Path, given: list[str]) -> N
     assert "secret" not in str(error.value)
 
 
-def test_no_process_list_shows_a_cameras_login(repository: Path) -> None:
-    """The arguments of the demo itself, as everybody on the machine reads them."""
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--video", "ground=rtsp://me:secret@10.0.0.7/s"],
+        ["--camera.source", "srt://10.0.0.7:8890?passphrase=secret@secret"],
+        ["--camera.source=srt://10.0.0.7:8890?passphrase=secret@secret"],
+    ],
+)
+def test_no_process_list_shows_a_cameras_login(option: list[str]) -> None:
+    """The arguments of the demo and of a device, as everybody on the machine reads them."""
     code = (
         "import sys; from skyreid.contract.process_list import hide_secrets\n"
         "assert hide_secrets(sys.argv); print(open('/proc/self/cmdline').read())"
     )
-    command = [sys.executable, "-c", code, "--video", "ground=rtsp://me:secret@10.0.0.7/s"]
+    command = [sys.executable, "-c", code, *option]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
-    assert "--video" in done.stdout
+    assert option[0].partition("=")[0] in done.stdout
     assert "secret@" not in done.stdout
 
 

@@ -70,13 +70,20 @@ def test_no_text_that_leaves_a_running_device_has_a_password_in_it(
 
 
 @pytest.mark.parametrize("verb", ["check", "pipeline"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--camera.source", SOURCE.format(port=554), "--camera.username=admin"],
+        ["--camera.source", "srt://127.0.0.1:8890"],
+    ],
+    ids=["rtsp", "srt"],
+)
 def test_no_text_about_a_device_has_a_password_in_it(
-    verb: str, settings: Path, capsys: pytest.CaptureFixture[str]
+    verb: str, options: list[str], settings: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--camera.source", SOURCE.format(port=554), "--camera.username=admin"]
     assert main([verb, str(settings), *options, "--camera.password=keySecret3"]) == 0
     out, error = capsys.readouterr()
-    assert "rtsp" in out
+    assert options[1].partition(":")[0] in out
     assert clean(out + error)
 
 
@@ -90,6 +97,9 @@ def test_no_text_about_a_device_has_a_password_in_it(
         ["--camera.password", "keySecret3"],
         ["--camera.passwort", "keySecret3"],
         ["--camera.source", "rtsp://u:keySecret3@h/s", "--camera.username", "u"],
+        ["--camera.source", "srt://u:keySecret3@h:1"],
+        ["--camera.source", "srt://h:1?passphrase=keySecret3&mode=neither"],
+        ["--camera.source", "srt://h:1?passphrase=keySecret3&streamid=x", "--camera.username", "u"],
         ["--camera.source=test://keySecret3"],
     ],
 )

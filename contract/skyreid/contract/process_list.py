@@ -9,6 +9,7 @@ from pathlib import Path
 
 _OPTION = re.compile(r"--([\w.]*(password|source)|video)", re.IGNORECASE)
 """The last is that of ``scripts/demo``, ``VIEW=SOURCE``."""
+_LOGIN = re.compile(r"(rtsps?|srt)://")
 
 
 def hide_secrets(arguments: Sequence[str]) -> bool:
@@ -50,5 +51,5 @@ def _secrets(arguments: Sequence[str]) -> list[str]:
         elif _OPTION.fullmatch(before):
             out.append(argument)
         before = argument
-    # of sources only cameras: the name of a file is no secret
-    return [value for value in out if value and ("://" not in value or "rtsp" in value)]
+    # of sources only those that know a login: the name of a file is no secret
+    return [value for value in out if value and ("://" not in value or _LOGIN.search(value))]
