@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from skyreid.edge.__main__ import main
+from skyreid.edge.bench import _growth
 
 FIGURES = {
     *("decode_cpu_ms", "source_cpu_ms", "path_cpu_ms", "full_cpu_ms"),
@@ -46,3 +47,15 @@ def test_what_cannot_be_measured_is_refused(
 ) -> None:
     assert main(["bench", settings, *options]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_memory_is_measured_over_whole_passes() -> None:
+    """The last one was cut short, and what the networks had said did not fit it: a traceback."""
+    asked: list[int] = []
+
+    def run(frames: int) -> int:
+        asked.append(frames)
+        return frames
+
+    assert _growth(run, 6, 20)["rss_mb"] > 0
+    assert asked == [6] * 4

@@ -226,10 +226,13 @@ def _stage(plan: Plan, crops: list[NDArray[np.uint8]]) -> dict[str, float]:
 
 
 def _growth(run: Callable[[int], int], frames: int, wanted: int) -> dict[str, float]:
-    """Resident memory after `wanted` frames, in passes over the file, and by how much it grew."""
+    """Resident memory after at least `wanted` frames, in passes over all of them, and its growth.
+
+    A pass that ended sooner would ask for embeddings that no network has given.
+    """
     done, before_mb = 0, 0.0
     while done < wanted:
-        done += run(min(frames, wanted - done))
+        done += run(frames)
         if not before_mb and done >= _WARM_FRAMES * wanted:
             before_mb = _resident_mb()
     after_mb = _resident_mb()
