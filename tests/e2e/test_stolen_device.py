@@ -158,10 +158,10 @@ def spooled_or_none(path: Path) -> set[tuple[str, int]]:
 def test_the_scan_finds_what_it_looks_for() -> None:
     dice = np.random.default_rng(1)
     vectors = [v / np.linalg.norm(v) for v in dice.normal(size=(3, 64)).astype(np.float32)]
-    noise = dice.bytes(100_000)
+    noise = dice.bytes(8_000)
     assert list(runs_of(noise, vectors)) == []
     kept = [np.frombuffer(embedding_bytes(v), "<f2").astype(np.float32) for v in vectors]
-    for at in range(17):
+    for at in (0, 1, 6, 7, 8, 15):
         for first, form in ((0, "<f2"), (3, "<f2"), (0, "<f4"), (5, "<f4")):
             width = int(form[2])
             piece = kept[1].astype(form).tobytes()[first * width : first * width + 16]
