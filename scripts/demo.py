@@ -363,7 +363,8 @@ def score_clip(chain: Chain, clip: Path) -> dict[str, Any]:
     """Score the run against the clip's truth: print the table, return the numbers."""
     runs = [chain.run_directory(camera) for camera in chain.cameras]
     try:
-        report = score(clip, runs, chain.journal)
+        authority = None if chain.secured is None else chain.secured.authority
+        report = score(clip, runs, chain.journal, authority)
     except SkyreidError as error:
         raise ChainError(str(error)) from error
     print(as_table(report), end="")

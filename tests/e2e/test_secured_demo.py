@@ -6,9 +6,15 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import demo
 import pytest
+from chain import ChainError
 from clip import clip_chain
+
+from skyreid.contract.errors import InputError
 
 
 def test_the_secured_chain_lets_in_who_is_known_and_nobody_else(
@@ -42,3 +48,23 @@ def test_the_secured_chain_lets_in_who_is_known_and_nobody_else(
             assert bool(done.returncode) == bool(code), done.stdout + done.stderr
     finally:
         chain.stop()
+
+
+def test_a_secured_run_is_scored_with_the_keys_of_its_site(monkeypatch: Any) -> None:
+    """Its recordings are sealed: the demo ran to its end and failed at its report."""
+    given: list[Any] = []
+
+    def scored(*what: Any) -> None:
+        given.append(what)
+        raise InputError("enough")
+
+    monkeypatch.setattr(demo, "score", scored)
+    chain: Any = SimpleNamespace(
+        cameras={"cam1": "aerial"},
+        run_directory=Path,
+        journal=Path("journal"),
+        secured=SimpleNamespace(authority=Path("authority")),
+    )
+    with pytest.raises(ChainError, match="enough"):
+        demo.score_clip(chain, Path("clip"))
+    assert given == [(Path("clip"), [Path("cam1")], Path("journal"), Path("authority"))]
