@@ -214,8 +214,8 @@ def measure(
         "gflop_per_image": round(flops / 1e9, 5),
         "tflop_per_s": round(flops * rate / 1e12, 3),
         "peak_tflop_per_s": peak,
-        "augment_cpu_ms": round(1e3 * augment_s, 4),
-        "cores_to_feed": round(rate * augment_s, 3),
+        "augment_cpu_ms": round(1e3 * augment_s, 6),
+        "cores_to_feed": round(rate * augment_s, 6),
         "mfu": None if peak is None else round(flops * rate / 1e12 / peak, 4),
         "loss": round(taken[-1][1], 4),
     }
