@@ -20,23 +20,33 @@ from dataclasses import replace
 from pathlib import Path
 
 from skyreid.contract.identity_event import TrackKey
-from skyreid.contract.recording import read_mot, read_run, read_sightings
+from skyreid.contract.recording import MotRows, read_mot, read_run, read_sightings
 from skyreid.contract.sighting import Sighting, View
 from skyreid.server.app import score_priors
 from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
-from skyreid.server.scoring.metrics import majority_person, score_cross_view
-from skyreid.server.scoring.truth import match, read_truth
+from skyreid.server.scoring.metrics import (
+    TrackedBoxes,
+    majority_person,
+    score_cross_view,
+    score_tracking,
+)
+from skyreid.server.scoring.truth import CameraTruth, match, read_truth
 
 Told = tuple[str, str, str, Sighting]
+Boxes = tuple[CameraTruth, MotRows, list[TrackKey]]
+"""A camera's truth, the boxes that were tracked, and whose tracklet's each is."""
 
 
-def read(clip: Path, runs: Iterable[Path]) -> tuple[list[Told], dict[TrackKey, int | None]]:
-    """Sightings in order of capture, and whom most boxes of each tracklet show."""
+def read(
+    clip: Path, runs: Iterable[Path]
+) -> tuple[list[Told], dict[TrackKey, int | None], list[Boxes]]:
+    """Sightings in order of capture, whom most boxes of each tracklet show, and the boxes."""
     told: list[Told] = []
     person: dict[TrackKey, int | None] = {}
+    boxes: list[Boxes] = []
     truth = read_truth(clip)
     for run in runs:
         info, tracks = read_run(run), read_mot(run / "tracks" / f"{read_run(run).camera}.txt")
@@ -47,8 +57,20 @@ def read(clip: Path, runs: Iterable[Path]) -> tuple[list[Told], dict[TrackKey, i
             key = TrackKey(info.device, info.boot, info.camera, number)
             rows = tracks.identity == number
             person[key] = majority_person(truth[info.camera], found, rows)
+        keys = [TrackKey(info.device, info.boot, info.camera, int(n)) for n in tracks.identity]
+        boxes.append((truth[info.camera], tracks, keys))
     told.sort(key=lambda row: (row[3].captured_at_ns, row[0], row[3].seq))
-    return told, person
+    return told, person, boxes
+
+
+def idf1(boxes: list[Boxes], names: Mapping[TrackKey, str]) -> float:
+    """Of all cameras as one sequence; a tracklet that was never told of is nobody's."""
+    cameras = [
+        TrackedBoxes(truth, rows.frame, rows.box_xyxy, [names.get(k, k) for k in keys], keys)
+        for truth, rows, keys in boxes
+    ]
+    frames = max(int(truth.frame.max()) for truth, _, _ in boxes)
+    return round(score_tracking(cameras, frames).idf1, 3)
 
 
 def decide(
@@ -84,6 +106,7 @@ def measure(
 def report(
     told: list[Told],
     person: dict[TrackKey, int | None],
+    boxes: list[Boxes],
     options: MatchingOptions,
     priors: Mapping[str, Normals],
 ) -> dict[str, object]:
@@ -107,6 +130,8 @@ def report(
         "cross_view": measure(state.tracks, person, view),
         "accepted": measure(sure, person, view),
         "live": measure(first, person, view),
+        "idf1": idf1(boxes, state.tracks),
+        "idf1_live": idf1(boxes, first),
         "decisions": dict(sorted(Counter(d.kind for d in log).items())),
         "cpu_ms_per_sighting": round(1000 * seconds / len(told), 2),
     }
@@ -126,10 +151,10 @@ def main() -> None:
     for path in args.runs:
         inside = sorted(p.parent for p in path.glob("*/run.json"))
         folders += [path] if (path / "run.json").exists() else inside
-    told, person = read(args.clip, folders)
+    told, person, boxes = read(args.clip, folders)
     if args.no_pose:
         told = [(d, b, m, replace(s, ground=None)) for d, b, m, s in told]
-    found = report(told, person, MatchingOptions(fpir=args.fpir), score_priors(args.bundle))
+    found = report(told, person, boxes, MatchingOptions(fpir=args.fpir), score_priors(args.bundle))
     if args.json:
         print(json.dumps(found))
     else:

@@ -9,6 +9,7 @@ from one_life import Life
 
 from skyreid.server.__main__ import main
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.matching.odds import Scores
 from skyreid.server.store.quarantine import culprit
 from skyreid.server.web.health import summary
 
@@ -19,15 +20,15 @@ POISON = 666
 def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Matching fails on a window with any of these tracks in it."""
     tracks = [POISON]
-    scores = Matcher._scores
+    refresh = Scores.refresh
 
-    def fail(self: Matcher) -> Any:
-        bad = [t.key.track for t in self._window.tracklets() if t.key.track in tracks]
+    def fail(self: Scores, *, whole: bool = False) -> None:
+        bad = [t.key.track for t in self.window.tracklets() if t.key.track in tracks]
         if bad:
             raise OverflowError(f"cannot convert float infinity to integer: {bad}")
-        return scores(self)
+        refresh(self, whole=whole)
 
-    monkeypatch.setattr(Matcher, "_scores", fail)
+    monkeypatch.setattr(Scores, "refresh", fail)
     return tracks
 
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Literal
@@ -37,6 +38,7 @@ from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Door
 from skyreid.server.entrance import Entrance, check_entrance
 from skyreid.server.gauges import watch, watch_certificate, watch_list
+from skyreid.server.isolation import told
 from skyreid.server.live import Hub
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
@@ -252,6 +254,7 @@ def make_writer(
     with _readable(settings.journal.path):
         start = journal.start()
         matcher = Matcher(options, start.state, score_priors(options.bundle, settings.trust))
+        matcher.recall = partial(told, journal)
         cameras = [camera.id for camera in site.camera]
         door = Door(
             cameras,

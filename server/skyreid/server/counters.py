@@ -62,6 +62,16 @@ class Metrics:
             "How long the oldest undecided sighting has been stored",
             registry=r,
         )
+        self.match_lag = Gauge(
+            "skyreid_match_lag_seconds",
+            "Capture time by which decisions trailed what all devices have spoken for",
+            registry=r,
+        )
+        self.unsettled = Gauge(
+            "skyreid_match_unsettled_blocks",
+            "Minutes of capture time that are over and not yet decided for good",
+            registry=r,
+        )
         self.journal_lost = Gauge(
             "skyreid_journal_lost",
             "1 where this server's start found rows of its journal lost",
@@ -69,7 +79,9 @@ class Metrics:
         )
         self.identities = Gauge("skyreid_identities", "Identities known", registry=r)
         self.model_keys = Gauge(
-            "skyreid_model_keys", "Models in use at once; more than one do not compare", registry=r
+            "skyreid_model_keys",
+            "Models in use at once; two meet by place and time only",
+            registry=r,
         )
         self.broker_connected = Gauge("skyreid_broker_connected", "1 while connected", registry=r)
         self.broker_dropped = Gauge(

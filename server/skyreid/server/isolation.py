@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from skyreid.contract.sighting import Sighting
 from skyreid.server.matching.identity import Applied, State
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.journal import Journal
@@ -32,14 +33,26 @@ class Isolated:
     culprits: list[tuple[list[Arrived], str]]
 
 
-def shown_to(state: State, journal: Journal, window_s: float) -> Iterator[Arrived]:
-    """The stored sightings that a matcher with ``state`` has to be given before it goes on."""
-    since_ns = state.at_ns - int(window_s * 1e9)
-    yield from journal.sightings_since(since_ns)
-    # What came late, from before the window, stored in the last moment of the last life.
+def shown_to(state: State, journal: Journal, shown_s: float) -> list[Arrived]:
+    """The stored sightings that a matcher with ``state`` has to be given before it goes on.
+
+    Those of the last ``shown_s`` of capture time, and whatever has no identity yet.
+    """
+    since_ns = state.at_ns - int(shown_s * 1e9)
+    shown = list(journal.sightings_since(since_ns))
+    # What came late, from before that, stored in the last moment of the last life.
     for key in journal.tracklets_before(since_ns) - state.erased_tracks:
         if key not in state.tracks:
-            yield from journal.sightings_of(key)
+            shown += journal.sightings_of(key)
+    return shown
+
+
+def told(
+    journal: Journal, since_ns: int, until_ns: int
+) -> Iterator[tuple[str, str, str, Sighting]]:
+    """What was stored of a stretch of capture time, as a matcher is given it again."""
+    for item in journal.sightings_since(since_ns, until_ns):
+        yield item.device, item.boot, item.model_key, item.sighting
 
 
 def isolate(failed: Matcher, state: State, journal: Journal, horizon_ns: int | None) -> Isolated:
@@ -55,7 +68,7 @@ def isolate(failed: Matcher, state: State, journal: Journal, horizon_ns: int | N
         Exception: it fails without any sighting too.
     """
     _log.exception("matching failed; looking for the sightings on which it does")
-    left = list(shown_to(state, journal, failed.window_s))
+    left = shown_to(state, journal, failed.shown_s)
     culprits: list[tuple[list[Arrived], str]] = []
     width = 1
     while True:

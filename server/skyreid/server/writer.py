@@ -106,8 +106,8 @@ class Writer:
         """Asked by the API; fed here."""
         self.state: State = matcher.state
         """Who is who, as the log has it. Replaced as a whole, never changed."""
-        self.undecided = 0
-        """Stored sightings of which the log does not know yet."""
+        self.undecided = self.unsettled = 0
+        """Sightings of which the log does not know yet; past blocks not decided for good."""
         self.quarantined = journal.aside.quarantined()
         """Sightings on which matching failed, and which it is not shown."""
         self.stored, _ = journal.counts()
@@ -281,12 +281,14 @@ class Writer:
             horizon_ns -= horizon_ns % self._micro_batch_ns  # the matcher takes whole ones
         if not self._matcher.due(horizon_ns):
             return
+        behind_ns = (horizon_ns or self._matcher.decided_ns) - self._matcher.decided_ns
+        self._metrics.match_lag.set(max(0, behind_ns) / 1e9)
         with self._metrics.match_seconds.time():
             made = self._advance(horizon_ns)
         if made:
             self._write_down(made)
         # Only now: whoever reads that all is settled finds it in the log.
-        self.undecided = self._matcher.undecided
+        self.undecided, self.unsettled = self._matcher.undecided, self._matcher.unsettled
         self.oldest.decided(self._matcher.decided_ns if self.undecided else None)
         self._settled = horizon_ns is None
 
@@ -325,10 +327,8 @@ class Writer:
         """Go by other rules. A new matcher is shown what a start would show it."""
         if rules.begin is not None:
             matcher = rules.begin(self.state)
-            window = self._persist(
-                lambda: list(shown_to(self.state, self._journal, matcher.window_s))
-            )
-            self._matcher = matcher
+            window = self._persist(lambda: shown_to(self.state, self._journal, matcher.shown_s))
+            matcher.recall, self._matcher = self._matcher.recall, matcher
             self.feed(window)
         self._site, self._period_s = rules.site, rules.period_s
         rules.hold_for(self.devices)
@@ -345,7 +345,7 @@ class Writer:
         """Show matching what it had in hand at the snapshot, and what came after it."""
         held, window_s = start.held, self._matcher.window_s
         if held is None or held.window_s != window_s:
-            self.feed(shown_to(start.state, self._journal, window_s))
+            self.feed(shown_to(start.state, self._journal, self._matcher.shown_s))
             return
         self._matcher.restore(held.window)
         self.feed(self._journal.sightings_after(held.sighting, held.waiting))

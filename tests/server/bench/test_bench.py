@@ -8,15 +8,16 @@ import pytest
 
 from skyreid.contract.site import Site
 from skyreid.server.__main__ import main
-from skyreid.server.bench import chain, start
+from skyreid.server.bench import chain, match, start
 from skyreid.server.bench.load import A_MESSAGE, SITE, batches
+from skyreid.server.bench.world import World
 from skyreid.server.broker.decoding import sort_messages
 
 
 def test_what_needs_no_broker_is_measured_and_said(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = ["--without-broker", "--messages", "20", "--tracklets", "200"]
+    small = ["--without-broker", "--messages", "20", "--tracklets", "200", "--active"]
     assert main(["bench", "--json", *small]) == 0
     found = json.loads(capsys.readouterr().out)
     above = {"start_cpu_s", "bytes_per_tracklet"}  # an empty one: nothing, for so few
@@ -26,6 +27,23 @@ def test_what_needs_no_broker_is_measured_and_said(
     monkeypatch.setattr(start, "start_cost", lambda folder, tracklets: (0.0, 0.0))
     assert main(["bench", *small]) == 0
     assert "sightings sorted and stored, a CPU second" in capsys.readouterr().out
+
+
+def test_matching_is_measured_on_as_many_tracklets_as_are_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    few = ["--messages", "20", "--tracklets", "200"]
+    asked = ["--active", "50", "100", "--crowd", "20", "--seconds", "2", *few]
+    assert main(["bench", "--json", "--without-broker", *asked]) == 0
+    found = json.loads(capsys.readouterr().out)
+    for name in ("match_cpu_ms", "match_no_place_cpu_ms"):
+        assert set(found[name]) == {"50", "100"}
+        assert all(value > 0 for value in found[name].values())
+    assert found["match_batch_cpu_s"]["p50"] <= found["match_batch_cpu_s"]["p99"]
+    assert found["match_crowd_cpu_s"] > 0
+    assert found["people_in_view"] == 2
+    made = match.filled(World(100, placed=True))
+    assert 90 <= len(made.state.tracks) <= 110
 
 
 def test_the_load_is_what_a_server_takes() -> None:

@@ -1,6 +1,6 @@
 """Videos whose clocks are unrelated: their times and places say nothing of each other."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -10,8 +10,7 @@ from skyreid.contract.sighting import CLOCK_UNKNOWN_MS
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.odds import accept_from
 from skyreid.server.matching.options import MatchingOptions
-from skyreid.server.matching.pairs import NONE, PLACE, TIME, Window
-from skyreid.server.matching.tracklets import begin
+from skyreid.server.matching.tracklets import NONE, PLACE, TIME, Tables, Window, begin
 
 
 def with_clock(world, error_ms: int, boots: str = ""):
@@ -40,7 +39,14 @@ def tables_of(world):
     for tracklet in last.values():
         window.put(tracklet)
     keys = sorted(last)
-    return keys, window.tables(keys)
+    rows = np.array([window.rows[key] for key in keys])
+    a, b = np.repeat(rows, len(rows)), np.tile(rows, len(rows))
+    found = window.between(a, b)
+    square = {
+        field.name: getattr(found, field.name).reshape(len(rows), len(rows))
+        for field in fields(found)
+    }
+    return keys, Tables(**square)
 
 
 def cameras(keys):
@@ -73,7 +79,7 @@ def test_an_unknown_clock_gives_neither_place_nor_time_nor_a_veto(world, plaza):
     assert not tables.forbidden[across].any()
     assert np.isinf(tables.clock_s[across]).all()
     assert not tables.clock_s[~across].any()
-    assert tables.together[~across].any(), "within one video people are still told apart"
+    assert tables.forbidden[~across].any(), "within one video people are still told apart"
 
 
 def test_one_file_played_twice_does_not_veto_itself(world, plaza):

@@ -37,7 +37,7 @@ def logs(draw: st.DrawFn) -> list[Decision]:
     for at in range(1, draw(st.integers(1, 25))):
         names = sorted(state.identities)
         big = [n for n in names if len(state.identities[n].members) > 1]
-        kinds = ["assign"]
+        kinds = ["assign", "postpone"]
         kinds += ["revise", "join", "erase", "erase some", "forget"] if names else []
         kinds += ["merge"] if len(names) > 1 else []
         kinds += ["split"] if big else []
@@ -56,6 +56,9 @@ def logs(draw: st.DrawFn) -> list[Decision]:
             decision = Decision("merge", at, keep, (), gone, match(key(0)))
         elif kind == "erase":
             decision = Decision("erase", at, draw(st.sampled_from(names)))
+        elif kind == "postpone":
+            blocks = draw(st.lists(st.integers(0, 99), max_size=3))
+            decision = Decision("postpone", at, "", other=" ".join(map(str, blocks)))
         elif kind == "erase some":
             name = draw(st.sampled_from(names))
             some = draw(

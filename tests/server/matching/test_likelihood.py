@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
-from skyreid.server.matching.clustering import cluster, odds
+from skyreid.server.matching.clustering import Edges, cluster
 from skyreid.server.matching.likelihood import (
     APPEARANCE_MAX,
     DEFAULT,
@@ -12,13 +13,14 @@ from skyreid.server.matching.likelihood import (
     Normals,
     appearance_llr,
     calibrate,
-    centred,
+    odds,
     place_llr,
     prior_of,
+    shifts,
     time_llr,
 )
-from skyreid.server.matching.matcher import assign
 from skyreid.server.matching.odds import accept_from
+from skyreid.server.matching.regroup import assign
 
 PRIOR = Normals(0.5, 0.2, 0.0, 0.2)
 NOBODY = np.zeros(0)
@@ -111,6 +113,13 @@ def test_positives_that_look_worse_than_strangers_never_turn_the_ratio_round():
     assert high > low
 
 
+def centred(raw, cameras):
+    none = np.zeros(len(raw), int)
+    shift = shifts(raw.astype(np.float32), none, none, cameras, 5.0)
+    out = raw - np.stack([shift[0, 0, int(camera)] for camera in cameras])
+    return out / np.linalg.norm(out, axis=1, keepdims=True)
+
+
 def test_centring_takes_a_cameras_look_away():
     rng = np.random.default_rng(2)
     people, tint = rng.normal(size=(20, 32)), rng.normal(size=(2, 32)) * 2
@@ -118,7 +127,7 @@ def test_centring_takes_a_cameras_look_away():
     raw /= np.linalg.norm(raw, axis=1, keepdims=True)
     cameras = np.repeat([0, 1], 20)
     before = raw @ raw.T
-    unit = centred(raw, cameras, np.zeros(40, int), 5.0)
+    unit = centred(raw, cameras)
     after = unit @ unit.T
     strangers = ~np.eye(20, dtype=bool)
     gap = [s[:20, 20:].diagonal().mean() - s[:20, 20:][strangers].mean() for s in (before, after)]
@@ -127,14 +136,37 @@ def test_centring_takes_a_cameras_look_away():
 
 def test_one_lone_tracklet_keeps_its_direction_when_centred():
     vector = np.array([[0.6, 0.8]])
-    assert np.allclose(centred(vector, np.zeros(1, int), np.zeros(1, int), 5.0), vector)
+    assert np.allclose(centred(vector, np.zeros(1, int)), vector)
 
 
 def test_assignment_is_one_to_one_and_new_where_nothing_fits():
-    score = np.array([[3.0, 2.0], [2.9, -1.0], [-2.0, -np.inf]])
-    assert assign(score) == [1, 0, None]
-    assert assign(np.zeros((2, 0))) == [None, None]
-    assert assign(np.zeros((0, 2))) == []
+    asked = [(0, "a"), (0, "b"), (1, "a"), (1, "b"), (2, "a"), (2, "b")]
+    assert assign(3, asked, np.array([3.0, 2.0, 2.9, -1.0, -2.0, -np.inf])) == [1, 2, None]
+    assert assign(2, [], np.zeros(0)) == [None, None]
+    assert assign(0, [], np.zeros(0)) == []
+
+
+@given(st.integers(0, 1000))
+def test_assignment_in_parts_is_the_assignment_of_all(seed):
+    rng = np.random.default_rng(seed)
+    score = np.where(rng.random((6, 7)) < 0.3, rng.normal(0.5, 2, (6, 7)), -np.inf)
+    asked = [(i, str(j)) for i, j in np.argwhere(np.isfinite(score)).tolist()]
+    odds_of = np.array([score[i, int(name)] for i, name in asked])
+    chosen = [k for k in assign(6, asked, odds_of) if k is not None]
+    full = np.concatenate([np.where(np.isfinite(score), score, -1e6), np.zeros((6, 6))], 1)
+    best = full[linear_sum_assignment(full, maximize=True)].sum()
+    assert sum(odds_of[k] for k in chosen) == pytest.approx(best)
+    assert len({asked[k][1] for k in chosen}) == len({asked[k][0] for k in chosen}) == len(chosen)
+
+
+def grouped(score, prior, weight, forbidden, pairs):
+    """``cluster`` with some of the pairs as edges."""
+
+    def edges(a, b):
+        return Edges(a, b, score[a, b], prior[a, b], weight[a, b], forbidden[a, b])
+
+    count = len(score)
+    return cluster(np.arange(count), np.zeros(count, np.bool_), edges(*pairs), edges).tolist()
 
 
 def test_clusters_keep_forbidden_pairs_apart_however_alike():
@@ -142,7 +174,49 @@ def test_clusters_keep_forbidden_pairs_apart_however_alike():
     forbidden = np.zeros((3, 3), np.bool_)
     forbidden[0, 2] = forbidden[2, 0] = True
     score[1, 2] = score[2, 1] = 6.0
-    assert cluster(score, prior, np.ones((3, 3)), forbidden).tolist() == [0, 1, 1]
+    weight = np.ones((3, 3))
+    assert grouped(score, prior, weight, forbidden, np.triu_indices(3, 1)) == [0, 1, 1]
+    score[1, 2] = score[2, 1] = 4.0
+    # The pair that forbids it is no edge: it is looked at before the groups join.
+    edges = (np.array([0, 1]), np.array([1, 2]))
+    assert grouped(score, prior, weight, forbidden, edges) == [0, 0, 2]
+
+
+def test_settled_groups_are_joined_and_never_join_each_other():
+    score, none = np.full((4, 4), 5.0), np.zeros((4, 4), np.bool_)
+
+    def edges(a, b):
+        return Edges(a, b, score[a, b], score[a, b] * 0, score[a, b] * 0 + 1, none[a, b])
+
+    pairs = edges(*np.triu_indices(4, 1))
+    settled = np.array([True, True, True, False])
+    assert cluster(np.array([0, 0, 2, 3]), settled, pairs, edges).tolist() in (
+        [0, 0, 2, 0],
+        [0, 0, 2, 2],
+    )
+
+
+def test_a_right_join_is_not_behind_a_wrong_one_for_the_pairs_that_are_known():
+    """Of the right group the best pair and the poorest are edges: their mean is not the group's."""
+    score = np.full((5, 5), 9.0)  # 0, 1 and 2 are one person, and so is 4
+    score[4, :3] = score[:3, 4] = (7.0, -4.0, 6.0)
+    score[3] = score[:, 3] = -9.0
+    score[3, 4] = score[4, 3] = 2.0
+    none, one = np.zeros((5, 5)), np.ones((5, 5))
+    known = (np.array([0, 0, 1, 0, 1, 3]), np.array([1, 2, 2, 4, 4, 4]))
+    assert grouped(score, none, one, none > 0, known) == [0, 0, 0, 3, 0]
+    assert grouped(score, none, one, none > 0, np.triu_indices(5, 1)) == [0, 0, 0, 3, 0]
+
+
+def test_a_chain_of_pairs_that_are_alike_does_not_join_its_ends():
+    """Only neighbours are edges; all pairs between two groups count before they join."""
+    n = 12
+    score = np.full((n, n), -4.0)
+    for k in range(n - 1):
+        score[k, k + 1] = score[k + 1, k] = 4.0 - 0.1 * k
+    edges = (np.arange(n - 1), np.arange(1, n))
+    got = grouped(score, np.zeros((n, n)), np.ones((n, n)), np.zeros((n, n), np.bool_), edges)
+    assert max(np.bincount(got)) == 2
 
 
 @given(st.integers(0, 1000))
@@ -174,4 +248,4 @@ def test_clusters_do_what_a_plain_loop_does(seed):
     want = np.zeros(n, int)
     for group in groups:
         want[group] = min(group)
-    assert cluster(score, prior, weight, forbidden).tolist() == want.tolist()
+    assert grouped(score, prior, weight, forbidden, np.triu_indices(n, 1)) == want.tolist()

@@ -178,11 +178,32 @@ def test_nothing_is_decided_beyond_the_horizon(world, plaza):
     assert all(first[key] <= horizon for key in matcher.state.tracks)
 
 
-def test_two_models_embeddings_are_never_compared(world, plaza, matched):
-    made = world(10, plaza, people=3, noise=0.0, view_gap=0.0, breaks=0.0)
-    told = [(d, b, "other" if d == "dev-cam3" else m, s) for d, b, m, s in made.told]
-    state = matched(dataclasses.replace(made, told=told)).state
-    for identity in state.identities.values():
+def test_two_models_of_one_site_meet_by_place_and_time_and_never_by_looks(
+    world, plaza, blind, matched, pairs_right
+):
+    """While a new model is rolled out, one camera after the other."""
+
+    def rolled(made):
+        told = [(d, b, "other" if d == "dev-cam3" else m, s) for d, b, m, s in made.told]
+        return dataclasses.replace(made, told=told)
+
+    made = rolled(world(10, plaza, people=6))
+    matcher = matched(made)
+    precision, recall = pairs_right(matcher, made.truth)
+    assert precision >= 0.95
+    assert recall >= 0.7
+    across = [
+        match
+        for identity in matcher.state.identities.values()
+        for key, match in identity.members.items()
+        if match is not None and (key.camera == "cam3") != (match.other.camera == "cam3")
+    ]
+    assert across
+    for match in across:
+        looks = next(e for e in match.evidence if e.kind == "appearance")
+        assert (looks.llr, looks.value) == (0.0, 0.0)
+    nowhere = matched(rolled(world(10, blind, people=3, noise=0.0, view_gap=0.0, breaks=0.0)))
+    for identity in nowhere.state.identities.values():
         assert len({key.camera == "cam3" for key in identity.members}) == 1
 
 

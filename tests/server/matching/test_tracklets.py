@@ -1,6 +1,8 @@
+from itertools import permutations
+
 from skyreid.contract.identity_event import TrackKey
-from skyreid.server.matching.pairs import STEP_S, _on_grid
-from skyreid.server.matching.tracklets import PATH_GAP_S, begin, revised
+from skyreid.contract.sighting import Ground
+from skyreid.server.matching.tracklets import PATH_GAP_S, STEP_S, _on_grid, begin, revised
 
 KEY = TrackKey("d", "1-a", "cam1", 1)
 
@@ -16,9 +18,34 @@ def test_a_clock_that_is_set_does_not_draw_a_path_of_years(make):
     year_s = 365 * 86400.0
     before = make.sighting(1, revision=0, at_s=1.0)
     after = make.sighting(1, revision=1, at_s=year_s)
-    path = revised(begin(KEY, "m", before), "m", after).path
-    assert len(path) == 1
-    assert len(_on_grid(path)[1]) == 1
+    way = revised(begin(KEY, "m", before), "m", after).way
+    assert len(way) == 1
+    assert len(_on_grid(way)[1]) == 1
     still = make.sighting(1, revision=1, at_s=1.0 + PATH_GAP_S)
-    path = revised(begin(KEY, "m", before), "m", still).path
-    assert len(_on_grid(path)[1]) == PATH_GAP_S / STEP_S + 1
+    way = revised(begin(KEY, "m", before), "m", still).way
+    assert len(_on_grid(way)[1]) == PATH_GAP_S / STEP_S + 1
+
+
+def test_a_tracklet_is_the_same_in_whatever_order_its_sightings_come(make):
+    """Its clock was an hour ahead for a while, twice one moment was told of, one had no place."""
+
+    def ground(east_m):
+        return Ground(float(east_m), 0.0, 0.1, 0.0, 0.1)
+
+    hour_s = 3600.0
+    told = [
+        make.sighting(1, revision=0, track=1, at_s=1.0, ground=ground(0)),
+        make.sighting(2, revision=1, track=1, at_s=hour_s, ground=ground(9)),
+        make.sighting(3, revision=2, track=1, at_s=hour_s + 1, ground=ground(8)),
+        make.sighting(4, revision=3, track=1, at_s=3.0, ground=ground(1)),
+        make.sighting(5, revision=4, track=1, at_s=3.0, ground=ground(2)),
+        make.sighting(6, revision=5, track=1, at_s=4.0, ground=None),
+    ]
+    found = set()
+    for order in permutations(told):
+        tracklet = begin(KEY, "m", order[0])
+        for sighting in order[1:]:
+            tracklet = revised(tracklet, "m", sighting)
+        found.add((tracklet.sighting.seq, tracklet.path.tobytes(), tracklet.way.tobytes()))
+    assert len(found) == 1
+    assert [row[1] for row in tracklet.way.tolist()] == [0.0, 2.0]

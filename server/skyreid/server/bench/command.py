@@ -19,6 +19,12 @@ SAYS = {
     "similar_ratio": "CPU time of a search over that of the bare float32 product",
     "start_cpu_s": "CPU seconds of a start with so many tracklets ever, above one with none",
     "bytes_per_tracklet": "anonymous memory of the server for each of them",
+    "match_cpu_ms": "CPU time of matching, ms a sighting, by tracklets in the window",
+    "match_no_place_cpu_ms": "the same where nobody's place is known",
+    "match_batch_cpu_s": "CPU time of a micro-batch with the most of them",
+    "match_crowd_cpu_s": "CPU time of the moment in which 1,000 people come before two cameras",
+    "people_in_view": "at once, of those most tracklets",
+    "match_mb": "memory of the window with the most of them, MiB",
     "ingest_per_cpu_s": "sightings from a broker to the journal, a CPU second of the server",
     "broker_queue_per_s": "messages a second that a broker takes for a server that is away",
     "fleet_page_cores": "cores with 1,000 devices and one open page",
@@ -37,15 +43,24 @@ def add_parser(verbs: Any) -> None:
         "--tracklets", type=int, default=100_000, metavar="N", help="ever, for a start"
     )
     verb.add_argument("--seconds", type=float, default=20.0, help="for the fleet")
+    verb.add_argument(
+        "--active",
+        type=int,
+        nargs="*",
+        default=[300, 3_000, 10_000],
+        metavar="N",
+        help="tracklets in the matching window",
+    )
+    verb.add_argument("--crowd", type=int, default=1_000, metavar="N", help="people of one moment")
     verb.add_argument("--without-broker", action="store_true", help="only what needs no mosquitto")
     verb.set_defaults(run=_run)
 
 
 def _run(given: argparse.Namespace) -> int:
-    from skyreid.server.bench import chain, parts, start
+    from skyreid.server.bench import chain, match, parts, start
 
     decoded, stored = parts.decode_and_store(given.messages)
-    found = {
+    found: dict[str, Any] = {
         "decode_only_per_cpu_s": round(decoded),
         "store_per_cpu_s": round(stored),
         "similar_ratio": round(parts.similar_ratio(), 2),
@@ -53,6 +68,8 @@ def _run(given: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
         start_s, each = start.start_cost(Path(folder), given.tracklets)
     found["start_cpu_s"], found["bytes_per_tracklet"] = round(start_s, 2), round(each)
+    if given.active:
+        found |= match.measure(given.active, given.crowd, given.seconds)
     if not given.without_broker:
         with _chain() as one:
             found["ingest_per_cpu_s"] = round(chain.ingest_per_cpu_s(one, given.messages))
@@ -64,7 +81,7 @@ def _run(given: argparse.Namespace) -> int:
         print(json.dumps(found))
     else:
         for name, value in found.items():
-            print(f"{name:24s} {value:>10}  {SAYS[name]}")
+            print(f"{name:24s} {value!s:>10}  {SAYS[name]}")
     return 0
 
 

@@ -1,70 +1,390 @@
-"""Constrained agglomerative clustering of tracklets into people."""
+"""Agglomerative clustering of a sparse graph of tracklets: who is compared with whom, who is who.
+
+Candidates are exact: nobody who was near and nobody who looks alike is overlooked, up to the number
+that is asked for. Who may *not* be one person is no matter of candidates: before two groups join,
+all pairs between them are looked at.
+"""
 
 from __future__ import annotations
 
+import heapq
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import TypeVar
+
 import numpy as np
 
-from skyreid.server.matching.likelihood import Bool, Float64, Int64
+from skyreid.server.matching.likelihood import (
+    ACCUMULATION,
+    FORGET_S,
+    WALK_MPS,
+    Bool,
+    Float64,
+    Int64,
+)
+from skyreid.server.matching.odds import Pairs, Scores, open_beyond_time
+from skyreid.server.matching.tracklets import STEP_S, UNRELATED_S
 
-ACCUMULATION = 0.25
-"""Evidence of n pairs counts n to this power times their mean: 0 if they all said the same thing
-over again, 1 if they were independent. Pairs of tracklets of two people are far from that."""
+T = TypeVar("T")
+
+ALIKE = 40
+"""The most alike of the window that are looked at."""
+NEAR = 24
+"""The nearest in place and time that are looked at; with ``ALIKE`` and some of a tracklet's own
+group 64 edges at most."""
+REACH_M = 3.0
+"""So far off two positions of one moment may be one person, beyond what covariance says."""
+REACH_S = 1.5 * FORGET_S
+"""After so long out of sight place says nothing."""
+ROWS_AT_ONCE = 256
+"""Rows that are compared with all others at a time."""
+PAIRS_AT_ONCE = 32
+"""So many pairs of groups that are next to join are scored wholly at a time."""
 
 
-def odds(evidence: Float64, prior: Float64, weight: Float64) -> float:
-    """Log posterior odds that two groups are one person, from the pairs between them [N]."""
-    mean = float(np.average(evidence, weights=weight))
-    gain: float = len(evidence) ** ACCUMULATION
-    return mean * gain + float(prior.mean())
+A_PIECE = 128
+"""Joins and looks in a piece of work."""
 
 
-def cluster(evidence: Float64, prior: Float64, weight: Float64, forbidden: Bool) -> Int64:
+def candidates(scores: Scores, rows: Int64, among: Int64) -> list[Int64]:
+    """For each of ``rows``, the rows of ``among`` that it is worth comparing with, ascending.
+
+    Counts on the way how many rivals place leaves to each (see ``Scores.near``).
+    """
+    if len(among) <= ALIKE + NEAR:
+        out = [among[among != row] for row in rows.tolist()]
+        pairs = scores.between(np.repeat(rows, len(among)), np.tile(among, len(rows)))
+        open_to = open_beyond_time(pairs).reshape(len(rows), len(among))
+        open_to[rows[:, None] == among[None]] = 0.0
+        scores.near(rows, open_to.sum(1))
+    else:
+        out = []
+        for at in range(0, len(rows), ROWS_AT_ONCE):
+            some = rows[at : at + ROWS_AT_ONCE]
+            near = _near(scores, some, among)
+            alike = _alike(scores, some, among)
+            out += [np.union1d(one, two) for one, two in zip(near, alike, strict=True)]
+    return out
+
+
+def unique_pairs(rows: Int64, partners: list[Int64]) -> tuple[Int64, Int64]:
+    """Each pair of a row and one of its partners once, the lower row first."""
+    a = np.repeat(rows, [len(p) for p in partners])
+    b = np.concatenate([*partners, np.zeros(0, np.int64)])
+    low, high = np.minimum(a, b), np.maximum(a, b)
+    names = np.unique(low << 32 | high)
+    return names >> 32, names & 0xFFFFFFFF
+
+
+def _alike(scores: Scores, rows: Int64, among: Int64) -> list[Int64]:
+    facts = scores.window.facts
+    similarity = scores.unit[rows] @ scores.unit[among].T
+    one, two = facts[rows][:, None], facts[among][None]
+    barred = rows[:, None] == among[None]
+    barred |= one["model"] != two["model"]
+    together = np.minimum(one["last_ns"], two["last_ns"])
+    together = together - np.maximum(one["first_ns"], two["first_ns"])
+    barred |= (one["camera"] == two["camera"]) & (together > scores.window.tolerance_ns)
+    similarity[barred] = -2.0
+    chosen = np.argpartition(-similarity, ALIKE, axis=1)[:, :ALIKE]
+    good = np.take_along_axis(similarity, chosen, 1) > 0.0
+    return [np.sort(among[c[g]]) for c, g in zip(chosen, good, strict=True)]
+
+
+def _near(scores: Scores, rows: Int64, among: Int64) -> list[Int64]:
+    """The nearest of each row, in place and time."""
+    window = scores.window
+    none = np.zeros(0, np.int64)
+    facts = window.facts
+    seen = np.flatnonzero(facts["end"][rows] > facts["start"][rows])
+    if not len(seen):
+        return [none] * len(rows)
+    mine = rows[seen]
+    margin = round(REACH_S / STEP_S)
+    low, high = facts["start"][mine].min() - margin, facts["end"][mine].max() + margin
+    others = facts[among]
+    active = (others["end"] > others["start"]) & (others["end"] >= low) & (others["start"] <= high)
+    theirs = among[active]
+    closeness = np.full((len(mine), len(theirs)), np.inf)
+    if len(theirs):
+        one, two = mine[:, None], theirs[None]
+        for point in (facts["end"][mine][:, None] - 1, facts["end"][theirs][None] - 1):
+            np.minimum(closeness, _closeness(scores, one, two, point), out=closeness)
+        closeness[one == two] = np.inf
+    out = [none] * len(rows)
+    within = closeness <= 1.0
+    counts = within.sum(1)
+    first: list[Int64] = []
+    for k in range(len(mine)):
+        found = np.flatnonzero(within[k])
+        if len(found) > NEAR:
+            found = found[np.lexsort((found, closeness[k, found]))[:NEAR]]
+        first.append(np.sort(theirs[found]))
+        out[int(seen[k])] = first[-1]
+    sizes = np.array([len(f) for f in first], np.int64)
+    open_to = np.zeros(len(mine))
+    if sizes.sum():
+        pairs = scores.between(np.repeat(mine, sizes), np.concatenate(first))
+        of = np.repeat(np.arange(len(mine)), sizes)
+        open_to[:] = np.bincount(of, weights=open_beyond_time(pairs), minlength=len(mine))
+        open_to *= counts / np.maximum(sizes, 1)
+    scores.near(mine, open_to)
+    return out
+
+
+def _closeness(scores: Scores, one: Int64, two: Int64, point: Int64) -> Float64:
+    """[len(one), len(two)] distance at a point of time, over how far a person may have come."""
+    window = scores.window
+    east, north, short = window.where(one, point)
+    east2, north2, short2 = window.where(two, point)
+    gap_s = (short + short2) * STEP_S
+    tail = window.facts["tail"]
+    variance = (tail[:, 3] + tail[:, 5])[one] + (tail[:, 3] + tail[:, 5])[two]
+    reach = REACH_M + 2 * np.sqrt(variance) + 1.5 * WALK_MPS * gap_s
+    distance = np.hypot(east - east2, north - north2)
+    error_s = (window.facts["error_ms"][one] + window.facts["error_ms"][two]) / 1e3
+    same: Bool = window.facts["camera"][one] == window.facts["camera"][two]
+    unrelated = (error_s > UNRELATED_S) & ~same
+    reach = reach + 1.5 * WALK_MPS * np.where(same, 0.0, np.minimum(error_s, REACH_S))
+    out: Float64 = np.where((gap_s > REACH_S) | unrelated, np.inf, distance / reach)
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """P pairs of items ``a`` and ``b``; every array is [P]."""
+
+    a: Int64
+    b: Int64
+    evidence: Float64
+    """Log-likelihood ratios."""
+    prior: Float64
+    """Log prior odds; count once between two groups, not once a pair."""
+    weight: Float64
+    """Positive; how much each pair has to say."""
+    forbidden: Bool
+
+
+def edges_of(pairs: Pairs) -> Edges:
+    """Scored pairs as edges of the graph that is clustered."""
+    return Edges(
+        pairs.a, pairs.b, pairs.evidence, pairs.prior, pairs.weight, pairs.tables.forbidden
+    )
+
+
+def joined(parts: list[Edges]) -> Edges:
+    """All edges of several parts; at least one is needed."""
+    return Edges(
+        np.concatenate([p.a for p in parts]),
+        np.concatenate([p.b for p in parts]),
+        np.concatenate([p.evidence for p in parts]),
+        np.concatenate([p.prior for p in parts]),
+        np.concatenate([p.weight for p in parts]),
+        np.concatenate([p.forbidden for p in parts]),
+    )
+
+
+def cluster(
+    label: Int64, settled: Bool, edges: Edges, score: Callable[[Int64, Int64], Edges]
+) -> Int64:
+    """``clustering`` in one go."""
+    return whole(clustering(label, settled, edges, score))
+
+
+def whole(pieces: Generator[None, None, T]) -> T:
+    """What work in pieces comes to."""
+    while True:
+        try:
+            next(pieces)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+
+# Of two groups, what the known pairs between them sum up to.
+_TOTAL, _MASS, _PRIOR, _KNOWN, _BARRED, _BEST = range(6)
+_Sum = list[float]
+
+
+def clustering(
+    label: Int64, settled: Bool, edges: Edges, score: Callable[[Int64, Int64], Edges]
+) -> Generator[None, None, Int64]:
     """Group items so that no two groups are more probably one person than two.
 
-    Greedy: the two groups with the greatest odds (as ``odds`` has them) join first, until none are
-    positive. Groups with a forbidden pair between them never join. O(N²) memory; about O(N) a join.
+    In pieces of bounded work. Greedy: the two groups with the greatest odds (as ``odds`` has them)
+    join first, until none are positive. The edges say which groups to look at; before two join, all
+    pairs between them are scored. Groups with a forbidden pair between them never join. With all
+    pairs as edges it does what a plain loop over all groups does.
 
     Args:
-        evidence: [N, N] symmetric log-likelihood ratios.
-        prior: [N, N] symmetric log prior odds; counts once between two groups, not once a pair.
-        weight: [N, N] symmetric, positive; how much each pair has to say.
-        forbidden: [N, N] symmetric.
+        label: [N] groups to begin with: the lowest index in each item's group.
+        settled: [N] items whose groups are settled: two of those never join.
+        edges: the sparse graph; each pair once at most.
+        score: of pairs of items.
 
     Returns:
         [N] the lowest index in each item's group.
     """
-    count = len(evidence)
-    rows = np.arange(count)
-    label: Int64 = rows.copy()
-    if not count:
-        return label
-    total, mass, priors, pairs = (
-        evidence * weight,
-        weight.copy(),
-        prior.copy(),
-        np.ones((count,) * 2),
-    )
-    barred = forbidden | np.eye(count, dtype=np.bool_)
-    gain = np.where(barred, -np.inf, total / mass + priors)
-    best = gain.argmax(1)
-    while True:
-        i = int(gain[rows, best].argmax())
-        j = int(best[i])
-        if gain[i, j] <= 0:
-            return label
-        i, j = min(i, j), max(i, j)
-        for table in (total, mass, priors, pairs):
-            table[i] += table[j]
-            table[:, i] += table[:, j]
-        barred[i] |= barred[j]
-        barred[:, i] |= barred[:, j]
-        barred[i, i] = barred[j] = barred[:, j] = True
-        gain[j] = gain[:, j] = -np.inf
-        row = total[i] / mass[i] * pairs[i] ** ACCUMULATION + priors[i] / pairs[i]
-        row[barred[i]] = -np.inf
-        gain[i] = gain[:, i] = row
-        label[label == j] = i
-        # Rows that pointed at what changed look again; the others only compare with the new group.
-        lost = np.flatnonzero((best == i) | (best == j) | (rows == i))
-        best[lost] = gain[lost].argmax(1)
-        best[row > gain[rows, best]] = i
+    groups, work = _Groups(label, settled, edges), 0
+    while (best := groups.best()) is not None:
+        i, j = best
+        work += 1
+        if work % A_PIECE == 0:
+            yield
+        if groups.known(i, j):
+            groups.join(i, j)
+            continue
+        wanted = [(i, j), *groups.next_unknown(PAIRS_AT_ONCE - 1)]
+        groups.complete(wanted, score)
+    return groups.label()
+
+
+class _Groups:
+    def __init__(self, label: Int64, settled: Bool, edges: Edges) -> None:
+        self._count = len(label)
+        self._items: dict[int, list[int]] = {}
+        for item, group in enumerate(label.tolist()):
+            self._items.setdefault(group, []).append(item)
+        self._settled = {g for g, items in self._items.items() if settled[items[0]]}
+        self._sums: dict[int, dict[int, _Sum]] = {group: {} for group in self._items}
+        self._heap: list[tuple[float, int, int]] = []
+        self._add(label, edges)
+        for i, others in self._sums.items():
+            for j, found in others.items():
+                if i < j:
+                    self._push(i, j, found)
+
+    def best(self) -> tuple[int, int] | None:
+        """The pair of groups that is next to join, as far as is known."""
+        while self._heap:
+            gain, i, j = self._heap[0]
+            found = self._sums.get(i, {}).get(j)
+            if found is not None and not found[_BARRED] and -gain == self._gain(i, j, found):
+                return i, j
+            heapq.heappop(self._heap)
+        return None
+
+    def known(self, i: int, j: int) -> bool:
+        """Whether all pairs between two groups are scored."""
+        return self._sums[i][j][_KNOWN] == len(self._items[i]) * len(self._items[j])
+
+    def next_unknown(self, count: int) -> list[tuple[int, int]]:
+        """Pairs of groups after the best of which not all is known; of each group one at most."""
+        _, i, j = self._heap[0]
+        busy = {i, j}
+        out: list[tuple[int, int]] = []
+        back: list[tuple[float, int, int]] = []
+        while self._heap and len(out) < count and len(back) < 4 * count:
+            entry = heapq.heappop(self._heap)
+            gain, i, j = entry
+            found = self._sums.get(i, {}).get(j)
+            if found is None or found[_BARRED] or -gain != self._gain(i, j, found):
+                continue
+            back.append(entry)
+            if not {i, j} & busy and not self.known(i, j):
+                busy |= {i, j}
+                out.append((i, j))
+        for entry in back:
+            heapq.heappush(self._heap, entry)
+        return out
+
+    def complete(
+        self, wanted: list[tuple[int, int]], score: Callable[[Int64, Int64], Edges]
+    ) -> None:
+        """Score all pairs between groups."""
+        a: list[int] = []
+        b: list[int] = []
+        for i, j in wanted:
+            ones, others = self._items[i], self._items[j]
+            a += [one for one in ones for _ in others]
+            b += others * len(ones)
+        all_pairs = score(np.array(a, np.int64), np.array(b, np.int64))
+        total = all_pairs.evidence * all_pairs.weight
+        at = 0
+        for i, j in wanted:
+            end = at + len(self._items[i]) * len(self._items[j])
+            found = self._sums[i][j]
+            found[:] = [
+                float(total[at:end].sum()),
+                float(all_pairs.weight[at:end].sum()),
+                float(all_pairs.prior[at:end].sum()),
+                float(end - at),
+                float(all_pairs.forbidden[at:end].any()),
+                float(all_pairs.evidence[at:end].max()),
+            ]
+            self._push(i, j, found)
+            at = end
+
+    def join(self, i: int, j: int) -> None:
+        """``j`` becomes part of ``i``."""
+        self._items[i] += self._items.pop(j)
+        gone = self._sums.pop(j)
+        del gone[i], self._sums[i][j]
+        if j in self._settled:
+            self._settled.discard(j)
+            self._settled.add(i)
+        mine = self._sums[i]
+        for other, found in gone.items():
+            theirs = self._sums[other]
+            del theirs[j]
+            if other in mine:
+                both = mine[other]
+                best = max(both[_BEST], found[_BEST])
+                for k in range(_BEST):
+                    both[k] += found[k]
+                both[_BEST] = best
+            else:
+                mine[other] = theirs[i] = found
+        for other, found in mine.items():
+            if i in self._settled and other in self._settled:
+                found[_BARRED] = 1.0
+            self._push(i, other, found)
+
+    def label(self) -> Int64:
+        out = np.zeros(self._count, np.int64)
+        for items in self._items.values():
+            out[items] = min(items)
+        return out
+
+    def _gain(self, i: int, j: int, found: _Sum) -> float:
+        pairs = len(self._items[i]) * len(self._items[j])
+        # As long as not all of them are known, as good as the best: a join that is right must not
+        # wait behind a wrong one because the pairs that happen to be known are its poor ones.
+        mean = found[_BEST] if found[_KNOWN] < pairs else found[_TOTAL] / found[_MASS]
+        gain: float = mean * pairs**ACCUMULATION + found[_PRIOR] / found[_KNOWN]
+        return gain
+
+    def _push(self, i: int, j: int, found: _Sum) -> None:
+        if found[_BARRED] or found[_BEST] <= 0:  # the prior speaks against every pair
+            return
+        gain = self._gain(i, j, found)
+        if gain > 0:
+            heapq.heappush(self._heap, (-gain, min(i, j), max(i, j)))
+
+    def _add(self, label: Int64, edges: Edges) -> None:
+        """Sum the edges up between the groups that there are."""
+        one, two = label[edges.a], label[edges.b]
+        low, high = np.minimum(one, two), np.maximum(one, two)
+        # Where looks and place speak against a pair it says nothing of whom to look at.
+        across = np.flatnonzero((low != high) & (edges.evidence > 0))
+        names, which = np.unique(low[across] * self._count + high[across], return_inverse=True)
+        if not len(names):
+            return
+        columns = (
+            edges.evidence * edges.weight,
+            edges.weight,
+            edges.prior,
+            np.ones(len(low)),
+            edges.forbidden.astype(np.float64),
+        )
+        sums = [
+            np.bincount(which.reshape(-1), weights=c[across], minlength=len(names)).tolist()
+            for c in columns
+        ]
+        best = np.full(len(names), -np.inf)
+        np.maximum.at(best, which.reshape(-1), edges.evidence[across])
+        for name, *found in zip(names.tolist(), *sums, best.tolist(), strict=True):
+            i, j = divmod(name, self._count)
+            if i in self._settled and j in self._settled:
+                continue
+            self._sums[i][j] = self._sums[j][i] = found

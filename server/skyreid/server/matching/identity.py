@@ -17,7 +17,7 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.identity_event import Event, EventType, Match, TrackKey
 from skyreid.server.matching.shelf import PersistentMap
 
-DecisionKind = Literal["assign", "revise", "merge", "move", "split", "erase", "forget"]
+DecisionKind = Literal["assign", "revise", "merge", "move", "split", "erase", "forget", "postpone"]
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class Decision:
     ``erase``   ``tracks`` of ``identity`` (all where none are named; of nobody where it is "") are
                 forgotten, and refused if they come again
     ``forget``  ``tracks`` are forgotten because their time is up, whoever they belong to
+    ``postpone``  who is who changes nowhere; ``other`` are the blocks of time, by number, that
+                something came late for and that are decided again when there is time (all of them)
     ==========  ===================================================================================
     """
 
@@ -147,6 +149,8 @@ class State:
     """Tracklets that were erased: later revisions of them are refused."""
     at_ns: int = 0
     """``at_ns`` of the latest decision: it goes back only where a clock was put right."""
+    postponed: tuple[int, ...] = ()
+    """Blocks of time that are to be decided again (``settling``), ascending."""
 
     def resolve(self, identity: str) -> str | None:
         """The id under which ``identity`` lives now; None if it is unknown or erased."""
@@ -191,11 +195,11 @@ class _Draft:
     def __init__(self, state: State) -> None:
         self.identities, self.tracks, self.aliases = state.identities, state.tracks, state.aliases
         self.erased, self.erased_tracks = state.erased, state.erased_tracks
-        self.at_ns = state.at_ns
+        self.postponed, self.at_ns = state.postponed, state.at_ns
 
     def frozen(self) -> State:
         kept = (self.identities, self.tracks, self.aliases, self.erased, self.erased_tracks)
-        return State(*kept, self.at_ns)
+        return State(*kept, self.at_ns, self.postponed)
 
     def step(self, d: Decision) -> tuple[Event, ...]:
         if d.kind != "forget":  # which looked at no capture time
@@ -214,6 +218,8 @@ class _Draft:
             return self._erase(d)
         if d.kind == "forget":
             return self._forget(d)
+        if d.kind == "postpone":
+            return self._postpone(d)
         raise InputError(f"decision kind {d.kind!r} is unknown")
 
     def _assign(self, d: Decision) -> tuple[Event, ...]:
@@ -297,6 +303,12 @@ class _Draft:
                 of.setdefault(name, []).append(track)
         for name, tracks in of.items():
             self._lose(self.identities[name], tuple(tracks))
+        return ()
+
+    def _postpone(self, d: Decision) -> tuple[Event, ...]:
+        numbers = (d.other or "").split()
+        _fits(all(n.isdecimal() for n in numbers), d, f"no numbers of blocks: {d.other!r:.60}")
+        self.postponed = tuple(sorted(int(n) for n in numbers))
         return ()
 
     def _lose(self, identity: Identity, gone: tuple[TrackKey, ...]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
@@ -29,6 +30,9 @@ FORGET_S = 10.0
 """After about so long out of sight a person may be anywhere."""
 POSE_SIGMA_M = 0.4
 """What two cameras disagree about a standing person beyond the reported covariances."""
+ACCUMULATION = 0.25
+"""Evidence of n pairs counts n to this power times their mean: 0 if they all said the same thing
+over again, 1 if they were independent. Pairs of tracklets of two people are far from that."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,10 @@ DEFAULT = Normals(0.45, 0.2, 0.0, 0.2)
 """Where nothing is known of a model; for embeddings less their camera's mean."""
 
 
-def centred(embeddings: Float64, cameras: Int64, views: Int64, strength: float) -> Float64:
-    """Embeddings less the mean look of their camera, re-normalised.
+def shifts(
+    embeddings: Float32, models: Int64, views: Int64, cameras: Int64, strength: float
+) -> dict[tuple[int, int, int], Float64]:
+    """What to take from embeddings: the mean look of their camera.
 
     A camera's light and angle shift all its embeddings alike, which makes strangers in one camera
     alike and one person in two cameras different. With few tracklets the mean is mostly the
@@ -54,20 +60,31 @@ def centred(embeddings: Float64, cameras: Int64, views: Int64, strength: float) 
 
     Args:
         embeddings: [N, D], L2-normalised.
-        cameras: [N] a number per camera.
+        models: [N] a number per model; of two models nothing is in common.
         views: [N] a number per view.
+        cameras: [N] a number per camera.
         strength: tracklets that weigh as much as the mean one level up.
+
+    Returns:
+        float64 [D] by (model, view, camera); by (model, view, -1) of the view as a whole
     """
-    out = embeddings.copy()
-    for view in np.unique(views):
-        of_view = views == view
-        view_mean = embeddings[of_view].sum(0) / (of_view.sum() + strength)
-        for camera in np.unique(cameras[of_view]):
-            rows = of_view & (cameras == camera)
-            total = embeddings[rows].sum(0) + strength * view_mean
-            out[rows] -= total / (rows.sum() + strength)
-    length: Float64 = np.linalg.norm(out, axis=1, keepdims=True)
-    return out / np.maximum(length, 1e-9)
+    found: dict[tuple[int, int, int], tuple[Float64, int]] = {}
+    names, which = np.unique(np.stack([models, views, cameras], 1), axis=0, return_inverse=True)
+    order = np.argsort(which.reshape(-1), kind="stable")
+    counts = np.bincount(which.reshape(-1), minlength=len(names))
+    ends = np.cumsum(counts)
+    for (model, view, camera), end, count in zip(names.tolist(), ends, counts, strict=True):
+        total = embeddings[order[end - count : end]].sum(0, dtype=np.float64)
+        found[model, view, camera] = total, int(count)
+        above, many = found.get((model, view, -1), (np.zeros(len(total)), 0))
+        found[model, view, -1] = above + total, many + int(count)
+    out: dict[tuple[int, int, int], Float64] = {}
+    for (model, view, camera), (total, number) in found.items():
+        above, many = found[model, view, -1]
+        of_view = above / (many + strength)
+        shrunk = (total + strength * of_view) / (number + strength)
+        out[model, view, camera] = of_view if camera < 0 else shrunk
+    return out
 
 
 def calibrate(
@@ -185,3 +202,10 @@ def prior_of(priors: Mapping[str, Normals], pair: str) -> Normals:
         (known.different_mean - shared) / (1 - shared),
         known.different_std / (1 - shared),
     )
+
+
+def odds(evidence: Float64, prior: Float64, weight: Float64) -> float:
+    """Log posterior odds that two groups are one person, from the pairs between them [N]."""
+    mean = float(np.average(evidence, weights=weight))
+    gain: float = len(evidence) ** ACCUMULATION
+    return mean * gain + float(prior.mean())

@@ -5,8 +5,9 @@ time all devices have spoken; everything up to there is decided in micro-batches
 so that the order in which devices arrive does not matter.
 
 A micro-batch: take in what was captured, put each camera's new tracklets where they fit best or
-found somebody new, and now and then look at the whole active window again, which may merge, split
-and move. Only ``identity.apply`` changes who is who.
+found somebody new, and now and then group again those who changed and their neighbours, which may
+merge, split and move. When a block of time is over it is decided once more, for good
+(``settling``). Only ``identity.apply`` changes who is who.
 """
 
 from __future__ import annotations
@@ -16,26 +17,31 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from skyreid.contract.identity_event import Event, TrackKey
 from skyreid.contract.sighting import Sighting
 from skyreid.server.matching import identity, regroup
-from skyreid.server.matching.clustering import cluster
+from skyreid.server.matching.clustering import candidates
 from skyreid.server.matching.identity import Applied, Decision, State
-from skyreid.server.matching.likelihood import Float64, Normals
-from skyreid.server.matching.odds import Scores, score_window
+from skyreid.server.matching.likelihood import Int64, Normals
+from skyreid.server.matching.odds import Scores
 from skyreid.server.matching.options import MatchingOptions
-from skyreid.server.matching.pairs import Window
-from skyreid.server.matching.tracklets import Tracklet, begin, revised
+from skyreid.server.matching.regroup import Roster, assign
+from skyreid.server.matching.settling import (
+    BLOCK_S,
+    OVERLAP_TOLERANCE_S,
+    Recall,
+    Settling,
+    block_of,
+)
+from skyreid.server.matching.tracklets import Tracklet, Window
 
 RECLUSTER_S = 2.0
-"""How often the whole window is looked at again, in capture time; a multiple of batch_s."""
-OVERLAP_TOLERANCE_S = 0.3
-"""Two tracklets of one camera may overlap by this much and still be one person (the tracker held on
-to a ghost after it had begun anew)."""
-HYSTERESIS = 0.5
-"""What present company counts for when the window is looked at again, as a log-odds."""
+"""How often those who changed are grouped again, in capture time; a multiple of batch_s."""
+REGROUPED = 256
+"""Tracklets that are grouped again at a time; the others' turn comes next."""
+PIECES = 8
+"""Pieces of the settling of blocks that are done in one go of ``advance``."""
 _SET_BACK_NS = 60_000_000_000
 """Capture time that is ahead by more than this is a wrong clock's, and is set back."""
 
@@ -51,7 +57,7 @@ class Matcher:
     ) -> None:
         """Start empty, or where ``state`` (the replayed log) left off.
 
-        In the latter case ``add`` the stored sightings of the active window before ``advance``.
+        In the latter case ``add`` the stored sightings of the last ``shown_s`` before ``advance``.
 
         Args:
             options: how sure is sure enough.
@@ -60,26 +66,42 @@ class Matcher:
                 (``aerial-ground``).
         """
         self._options, self._priors = options, priors or {}
+        self.recall: Recall | None = None
+        """Gives what was stored of a stretch of capture time that is not kept here any more, for
+        what comes late; None = nobody kept it."""
         self.state: State = state or State()
         """The fold of every decision so far: read it; set it to an equal one at most."""
         self._batch_ns = round(options.batch_s * 1e9)
+        self._window_ns = round(options.window_s * 1e9)
         self._tick = self.state.at_ns // self._batch_ns
         self._arrived: list[tuple[int, TrackKey, int, int, str, Sighting]] = []
         self._arrivals = 0
         self._window = Window(overlap_tolerance_s=OVERLAP_TOLERANCE_S)
+        self._scores = Scores(self._window, self._priors)
+        self._partners: dict[int, Int64] = {}  # by row: the rows that it was last compared with
+        self._roster = Roster()
+        self._due: dict[TrackKey, None] = {}  # changed since they were last grouped
+        self._settling = Settling(self.state, options.window_s, self._priors)
         self._passed_ns = 0  # capture time gone by since the start, forwards only
         self._touched_ns: dict[TrackKey, int] = {}  # when, of that, each tracklet was last revised
         self._made: list[Applied] = []  # by the call of `advance` that is going on
-        self._changed = False  # since the window was last looked at as a whole
+        self._changed = False  # since the last call of `advance` without a horizon
 
     def afresh(self, state: State) -> Matcher:
         """One with the same options, empty, where ``state`` left off."""
-        return Matcher(self._options, state, self._priors)
+        new = Matcher(self._options, state, self._priors)
+        new.recall = self.recall
+        return new
 
     @property
     def window_s(self) -> float:
         """How far back it looks, seconds of capture time."""
         return self._options.window_s
+
+    @property
+    def shown_s(self) -> float:
+        """How far back it has to be shown what was stored, seconds of capture time."""
+        return (self._settling.reach + 1) * BLOCK_S
 
     @property
     def undecided(self) -> int:
@@ -90,6 +112,11 @@ class Matcher:
     def decided_ns(self) -> int:
         """Capture time up to which everything that was there has been decided."""
         return self._tick * self._batch_ns
+
+    @property
+    def unsettled(self) -> int:
+        """Blocks of time that are over and not yet decided for good."""
+        return self._settling.waiting
 
     @property
     def next_ns(self) -> int | None:
@@ -119,22 +146,22 @@ class Matcher:
     def restore(self, held: Iterable[Tracklet]) -> None:
         """Begin with the active window of an earlier life; ``add`` what it had waiting, too."""
         for tracklet in held:
-            self._window.put(tracklet)
-            self._touched_ns[tracklet.key] = self._passed_ns
+            self._settling.hold(tracklet)
+            self._put(tracklet)
             self._changed = True
 
     def due(self, horizon_ns: int | None) -> bool:
-        """Whether what waits has come within ``horizon_ns`` (None = everything has)."""
+        """Whether there is something to do up to ``horizon_ns`` (None = everything has come)."""
         self._set_back(horizon_ns)
         next_ns = self.next_ns
-        return next_ns is None or horizon_ns is None or next_ns <= horizon_ns
+        within = next_ns is None or horizon_ns is None or next_ns <= horizon_ns
+        return within or bool(self._settling.waiting)
 
     def advance(self, horizon_ns: int | None) -> list[Applied]:
         """Decide everything captured up to ``horizon_ns`` (None = everything there is).
 
         Time goes forward, but for a horizon that is ``_SET_BACK_NS`` behind what was decided (where
-        there is none: the newest that waits): a clock was ahead and was put right. What was seen
-        meanwhile stays in the window as long as anything else.
+        there is none: the newest that waits): a clock was ahead and was put right.
 
         The decisions have been folded into ``state``, in this order and once each: write them to
         the log in this order too, and tell their events.
@@ -148,8 +175,15 @@ class Matcher:
             self._batch(tick)
         if horizon_ns is not None:
             self._through(horizon_ns // self._batch_ns)
+            self._settle(PIECES)
         elif self._changed:
-            self._regroup(self._tick * self._batch_ns)
+            self._changed = False
+            self._settling.over(block_of(self.decided_ns))  # as if it were
+            self._settle(None)
+        postponed = self._settling.postponed(block_of(self.decided_ns))
+        if postponed != self.state.postponed:
+            blocks = " ".join(map(str, postponed))
+            self._decide(Decision("postpone", self.decided_ns, "", other=blocks))
         made, self._made = self._made, []
         return made
 
@@ -163,8 +197,10 @@ class Matcher:
         """
         before = self.state
         self.state, events = identity.apply(before, decision)
+        self._roster.note(decision, self._window)
         if decision.kind in ("erase", "forget"):
             self.drop(decision.tracks or before.identities[decision.identity].members)
+        self._settling.again()
         self._changed = True
         return events
 
@@ -177,14 +213,10 @@ class Matcher:
         for key in keys:
             if key in self._window:
                 there.add(key)
-                self._window.drop(key)
-            self._touched_ns.pop(key, None)
-        return len(there)
+                self._leave(key)
+        return len(there | self._settling.drop(keys))
 
-    def _decide(self, decision: Decision) -> State:
-        self.state, events = identity.apply(self.state, decision)
-        self._made.append(Applied(decision, events))
-        return self.state
+    # --- time ------------------------------------------------------------------------------------
 
     def _set_back(self, horizon_ns: int | None) -> None:
         """Let time go back to where it is now, if a clock had taken it far ahead."""
@@ -193,7 +225,7 @@ class Matcher:
             now_ns = max((entry[0] for entry in self._arrived), default=self.decided_ns)
         if not 0 < now_ns < self.decided_ns - _SET_BACK_NS:
             return
-        oldest_ns = now_ns - round(self._options.window_s * 1e9)
+        oldest_ns = now_ns - self._window_ns
         waiting = [entry[0] for entry in self._arrived if oldest_ns <= entry[0] <= now_ns]
         self._tick = min([*waiting, now_ns]) // self._batch_ns - 1
 
@@ -201,13 +233,20 @@ class Matcher:
         """It is ``tick`` now."""
         ahead_ns = (tick - self._tick) * self._batch_ns
         self._passed_ns += min(max(0, ahead_ns), _SET_BACK_NS)  # beyond, it is a clock that jumps
+        before = block_of(self.decided_ns)
         self._tick = tick
+        now = block_of(self.decided_ns)
+        # The block in which it was is over, and the one after it settles what began in it.
+        for block in range(before, min(now, before + 2)):
+            self._settling.over(block)
+        if now > before:
+            self._settling.forget(now)
 
     def _through(self, tick: int) -> None:
-        """Let time pass without sightings: one look at the window covers any length of it."""
+        """Let time pass without sightings: one look covers any length of it."""
         every = max(1, round(RECLUSTER_S / self._options.batch_s))
         due = tick // every * every
-        if due <= self._tick or not self._changed:
+        if due <= self._tick or not self._due:
             self._pass(max(self._tick, tick))
             return
         self._pass(tick)
@@ -216,91 +255,145 @@ class Matcher:
     def _batch(self, tick: int) -> None:
         """One micro-batch: everything captured up to ``tick``."""
         at_ns = tick * self._batch_ns
+        now = block_of(at_ns)
         touched: dict[TrackKey, None] = {}
         while self._arrived and self._arrived[0][0] <= at_ns:
             _, key, _, _, model_key, sighting = heapq.heappop(self._arrived)
             if key in self.state.erased_tracks:
                 continue
-            if key in self._window:
-                self._window.put(revised(self._window.tracklet(key), model_key, sighting))
-            else:
-                self._window.put(begin(key, model_key, sighting))
-            touched[key] = None
-            self._touched_ns[key] = self._passed_ns
-        self._changed = self._changed or bool(touched)
+            self._changed = True
+            tracklet = self._settling.take(key, model_key, sighting, now)
+            if tracklet.last_ns >= at_ns - self._window_ns or key in self._window:
+                self._put(tracklet)
+                touched[key] = None
         self._forget(at_ns)
-        fresh = [key for key in sorted(touched) if key not in self.state.tracks]
-        if fresh:
-            self._place_new(fresh, at_ns)
+        touched = {key: None for key in sorted(touched) if key in self._window}
+        self._scores.refresh()
+        fresh = [key for key in touched if self._is_fresh(key, now)]
+        self._compare(fresh)
+        self._place_new([key for key in fresh if key not in self.state.tracks], at_ns)
+        self._due.update(dict.fromkeys(fresh))
         every = max(1, round(RECLUSTER_S / self._options.batch_s))
         self._pass(tick)
         if tick % every == 0:
             self._regroup(at_ns)
 
-    def _forget(self, at_ns: int) -> None:
-        window_ns = round(self._options.window_s * 1e9)
-        for tracklet in self._window.tracklets():
-            key = tracklet.key
-            # By its own time, or, where a clock was ahead then, by how long nobody spoke of it.
-            idle_ns = self._passed_ns - self._touched_ns[key]
-            old = tracklet.last_ns < at_ns - window_ns or idle_ns > window_ns
-            if old and key in self.state.tracks:
-                self._window.drop(key)
-                del self._touched_ns[key]
+    def _put(self, tracklet: Tracklet) -> None:
+        """A tracklet enters the window, or is replaced there by its newer self."""
+        key, row = tracklet.key, self._window.put(tracklet)
+        self._scores.touched(row)
+        self._touched_ns.pop(key, None)  # the latest touched is the last
+        self._touched_ns[key] = self._passed_ns
+        if (name := self.state.tracks.get(key)) is not None:
+            self._roster.own(row, name)
 
-    def _place_new(self, fresh: Sequence[TrackKey], at_ns: int) -> None:
+    def _is_fresh(self, key: TrackKey, now: int) -> bool:
+        began = self._settling.blocks.began(key)
+        return began is not None and began >= now - 1
+
+    def _forget(self, at_ns: int) -> None:
+        facts = self._window.facts
+        rows = self._window.taken()
+        late = set(rows[facts["last_ns"][rows] < at_ns - self._window_ns].tolist())
+        old = [self._window.at(row).key for row in late]
+        # By its own time, or, where a clock was ahead then, by how long nobody spoke of it.
+        for key, touched_ns in self._touched_ns.items():
+            if self._passed_ns - touched_ns <= self._window_ns:
+                break  # in the order in which they were touched
+            old.append(key)
+        for key in old:
+            if key in self.state.tracks or not self._is_fresh(key, block_of(at_ns)):
+                self._leave(key)
+
+    def _leave(self, key: TrackKey) -> None:
+        """A tracklet leaves the window."""
+        row = self._window.rows.get(key)
+        self._touched_ns.pop(key, None)
+        self._due.pop(key, None)
+        if row is None:
+            return
+        self._partners.pop(row, None)
+        self._roster.leave(row)
+        self._window.drop(key)
+
+    # --- live decisions --------------------------------------------------------------------------
+
+    def _decide(self, decision: Decision) -> State:
+        self.state, events = identity.apply(self.state, decision)
+        self._roster.note(decision, self._window)
+        self._made.append(Applied(decision, events))
+        return self.state
+
+    def _compare(self, keys: Sequence[TrackKey]) -> None:
+        """Look for those with whom tracklets are worth comparing."""
+        if keys:
+            rows = np.array([self._window.rows[key] for key in keys], np.int64)
+            found = candidates(self._scores, rows, self._window.taken())
+            self._partners.update(zip(rows.tolist(), found, strict=True))
+
+    def _place_new(self, new: Sequence[TrackKey], at_ns: int) -> None:
         """Assign tracklets that are in no identity yet, one camera after the other."""
-        scores = self._scores()
-        for _, group in groupby(fresh, lambda k: (k.device, k.boot, k.camera)):
+        for _, group in groupby(new, lambda k: (k.device, k.boot, k.camera)):
             keys = list(group)
-            known = scores.groups(self.state)
-            odds = np.array([[scores.link(k, known[name]) for name in known] for k in keys])
-            names = list(known)
-            for key, column in zip(keys, assign(odds.reshape(len(keys), len(names))), strict=True):
-                if column is None:
+            likely = self._likely([self._window.rows[key] for key in keys])
+            asked = [(place, name) for place, names in enumerate(likely) for name in names]
+            rows = {name: self._roster.rows(name) for _, name in asked}
+            odds, pairs = self._scores.links(
+                [self._window.rows[keys[place]] for place, _ in asked],
+                [rows[name] for _, name in asked],
+            )
+            chosen = assign(len(keys), asked, odds)
+            for key, at in zip(keys, chosen, strict=True):
+                if at is None:
                     self._decide(Decision("assign", at_ns, self.state.mint(key), (key,)))
                 else:
-                    name = names[column]
-                    match = scores.match(key, known[name], self._options.fpir)
-                    self._decide(Decision("assign", at_ns, name, (key,), match=match))
+                    match = self._scores.reason(float(odds[at]), pairs[at], self._options.fpir)
+                    self._decide(Decision("assign", at_ns, asked[at][1], (key,), match=match))
+
+    def _likely(self, rows: Sequence[int]) -> list[list[str]]:
+        """Identities that rows could join: something speaks for one of their tracklets."""
+        alive = self._window.facts["alive"]
+        partners = [self._partners[row][alive[self._partners[row]]] for row in rows]
+        sizes = [len(some) for some in partners]
+        if not sum(sizes):
+            return [[] for _ in rows]
+        others = np.concatenate(partners)
+        pairs = self._scores.between(np.repeat(np.array(rows, np.int64), sizes), others)
+        out, good, at = [], pairs.evidence > 0, 0
+        for size in sizes:
+            chosen = others[at : at + size][good[at : at + size]].tolist()
+            out.append(
+                sorted({self._roster.owner[row] for row in chosen if row in self._roster.owner})
+            )
+            at += size
+        return out
 
     def _regroup(self, at_ns: int) -> None:
-        """Look at the whole window: decide what would explain it better."""
-        self._changed = False
-        scores = self._scores()
-        label = cluster(
-            scores.evidence,
-            scores.prior + HYSTERESIS * scores.company(self.state),
-            scores.weight,
-            scores.forbidden,
+        """Group those who changed again, with their neighbours: what would explain it better?"""
+        now = block_of(at_ns)
+        first: list[int] = []
+        while self._due and len(first) < REGROUPED:
+            key = next(iter(self._due))
+            del self._due[key]
+            if key in self.state.tracks and self._is_fresh(key, now):
+                first.append(self._window.rows[key])
+        if not first:
+            return
+        regroup.again(
+            self.state,
+            self._scores,
+            self._roster,
+            first,
+            [name for names in self._likely(first) for name in names],  # one hop further
+            self._partners,
+            lambda row: self._is_fresh(self._window.at(row).key, now),
+            REGROUPED,
+            at_ns,
+            self._options.fpir,
+            self._decide,
         )
-        fpir = self._options.fpir
-        regroup.agree(self.state, scores, label, at_ns, fpir, self._decide)
-        regroup.revise(self.state, scores, at_ns, fpir, self._decide)
 
-    def _scores(self) -> Scores:
-        tracklets: list[Tracklet] = self._window.tracklets()
-        tables = self._window.tables([t.key for t in tracklets])
-        return score_window(tracklets, tables, self._priors)
-
-
-def assign(score: Float64) -> list[int | None]:
-    """Which identity each tracklet of one camera joins (Hungarian); None = somebody new.
-
-    Tracklets of one camera at one time are different people, so each identity is given at most
-    once; the sum of the scores is the greatest possible, with 0 for "new".
-
-    Args:
-        score: [tracklets, identities] log posterior odds against "new"; -inf = impossible.
-    """
-    tracklets, identities = score.shape
-    if not tracklets:
-        return []
-    new = np.zeros((tracklets, tracklets))
-    finite = np.where(np.isfinite(score), score, -1e6)
-    rows, columns = linear_sum_assignment(np.concatenate([finite, new], 1), maximize=True)
-    chosen: list[int | None] = [None] * tracklets
-    for row, column in zip(rows, columns, strict=True):
-        if column < identities and finite[row, column] > 0:
-            chosen[row] = int(column)
-    return chosen
+    def _settle(self, pieces: int | None) -> None:
+        """Go on with what is to be decided for good."""
+        at_ns, fpir = self.decided_ns, self._options.fpir
+        self._settling.advance(self.state, at_ns, fpir, self._decide, self.recall, pieces)

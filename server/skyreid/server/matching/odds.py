@@ -1,50 +1,54 @@
-"""From pair tables and embeddings to the posterior odds of any grouping, calibrated in place."""
+"""From pairs of rows to the posterior odds of any grouping, calibrated on the window itself."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
 from skyreid.contract.identity_event import Evidence, LinkState, Match, TrackKey
-from skyreid.server.matching.clustering import odds
-from skyreid.server.matching.identity import State
+from skyreid.contract.sighting import View
 from skyreid.server.matching.likelihood import (
+    ACCUMULATION,
     APPEARANCE_MAX,
+    FORGET_S,
+    OUTLIERS,
     Bool,
+    Float32,
     Float64,
     Int64,
     Normals,
     appearance_llr,
     calibrate,
-    centred,
     prior_of,
+    shifts,
     view_pair,
 )
-from skyreid.server.matching.pairs import NONE, PLACE, TIME, Tables
-from skyreid.server.matching.tracklets import Tracklet
+from skyreid.server.matching.tracklets import NONE, PLACE, STEP_S, TIME, Tables, Window
 
 CENTRING = 5.0
-"""Tracklets that weigh as much as the mean one level up (see ``likelihood.centred``)."""
+"""Tracklets that weigh as much as the mean one level up (see ``likelihood.shifts``)."""
 PRIOR_PAIRS = 30.0
 """How many pairs a prior of the score calibration is worth."""
 QUIET = 0.05
 """Weight of a pair that nothing but looks and lapse of time speaks about, against one whose
 places can be compared: in a group the latter know better."""
+SAMPLE = 4096
+"""Pairs that scores are calibrated on: of neighbours in time, whatever they look like."""
 
 
 @dataclass(frozen=True, eq=False)
-class Scores:
-    """All pairs of N tracklets; every array is [N, N]."""
+class Pairs:
+    """P pairs of rows, scored; every array is [P]."""
 
-    tracklets: Sequence[Tracklet]
+    a: Int64
+    b: Int64
     tables: Tables
     similarity: Float64
     appearance: Float64
-    """Log-likelihood ratio of the looks."""
+    """Log-likelihood ratio of the looks; 0 across models, which say nothing of each other."""
     prior: Float64
     """Log of how few of the people here the pair could be by place alone; negative."""
     weight: Float64
@@ -55,67 +59,238 @@ class Scores:
         """Log-likelihood ratio of looks and place together."""
         return self.appearance + self.tables.llr
 
-    @property
-    def forbidden(self) -> Bool:
-        """Pairs that cannot be one person."""
-        return self.tables.forbidden
 
-    @cached_property
-    def index(self) -> dict[TrackKey, int]:
-        """Row of each tracklet."""
-        return {t.key: i for i, t in enumerate(self.tracklets)}
+class Scores:
+    """A window with what is learned from it: means, calibration, and how many people are here."""
 
-    def groups(self, state: State) -> dict[str, Int64]:
-        """Rows of each identity that has any here; in order of the identities' ids."""
-        found: dict[str, list[int]] = {}
-        for i, tracklet in enumerate(self.tracklets):
-            name = state.tracks.get(tracklet.key)
-            if name is not None:
-                found.setdefault(name, []).append(i)
-        return {name: np.array(found[name], np.int64) for name in sorted(found)}
+    def __init__(self, window: Window, priors: Mapping[str, Normals]) -> None:
+        self.window = window
+        self._priors = priors
+        self.unit: Float32 = np.zeros((0, 1), np.float32)
+        """[rows, D] embeddings less the mean look of their camera."""
+        self._shift: dict[tuple[int, int, int], Float64] = {}
+        self._people, self._others, self._placed = 2.0, 0, 0
+        self._ends, self._starts = np.zeros(0), np.zeros(0)  # of tracklets with positions, seconds
+        self._rivals: Float64 = np.zeros(0)
+        self._near: Float64 = np.zeros(0)
+        self._normals: dict[tuple[int, int], Normals] = {}
+        self._stale = 0
+        self._fresh: list[int] = []
 
-    def company(self, state: State) -> Float64:
-        """[N, N] 1 for pairs that are in one identity now, else 0."""
-        together = np.zeros((len(self.tracklets), len(self.tracklets)))
-        for rows in self.groups(state).values():
-            together[np.ix_(rows, rows)] = 1.0
-        return together
+    def touched(self, row: int) -> None:
+        """A row was put."""
+        self._fresh.append(row)
+        self._stale += 1
 
-    def link(self, key: TrackKey, rows: Int64) -> float:
-        """Log posterior odds that a tracklet belongs with a group; -inf if it cannot."""
-        i = self.index[key]
-        rows = rows[rows != i]
-        if not len(rows) or self.tables.forbidden[i, rows].any():
-            return -math.inf
-        evidence = self.appearance[i, rows] + self.tables.llr[i, rows]
-        return odds(evidence, self.prior[i, rows], self.weight[i, rows])
+    def near(self, rows: Int64, open_to: Float64) -> None:
+        """Of some rows, how many more than time alone leaves open place does (or fewer)."""
+        self._fit()
+        self._near[rows] = open_to
+        self._count(rows)
 
-    def match(self, key: TrackKey, rows: Int64, fpir: float) -> Match:
-        """The stated reason for a link: its posterior, and the evidence of its clearest pair."""
-        i = self.index[key]
-        rows = rows[rows != i]
-        log_odds = self.link(key, rows)
-        t = self.tables
-        if len(rows) and not (t.llr[i, rows] > 0).any():
+    def near_as_others(self, known: Int64, rest: Int64) -> None:
+        """For rows whose neighbours were not looked at: as many as those of others on average."""
+        self._near[rest] = self._near[known].mean() if len(known) else 0.0
+        self._count(rest)
+
+    def refresh(self, *, whole: bool = False) -> None:
+        """Learn again, if a tenth of the window is new since; else only see to the new rows."""
+        self._fit()
+        rows = self.window.taken()
+        if not len(rows):
+            self._fresh.clear()
+            return
+        if whole or self._stale * 10 >= len(rows):
+            self._stale = 0
+            self._fresh.clear()
+            self.window.measure_area()
+            self._centre(rows)
+            self._crowd(rows)
+            self._count(rows)
+            self._calibrate(rows)
+            return
+        alive = [row for row in set(self._fresh) if self.window.facts["alive"][row]]
+        self._fresh.clear()
+        if alive:
+            new = np.array(sorted(alive), np.int64)
+            self._shifted(new)
+            self._count(new)
+
+    def between(self, a: Int64, b: Int64) -> Pairs:
+        """The pairs (``a[k]``, ``b[k]``), scored."""
+        facts, tables = self.window.facts, self.window.between(a, b)
+        similarity = np.einsum("ij,ij->i", self.unit[a], self.unit[b]).astype(np.float64)
+        alien = facts["model"][a] != facts["model"][b]
+        similarity[alien] = 0.0
+        appearance = np.zeros(len(a))
+        low = np.minimum(facts["view"][a], facts["view"][b])
+        high = np.maximum(facts["view"][a], facts["view"][b])
+        for (one, two), normals in self._normals.items():
+            of_pair = (low == one) & (high == two)
+            appearance[of_pair] = appearance_llr(similarity[of_pair], normals)
+        appearance[alien] = 0.0
+        prior = -0.5 * (self._rivals[a] + self._rivals[b])
+        weight = np.full(len(a), QUIET)
+        placed = tables.kind != NONE
+        unseen_s = tables.clock_s + np.where(tables.kind == TIME, tables.measure, 0.0)
+        weight[placed] += (1 - QUIET) * np.exp(-unseen_s[placed] / 2.0)
+        return Pairs(a, b, tables, similarity, appearance, prior, weight)
+
+    def links(self, rows: Sequence[int], groups: Sequence[Int64]) -> tuple[Float64, list[Pairs]]:
+        """Log posterior odds that ``rows[k]`` belongs with ``groups[k]``; -inf if it cannot.
+
+        A row is no evidence of itself: it is left out of its group, and alone in it is -inf.
+        """
+        others = [group[group != row] for row, group in zip(rows, groups, strict=True)]
+        sizes = np.array([len(group) for group in others], np.int64)
+        odds = np.full(len(rows), -np.inf)
+        if not sizes.sum():
+            return odds, []
+        pairs = self.between(np.repeat(np.array(rows, np.int64), sizes), np.concatenate(others))
+        some = np.flatnonzero(sizes)
+        starts = (np.cumsum(sizes) - sizes)[some]
+        mass = np.add.reduceat(pairs.weight, starts)
+        mean = np.add.reduceat(pairs.evidence * pairs.weight, starts) / mass
+        prior = np.add.reduceat(pairs.prior, starts) / sizes[some]
+        barred = np.logical_or.reduceat(pairs.tables.forbidden, starts)
+        odds[some] = np.where(barred, -np.inf, mean * sizes[some] ** ACCUMULATION + prior)
+        return odds, _sliced(pairs, sizes)
+
+    def match(self, row: int, group: Int64, fpir: float) -> Match:
+        """The stated reason for a link of a row with others of its group."""
+        (odds,), (pairs,) = self.links([row], [group])
+        return self.reason(float(odds), pairs, fpir)
+
+    def reason(self, log_odds: float, pairs: Pairs, fpir: float) -> Match:
+        """The same for what ``links`` gave: the evidence is its clearest pair's."""
+        t = pairs.tables
+        if not (t.llr > 0).any():
             # Looks alone: many pairs of them are still one kind of evidence, and bounded as one.
-            log_odds = min(log_odds, APPEARANCE_MAX + float(self.prior[i, rows].mean()))
-        speaking = (self.appearance[i, rows] + t.llr[i, rows]) * np.sqrt(self.weight[i, rows])
-        j = int(rows[np.argmax(speaking)])
+            log_odds = min(log_odds, APPEARANCE_MAX + float(pairs.prior.mean()))
+        j = int(np.argmax(pairs.evidence * np.sqrt(pairs.weight)))
         evidence = [
-            Evidence("appearance", _short(self.appearance[i, j]), _short(self.similarity[i, j]))
+            Evidence("appearance", _short(pairs.appearance[j]), _short(pairs.similarity[j]))
         ]
-        if t.kind[i, j] == PLACE:
-            evidence.append(Evidence("place", _short(t.llr[i, j]), _short(t.measure[i, j])))
-        elif t.kind[i, j] == TIME:
-            evidence.append(Evidence("time", _short(t.llr[i, j]), _short(t.measure[i, j])))
-        if np.isinf(t.clock_s[i, j]):
+        if t.kind[j] == PLACE:
+            evidence.append(Evidence("place", _short(t.llr[j]), _short(t.measure[j])))
+        elif t.kind[j] == TIME:
+            evidence.append(Evidence("time", _short(t.llr[j]), _short(t.measure[j])))
+        if np.isinf(t.clock_s[j]):
             evidence.append(Evidence("clock", 0.0))
-        elif t.clock_s[i, j] > 0 or t.kind[i, j] == TIME:
-            evidence.append(Evidence("clock", 0.0, _short(t.clock_s[i, j])))
-        evidence.append(Evidence("prior", _short(self.prior[i, j])))
+        elif t.clock_s[j] > 0 or t.kind[j] == TIME:
+            evidence.append(Evidence("clock", 0.0, _short(t.clock_s[j])))
+        evidence.append(Evidence("prior", _short(pairs.prior[j])))
         probability = 1 / (1 + math.exp(-max(min(log_odds, 50.0), -50.0)))
         state: LinkState = "accepted" if probability >= accept_from(fpir) else "tentative"
-        return Match(state, _short(probability), self.tracklets[j].key, tuple(evidence))
+        other: TrackKey = self.window.at(int(pairs.b[j])).key
+        return Match(state, _short(probability), other, tuple(evidence))
+
+    def _fit(self) -> None:
+        shape = self.window.vectors.shape
+        if self.unit.shape != shape:
+            for name, old in (("_rivals", self._rivals), ("_near", self._near)):
+                grown = np.zeros(shape[0])
+                grown[: len(old)] = old
+                setattr(self, name, grown)
+            unit = np.zeros(shape, np.float32)
+            unit[: len(self.unit), : self.unit.shape[1]] = self.unit
+            self.unit = unit
+
+    def _centre(self, rows: Int64) -> None:
+        facts = self.window.facts[rows]
+        self._shift = shifts(
+            self.window.vectors[rows], facts["model"], facts["view"], facts["eye"], CENTRING
+        )
+        self._shifted(rows)
+
+    def _shifted(self, rows: Int64) -> None:
+        facts = self.window.facts[rows]
+        unit = self.window.vectors[rows].astype(np.float64)
+        names = np.stack([facts["model"], facts["view"], facts["eye"]], 1)
+        kinds, which = np.unique(names, axis=0, return_inverse=True)
+        which = which.reshape(-1)
+        for number, (model, view, eye) in enumerate(kinds.tolist()):
+            # A camera that is new since: less the mean of its view, until more is learned.
+            shift = self._shift.get((model, view, eye), self._shift.get((model, view, -1)))
+            if shift is not None:
+                width = len(shift)
+                unit[which == number, :width] -= shift
+        length = np.linalg.norm(unit, axis=1, keepdims=True)
+        self.unit[rows] = unit / np.maximum(length, 1e-9)
+
+    def _crowd(self, rows: Int64) -> None:
+        """How many people are here: about as many as the fullest moment of a camera shows.
+
+        Beside that, for each moment how many tracklets time leaves open to somebody seen then.
+        """
+        facts, half_ns = self.window.facts[rows], self.window.tolerance_ns // 2
+        fullest = 1
+        for camera in np.unique(facts["camera"]):
+            own = np.flatnonzero(facts["camera"] == camera)
+            first = np.sort(facts["first_ns"][own] + half_ns)
+            last = np.sort(facts["last_ns"][own] - half_ns)
+            begun = np.searchsorted(first, facts["first_ns"][own] + half_ns, "right")
+            over = np.searchsorted(last, facts["first_ns"][own] + half_ns, "left")
+            fullest = max(fullest, int((begun - over).max()))
+        self._people = 1 + float(fullest)
+        placed = facts[facts["end"] > facts["start"]]
+        self._others = len(rows) - 1
+        self._placed = len(placed)
+        self._ends, self._starts = (
+            np.sort(placed["end"] * STEP_S),
+            np.sort(placed["start"] * STEP_S),
+        )
+
+    def _count(self, rows: Int64) -> None:
+        """Logarithm of how many each row has to be told from."""
+        facts = self.window.facts[rows]
+        free = np.full(len(rows), float(max(self._others, 0)))
+        seen = facts["end"] > facts["start"]
+        some = np.flatnonzero(seen)
+        if len(some):
+            gone = _open(facts["start"][some] * STEP_S, self._ends)
+            gone += _open(-facts["end"][some] * STEP_S, np.sort(-self._starts))
+            here = OUTLIERS * (self._placed - 1)  # whom place excludes may yet be a bad pose's
+            free[some] = self._others + 1 - self._placed + here + gone + self._near[rows[some]]
+        share = np.clip(free / max(self._others, 1), 0.0, 1.0)
+        self._rivals[rows] = np.log(1 + self._people * share)
+
+    def _calibrate(self, rows: Int64) -> None:
+        facts = self.window.facts
+        order = rows[np.lexsort((rows, facts["last_ns"][rows]))]
+        reach = min(len(order) - 1, max(1, SAMPLE // len(order)))
+        a = np.concatenate([order[:-d] for d in range(1, reach + 1)] or [order[:0]])
+        b = np.concatenate([order[d:] for d in range(1, reach + 1)] or [order[:0]])
+        tables = self.window.between(a, b)
+        similarity = np.einsum("ij,ij->i", self.unit[a], self.unit[b]).astype(np.float64)
+        alike = facts["model"][a] == facts["model"][b]
+        apart = (facts["eye"][a] != facts["eye"][b]) & (tables.kind == PLACE)
+        same = alike & apart & (tables.llr >= 3.0) & (tables.shared_s >= 2.0)
+        different: Bool = alike & ((apart & (tables.llr <= -3.0)) | tables.forbidden)
+        low = np.minimum(facts["view"][a], facts["view"][b])
+        high = np.maximum(facts["view"][a], facts["view"][b])
+        views = sorted(set(facts["view"][rows].tolist()))
+        self._normals = {}
+        for one in views:
+            for two in [v for v in views if v >= one]:
+                of_pair = (low == one) & (high == two)
+                self._normals[one, two] = calibrate(
+                    similarity,
+                    different & of_pair,
+                    same & of_pair,
+                    similarity[different],
+                    prior_of(self._priors, view_pair(View(one).word, View(two).word)),
+                    pairs=PRIOR_PAIRS,
+                )
+
+
+def open_beyond_time(pairs: Pairs) -> Float64:
+    """[P] how many rivals each pair is beyond what its moments alone say (see ``_open``)."""
+    t = pairs.tables
+    unseen_s = np.where(t.kind == TIME, t.measure, 0.0)
+    assumed = OUTLIERS + (1 - OUTLIERS) * (1 - np.exp(-unseen_s / FORGET_S))
+    actual = np.exp(np.minimum(t.llr, 0.0)) * ~t.forbidden
+    return np.where(t.kind == NONE, 0.0, actual - assumed)
 
 
 def accept_from(fpir: float) -> float:
@@ -123,82 +298,49 @@ def accept_from(fpir: float) -> float:
     return 1 / (1 + fpir)
 
 
-def score_window(
-    tracklets: Sequence[Tracklet], tables: Tables, priors: Mapping[str, Normals]
-) -> Scores:
-    """Score all pairs of ``tracklets`` (in the order of ``tables``)."""
-    count = len(tracklets)
-    cameras = _numbered([(t.key.device, t.key.camera) for t in tracklets])
-    views = np.array([int(t.view) for t in tracklets], np.int64)
-    similarity = _similarity(tracklets, cameras, views)
-    appearance = np.zeros((count, count))
-    words = {int(t.view): t.view.word for t in tracklets}
-    apart = cameras[:, None] != cameras[None]
-    upper = np.triu(np.ones((count, count), np.bool_), 1)
-    sure = (tables.kind == PLACE) & apart & upper
-    same = sure & (tables.llr >= 3.0) & (tables.shared_s >= 2.0)
-    different = (sure & (tables.llr <= -3.0)) | (tables.together & upper)
-    for a in sorted(words):
-        for b in [v for v in sorted(words) if v >= a]:
-            of_pair = (views[:, None] == a) & (views[None] == b)
-            of_pair |= of_pair.T
-            normals = calibrate(
-                similarity,
-                different & of_pair,
-                same & of_pair,
-                similarity[different],
-                prior_of(priors, view_pair(words[a], words[b])),
-                pairs=PRIOR_PAIRS,
-            )
-            appearance[of_pair] = appearance_llr(similarity[of_pair], normals)
-    prior = _prior(tracklets, tables)
-    weight = np.full((count, count), QUIET)
-    placed = tables.kind != NONE
-    unseen_s = tables.clock_s + np.where(tables.kind == TIME, tables.measure, 0.0)
-    weight[placed] += (1 - QUIET) * np.exp(-unseen_s[placed] / 2.0)
-    return Scores(
-        tracklets,
-        tables,
-        similarity,
-        appearance,
-        prior,
-        weight,
-    )
+def _open(at_s: Float64, before_s: Float64) -> Float64:
+    """[N] of the moments ``before_s`` (ascending), how many have passed and been forgotten.
 
-
-def _similarity(tracklets: Sequence[Tracklet], cameras: Int64, views: Int64) -> Float64:
-    """Cosines of centred embeddings; 0 across models, which say nothing of each other."""
-    count = len(tracklets)
-    models = _numbered([(t.model_key, len(t.sighting.embedding)) for t in tracklets])
-    similarity = np.zeros((count, count))
-    for model in np.unique(models):
-        rows = np.flatnonzero(models == model)
-        vectors = np.stack([tracklets[int(i)].sighting.embedding for i in rows]).astype(np.float64)
-        unit = centred(vectors, cameras[rows], views[rows], CENTRING)
-        similarity[np.ix_(rows, rows)] = unit @ unit.T
-    return similarity
-
-
-def _prior(tracklets: Sequence[Tracklet], tables: Tables) -> Float64:
-    """-log of the number of people each pair has to be told from.
-
-    About as many people are here as the fullest moment of a camera shows; of them, those count
-    whom place does not exclude.
+    A tracklet that ended t seconds ago is open to 1 - exp(-t / ``FORGET_S``): its person may be
+    anywhere by then. Less the ``OUTLIERS`` that are open anyway.
     """
-    if not tracklets:
-        return np.zeros((0, 0))
-    people = 1 + max(int(tables.together.sum(1).max()), 1)
-    open_to = np.exp(np.minimum(tables.llr, 0.0)) * ~tables.forbidden
-    np.fill_diagonal(open_to, 0.0)
-    share = open_to.sum(1) / max(len(tracklets) - 1, 1)
-    rivals = 1 + people * share  # [N]
-    prior: Float64 = -0.5 * (np.log(rivals)[:, None] + np.log(rivals)[None])
-    return prior
+    if not len(before_s):
+        return np.zeros(len(at_s))
+    count = np.searchsorted(before_s, at_s, "right")
+    latest = before_s[-1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = np.concatenate([[0.0], np.cumsum(np.exp((before_s - latest) / FORGET_S))])
+        recent = np.nan_to_num(np.exp((latest - at_s) / FORGET_S) * kept[count], nan=0.0)
+    out: Float64 = (1 - OUTLIERS) * (count - np.minimum(recent, count))
+    return out
 
 
-def _numbered(names: Sequence[object]) -> Int64:
-    order = {name: i for i, name in enumerate(sorted(set(names), key=str))}
-    return np.array([order[name] for name in names], np.int64)
+def _sliced(pairs: Pairs, sizes: Int64) -> list[Pairs]:
+    out, at = [], 0
+    for size in sizes.tolist():
+        cut = slice(at, at + size)
+        t = pairs.tables
+        tables = Tables(
+            t.llr[cut],
+            t.kind[cut],
+            t.measure[cut],
+            t.shared_s[cut],
+            t.forbidden[cut],
+            t.clock_s[cut],
+        )
+        out.append(
+            Pairs(
+                pairs.a[cut],
+                pairs.b[cut],
+                tables,
+                pairs.similarity[cut],
+                pairs.appearance[cut],
+                pairs.prior[cut],
+                pairs.weight[cut],
+            )
+        )
+        at += size
+    return out
 
 
 def _short(value: float) -> float:

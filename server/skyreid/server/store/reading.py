@@ -19,9 +19,15 @@ class Reading:
     _db: sqlite3.Connection
     snapshots: Snapshots
 
-    def sightings_since(self, captured_at_ns: int) -> Iterator[Arrived]:
-        """Stored sightings captured at or after a moment, in the order they were stored."""
-        return self._sightings("captured_at_ns >= ?", (captured_at_ns,))
+    def sightings_since(
+        self, captured_at_ns: int, until_ns: int = (1 << 63) - 1
+    ) -> Iterator[Arrived]:
+        """Stored sightings captured at or after a moment, in the order they were stored.
+
+        Without those that were captured at ``until_ns`` or later.
+        """
+        moments = captured_at_ns, until_ns
+        return self._sightings("captured_at_ns >= ? AND captured_at_ns < ?", moments)
 
     def sightings_after(self, number: int, waiting: Iterable[SingleKey]) -> Iterator[Arrived]:
         """Those that waited then, and all that were stored after ``number``."""

@@ -212,6 +212,7 @@ class Snapshots:
             "decision": decision,
             "sighting": held.sighting,
             "at_ns": state.at_ns,
+            "postponed": state.postponed,
             "identities": len(state.identities),
             "tracks": len(state.tracks),
             "aliases": len(state.aliases),
@@ -236,7 +237,7 @@ class Snapshots:
                 table.changed(changes)
             self.at, self.sightings = decision, held.sighting
             counts = len(state.identities), len(state.tracks), len(state.aliases)
-        return self._state({"at_ns": state.at_ns}, *counts, state.erased, state.erased_tracks)
+        return self._state(_moment(state), *counts, state.erased, state.erased_tracks)
 
     def _changes(self, state: State) -> list[tuple[_Table[Any, Any], list[tuple[Any, Any]]]]:
         maps = (
@@ -266,7 +267,8 @@ class Snapshots:
         of: _Before[TrackKey, str] = _Before(file, file.tracks, tracks)
         absorbed: _Before[str, str] = _Before(file, file.aliases, aliases)
         shelves = Shelf(people), Shelf(of), Shelf(absorbed)
-        return State(*shelves, erased, erased_tracks, said["at_ns"])
+        postponed = tuple(said.get("postponed", ()))  # an older one does not say
+        return State(*shelves, erased, erased_tracks, said["at_ns"], postponed)
 
     def _window(self) -> list[Tracklet]:
         rows = self._db.execute(
@@ -324,6 +326,10 @@ def clear(db: sqlite3.Connection) -> None:
     """Have no snapshot (within a transaction)."""
     for table in TABLES:
         db.execute(f"DELETE FROM {table}")
+
+
+def _moment(state: State) -> dict[str, Any]:
+    return {"at_ns": state.at_ns, "postponed": state.postponed}
 
 
 def _write_window(db: sqlite3.Connection, window: Sequence[Tracklet]) -> None:
