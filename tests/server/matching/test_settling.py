@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_final_identities_are_equal_whatever_the_order_the_portions_and_the_live
     else:
         late = rng.choice(["dev-cam1", "dev-cam6", "dev-cam8"])
         rows = [r for r in told if r[0] != late] + [r for r in told if r[0] == late]
-    stored: list = []
+    stored: list[Any] = []
 
     def recall(since_ns, until_ns):
         return [row for row in stored if since_ns <= row[3].captured_at_ns < until_ns]
