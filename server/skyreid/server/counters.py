@@ -11,6 +11,13 @@ class Metrics:
         from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
         self.registry = r = CollectorRegistry()
+
+        def unknown(name: str, says: str) -> Gauge:
+            """One that is not a number until somebody knows."""
+            gauge = Gauge(name, says, registry=r)
+            gauge.set(float("nan"))
+            return gauge
+
         self.stored = Counter(
             "skyreid_sightings_stored_total", "Sightings that were new", ["lane"], registry=r
         )
@@ -123,30 +130,22 @@ class Metrics:
             ["reason"],
             registry=r,
         )
-        self.certificate_days = Gauge(
+        self.certificate_days = unknown(
             "skyreid_certificate_days_left",
             "Days until the server's certificate ends; NaN without one",
-            registry=r,
         )
-        self.certificate_days.set(float("nan"))
-        self.http_certificate_days = Gauge(
+        self.http_certificate_days = unknown(
             "skyreid_http_certificate_days_left",
             "Days until the certificate of the API ends; NaN without one",
-            registry=r,
         )
-        self.http_certificate_days.set(float("nan"))
-        self.revocation_in_force = Gauge(
+        self.revocation_in_force = unknown(
             "skyreid_revocation_in_force",
             "1 while the broker refuses who is on the newest revocation list; NaN: cannot tell",
-            registry=r,
         )
-        self.revocation_in_force.set(float("nan"))
-        self.revocation_age = Gauge(
+        self.revocation_age = unknown(
             "skyreid_revocation_list_age_ratio",
             "Age of the revocation list as a part of its life; NaN without one",
-            registry=r,
         )
-        self.revocation_age.set(float("nan"))
         self.reloads = Counter(
             "skyreid_reloads_total",
             "SIGHUPs, by outcome: done, refused (the settings stayed as they were)",
