@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from skyreid.bundle.archive import open_bundle
@@ -88,6 +89,14 @@ def test_a_failing_gate_exits_3_and_leaves_nothing(
     assert main(["bundle", str(detector_checkpoint), "-o", str(out), "--view", "any"]) == 3
     assert list(tmp_path.iterdir()) == []
     assert "parity, ONNX Runtime against torch" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_weights_that_no_onnx_file_can_carry_are_refused_before_anything_is_traced() -> None:
+    with torch.device("meta"):  # shapes without memory
+        module = torch.nn.Linear(1 << 15, 17_000)
+    huge = trace.Traced("embedder", module, InputSpec(height=64, width=32), {}, "0" * 64)
+    with pytest.raises(GateError, match=r"holds 2\.2 GB of weights.* 2\.1 GB at most"):
+        trace.export(huge, np.zeros((2, 64, 32, 3), np.uint8))
 
 
 def test_inspect_prints_one_json_object(

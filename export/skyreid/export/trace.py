@@ -31,6 +31,8 @@ View = Literal["aerial", "ground", "any"]
 
 LARGEST_BATCH = 256
 """That a graph takes at all."""
+MAX_GRAPH_BYTES = (1 << 31) - 1
+"""Of an ONNX file that carries its weights: protobuf serialises no larger message."""
 _LARGEST_SIDE = 8192
 
 
@@ -136,8 +138,15 @@ def export(traced: Traced, example: NDArray[np.uint8]) -> bytes:
         example: uint8 [N, H, W, 3] with N >= 2 (a batch of 1 would be burnt in as a constant).
 
     Raises:
-        GateError: the exporter refused the network.
+        GateError: the exporter refused the network, or it is larger than one file may be.
     """
+    weights = (*traced.module.parameters(), *traced.module.buffers())
+    held = sum(tensor.numel() * tensor.element_size() for tensor in weights)
+    if held > MAX_GRAPH_BYTES:
+        raise GateError(
+            f"this {traced.kind} holds {held / 1e9:.1f} GB of weights, and one ONNX file holds "
+            f"{MAX_GRAPH_BYTES / 1e9:.1f} GB at most: export a smaller one"
+        )
     shape: dict[int, Any] = {0: torch.export.Dim("batch", min=1, max=LARGEST_BATCH)}
     if traced.align:
         most = _LARGEST_SIDE // traced.align

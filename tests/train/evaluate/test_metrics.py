@@ -1,4 +1,7 @@
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -288,6 +291,29 @@ def test_a_file_that_is_no_npz_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert str(path) in error
+
+
+def test_the_line_of_the_docs_makes_an_npz_of_others_mat(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], repository: Path
+) -> None:
+    scipy_io = pytest.importorskip("scipy.io", reason="scipy reads the .mat")
+    npz, mat, made = (str(tmp_path / name) for name in ("a.npz", "a.mat", "made.npz"))
+    some_features(Path(npz))
+    held = dict(np.load(npz))
+    theirs = {}
+    for name, values in held.items():
+        part, _, what = name.partition("_")
+        short = {"features": "f", "pids": "label", "cams": "cam"}[what]
+        theirs[f"{part}_{short}"] = values
+    scipy_io.savemat(mat, theirs)  # a row of labels becomes [1, N], as theirs are
+    assert main(["metrics", mat]) == 2
+    assert "docs/evaluation.md makes one of a .mat" in capsys.readouterr().err
+    page = (repository / "docs/evaluation.md").read_text()
+    (code,) = [part for part in re.findall(r"```python\n(.*?)```", page, re.S) if "loadmat" in part]
+    subprocess.run([sys.executable, "-c", code, mat, made], check=True)
+    for name, values in np.load(made).items():
+        np.testing.assert_array_equal(values, held[name])
+    assert main(["metrics", made]) == 0
 
 
 def test_features_of_market_have_no_drones_and_labels_may_be_words(

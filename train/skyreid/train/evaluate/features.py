@@ -41,7 +41,8 @@ def read(path: Path, aerial: Sequence[str] | None = None) -> tuple[Embedded, Emb
     """
     try:
         if path.is_file() and not zipfile.is_zipfile(path):
-            raise InputError(f"{path} is no .npz; this needs one with {', '.join(_names())}")
+            made = "; docs/evaluation.md makes one of a .mat" if path.suffix == ".mat" else ""
+            raise InputError(f"{path} is no .npz; this needs one with {', '.join(_names())}{made}")
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             missing = [name for name in _names() if name not in archive]
             if missing:
