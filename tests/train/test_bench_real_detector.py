@@ -47,7 +47,17 @@ def test_the_reference_is_the_truth_and_its_doubts_are_dont_cares(tmp_path: Path
 def test_false_boxes_are_counted_where_nothing_was_trained_on(tmp_path: Path) -> None:
     clip = video(tmp_path / "nobody.mp4", 90)
     # of frames 1, 11, ... 81 those after the 60th
-    assert real_detector.false_boxes(Fixed(SURE, UNSURE), clip) == (6, 3)
+    false, frames = real_detector.false_boxes(Fixed(SURE, UNSURE), clip)
+    assert (len(false), frames) == (6, 3)
+    assert {m.weight for m in false} == {np.float32(SURE[4]), np.float32(UNSURE[4])}
+
+
+def test_nobody_is_known_by_the_head_that_a_sheet_shows() -> None:
+    frame = np.random.default_rng(0).integers(0, 256, (96, 160, 3)).astype(np.uint8)
+    people = np.array([SURE[:4], (-9, -9, 30, 20), (150, 90, 170, 120), (5, 5, 5, 5)], np.float32)
+    shown = real_detector.without_heads(frame, people)
+    assert len(np.unique(shown[10:31, 10:40].reshape(-1, 3), axis=0)) <= 9 + 4  # a neighbour's too
+    np.testing.assert_array_equal(shown[31:90, 40:], frame[31:90, 40:])
 
 
 def test_a_run_prints_every_number_and_keeps_what_the_reference_saw(
