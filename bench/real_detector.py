@@ -209,7 +209,8 @@ def threshold(path: Path) -> float:
 def run(args: argparse.Namespace) -> int:
     """Measure and print."""
     truth = _truth(args)
-    false, missed = [], []
+    false: list[Mistake] = []
+    missed: list[Mistake] = []
     for path in args.detectors:
         score_min = threshold(path) if args.score is None else args.score
         low, own = (open_detector(path, score_min=score) for score in (SCORE_FLOOR, score_min))
