@@ -65,6 +65,9 @@ def test_a_drone_of_every_level_is_where_the_table_says_and_inside_the_place(alt
 
 def test_a_level_is_higher_and_steeper_than_the_one_before():
     for camera in AERIAL:
-        heights, pitches = zip(*(LEVELS[altitude][camera] for altitude in ALTITUDES), strict=True)
+        levels = [level for level in ALTITUDES if level != "overhead"]
+        heights, pitches = zip(*(LEVELS[level][camera] for level in levels), strict=True)
         assert list(heights) == sorted(set(heights))
         assert list(pitches) == sorted(set(pitches), reverse=True)
+        assert LEVELS["overhead"][camera][0] < heights[0]
+        assert LEVELS["overhead"][camera][1] < pitches[0]

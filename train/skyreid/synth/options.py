@@ -22,7 +22,7 @@ SeveralPlaces = Literal["plaza", "street", "yard", "mixed"]
 """A place, or one for each family of look-alikes in turn."""
 SeveralHours = Literal["day", "dusk", "night", "mixed"]
 """One hour for all cameras, or night for those of `look.NIGHT_CAMERAS` and day for the rest."""
-Altitude = Literal["low", "standard", "high", "highest"]
+Altitude = Literal["overhead", "low", "standard", "high", "highest"]
 """Of all drones; `rig.AERIAL` is the table."""
 Wardrobe = Literal["vivid", "everyday"]
 """What people wear, see `closets`."""

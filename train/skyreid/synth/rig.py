@@ -54,12 +54,13 @@ def _mounted(
 
 
 AERIAL: dict[Altitude, dict[int, tuple[float, float]]] = {
+    "overhead": {1: (5, -45), 2: (7, -55), 3: (10, -65), 4: (16, -77), 5: (22, -88)},
     "low": {1: (9, -28), 2: (13, -38), 3: (18, -50), 4: (24, -62), 5: (33, -75)},
     "standard": {1: (15, -35), 2: (22, -50), 3: (30, -65), 4: (40, -75), 5: (55, -88)},
     "high": {1: (22, -45), 2: (33, -60), 3: (45, -72), 4: (60, -80), 5: (80, -89)},
     "highest": {1: (50, -60), 2: (65, -68), 3: (80, -75), 4: (100, -82), 5: (120, -89.9)},
 }
-"""Metres and degrees of pitch of each drone, from oblique to straight down."""
+"""Metres and degrees of pitch of each drone, from oblique to straight down; `overhead` is close."""
 
 # yaw, where it looks, field of view
 _AIMS = {
