@@ -26,7 +26,8 @@ from videos import COMMON_ZERO_NS, read_videos
 from skyreid.contract.errors import InputError, SkyreidError
 from skyreid.contract.process_list import hide_secrets
 from skyreid.contract.site import read_site
-from skyreid.server.scoring.command import as_json, as_table, score
+from skyreid.server.scoring.command import score
+from skyreid.server.scoring.report import as_json, as_table
 
 RUN_DATA = ("server", "edge", "runs", "logs", "broker", "authority", "devices")
 """Folders of a run, with people in them; what remains are the settings."""

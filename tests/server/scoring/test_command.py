@@ -25,8 +25,9 @@ from skyreid.contract.sighting import (
 )
 from skyreid.contract.sighting_wire import encode_batch, encode_sighting
 from skyreid.server.matching.identity import Applied, Decision
-from skyreid.server.scoring.command import Report, Run, add_parser, as_json, as_table, evaluate
+from skyreid.server.scoring.command import Run, add_parser, evaluate
 from skyreid.server.scoring.lineage import Lineage
+from skyreid.server.scoring.report import Report, as_json, as_table
 from skyreid.server.scoring.truth import CameraTruth
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.records import Arrived
@@ -355,6 +356,12 @@ def test_the_command_joins_runs_journal_and_truth(
     assert report["cross_view"]["precision"] == 1.0
     assert report["cross_view"]["recall"] == 0.5
     assert report["idf1"] == report["idf1_live"] == 0.75
+    # One link, of two tracklets of one person, said to be right by .9; the third founded somebody.
+    for said in report["confidence"].values():
+        assert [(b["n"], b["stated"], b["right"]) for b in said["bins"] if b["n"]] == [(1, 0.9, 1)]
+        assert said["ece"] == said["cross_view"]["ece"] == 0.1
+    rates = {"fpir": 0.0, "fnir": 0.0, "first": 2, "again": 1}
+    assert report["open_set"] == {"configured": 0.01, **rates, "told": rates}
     assert report["dropped"] == {"quality": 2}
     assert report["cameras_unfinished"] == []
 
@@ -363,7 +370,10 @@ def test_the_command_prints_a_table_without_json(
     chain: list[str], capfd: pytest.CaptureFixture[str]
 ):
     assert call(chain) == 0
-    assert "3 sightings in the journal, 1 missing" in capfd.readouterr().out
+    printed = capfd.readouterr().out
+    assert "3 sightings in the journal, 1 missing" in printed
+    assert "strangers taken for somebody, configured 1.0%" in printed
+    assert "0.900 to 0.950" in printed
 
 
 def test_a_journal_that_is_not_there_is_named(chain: list[str]):

@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,17 +22,17 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.recording import MotRows, RunInfo, read_mot, read_run, read_sightings
 from skyreid.server.broker.opening import opening_of
+from skyreid.server.matching.options import MatchingOptions
+from skyreid.server.scoring.confidence import confidence_of
 from skyreid.server.scoring.lineage import Lineage, lineage_of
 from skyreid.server.scoring.metrics import (
-    CrossView,
-    DetectorScore,
     TrackedBoxes,
-    TrackingScore,
     majority_person,
     score_cross_view,
     score_detector,
     score_tracking,
 )
+from skyreid.server.scoring.report import Report, as_json, as_table
 from skyreid.server.scoring.truth import CameraTruth, match, read_truth
 from skyreid.server.store.beside import read_decisions, read_keys
 
@@ -60,27 +59,6 @@ class Run:
         return TrackKey(self.info.device, self.info.boot, self.info.camera, track)
 
 
-@dataclass(frozen=True, eq=False)
-class Report:
-    """The report; ``as_json`` and ``as_table`` are its two forms.
-
-    ``missing`` counts recorded sightings that the journal does not have. ``unfinished`` names
-    cameras whose run was killed; their truth counts in full all the same.
-    """
-
-    sightings: int
-    missing: int
-    identities: int
-    tracklets: int
-    cross_view: CrossView
-    final: TrackingScore
-    live: TrackingScore
-    detector: Mapping[str, DetectorScore]
-    dropped: Mapping[str, int]
-    not_run: tuple[str, ...]
-    unfinished: tuple[str, ...]
-
-
 def read_recording(directory: Path, authority: Path | None = None) -> Run:
     """Read what ``skyreid-edge run --record`` wrote; ``authority`` has the keys of sealed ones.
 
@@ -105,6 +83,7 @@ def evaluate(
     runs: Sequence[Run],
     stored: Set[SightingKey],
     said: Lineage,
+    fpir: float = MatchingOptions().fpir,
 ) -> Report:
     """Compare.
 
@@ -115,6 +94,7 @@ def evaluate(
         runs: at most one per camera.
         stored: the keys (device, boot, seq) of the sightings in the journal.
         said: what the server concluded.
+        fpir: what the server was configured to; printed beside what was measured.
 
     Raises:
         InputError: a run is of a camera without truth, or two are of one camera.
@@ -128,15 +108,15 @@ def evaluate(
     final = [_boxes(truth, run, [said.final(k) for k in _keys(run)]) for run in runs]
     live = [_boxes(truth, run, _live(run, fps[run.info.camera], said)) for run in runs]
 
-    identity: dict[Hashable, str] = {}
-    person: dict[Hashable, int | None] = {}
-    by_view: dict[str, list[Hashable]] = {"aerial": [], "ground": []}
+    identity: dict[TrackKey, str] = {}
+    person: dict[TrackKey, int | None] = {}
+    view: dict[TrackKey, str] = {}
     for run in runs:
         here = truth[run.info.camera]
         found = match(here, run.tracks.frame, run.tracks.box_xyxy)
         for track in sorted(run.tracklets):
             key = run.key(track)
-            by_view[run.info.view].append(key)
+            view[key] = run.info.view
             person[key] = majority_person(here, found, run.tracks.identity == track)
             if (name := said.final(key)) is not None:
                 identity[key] = name
@@ -144,12 +124,16 @@ def evaluate(
     for run in runs:
         dropped.update(run.info.dropped)
     sent = {(r.info.device, r.info.boot, seq) for r in runs for seq in r.sent}
+    above, below = ([k for k in view if view[k] == word] for word in ("aerial", "ground"))
     return Report(
         sightings=len(sent & stored),
         missing=len(sent - stored),
         identities=len(set(identity.values())),
         tracklets=len(person),
-        cross_view=score_cross_view(identity, person, by_view["aerial"], by_view["ground"]),
+        cross_view=score_cross_view(identity, person, above, below),
+        told=confidence_of(said.told, said.steps, person, view),
+        held=confidence_of(said.held, said.steps, person, view),
+        fpir=fpir,
         final=score_tracking(final, frames),
         live=score_tracking(live, frames),
         detector={
@@ -208,75 +192,6 @@ def read_fps(clip: Path, camera: str) -> float:
     return read_poses(clip / "calib.json", camera).fps
 
 
-def as_json(report: Report) -> dict[str, Any]:
-    """The report as the plain object that ``--json`` prints; fractions from 0 to 1."""
-    cross = report.cross_view
-    return {
-        "sightings": report.sightings,
-        "sightings_missing": report.missing,
-        "identities": report.identities,
-        "tracklets": report.tracklets,
-        "cross_view": {
-            "pairs": cross.pairs,
-            "right": cross.right,
-            "possible": cross.possible,
-            "precision": _rounded(cross.precision),
-            "recall": _rounded(cross.recall),
-        },
-        "idf1": _rounded(report.final.idf1),
-        "idf1_live": _rounded(report.live.idf1),
-        "hota": _rounded(report.final.hota),
-        "assa": _rounded(report.final.assa),
-        "detector": {
-            camera: {"recall": _rounded(score.recall), "precision": _rounded(score.precision)}
-            for camera, score in report.detector.items()
-        },
-        "dropped": dict(report.dropped),
-        "cameras_not_run": list(report.not_run),
-        "cameras_unfinished": list(report.unfinished),
-    }
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)
-
-
-def as_table(report: Report) -> str:
-    """The report for a person, at most 80 columns."""
-    cross = report.cross_view
-    lines = [
-        "Against the truth of the clip",
-        "",
-        f"  {'one person in both views':<29}precision {_percent(cross.precision)}"
-        f"   recall {_percent(cross.recall)}"
-        f"   ({cross.right} of {cross.pairs} pairs right, {cross.possible} possible)",
-        f"  {'all cameras, at the end':<29}IDF1 {_percent(report.final.idf1)}"
-        f"   HOTA {_percent(report.final.hota)}   AssA {_percent(report.final.assa)}",
-        f"  {'all cameras, as it happened':<29}IDF1 {_percent(report.live.idf1)}"
-        f"   HOTA {_percent(report.live.hota)}   AssA {_percent(report.live.assa)}",
-        "",
-        "  detector  recall  precision",
-    ]
-    for camera, score in report.detector.items():
-        lines.append(f"  {camera:<9} {_percent(score.recall)}     {_percent(score.precision)}")
-    stored = f"{report.sightings} sightings in the journal"
-    lines += [
-        "",
-        f"  {stored}, {report.missing} missing; {report.tracklets} tracklets, "
-        f"{report.identities} identities",
-        "  left out: " + (", ".join(f"{k} {v}" for k, v in report.dropped.items()) or "nothing"),
-    ]
-    if report.not_run:
-        lines.append(f"  not run, so not counted: {', '.join(report.not_run)}")
-    if report.unfinished:
-        lines.append(f"  run did not end by itself: {', '.join(report.unfinished)}")
-    return "\n".join(lines) + "\n"
-
-
-def _percent(value: float | None) -> str:
-    return "   –  " if value is None else f"{100 * value:5.1f}%"
-
-
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the verb to the command line; ``run`` of the parsed arguments does it."""
     parser = subparsers.add_parser(
@@ -299,11 +214,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         "--authority", type=Path, help="folder of the site's authority, where devices seal"
     )
+    parser.add_argument(
+        "--fpir",
+        type=float,
+        default=MatchingOptions().fpir,
+        help="matching.fpir of the server that made the journal, to print beside what was measured",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     parser.set_defaults(run=run)
 
 
-def score(clip: Path, runs: Iterable[Path], journal: Path, authority: Path | None = None) -> Report:
+def score(
+    clip: Path,
+    runs: Iterable[Path],
+    journal: Path,
+    authority: Path | None = None,
+    fpir: float = MatchingOptions().fpir,
+) -> Report:
     """Recorded runs and the journal against the truth of their clip.
 
     Raises:
@@ -314,12 +241,14 @@ def score(clip: Path, runs: Iterable[Path], journal: Path, authority: Path | Non
     _check(truth, recorded)
     fps = {r.info.camera: read_fps(clip, r.info.camera) for r in recorded}
     decided = lineage_of(read_decisions(journal))
-    return evaluate(truth, fps, recorded, read_keys(journal), decided)
+    return evaluate(truth, fps, recorded, read_keys(journal), decided, fpir)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Do what the parsed arguments say; the report goes to stdout."""
-    report = score(arguments.clip, arguments.runs, arguments.journal, arguments.authority)
+    report = score(
+        arguments.clip, arguments.runs, arguments.journal, arguments.authority, arguments.fpir
+    )
     text = json.dumps(as_json(report)) + "\n" if arguments.json else as_table(report)
     sys.stdout.write(text)
     return 0

@@ -11,10 +11,24 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from skyreid.contract.identity_event import TrackKey
-from skyreid.server.matching.identity import Decision, State, apply
+from skyreid.contract.identity_event import Match, TrackKey
+from skyreid.server.matching.identity import Decision, Identity, State, apply
 
 Steps = tuple[tuple[int, "str | None"], ...]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One thing that the server says: these tracklets are of the person whom those others show.
+
+    ``match`` says how sure it is, None for who founds an identity; ``others`` are the rest of the
+    identity at that moment, ``doubtful`` those of them whose own link is tentative.
+    """
+
+    tracks: tuple[TrackKey, ...]
+    match: Match | None
+    others: tuple[TrackKey, ...]
+    doubtful: frozenset[TrackKey] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -22,10 +36,13 @@ class Lineage:
     """What a log of decisions says of each tracklet.
 
     ``steps`` holds, in the order of the log, the capture time up to which the server looked and
-    the identity that the tracklet had from there on (None = erased).
+    the identity that the tracklet had from there on (None = erased). ``told`` is what events said,
+    in their order, ``held`` what is believed of each tracklet after the last decision.
     """
 
     steps: Mapping[TrackKey, Steps]
+    told: tuple[Statement, ...] = ()
+    held: tuple[Statement, ...] = ()
 
     def final(self, key: TrackKey) -> str | None:
         """The tracklet's identity after the last decision; None if it has none."""
@@ -52,11 +69,28 @@ def lineage_of(decisions: Iterable[Decision]) -> Lineage:
     """
     state = State()
     steps: dict[TrackKey, list[tuple[int, str | None]]] = {}
+    told: list[Statement] = []
     for decision in decisions:
         state, events = apply(state, decision)
+        for event in events:
+            if event.type in ("assigned", "tentative", "merged"):
+                told.append(_statement(state.identities[event.identity], event.tracks, event.match))
         for track in dict.fromkeys(t for event in events for t in event.tracks):
             history = steps.setdefault(track, [])
             now = state.tracks.get(track)
             if not history or history[-1][1] != now:
                 history.append((state.at_ns, now))  # of the log so far: never goes back
-    return Lineage({track: tuple(history) for track, history in steps.items()})
+    held = [
+        _statement(identity, (track,), match)
+        for identity in state.identities.values()
+        for track, match in identity.members.items()
+    ]
+    return Lineage(
+        {track: tuple(history) for track, history in steps.items()}, tuple(told), tuple(held)
+    )
+
+
+def _statement(identity: Identity, tracks: tuple[TrackKey, ...], match: Match | None) -> Statement:
+    others = {t: m for t, m in identity.members.items() if t not in tracks}
+    doubtful = frozenset(t for t, m in others.items() if m is not None and m.state == "tentative")
+    return Statement(tracks, match, tuple(others), doubtful)

@@ -13,7 +13,7 @@ import warnings
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,8 @@ from skyreid.bundle.recall import judge, merge
 from skyreid.contract.errors import PlatformError
 from skyreid.contract.recording import MotRows
 from skyreid.server.scoring.truth import CameraTruth, Int64, Matched, match
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,10 @@ def majority_person(truth: CameraTruth, found: Matched, members: NDArray[np.bool
 
 
 def score_cross_view(
-    identity: Mapping[Hashable, str],
-    person: Mapping[Hashable, int | None],
-    aerial: Sequence[Hashable],
-    ground: Sequence[Hashable],
+    identity: Mapping[Key, str],
+    person: Mapping[Key, int | None],
+    aerial: Sequence[Key],
+    ground: Sequence[Key],
 ) -> CrossView:
     """Count pairs of one aerial and one ground tracklet.
 
