@@ -105,6 +105,11 @@ def _run(argv: Sequence[str] | None) -> int:
         help="k-reciprocal re-ranking: no published row; its rows are called so",
     )
     evaluate.add_argument(
+        "--open-set",
+        action="store_true",
+        help="also FNIR at FPIR .1, 1 and 10 %%, by size of the gallery and by altitude",
+    )
+    evaluate.add_argument(
         "--report", type=Path, metavar="DIR", help="write a page with curves and rank lists there"
     )
     evaluate.add_argument("--json", action="store_true", help="one JSON object on stdout")
@@ -263,7 +268,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
     from skyreid.train.data import catalogue
     from skyreid.train.detector import command as detector
-    from skyreid.train.evaluate import protocols, tables
+    from skyreid.train.evaluate import open_set, protocols, tables
     from skyreid.train.evaluate.protocols import Ways
     from skyreid.train.evaluate.report import folder
 
@@ -277,16 +282,16 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         arguments.format,
         arguments.against or (),
         catalogue.told(arguments),
-        Ways(flip=arguments.flip, re_rank=arguments.re_rank),
+        Ways(flip=arguments.flip, re_rank=arguments.re_rank, open_set=arguments.open_set),
     )
     if arguments.json:
         for line in [*protocols.warnings(report), *protocols.refusals(report)]:
             print(line, file=sys.stderr)
-        print(
-            json.dumps(
-                tables.as_json([*report.outcomes, *report.re_ranked], report.gained), indent=2
-            )
-        )
+        rows = tables.as_json([*report.outcomes, *report.re_ranked], report.gained)
+        if report.missed:
+            for name, several in open_set.as_json(report.missed).items():
+                rows[name]["open_set"] = several
+        print(json.dumps(rows, indent=2))
     else:
         print(protocols.table(report))
     if arguments.report is not None:  # last: pictures may fail to be read or written
@@ -308,7 +313,9 @@ def _again(arguments: argparse.Namespace) -> str:
     if arguments.format is not None:
         words += ["--format", arguments.format]
     words += [
-        f"--{way}" for way in ("flip", "re-rank") if getattr(arguments, way.replace("-", "_"))
+        f"--{way}"
+        for way in ("flip", "re-rank", "open-set")
+        if getattr(arguments, way.replace("-", "_"))
     ]
     if arguments.against:
         words += ["--against", *arguments.against]

@@ -14,7 +14,7 @@ from skyreid.train.data import catalogue, pictures, trials
 from skyreid.train.data.catalogue import DataSet
 from skyreid.train.data.records import ByReason, Record, View, joined, merged
 from skyreid.train.data.trials import TestSet, Trial
-from skyreid.train.evaluate import cues, rerank, tables, tracklets
+from skyreid.train.evaluate import cues, open_set, rerank, tables, tracklets
 from skyreid.train.evaluate.bootstrap import Difference, difference, estimate
 from skyreid.train.evaluate.breakdown import Outcome, Places, outcomes, places_at_levels, places_of
 from skyreid.train.evaluate.embedding import (
@@ -43,10 +43,12 @@ class Ways:
     Attributes:
         flip: embed each picture and its mirror image.
         re_rank: rank by k-reciprocal neighbours too.
+        open_set: ask for people who are not in the gallery, too.
     """
 
     flip: bool = False
     re_rank: bool = False
+    open_set: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Report:
         gained: what it gains over that one on the same pictures, by protocol.
         seen: people of `records` whom the model was fitted on, or chosen by.
         re_ranked: of every protocol once more, where that was asked for.
+        missed: in open sets, where that was asked for.
         pictures: that were read; more than `records` where those are of tracklets.
     """
 
@@ -82,6 +85,7 @@ class Report:
     pictures: int = 0
     seen: tuple[str, ...] = ()
     re_ranked: tuple[Outcome, ...] = ()
+    missed: tuple[open_set.Missed, ...] = ()
 
     @property
     def people(self) -> int:
@@ -162,6 +166,7 @@ def _measured(found: DataSet, test: TestSet, opened: Opened, ways: Ways) -> Repo
         pictures=pictures_read,
         seen=tuple(sorted(asked & _seen(found, opened))),
         re_ranked=_re_ranked(query, gallery, local) if ways.re_rank else (),
+        missed=tuple(open_set.missed(ranked, local, places)) if ways.open_set else (),
     )
 
 
@@ -237,6 +242,8 @@ def table(report: Report) -> str:
     lines = [tables.table(report.outcomes), ""]
     if report.re_ranked:
         lines += [tables.table(report.re_ranked), ""]
+    if report.missed:
+        lines += [open_set.table(report.missed), ""]
     if report.gained:
         lines += [tables.difference_table(report.gained), ""]
     lines += [
