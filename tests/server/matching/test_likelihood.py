@@ -19,8 +19,7 @@ from skyreid.server.matching.likelihood import (
     shifts,
     time_llr,
 )
-from skyreid.server.matching.odds import accept_from
-from skyreid.server.matching.regroup import assign
+from skyreid.server.matching.odds import accept_from, assign
 
 PRIOR = Normals(0.5, 0.2, 0.0, 0.2)
 NOBODY = np.zeros(0)

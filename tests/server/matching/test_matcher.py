@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.sighting import Ground, Kind
 from skyreid.server.matching import identity as identity_module
 from skyreid.server.matching.identity import Decision, State, apply, replay
 from skyreid.server.matching.matcher import Matcher
@@ -176,6 +177,30 @@ def test_nothing_is_decided_beyond_the_horizon(world, plaza):
     assert all(a.decision.at_ns <= horizon for a in log)
     first = {TrackKey(d, b, s.camera, s.track): s.captured_at_ns for d, b, _, s in made.told[::-1]}
     assert all(first[key] <= horizon for key in matcher.state.tracks)
+
+
+def test_looks_alone_are_told_once_they_say_enough_or_two_seconds_are_over(make):
+    def seen(track, at_s, **more):
+        at_ns = START_NS + round(at_s * 1e9)
+        told = make.sighting(track * 100 + more.get("revision", 0), track=track)
+        fields = {"captured_at_ns": at_ns, "kind": Kind.NEW, "crops": 2, "ground": None} | more
+        matcher.add("uav1", "1-a", "model0", dataclasses.replace(told, **fields))
+
+    def known():
+        return {key.track for key in matcher.state.tracks}
+
+    matcher = Matcher(MatchingOptions())
+    place = Ground(1.0, 2.0, 0.1, 0.0, 0.1)
+    for track, more in enumerate(({}, {}, {"kind": Kind.END}, {"ground": place}, {"crops": 5}), 1):
+        seen(track, 0.0, first_seen_ns=START_NS, **more)
+    matcher.advance(START_NS + 500_000_000)
+    assert known() == {3, 4, 5}
+    seen(2, 1.0, first_seen_ns=START_NS, crops=5, revision=1)
+    matcher.advance(START_NS + 1_500_000_000)
+    assert known() == {2, 3, 4, 5}
+    assert matcher.due(START_NS + 2_000_000_000)  # though nothing more comes
+    matcher.advance(START_NS + 3_000_000_000)
+    assert known() == {1, 2, 3, 4, 5}
 
 
 def test_two_models_of_one_site_meet_by_place_and_time_and_never_by_looks(

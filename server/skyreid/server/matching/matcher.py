@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import groupby
 
 import numpy as np
 
 from skyreid.contract.identity_event import Event, TrackKey
-from skyreid.contract.sighting import Sighting
+from skyreid.contract.sighting import Kind, Sighting
 from skyreid.server.matching import identity, regroup
 from skyreid.server.matching.clustering import candidates
 from skyreid.server.matching.identity import Applied, Decision, State
-from skyreid.server.matching.likelihood import Int64, Normals
+from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.odds import Scores
 from skyreid.server.matching.options import MatchingOptions
-from skyreid.server.matching.regroup import Roster, assign
+from skyreid.server.matching.regroup import Roster
 from skyreid.server.matching.settling import (
     BLOCK_S,
     OVERLAP_TOLERANCE_S,
@@ -38,6 +37,10 @@ from skyreid.server.matching.tracklets import Tracklet, Window
 
 RECLUSTER_S = 2.0
 """How often those who changed are grouped again, in capture time; a multiple of batch_s."""
+ENOUGH_CROPS = 5
+LOOKED_FOR_NS = 2_000_000_000
+"""Where nothing but looks speaks, a tracklet is told to be somebody once so many pictures say so,
+it has ended, or so much time has passed. The first look is two pictures, and often wrong."""
 REGROUPED = 256
 """Tracklets that are grouped again at a time; the others' turn comes next."""
 PIECES = 8
@@ -72,14 +75,15 @@ class Matcher:
         self.state: State = state or State()
         """The fold of every decision so far: read it; set it to an equal one at most."""
         self._batch_ns = round(options.batch_s * 1e9)
+        self._every = max(1, round(RECLUSTER_S / options.batch_s))  # ticks
         self._window_ns = round(options.window_s * 1e9)
         self._tick = self.state.at_ns // self._batch_ns
         self._arrived: list[tuple[int, TrackKey, int, int, str, Sighting]] = []
         self._arrivals = 0
         self._window = Window(overlap_tolerance_s=OVERLAP_TOLERANCE_S)
         self._scores = Scores(self._window, self._priors)
-        self._partners: dict[int, Int64] = {}  # by row: the rows that it was last compared with
         self._roster = Roster()
+        self._untold: dict[TrackKey, int] = {}  # in no identity; since when, of capture time passed
         self._due: dict[TrackKey, None] = {}  # changed since they were last grouped
         self._settling = Settling(self.state, options.window_s, self._priors)
         self._passed_ns = 0  # capture time gone by since the start, forwards only
@@ -148,6 +152,8 @@ class Matcher:
         for tracklet in held:
             self._settling.hold(tracklet)
             self._put(tracklet)
+            if tracklet.key not in self.state.tracks:
+                self._untold[tracklet.key] = self._passed_ns
             self._changed = True
 
     def due(self, horizon_ns: int | None) -> bool:
@@ -155,7 +161,7 @@ class Matcher:
         self._set_back(horizon_ns)
         next_ns = self.next_ns
         within = next_ns is None or horizon_ns is None or next_ns <= horizon_ns
-        return within or bool(self._settling.waiting)
+        return within or self._settling.waiting > 0 or bool(self._untold)
 
     def advance(self, horizon_ns: int | None) -> list[Applied]:
         """Decide everything captured up to ``horizon_ns`` (None = everything there is).
@@ -231,8 +237,7 @@ class Matcher:
 
     def _pass(self, tick: int) -> None:
         """It is ``tick`` now."""
-        ahead_ns = (tick - self._tick) * self._batch_ns
-        self._passed_ns += min(max(0, ahead_ns), _SET_BACK_NS)  # beyond, it is a clock that jumps
+        self._passed_ns = self._passed_by(tick)
         before = block_of(self.decided_ns)
         self._tick = tick
         now = block_of(self.decided_ns)
@@ -242,10 +247,20 @@ class Matcher:
         if now > before:
             self._settling.forget(now)
 
+    def _passed_by(self, tick: int) -> int:
+        ahead_ns = (tick - self._tick) * self._batch_ns
+        # Farther ahead, it is a clock that jumps.
+        return self._passed_ns + min(max(0, ahead_ns), _SET_BACK_NS)
+
     def _through(self, tick: int) -> None:
         """Let time pass without sightings: one look covers any length of it."""
-        every = max(1, round(RECLUSTER_S / self._options.batch_s))
-        due = tick // every * every
+        while self._untold:
+            wait_ns = next(iter(self._untold.values())) + LOOKED_FOR_NS - self._passed_ns
+            overdue = self._tick + max(1, -(-wait_ns // self._batch_ns))
+            if overdue > tick:
+                break
+            self._batch(overdue)
+        due = tick // self._every * self._every
         if due <= self._tick or not self._due:
             self._pass(max(self._tick, tick))
             return
@@ -270,12 +285,20 @@ class Matcher:
         touched = {key: None for key in sorted(touched) if key in self._window}
         self._scores.refresh()
         fresh = [key for key in touched if self._is_fresh(key, now)]
-        self._compare(fresh)
-        self._place_new([key for key in fresh if key not in self.state.tracks], at_ns)
-        self._due.update(dict.fromkeys(fresh))
-        every = max(1, round(RECLUSTER_S / self._options.batch_s))
+        ready = self._ready([key for key in fresh if key not in self.state.tracks], tick)
+        self._compare(sorted({*fresh, *ready}))
+        regroup.place_new(
+            self.state,
+            self._scores,
+            self._roster,
+            [key for key in ready if self._is_fresh(key, now)],
+            at_ns,
+            self._options.fpir,
+            self._decide,
+        )
+        self._due.update(dict.fromkeys([*fresh, *ready]))
         self._pass(tick)
-        if tick % every == 0:
+        if tick % self._every == 0:
             self._regroup(at_ns)
 
     def _put(self, tracklet: Tracklet) -> None:
@@ -307,14 +330,13 @@ class Matcher:
 
     def _leave(self, key: TrackKey) -> None:
         """A tracklet leaves the window."""
+        for noted in (self._touched_ns, self._untold, self._due):
+            noted.pop(key, None)
         row = self._window.rows.get(key)
-        self._touched_ns.pop(key, None)
-        self._due.pop(key, None)
-        if row is None:
-            return
-        self._partners.pop(row, None)
-        self._roster.leave(row)
-        self._window.drop(key)
+        if row is not None:
+            self._roster.partners.pop(row, None)
+            self._roster.leave(row)
+            self._window.drop(key)
 
     # --- live decisions --------------------------------------------------------------------------
 
@@ -324,49 +346,28 @@ class Matcher:
         self._made.append(Applied(decision, events))
         return self.state
 
+    def _ready(self, new: Sequence[TrackKey], tick: int) -> list[TrackKey]:
+        """Those in no identity of whom it is time to tell, in order of their keys."""
+        passed_ns = self._passed_by(tick)
+        for key in new:
+            self._untold.setdefault(key, passed_ns)
+        ready = []
+        for key, since_ns in list(self._untold.items()):
+            row = self._window.rows[key]
+            latest, facts = self._window.at(row).sighting, self._window.facts[row]
+            enough = latest.crops >= ENOUGH_CROPS or latest.kind is Kind.END
+            enough = enough or passed_ns - since_ns >= LOOKED_FOR_NS
+            if enough or facts["end"] > facts["start"]:
+                ready.append(key)
+                del self._untold[key]
+        return sorted(key for key in ready if key not in self.state.tracks)
+
     def _compare(self, keys: Sequence[TrackKey]) -> None:
         """Look for those with whom tracklets are worth comparing."""
         if keys:
             rows = np.array([self._window.rows[key] for key in keys], np.int64)
             found = candidates(self._scores, rows, self._window.taken())
-            self._partners.update(zip(rows.tolist(), found, strict=True))
-
-    def _place_new(self, new: Sequence[TrackKey], at_ns: int) -> None:
-        """Assign tracklets that are in no identity yet, one camera after the other."""
-        for _, group in groupby(new, lambda k: (k.device, k.boot, k.camera)):
-            keys = list(group)
-            likely = self._likely([self._window.rows[key] for key in keys])
-            asked = [(place, name) for place, names in enumerate(likely) for name in names]
-            rows = {name: self._roster.rows(name) for _, name in asked}
-            odds, pairs = self._scores.links(
-                [self._window.rows[keys[place]] for place, _ in asked],
-                [rows[name] for _, name in asked],
-            )
-            chosen = assign(len(keys), asked, odds)
-            for key, at in zip(keys, chosen, strict=True):
-                if at is None:
-                    self._decide(Decision("assign", at_ns, self.state.mint(key), (key,)))
-                else:
-                    match = self._scores.reason(float(odds[at]), pairs[at], self._options.fpir)
-                    self._decide(Decision("assign", at_ns, asked[at][1], (key,), match=match))
-
-    def _likely(self, rows: Sequence[int]) -> list[list[str]]:
-        """Identities that rows could join: something speaks for one of their tracklets."""
-        alive = self._window.facts["alive"]
-        partners = [self._partners[row][alive[self._partners[row]]] for row in rows]
-        sizes = [len(some) for some in partners]
-        if not sum(sizes):
-            return [[] for _ in rows]
-        others = np.concatenate(partners)
-        pairs = self._scores.between(np.repeat(np.array(rows, np.int64), sizes), others)
-        out, good, at = [], pairs.evidence > 0, 0
-        for size in sizes:
-            chosen = others[at : at + size][good[at : at + size]].tolist()
-            out.append(
-                sorted({self._roster.owner[row] for row in chosen if row in self._roster.owner})
-            )
-            at += size
-        return out
+            self._roster.partners.update(zip(rows.tolist(), found, strict=True))
 
     def _regroup(self, at_ns: int) -> None:
         """Group those who changed again, with their neighbours: what would explain it better?"""
@@ -379,13 +380,13 @@ class Matcher:
                 first.append(self._window.rows[key])
         if not first:
             return
+        found = regroup.likely(self._scores, self._roster, first)
         regroup.again(
             self.state,
             self._scores,
             self._roster,
             first,
-            [name for names in self._likely(first) for name in names],  # one hop further
-            self._partners,
+            [name for names in found for name in names],  # one hop further
             lambda row: self._is_fresh(self._window.at(row).key, now),
             REGROUPED,
             at_ns,

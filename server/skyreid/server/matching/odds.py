@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import linear_sum_assignment
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from skyreid.contract.identity_event import Evidence, LinkState, Match, TrackKey
 from skyreid.contract.sighting import View
@@ -291,6 +294,46 @@ def open_beyond_time(pairs: Pairs) -> Float64:
     assumed = OUTLIERS + (1 - OUTLIERS) * (1 - np.exp(-unseen_s / FORGET_S))
     actual = np.exp(np.minimum(t.llr, 0.0)) * ~t.forbidden
     return np.where(t.kind == NONE, 0.0, actual - assumed)
+
+
+def assign(tracklets: int, asked: Sequence[tuple[int, str]], odds: Float64) -> list[int | None]:
+    """Which link each tracklet of one camera takes (Hungarian); None = somebody new.
+
+    Tracklets of one camera at one time are different people, so each identity is given at most
+    once; the sum of the odds is the greatest possible, with 0 for "new".
+
+    Args:
+        tracklets: how many there are.
+        asked: [links] tracklet and identity of each link.
+        odds: [links] log posterior odds against "new"; -inf = impossible.
+
+    Returns:
+        [tracklets] places in ``asked``
+    """
+    chosen: list[int | None] = [None] * tracklets
+    good = [k for k in range(len(asked)) if odds[k] > 0]
+    columns: dict[str, int] = {}
+    rows = np.array([asked[k][0] for k in good], np.int64)
+    names = np.array([columns.setdefault(asked[k][1], len(columns)) for k in good], np.int64)
+    if not good:
+        return chosen
+    # Tracklets that share no identity do not concern each other.
+    size = tracklets + len(columns)
+    graph = coo_matrix((np.ones(len(good)), (rows, names + tracklets)), (size, size))
+    part = connected_components(graph, directed=False)[1][rows]
+    for number in np.unique(part):
+        links = np.flatnonzero(part == number)
+        ours, row = np.unique(rows[links], return_inverse=True)
+        theirs, column = np.unique(names[links], return_inverse=True)
+        table = np.zeros((len(ours), len(theirs) + len(ours)))
+        table[:, : len(theirs)] = -1e6
+        which = np.full((len(ours), len(theirs)), -1, np.int64)
+        for link, r, c in zip(links.tolist(), row.tolist(), column.tolist(), strict=True):
+            table[r, c], which[r, c] = odds[good[link]], good[link]
+        for r, c in zip(*linear_sum_assignment(table, maximize=True), strict=True):
+            if c < len(theirs) and which[r, c] >= 0:
+                chosen[int(ours[r])] = int(which[r, c])
+    return chosen
 
 
 def accept_from(fpir: float) -> float:

@@ -7,19 +7,17 @@ next may depend on it (a fresh id, who holds what).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from skyreid.contract.identity_event import TrackKey
 from skyreid.server.matching.clustering import Edges, cluster, edges_of, unique_pairs
 from skyreid.server.matching.identity import Decision, State
-from skyreid.server.matching.likelihood import Bool, Float64, Int64
-from skyreid.server.matching.odds import Scores
+from skyreid.server.matching.likelihood import Bool, Int64
+from skyreid.server.matching.odds import Scores, assign
 from skyreid.server.matching.tracklets import Window
 
 COMPANY = 8
@@ -44,11 +42,13 @@ class Grouped:
 
 
 class Roster:
-    """Which rows of a window each identity has."""
+    """Which rows of a window each identity has, and which rows could be one person."""
 
     def __init__(self) -> None:
         self.owner: dict[int, str] = {}
         """Identity of each row."""
+        self.partners: dict[int, Int64] = {}
+        """By row, the rows that it was last found to be worth comparing with."""
         self._rows: dict[str, set[int]] = {}
 
     def rows(self, name: str) -> Int64:
@@ -80,13 +80,65 @@ class Roster:
                     self.own(window.rows[key], d.identity)
 
 
+def place_new(
+    state: State,
+    scores: Scores,
+    roster: Roster,
+    new: Sequence[TrackKey],
+    at_ns: int,
+    fpir: float,
+    decide: Decide,
+) -> None:
+    """Assign tracklets that are in no identity yet, one camera after the other.
+
+    Args:
+        state: before.
+        scores: of the window.
+        roster: which of its rows each identity has.
+        new: those tracklets, in order of their keys.
+        at_ns: capture time.
+        fpir: as configured.
+        decide: takes each decision.
+    """
+    row_of = scores.window.rows
+    for _, group in groupby(new, lambda k: (k.device, k.boot, k.camera)):
+        keys = list(group)
+        names_of = likely(scores, roster, [row_of[key] for key in keys])
+        asked = [(place, name) for place, names in enumerate(names_of) for name in names]
+        odds, pairs = scores.links(
+            [row_of[keys[place]] for place, _ in asked], [roster.rows(name) for _, name in asked]
+        )
+        for key, at in zip(keys, assign(len(keys), asked, odds), strict=True):
+            if at is None:
+                state = decide(Decision("assign", at_ns, state.mint(key), (key,)))
+            else:
+                match = scores.reason(float(odds[at]), pairs[at], fpir)
+                state = decide(Decision("assign", at_ns, asked[at][1], (key,), match=match))
+
+
+def likely(scores: Scores, roster: Roster, rows: Sequence[int]) -> list[list[str]]:
+    """Identities that rows could join: something speaks for one of their tracklets."""
+    alive = scores.window.facts["alive"]
+    there = [partners[alive[partners]] for partners in (roster.partners[row] for row in rows)]
+    sizes = [len(some) for some in there]
+    if not sum(sizes):
+        return [[] for _ in rows]
+    others = np.concatenate(there)
+    pairs = scores.between(np.repeat(np.array(rows, np.int64), sizes), others)
+    out, good, at = [], pairs.evidence > 0, 0
+    for size in sizes:
+        chosen = others[at : at + size][good[at : at + size]].tolist()
+        out.append(sorted({roster.owner[row] for row in chosen if row in roster.owner}))
+        at += size
+    return out
+
+
 def again(
     state: State,
     scores: Scores,
     roster: Roster,
     first: list[int],
-    likely: Iterable[str],
-    partners: Mapping[int, Int64],
+    others: Iterable[str],
     fresh: Callable[[int], bool],
     most: int,
     at_ns: int,
@@ -100,15 +152,14 @@ def again(
         scores: of the window.
         roster: which of its rows each identity has.
         first: rows of those who changed.
-        likely: identities that they could be.
-        partners: by row, the rows that it is worth comparing with.
+        others: identities that they could be.
         fresh: whether the group of a row may still change; the others' groups are only joined.
         most: rows whose group may change at a time; ``first`` at least.
         at_ns: capture time.
         fpir: as configured.
         decide: takes each decision.
     """
-    names = dict.fromkeys([*(roster.owner[row] for row in first), *likely])
+    names = dict.fromkeys([*(roster.owner[row] for row in first), *others])
     rows = [row for name in names for row in roster.rows(name).tolist()]
     inside = dict.fromkeys(first)
     for row in rows:
@@ -131,7 +182,7 @@ def again(
     edges = []
     for row in sorted(inside):
         own = roster.rows(roster.owner[row])
-        near = np.union1d(partners.get(row, own[:0]), own[-COMPANY:])
+        near = np.union1d(roster.partners.get(row, own[:0]), own[-COMPANY:])
         edges.append(
             np.array([place[other] for other in near.tolist() if other in place], np.int64)
         )
@@ -312,43 +363,3 @@ def revise(
         changed = abs(match.probability - before.probability) >= REVISE_FROM
         if changed or match.state != before.state:
             decide(Decision("revise", at_ns, state.tracks[key], (key,), match=match))
-
-
-def assign(tracklets: int, asked: Sequence[tuple[int, str]], odds: Float64) -> list[int | None]:
-    """Which link each tracklet of one camera takes (Hungarian); None = somebody new.
-
-    Tracklets of one camera at one time are different people, so each identity is given at most
-    once; the sum of the odds is the greatest possible, with 0 for "new".
-
-    Args:
-        tracklets: how many there are.
-        asked: [links] tracklet and identity of each link.
-        odds: [links] log posterior odds against "new"; -inf = impossible.
-
-    Returns:
-        [tracklets] places in ``asked``
-    """
-    chosen: list[int | None] = [None] * tracklets
-    good = [k for k in range(len(asked)) if odds[k] > 0]
-    columns: dict[str, int] = {}
-    rows = np.array([asked[k][0] for k in good], np.int64)
-    names = np.array([columns.setdefault(asked[k][1], len(columns)) for k in good], np.int64)
-    if not good:
-        return chosen
-    # Tracklets that share no identity do not concern each other.
-    size = tracklets + len(columns)
-    graph = coo_matrix((np.ones(len(good)), (rows, names + tracklets)), (size, size))
-    part = connected_components(graph, directed=False)[1][rows]
-    for number in np.unique(part):
-        links = np.flatnonzero(part == number)
-        ours, row = np.unique(rows[links], return_inverse=True)
-        theirs, column = np.unique(names[links], return_inverse=True)
-        table = np.zeros((len(ours), len(theirs) + len(ours)))
-        table[:, : len(theirs)] = -1e6
-        which = np.full((len(ours), len(theirs)), -1, np.int64)
-        for link, r, c in zip(links.tolist(), row.tolist(), column.tolist(), strict=True):
-            table[r, c], which[r, c] = odds[good[link]], good[link]
-        for r, c in zip(*linear_sum_assignment(table, maximize=True), strict=True):
-            if c < len(theirs) and which[r, c] >= 0:
-                chosen[int(ours[r])] = int(which[r, c])
-    return chosen
