@@ -113,22 +113,22 @@ def _near(scores: Scores, rows: Int64, among: Int64) -> list[Int64]:
         closeness[one == two] = np.inf
     out = [none] * len(rows)
     within = closeness <= 1.0
-    counts = within.sum(1)
-    first: list[Int64] = []
+    counted: list[Int64] = []
+    stand_for: list[Float64] = []
     for k in range(len(mine)):
         found = np.flatnonzero(within[k])
-        if len(found) > NEAR:
-            found = found[np.lexsort((found, closeness[k, found]))[:NEAR]]
-        first.append(np.sort(theirs[found]))
-        out[int(seen[k])] = first[-1]
-    sizes = np.array([len(f) for f in first], np.int64)
-    open_to = np.zeros(len(mine))
-    if sizes.sum():
-        pairs = scores.between(np.repeat(mine, sizes), np.concatenate(first))
-        of = np.repeat(np.arange(len(mine)), sizes)
-        open_to[:] = np.bincount(of, weights=open_beyond_time(pairs), minlength=len(mine))
-        open_to *= counts / np.maximum(sizes, 1)
-    scores.near(mine, open_to)
+        found = found[np.lexsort((found, closeness[k, found]))]
+        out[int(seen[k])] = np.sort(theirs[found[:NEAR]])
+        # Those farther off are rivals of another measure than the nearest: some stand for them.
+        every = max(1, -(-(len(found) - NEAR) // NEAR))
+        rest = found[NEAR::every]
+        counted += [theirs[found[:NEAR]], theirs[rest]]
+        share = max(len(found) - NEAR, 0) / max(len(rest), 1)
+        stand_for.append(np.repeat([1.0, share], [min(len(found), NEAR), len(rest)]))
+    of = np.repeat(np.arange(len(mine)), [len(each) for each in stand_for])
+    pairs = scores.between(mine[of], np.concatenate(counted))
+    beyond = open_beyond_time(pairs) * np.concatenate(stand_for)
+    scores.near(mine, np.bincount(of, weights=beyond, minlength=len(mine)))
     return out
 
 
