@@ -183,7 +183,12 @@ def test_looks_alone_are_told_once_they_say_enough_or_two_seconds_are_over(make)
     def seen(track, at_s, **more):
         at_ns = START_NS + round(at_s * 1e9)
         told = make.sighting(track * 100 + more.get("revision", 0), track=track)
-        fields = {"captured_at_ns": at_ns, "kind": Kind.NEW, "crops": 2, "ground": None} | more
+        fields: dict[str, Any] = {
+            "captured_at_ns": at_ns,
+            "kind": Kind.NEW,
+            "crops": 2,
+            "ground": None,
+        } | more
         matcher.add("uav1", "1-a", "model0", dataclasses.replace(told, **fields))
 
     def known():
@@ -191,7 +196,9 @@ def test_looks_alone_are_told_once_they_say_enough_or_two_seconds_are_over(make)
 
     matcher = Matcher(MatchingOptions())
     place = Ground(1.0, 2.0, 0.1, 0.0, 0.1)
-    for track, more in enumerate(({}, {}, {"kind": Kind.END}, {"ground": place}, {"crops": 5}), 1):
+    cases: list[dict[str, Any]]
+    cases = [{}, {}, {"kind": Kind.END}, {"ground": place}, {"crops": 5}]
+    for track, more in enumerate(cases, 1):
         seen(track, 0.0, first_seen_ns=START_NS, **more)
     matcher.advance(START_NS + 500_000_000)
     assert known() == {3, 4, 5}

@@ -1,8 +1,20 @@
 from itertools import permutations
 
+import numpy as np
+
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Ground
-from skyreid.server.matching.tracklets import PATH_GAP_S, STEP_S, _on_grid, begin, revised
+from skyreid.server.matching.clustering import candidates
+from skyreid.server.matching.odds import Scores, open_beyond_time
+from skyreid.server.matching.tracklets import (
+    PATH_GAP_S,
+    STEP_S,
+    Tracklet,
+    Window,
+    _on_grid,
+    begin,
+    revised,
+)
 
 KEY = TrackKey("d", "1-a", "cam1", 1)
 
@@ -49,3 +61,34 @@ def test_a_tracklet_is_the_same_in_whatever_order_its_sightings_come(make):
         found.add((tracklet.sighting.seq, tracklet.path.tobytes(), tracklet.way.tobytes()))
     assert len(found) == 1
     assert [row[1] for row in tracklet.way.tolist()] == [0.0, 2.0]
+
+
+def test_rivals_within_reach_are_counted_about_right_though_few_are_looked_at(world, plaza):
+    """Two people were exchanged: the nearest stood for all, who are rivals less than they."""
+    made = world(8, plaza, people=60, breaks=0.15)
+    known: dict[TrackKey, Tracklet] = {}
+    for device, boot, model, sighting in made.told:
+        key = TrackKey(device, boot, sighting.camera, sighting.track)
+        before = known.get(key, begin(key, model, sighting))
+        known[key] = revised(before, model, sighting)
+    window = Window(overlap_tolerance_s=0.3)
+    for tracklet in known.values():
+        window.put(tracklet)
+    scores = Scores(window, {})
+    scores.refresh(whole=True)
+    rows = window.taken()
+    assert len(rows) > 300
+    candidates(scores, rows, rows)
+    counted = scores.between(rows, np.roll(rows, 1)).prior
+    pairs = scores.between(np.repeat(rows, len(rows)), np.tile(rows, len(rows)))
+    open_to = open_beyond_time(pairs).reshape(len(rows), -1)
+    np.fill_diagonal(open_to, 0.0)
+    scores.near(rows, open_to.sum(1))
+    exact = scores.between(rows, np.roll(rows, 1)).prior
+    print(
+        np.abs(counted - exact).mean(),
+        np.abs(counted - exact).max(),
+        (counted - exact).mean(),
+        len(rows),
+    )
+    assert np.abs(counted - exact).mean() < 0.1  # of the logarithm; it was .54

@@ -128,7 +128,9 @@ def _near(scores: Scores, rows: Int64, among: Int64) -> list[Int64]:
     of = np.repeat(np.arange(len(mine)), [len(each) for each in stand_for])
     pairs = scores.between(mine[of], np.concatenate(counted))
     beyond = open_beyond_time(pairs) * np.concatenate(stand_for)
-    scores.near(mine, np.bincount(of, weights=beyond, minlength=len(mine)))
+    open_to = np.zeros(len(mine))
+    np.add.at(open_to, of, beyond)
+    scores.near(mine, open_to)
     return out
 
 
