@@ -66,7 +66,7 @@ class JournalSection(Section):
 
 
 class HttpSection(Section):
-    """The API and the page. Until a token is made everybody on this machine may do everything."""
+    """The API and the page. Until a token is made this machine's own user may do everything."""
 
     host: str = "127.0.0.1"
     """Address to listen on; one that other machines reach needs TLS and a token."""

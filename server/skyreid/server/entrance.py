@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from skyreid.contract.errors import SettingsError, SkyreidError
+from skyreid.contract.errors import InputError, SettingsError, SkyreidError
 from skyreid.server.access.tokens import SERVER, Tokens, file_of
 from skyreid.server.audit.heads import Heads, sender
 from skyreid.server.audit.line import Entry
@@ -14,6 +14,7 @@ from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.live import Hub
 from skyreid.server.own_time import OwnTime
+from skyreid.server.store.beside import had_tokens, note_tokens
 from skyreid.server.web.answers import Lookup
 from skyreid.server.web.api import make_api
 from skyreid.server.web.connections import (
@@ -70,10 +71,10 @@ class Entrance:
         """
         self._http, self._tls = settings.http, settings.http.tls()
         self._metrics = metrics
-        self.tokens = Tokens(file_of(settings.journal.path))
-        self.audit = AuditLog.of(
-            settings.journal.path, settings.audit, OwnTime("the audit log").now_ns
-        )
+        self._journal, self._time = settings.journal.path, OwnTime("the audit log and who may ask")
+        self._noted = had_tokens(self._journal)
+        self.tokens = Tokens(file_of(self._journal), made=self._noted, now_ns=self._time.least_ns)
+        self.audit = AuditLog.of(self._journal, settings.audit, self._time.now_ns)
         limit = connections_within(settings.http.connections, descriptors())
         connections = Connections(limit, metrics)
         api = make_api(writer, lookup, hub, metrics, listeners=limit // 2)
@@ -89,7 +90,7 @@ class Entrance:
         guard = Guard(gate, settings.http.names, gate.refused)
         self.http = make_http(guard, connections, tls=self._tls)
         send = sender(settings.audit, site, publish)
-        self._heads = Heads(self.audit, site, send, metrics)
+        self._heads = Heads(self.audit, site, send, metrics, before=self._look_at_tokens)
 
     def start(self, settings: str) -> None:
         """Begin the audit log's thread, with a line that says which settings are in force.
@@ -101,10 +102,16 @@ class Entrance:
             self.audit.append(Entry("start", SERVER, what=settings), durable=True)
         except OSError as error:
             raise SkyreidError(f"the audit log cannot be written: {error.strerror}") from error
+        self._look_at_tokens()
         self._heads.start()
-        if not self.tokens.made:
+        if self.tokens.lost:
+            _log.error(
+                "there were tokens and their file is gone: nobody is let in; "
+                "skyreid-server token create makes a new one"
+            )
+        elif not self.tokens.made:
             _log.warning(
-                "no token was made: whoever is on this machine may do everything; "
+                "no token was made: whoever is on this machine as this user may do everything; "
                 "skyreid-server token create ends that"
             )
 
@@ -114,6 +121,19 @@ class Entrance:
         if self._heads.is_alive():
             self._heads.stop()
         self.audit.close()
+
+    def _look_at_tokens(self) -> None:
+        """What may not be forgotten: that there was a token, and which are over."""
+        if not self.tokens.made:
+            return
+        try:
+            if not self._noted:
+                note_tokens(self._journal)
+                self._noted = True
+            for name in self.tokens.end_those_over(self._time.now_ns()):
+                self.note("token", f"{name} is over")
+        except InputError as error:
+            _log.error("%s", error)
 
     def note(self, act: str, what: str) -> None:
         """Write down what the server itself did, or was told to by a signal."""

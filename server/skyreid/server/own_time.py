@@ -1,6 +1,7 @@
-"""This machine's own time, which nobody sets: what is kept for some days goes by it.
+"""This machine's own time, which nobody sets: what is kept, or is good, for some days goes by it.
 
-A clock that was set years ahead, once and for a minute, would empty everything.
+A clock that was set years ahead, once and for a minute, would empty everything; one that was set
+back would make good again what was over.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ class OwnTime:
     def __init__(self, what: str) -> None:
         """``what`` goes by it, for the log."""
         self._what, self._began_ns, self._ahead = what, time.time_ns() - up_ns(), False
+
+    def least_ns(self) -> int:
+        """The clock's time, or what it would be had nobody set it back; ns since 1970 UTC."""
+        return max(time.time_ns(), self._began_ns + up_ns())
 
     def now_ns(self) -> int:
         """Nanoseconds since 1970 UTC."""

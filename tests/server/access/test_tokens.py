@@ -93,6 +93,25 @@ def test_a_link_logs_in_once(tokens: Tokens) -> None:
         tokens.make_link("ana")
 
 
+def test_what_is_over_is_written_down_once_and_a_link_with_it(tmp_path: Path) -> None:
+    at_ns = [10**18]
+    tokens = Tokens(tmp_path / "tokens", now_ns=lambda: at_ns[0])
+    short, long = (tokens.create(name, Role.VIEWER, days) for name, days in (("a", 1), ("b", 9)))
+    word = tokens.make_link("b")
+    assert tokens.end_those_over(at_ns[0]) == []
+    before = (tmp_path / "tokens").stat().st_ino
+    assert tokens.end_those_over(at_ns[0]) == []
+    assert (tmp_path / "tokens").stat().st_ino == before  # and nothing is written for nothing
+    at_ns[0] += 2 * 86_400 * 10**9
+    assert tokens.end_those_over(at_ns[0]) == ["a"]
+    assert tokens.end_those_over(at_ns[0]) == []
+    at_ns[0] = 10**18
+    assert tokens.check(short).trouble == "expired"
+    assert tokens.check(long).trouble == ""
+    assert tokens.redeem(word).token is None
+    tokens.create("a", Role.VIEWER, 1)  # the name is free again
+
+
 def test_a_session_ends_and_there_are_never_too_many(tokens: Tokens) -> None:
     tokens.create("ana", Role.VIEWER, 1)
     token = tokens.listed()[0]

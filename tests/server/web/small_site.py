@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,7 @@ from skyreid.server.web.answers import Lookup, ShownSite
 from skyreid.server.web.api import make_api
 from skyreid.server.web.gate import Access
 from skyreid.server.web.guard import Guard
+from skyreid.server.web.request import USER
 from skyreid.server.web.session import protect
 
 JPEG = b"\xff\xd8\xff\xe0picture\xff\xd9"
@@ -75,6 +77,15 @@ class StandingWriter:
 Get = Callable[..., httpx.Response]
 
 
+def as_user(app: Any, user: int | None = os.geteuid()) -> Any:
+    """What asks ``app`` is a process of this user; without a socket nobody could tell."""
+
+    async def asked(scope: Any, receive: Any, send: Any) -> None:
+        await app({**scope, "state": {USER: lambda: user}}, receive, send)
+
+    return asked
+
+
 class Served:
     """The application as it is served, without sockets; ``access`` is what the gate goes by."""
 
@@ -105,7 +116,7 @@ class Served:
             more["headers"] = {**(more.get("headers") or {}), "Authorization": f"Bearer {token}"}
 
         async def ask() -> httpx.Response:
-            transport = httpx.ASGITransport(self.served, client=(peer, 5))
+            transport = httpx.ASGITransport(as_user(self.served), client=(peer, 5))
             async with httpx.AsyncClient(transport=transport, base_url="http://[::1]") as client:
                 return await client.request(method, path, **more)
 

@@ -1,7 +1,7 @@
 """Sessions of the page: a cookie in place of a token, with a word against forged requests (CSRF).
 
 In memory: who restarts the server logs everybody out. A session ends with its token, whatever its
-own end is.
+own end is; that is by how long the machine runs, and no clock that is set moves it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Session:
     """Id of the token."""
     csrf: str
     until_s: float
-    """Seconds since 1970 UTC."""
+    """By the clock of `Sessions`, s."""
     purpose: str = ""
     case: str = ""
     ended: bool = False
@@ -39,11 +39,15 @@ class Session:
         return hmac.compare_digest(self.csrf.encode(), csrf.encode())
 
 
+def _up_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 class Sessions:
     """All of them; safe from any thread."""
 
-    def __init__(self, now_s: Callable[[], float] = time.time) -> None:
-        """``now_s`` seconds since 1970 UTC."""
+    def __init__(self, now_s: Callable[[], float] = _up_s) -> None:
+        """``now_s`` seconds of a clock that nobody sets."""
         self._now_s = now_s
         self._lock = threading.Lock()
         self._open: dict[str, Session] = {}  # by digest of the cookie, the oldest first
@@ -75,6 +79,10 @@ class Sessions:
     def holds(self, session: Session) -> bool:
         """Whether a session holds now: nobody logged out, and its time is not over."""
         return not session.ended and session.until_s > self._now_s()
+
+    def left_s(self, session: Session) -> float:
+        """For how long a session holds yet, s."""
+        return max(0.0, session.until_s - self._now_s())
 
     def end(self, cookie: str) -> None:
         """Log out."""

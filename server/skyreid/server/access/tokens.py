@@ -2,8 +2,9 @@
 
 A token is ``sk~ID~SECRET``, the secret 256 random bits, so that one round of a salted SHA-256 keeps
 it (a slow hash is for what people choose). The file is read anew whenever it changed: a revoked
-token is none with the next request. Once the file was there, a file that is missing or cannot be
-read lets nobody in.
+token is none with the next request. Once there was a token, a file that is missing or cannot be
+read lets nobody in: the journal remembers that there was one. And once a token was over, that is
+written down: a clock that is set back makes none good again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
@@ -54,7 +56,7 @@ class Token:
     end: str
     """ISO 8601, UTC."""
     revoked: str = ""
-    """When; "" = it is not."""
+    """When it was taken back, or found to be over; "" = neither."""
 
     @property
     def least(self) -> Role:
@@ -63,9 +65,10 @@ class Token:
 
     def trouble(self, now: datetime) -> str:
         """Why it is none any more; "" while it is one."""
+        end = datetime.fromisoformat(self.end)
         if self.revoked:
-            return "revoked"
-        return "expired" if datetime.fromisoformat(self.end) <= now else ""
+            return "expired" if datetime.fromisoformat(self.revoked) >= end else "revoked"
+        return "expired" if end <= now else ""
 
     def shown(self) -> dict[str, Any]:
         """What is shown of it."""
@@ -90,19 +93,32 @@ def file_of(journal: Path) -> Path:
 class Tokens:
     """The tokens of one server; safe from any thread, and beside commands."""
 
-    def __init__(self, path: Path) -> None:
-        """``path`` of a file that there may not be yet."""
-        self._path = path
+    def __init__(
+        self, path: Path, *, made: bool = False, now_ns: Callable[[], int] = time.time_ns
+    ) -> None:
+        """``path`` of a file that there may not be yet.
+
+        Args:
+            path: of the file.
+            made: whether there was a token before, as the journal knows.
+            now_ns: nanoseconds since 1970 UTC.
+        """
+        self._path, self._now_ns = path, now_ns
         self._thread = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._by_id: dict[str, Token] = {}
-        self._made = path.exists()
+        self._made = made or path.exists()
 
     @property
     def made(self) -> bool:
         """Whether a token was ever made: then nobody is let in without one."""
         self._load()
         return self._made
+
+    @property
+    def lost(self) -> bool:
+        """Whether there was a token and their file is gone."""
+        return self.made and not self._path.exists()
 
     def check(self, text: str) -> Checked:
         """Whose a token is, and whether it is good now."""
@@ -113,13 +129,13 @@ class Tokens:
             return Checked(None, "unknown")
         if not hmac.compare_digest(_digest(token.salt, parts[2]), token.digest):
             return Checked(None, "unknown")
-        return Checked(token, token.trouble(_now()))
+        return Checked(token, token.trouble(self._now()))
 
     def of(self, id: str) -> Checked:
         """How the token of a session is now."""
         self._load()
         token = self._by_id.get(id)
-        return Checked(token, "unknown" if token is None else token.trouble(_now()))
+        return Checked(token, "unknown" if token is None else token.trouble(self._now()))
 
     def listed(self) -> list[Token]:
         """All of them, the newest last.
@@ -143,7 +159,7 @@ class Tokens:
             raise InputError(f"token {name!r}: the audit log says that of others; take another")
         if not 0 < days <= DAYS_MAX:
             raise InputError(f"token {name!r}: {days:g} days; from now to {DAYS_MAX} days")
-        secret, salt, now = secrets.token_urlsafe(32), secrets.token_hex(16), _now()
+        secret, salt, now = secrets.token_urlsafe(32), secrets.token_hex(16), self._now()
         made = Token(
             secrets.token_hex(6), name, role.word, salt, _digest(salt, secret), now.isoformat(),
             (now + timedelta(days=days)).isoformat(),
@@ -161,7 +177,7 @@ class Tokens:
         Raises:
             InputError: there is none, or the file cannot be written.
         """
-        now, count = _now(), 0
+        now, count = self._now(), 0
         with self._changing() as state:
             for each, token in zip(state["tokens"], _tokens(state), strict=True):
                 if token.name == name and not token.revoked:
@@ -180,7 +196,7 @@ class Tokens:
         Raises:
             InputError: there is no good token of this name, or the file cannot be written.
         """
-        word, now = secrets.token_urlsafe(32), _now()
+        word, now = secrets.token_urlsafe(32), self._now()
         with self._changing() as state:
             good = [t for t in _tokens(state) if t.name == name and not t.trouble(now)]
             if not good:
@@ -198,7 +214,7 @@ class Tokens:
         """
         if not re.fullmatch(r"[A-Za-z0-9_-]{43}", word):
             return Checked(None, "unknown")
-        digest, now = _digest("", word), _now()
+        digest, now = _digest("", word), self._now()
         if all(link["digest"] != digest for link in self._read()["links"]):
             return Checked(None, "unknown")  # and whoever guesses writes no file
         with self._changing() as state:
@@ -206,6 +222,36 @@ class Tokens:
             found = next((link for link in waiting if link["digest"] == digest), None)
             state["links"] = [link for link in waiting if link is not found]
         return Checked(None, "unknown") if found is None else self.of(found["token"])
+
+    def end_those_over(self, now_ns: int) -> list[str]:
+        """Write down which tokens are over, and let go of links that are; names of the tokens.
+
+        Args:
+            now_ns: nanoseconds since 1970 UTC, of a clock that is believed: this is for good.
+
+        Raises:
+            InputError: the file cannot be read or written.
+        """
+        now, names = datetime.fromtimestamp(now_ns / 1e9, timezone.utc), list[str]()
+        if not self._over(self._read(), now):
+            return names
+        with self._changing() as state:
+            over = self._over(state, now)
+            for each in state["tokens"]:
+                if each["id"] in over:
+                    each["revoked"] = max(now.isoformat(), each["end"])
+                    names.append(str(each["name"]))
+            state["links"] = _waiting(state, now)
+        return names
+
+    def _over(self, state: dict[str, Any], now: datetime) -> set[str]:
+        """Ids of tokens, and digests of links, that are over and not yet said to be."""
+        ended = {t.id for t in _tokens(state) if not t.revoked and t.trouble(now)}
+        waiting = _waiting(state, now)
+        return ended | {link["digest"] for link in state["links"] if link not in waiting}
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._now_ns() / 1e9, timezone.utc)
 
     def _load(self) -> None:
         try:
@@ -263,7 +309,3 @@ def _waiting(state: dict[str, Any], now: datetime) -> list[dict[str, Any]]:
 
 def _digest(salt: str, secret: str) -> str:
     return hashlib.sha256(f"{salt}:{secret}".encode()).hexdigest()
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

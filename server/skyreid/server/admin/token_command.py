@@ -42,10 +42,14 @@ def add_parser(verbs: Any) -> None:
 
 
 def _create(given: argparse.Namespace) -> int:
+    from skyreid.server.store.beside import note_tokens
+
     settings, tokens = _read(given)
     first = not tokens.made
     _note(settings, f"create {given.name}, {given.role}, {given.days:g} days")
     with as_owner(settings.journal.path.parent):
+        if settings.journal.path.is_file():  # else its first start does
+            note_tokens(settings.journal.path)
         print(tokens.create(given.name, Role.of(given.role), given.days))
     said = "this is shown once; give it as `Authorization: Bearer TOKEN`, or to the page"
     if first:

@@ -39,13 +39,23 @@ class Heads(threading.Thread):
     """Brings the log to the disk each second, and its head away each minute."""
 
     def __init__(
-        self, log: AuditLog, site: str, send: Send, metrics: Metrics, *, every_s: float = EVERY_S
+        self,
+        log: AuditLog,
+        site: str,
+        send: Send,
+        metrics: Metrics,
+        *,
+        every_s: float = EVERY_S,
+        before: Callable[[], None] = lambda: None,
     ) -> None:
-        """Begins with `start`, ends with `stop`, which sends the last head."""
+        """Begins with `start`, ends with `stop`, which sends the last head.
+
+        ``before`` is done each time before a head leaves, for what it may have to say in the log.
+        """
         super().__init__(name="audit")
         self._audit, self._site, self._send, self._metrics = log, site, send, metrics
         self._every_s, self._stop_asked = every_s, threading.Event()
-        self._failed = False
+        self._failed, self._before = False, before
 
     def run(self) -> None:
         """Until `stop`."""
@@ -53,6 +63,7 @@ class Heads(threading.Thread):
         while not self._stop_asked.wait(min(SYNC_S, self._every_s)):
             if time.monotonic() >= due_s:
                 due_s = time.monotonic() + self._every_s
+                self._try(self._before)
                 self.tell()
             else:
                 self._try(self._audit.sync)

@@ -42,7 +42,7 @@ function who() {
   const { session } = store;
   if (!session) return [];
   if (session.open) {
-    const title = "Nobody made a token: whoever is on the server's machine may do everything. skyreid-server token create ends that.";
+    const title = "Nobody made a token: whoever is on the server's machine as its own user may do everything. skyreid-server token create ends that.";
     return [h("span", { class: "fact policy always", title }, "Open: no log-in")];
   }
   return [

@@ -12,7 +12,7 @@ from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store import erasures
 from skyreid.server.store.erasures import Asked, Target
-from skyreid.server.store.journal import open_to_read
+from skyreid.server.store.journal import HAD_TOKENS, check_own, open_to_read
 from skyreid.server.store.reading import log_of
 
 
@@ -58,6 +58,32 @@ def site_of(path: Path) -> str:
     with open_to_read(path) as db:
         (site,) = db.execute("SELECT value FROM meta WHERE key = 'site'").fetchone()
     return str(site)
+
+
+def had_tokens(path: Path) -> bool:
+    """Whether anybody ever had a token: then nobody is let in without one, whatever was lost.
+
+    Raises:
+        InputError: the file is missing, or is not a journal.
+    """
+    with open_to_read(path) as db:
+        return db.execute(f"SELECT 1 FROM meta WHERE key = '{HAD_TOKENS}'").fetchone() is not None
+
+
+def note_tokens(path: Path) -> None:
+    """Remember that somebody has a token, in a journal of any version.
+
+    Raises:
+        InputError: it cannot be written.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as db:
+            db.execute("PRAGMA busy_timeout = 5000")
+            check_own(db, path)
+            with db:
+                db.execute(f"INSERT OR IGNORE INTO meta VALUES ('{HAD_TOKENS}', '1')")
+    except sqlite3.Error as error:
+        raise InputError(f"journal {path}: {error}") from error
 
 
 @contextmanager

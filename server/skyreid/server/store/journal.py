@@ -280,6 +280,10 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
         raise cannot_open(path, error) from error
 
 
+HAD_TOKENS = "had_tokens"
+"""In ``meta`` once somebody had a token: see `beside.had_tokens`."""
+
+
 def check_own(db: sqlite3.Connection, path: Path) -> None:
     require_own(db, OWN, what=f"journal {path}", remedy="give another journal.path")
 

@@ -25,7 +25,14 @@ from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store import salvage, snapshots
 from skyreid.server.store.faults import DamagedJournal, damaged_journal, fault_of
-from skyreid.server.store.journal import Journal, checksum, insert, open_to_read, put_decision
+from skyreid.server.store.journal import (
+    HAD_TOKENS,
+    Journal,
+    checksum,
+    insert,
+    open_to_read,
+    put_decision,
+)
 from skyreid.server.store.mark import closed_of, is_damaged, mark_of, missing, read_mark, untouched
 from skyreid.server.store.pictures import put_picture
 from skyreid.server.store.records import Arrived, ArrivedPicture
@@ -173,6 +180,8 @@ def repair(path: Path, target: Path, site: str | None = None) -> Report:
             report.lost_sightings = max(0, max(last, had[0]) - first - there - forgotten)
             if forgotten:
                 db.execute("INSERT INTO meta VALUES ('forgotten', ?)", (forgotten,))
+            if HAD_TOKENS in meta:
+                db.execute("INSERT INTO meta VALUES (?, ?)", (HAD_TOKENS, meta[HAD_TOKENS]))
             for table in sorted(tables(db) - _REBUILT):
                 _copy(path, db, table)
             if snapshots.check(db) is not None:

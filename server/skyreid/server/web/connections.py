@@ -12,10 +12,13 @@ import asyncio
 import resource
 import time
 from asyncio.sslproto import SSLProtocol
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from skyreid.contract.errors import SettingsError
 from skyreid.server.counters import Metrics
+from skyreid.server.web.neighbour import user_of
+from skyreid.server.web.request import USER
 
 if TYPE_CHECKING:
     import ssl
@@ -178,8 +181,17 @@ def make_http(
     import uvicorn
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    class Bounded(H11Protocol):  # type: ignore[misc]
-        """uvicorn's protocol, with what asyncio tells it told to ``connections`` too."""
+    class Known(H11Protocol):  # type: ignore[misc]
+        """uvicorn's protocol, whose requests can ask whose process is at the other end."""
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            ends = self.client, self.server
+            user = cache(lambda: user_of(*ends) if all(ends) else None)
+            self.app_state = {**self.app_state, USER: user}
+
+    class Bounded(Known):
+        """With what asyncio tells it told to ``connections`` too."""
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
@@ -221,7 +233,7 @@ def make_http(
     def secured(**given: Any) -> asyncio.BaseProtocol:
         loop = asyncio.get_running_loop()
         assert tls is not None
-        h11 = H11Protocol(**given)
+        h11 = Known(**given)
         nobody: Any = None  # waits for the end of the handshake
         limit_s: Any = REQUEST_S
         return Handshaken(loop, h11, tls, nobody, True, None, True, limit_s)

@@ -1,8 +1,8 @@
 """The gate before every route: who asks, whether they may, and a line of the audit log for it.
 
 Who asks is known by a bearer token or by the cookie of a session. Where no token was ever made,
-and only this machine can ask, everybody may do everything (the first hour); with the first token
-nobody is let in without one. What a route asks for stands in `access.roles`, and nowhere else.
+whoever is this machine's user may do everything (the first hour); with the first token nobody is
+let in without one. What a route asks for stands in `access.roles`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -232,8 +232,8 @@ class Gate:
                 return Caller(ANYONE, Role.ADMIN, lambda: not access.tokens.made, open=True)
             return _Refusal(
                 401,
-                "no token was made, and without one only this machine may ask, through no proxy: "
-                "skyreid-server token create makes one",
+                "no token was made, and without one only the server's own user may ask, from this "
+                "machine and through no proxy: skyreid-server token create makes one",
             )
         given = headers.get("authorization", [])
         if given:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
+
+from skyreid.server.web.neighbour import is_ours
 
 if TYPE_CHECKING:
     from starlette.types import Message, Receive, Scope, Send
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 BODY_MAX_BYTES = 8_192
 BODY_S = 10.0
 """A body that has not come after so long is given up."""
+USER = "skyreid.user"
+"""In a connection's state: a function that says whose process is at the other end."""
 _OF_PROXIES = frozenset(
     ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 )
@@ -44,11 +48,19 @@ def peer_of(scope: Scope) -> str:
 
 
 def is_this_machine(scope: Scope, headers: Mapping[str, list[str]]) -> bool:
-    """Whether who asks is on this machine; a proxy on it may say that somebody else does."""
+    """Whether who asks is here, as the server's own user.
+
+    A proxy here asks for whoever asks it. It says so, or speaks HTTP 1.0 as nginx does by itself,
+    or is another user's; what passes for us in spite of all that our own user has started.
+    """
     try:
-        return ip_address(peer_of(scope)).is_loopback and not headers.keys() & _OF_PROXIES
+        near = ip_address(peer_of(scope)).is_loopback
     except ValueError:
         return False
+    if not near or headers.keys() & _OF_PROXIES or scope["http_version"] == "1.0":
+        return False
+    user: Callable[[], int | None] | None = scope.get("state", {}).get(USER)
+    return user is not None and is_ours(user())
 
 
 async def body_of(receive: Receive) -> bytes | None:

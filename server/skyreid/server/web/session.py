@@ -5,7 +5,7 @@ that are defined inside, where fastapi is imported so that this module loads wit
 """
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -124,7 +124,8 @@ def _shown(access: Access, caller: Caller) -> dict[str, Any]:
     session = caller.session
     until = None
     if session is not None:
-        until = datetime.fromtimestamp(session.until_s, timezone.utc).isoformat(timespec="seconds")
+        end = datetime.now(timezone.utc) + timedelta(seconds=access.sessions.left_s(session))
+        until = end.isoformat(timespec="seconds")
     return {
         "name": caller.name,
         "role": caller.role.word,
