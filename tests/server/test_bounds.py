@@ -15,7 +15,7 @@ from skyreid.contract.receipt import Status, decode_receipt
 from skyreid.server.__main__ import main
 from skyreid.server.broker.decoding import Message
 from skyreid.server.broker.letters import BURST
-from skyreid.server.devices import BURST_S, PARKED_MAX, Devices, Door
+from skyreid.server.devices import BURST_S, PARKED_MAX, STRANGERS_MAX, Devices, Door
 from skyreid.server.store.pictures import EARLY_MAX, EARLY_NS
 from skyreid.server.store.records import Heard
 
@@ -277,3 +277,24 @@ def test_no_json_of_one_device_spoils_what_is_shown_of_all(
     for device in one.writer.devices.by_id.values():
         json.dumps(device.to_json(), allow_nan=False).encode()
     assert set(one.writer.devices.by_id) == {"uav1"}
+
+
+def test_a_stranger_that_floods_is_not_decoded_for_it(life: Callable[..., Life]) -> None:
+    """Who is let in says so much; who is not could have everything decoded that it sent."""
+    one = life()
+    one.writer.devices.door = Door({"cam1"}, messages_per_s=1)
+    for _ in range(40):
+        one.arrive(b"\xff no batch", "sightings", "rogue")
+    one.step_until(lambda: len(one.queue) == 0)
+    assert (counted(one, "parse"), counted(one, "rate")) == (BURST_S, 40 - BURST_S)
+    assert len([d for d in one.broker.did if d[0] == "ack"]) == 40
+
+
+def test_strangers_cost_no_memory_and_nobody_inside_its_place() -> None:
+    door = Door({"cam1"}, messages_per_s=1)
+    assert door.lets_in("a", {"cam1"})
+    assert [door.has_room("a", 0) for _ in range(31)] == [True] * 30 + [False]
+    for n in range(STRANGERS_MAX + 9):
+        assert door.has_room(f"rogue{n}", 0)
+    assert len(door._strangers) == STRANGERS_MAX
+    assert not door.has_room("a", 0)

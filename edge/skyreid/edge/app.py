@@ -314,8 +314,10 @@ def _flow(
         pictures_allowed=policy != "never",
         progress=progress and not plan.source.live,
     )
-    told = sealer if spool.sealed else None
-    health = Reporter(publisher, source, model, mqtt.certificate, told)
+    health = Reporter(
+        *(publisher, source, model, mqtt.certificate),
+        sealed_to=lambda: sealer.key if sealer is not None and spool.sealed else None,
+    )
     flow = Flow(source, sighter, spool, outbox, model, options, send_health=health.send)
     if recorder is not None:
         flow.on_stored = functools.partial(record_said, recorder, identity)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from skyreid.contract.device import Birth, BirthCamera, Health, encode_health
 from skyreid.contract.errors import InputError
 from skyreid.contract.json_message import CONTENT_TYPE
-from skyreid.contract.sealed import Sealer
 from skyreid.contract.sighting import ModelRef
 from skyreid.contract.site import Site
 from skyreid.contract.version import release
@@ -56,7 +56,7 @@ class Reporter:
         source: GstSource,
         model: ModelRef,
         certificate: Path | None = None,
-        sealer: Sealer | None = None,
+        sealed_to: Callable[[], str | None] = lambda: None,
     ) -> None:
         """Set up when the run begins.
 
@@ -65,9 +65,10 @@ class Reporter:
             source: whose state is told.
             model: what makes the embeddings.
             certificate: the device's; None = it has none.
-            sealer: what seals; None = nothing does, or not all of the disk is sealed.
+            sealed_to: name of the key to which all that lies on the disk is sealed; None = it is
+                not, or not all of it.
         """
-        self._certificate, self._sealer = certificate, sealer
+        self._certificate, self._sealed_to = certificate, sealed_to
         self._publisher, self._source, self._model = publisher, source, model
         self._began = self._told_at = time.monotonic()
         self._frames = 0
@@ -91,7 +92,7 @@ class Reporter:
                 "broker": self._publisher.state,
                 "broker_troubles": dict(self._publisher.troubles) or None,
                 "certificate_days_left": self._days_left(),
-                "sealed_to": None if self._sealer is None else self._sealer.key,
+                "sealed_to": self._sealed_to(),
             }
         )
         self._publisher.send("health", encode_health(whole), content_type=CONTENT_TYPE)

@@ -146,6 +146,11 @@ class Metrics:
             "skyreid_revocation_list_age_ratio",
             "Age of the revocation list as a part of its life; NaN without one",
         )
+        self.seal_keys = Gauge(
+            "skyreid_seal_keys",
+            "Private keys with which this server opened at its start what devices sealed",
+            registry=r,
+        )
         self.reloads = Counter(
             "skyreid_reloads_total",
             "SIGHUPs, by outcome: done, refused (the settings stayed as they were)",

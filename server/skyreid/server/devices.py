@@ -31,6 +31,8 @@ _ALARMS: dict[AlarmKind, str] = {
     "clash": "a sighting has the number of another one: a copied spool, or a second device",
     "twin": "two devices speak with its name, or a copy of it does",
 }
+STRANGERS_MAX = 4_096
+"""Of devices that are not let in, so many are counted."""
 PARKED_MAX = 256
 """Of devices that are not let in, so many statuses are remembered."""
 
@@ -63,6 +65,7 @@ class Door:
             cameras, is_open=is_open, max_devices=max_devices, messages_per_s=messages_per_s
         )
         self._left: dict[str, tuple[float, int]] = {}  # messages that are left, as of when
+        self._strangers: OrderedDict[str, tuple[float, int]] = OrderedDict()  # the same
         self._parked: OrderedDict[str, bool] = OrderedDict()
 
     def judge_by(
@@ -95,15 +98,18 @@ class Door:
         return self._parked.pop(device, None)
 
     def has_room(self, device: str, now_ns: int) -> bool:
-        """Whether a device that is let in may say one more message; asking counts as saying it.
+        """Whether a device, let in or not, may say one more message; asking counts as saying it.
 
         What the broker kept while this server was away is taken in whole (`knows`).
         """
         burst = BURST_S * self._per_s
-        left, since_ns = self._left.get(device, (burst, now_ns))
+        kept = self._left if self.lets_in(device) else self._strangers
+        left, since_ns = kept.get(device, (burst, now_ns))
         if left < burst:
             left = min(burst, left + max(0, now_ns - since_ns) / 1e9 * self._per_s)
-        self._left[device] = max(0.0, left - 1), now_ns  # also where this server's clock went back
+        kept[device] = max(0.0, left - 1), now_ns  # also where this server's clock went back
+        if len(self._strangers) > STRANGERS_MAX:  # a broker that knows no names: they cost memory
+            self._strangers.popitem(last=False)
         return left >= 1
 
     def knows(self, device: str, cameras: Collection[str], heard_at_ns: int, now_ns: int) -> bool:

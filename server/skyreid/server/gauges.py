@@ -28,6 +28,7 @@ def watch(writer: Writer, metrics: Metrics) -> None:
     metrics.listeners.set_function(lambda: len(writer.hub))
     metrics.model_keys.set_function(lambda: len(devices.model_keys()))
     metrics.devices_online.set_function(devices.online)
+    metrics.seal_keys.set(writer.opening.keys)
 
 
 def watch_certificate(path: Path, gauge: Gauge) -> None:

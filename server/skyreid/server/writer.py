@@ -95,7 +95,7 @@ class Writer:
         self._news = DeviceNews(hub)
         self._letters = DeadLetters(broker, site.id)
         self._early = EarlyPictures(journal.aside.has_sighting_of)
-        self.oldest, self._opening = Oldest(), opening
+        self.oldest, self.opening = Oldest(), opening
         self.notices: tuple[str, ...] = ()
         """What is wrong and not the writer's: what the journal lost, certificates."""
         self._cut_off = 0  # listeners, as far as they are counted
@@ -213,7 +213,7 @@ class Writer:
 
     def _store(self, messages: Sequence[Message]) -> tuple[Sorted, list[Arrived]]:
         """Sort messages and store what is in them; one that cannot be stored spoils no other."""
-        batch = sort_messages(messages, self._site, self.devices.door, self._opening)
+        batch = sort_messages(messages, self._site, self.devices.door, self.opening)
         batch.refuse_erased(self.state.erased_tracks, self._site)
         if not batch.sightings and all(row.boot is None for row in batch.heard):
             return batch, []  # health: that somebody was heard is not worth a transaction

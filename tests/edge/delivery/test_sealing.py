@@ -5,6 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -15,6 +16,7 @@ from skyreid.contract.picture import Picture
 from skyreid.contract.receipt import Range, Status
 from skyreid.contract.sealed import MAGIC, Opener, Sealer, about_picture, about_sighting, key_name
 from skyreid.contract.sighting import ModelRef
+from skyreid.edge.delivery import spool_file
 from skyreid.edge.delivery.renewal import Keeper, Renewal
 from skyreid.edge.delivery.rows import Row
 from skyreid.edge.delivery.spool import Spool
@@ -98,6 +100,54 @@ def test_a_full_disk_leaves_in_clear_what_was_and_says_so(
         assert [s.data for s in spool.after(0, 9)] == [row(1).data, row(2).data]
         assert not spool.sealed
     assert "is not sealed" in caplog.text
+
+
+def test_what_a_full_disk_left_in_clear_is_sealed_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was at the next start only, which may be in months."""
+    path = tmp_path / "spool.db"
+    with Spool(path) as spool:
+        spool.append([row(1), row(2)], MODEL)
+    whole = spool_file.seal_file
+
+    def full(*_: object) -> bool:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(spool_file, "seal_file", full)
+    monkeypatch.setattr(spool_file, "AGAIN_S", 0.0)
+    with Spool(path, sealer=sealer()) as spool:
+        monkeypatch.setattr(spool_file, "seal_file", whole)
+        usage = SimpleNamespace(free=0)
+        monkeypatch.setattr(spool_file.shutil, "disk_usage", lambda _: usage)
+        spool.append([Row(3, 3, MAGIC)], MODEL)
+        assert not spool.sealed  # to write it anew takes room
+        usage.free = 1 << 40
+        spool.append([Row(4, 4, MAGIC)], MODEL)
+        assert spool.sealed
+        assert SECRET not in files(tmp_path)
+        assert [s.data.startswith(MAGIC) for s in spool.after(0, 9)] == [True] * 4
+        monkeypatch.setattr(spool_file, "seal_file", full)
+        spool.append([Row(5, 5, MAGIC)], MODEL)  # once is enough
+        assert spool.sealed
+
+
+def test_what_a_reader_kept_in_the_log_is_sealed_when_it_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "spool.db"
+    with Spool(path) as spool:
+        spool.append([row(1), row(2)], MODEL)
+    monkeypatch.setattr(spool_file, "AGAIN_S", 0.0)
+    reader = sqlite3.connect(path)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM sighting").fetchone()
+    with Spool(path, sealer=sealer()) as spool:
+        assert not spool.sealed
+        reader.close()
+        spool.append([], MODEL, settled=[(spool.boot, Range(9, 9, Status.STORED))])
+        assert spool.sealed
+        assert SECRET not in files(tmp_path)
 
 
 def test_a_boot_is_sealed_as_a_whole_or_not_at_all(

@@ -12,6 +12,9 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.site import Site as SiteFile
 from skyreid.edge.enrol import enrol
 from skyreid.server.__main__ import main as server
+from skyreid.server.audit.line import read_line
+from skyreid.server.audit.log import folder_of
+from skyreid.server.audit.verify import lines
 from skyreid.server.broker.decoding import Message, sort_messages
 from skyreid.server.certs.lost import what_it_could_hold
 from skyreid.server.store.journal import Journal
@@ -67,7 +70,7 @@ def test_it_is_revoked_first_and_said_whatever_of_it_fails(
     assert "the broker does not know it" in err
     said = json.loads(out)
     assert said["device"] == "uav1"
-    assert (said["missing"], said["sealed_only"]) == (2, True)
+    assert (said["missing"], said["erased"], said["sealed_only"]) == (2, 0, True)
     assert said["until"][:13] == time.strftime("%Y-%m-%dT%H", time.gmtime())
     assert {c["name"] for c in site.authority.listed() if "revoked" in c} == {"uav1"}
 
@@ -98,3 +101,37 @@ def test_with_a_broker_it_is_out_and_the_report_names_no_one(
     assert server(["lost", str(settings), "uav2"]) == 2  # revoked, and nothing of it ever came
     assert "nothing of it ever arrived" in capsys.readouterr().err
     assert {c["name"] for c in site.authority.listed() if "revoked" in c} == {"uav1", "uav2"}
+
+
+def test_it_is_written_down_and_says_that_the_erased_are_not_with_the_device(
+    site: Site, settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody could see who asked; and sightings of the erased were said never to have arrived."""
+    enrol(site.token("uav1", capsys), tmp_path / "uav1")
+    erase = ["erase", str(settings), "uav1/1-abcd/cam1/2", "--reason", "asked for"]
+    assert server(erase) == 0
+    capsys.readouterr()
+    assert server(["lost", str(settings), "uav1"]) == 2  # no broker to be told
+    said = capsys.readouterr().out
+    assert "4 sightings of before, which never arrived\n    or arrived and were erased" in said
+    assert "1 tracklets" in said
+    acts = [read_line(raw).said for _, raw in lines(folder_of(tmp_path / "journal.sqlite"))]
+    assert [(line["act"], line["what"]) for line in acts][-1] == ("devices", "lost uav1")
+
+
+def test_what_shows_who_looked_leaves_a_line_too(
+    settings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert server(["quarantine", "list", str(settings)]) == 0
+    assert server(["quarantine", "show", str(settings), "uav1", "1-abcd", "1"]) == 2
+    assert server(["devices", "list", str(settings)]) == 0
+    assert server(["audit", "show", str(settings), "--act", "quarantine"]) == 0
+    shown = capsys.readouterr().out
+    assert "quarantine  show uav1 1-abcd 1" in shown
+    acts = [read_line(raw).said for _, raw in lines(folder_of(tmp_path / "journal.sqlite"))]
+    assert [(line["act"], line["what"]) for line in acts] == [
+        ("quarantine", "list"),
+        ("quarantine", "show uav1 1-abcd 1"),
+        ("devices", "list"),
+        ("audit", "show act quarantine"),
+    ]

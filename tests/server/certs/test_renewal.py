@@ -259,13 +259,27 @@ def test_a_key_that_was_replaced_long_ago_is_deleted(
 ) -> None:
     first = key_name(read_public_key(site.folder / "seal.pub"))
     assert server(["certs", "rotate", str(site.folder)]) == 0
-    time.sleep(1.1)  # ages are whole seconds
-    assert server(["certs", "rotate", str(site.folder), "--keep-days", "0"]) == 0
+    with site.authority.changing() as state:  # three days ago
+        then = datetime.now(timezone.utc) - timedelta(days=3)
+        state["seals"][0]["retired"] = then.isoformat()
+    assert server(["certs", "rotate", str(site.folder), "--keep-days", "2"]) == 0
     assert f"key {first} is deleted" in capsys.readouterr().out
     kept = {path.stem for path in (site.folder / "seal").iterdir() if path.suffix == ".key"}
     assert first not in kept
     assert len(kept) == 2
     assert all(p.stat().st_mode & 0o077 == 0 for p in (site.folder / "seal").glob("*.key"))
+
+
+@pytest.mark.parametrize("days", ["-1", "0", "1"])
+def test_rotating_twice_deletes_no_key_that_devices_still_seal_to(
+    site: Site, days: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They learn of a new one within a day: with 0 days the second time deleted what they used."""
+    assert server(["certs", "rotate", str(site.folder)]) == 0
+    assert server(["certs", "rotate", str(site.folder), "--keep-days", days]) == 2
+    assert "for up to a day devices seal" in capsys.readouterr().err
+    assert server(["certs", "rotate", str(site.folder), "--keep-days", "2"]) == 0
+    assert len(list((site.folder / "seal").glob("*.key"))) == 3
 
 
 def test_a_thousand_devices_get_their_tokens_in_one_change(

@@ -121,12 +121,16 @@ class FakeServer:
         """Go away; ``start`` comes back at the same address."""
         if self._server is None:
             return
-        for stream in self._streams:
-            stream.put(None)
-        self._streams.clear()
+        self.end_streams()
         self._server.shutdown()
         self._server.server_close()
         self._server = None
+
+    def end_streams(self) -> None:
+        """As a server does with those of a log-in that holds no more."""
+        for stream in self._streams:
+            stream.put(None)
+        self._streams.clear()
 
     def tell(self, event: str, data: dict[str, Any]) -> None:
         for stream in self._streams:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from canned import LINK, TOKEN, eventually, seen_from_both, show
+from canned import LINK, OPEN, TOKEN, eventually, seen_from_both, show
 
 FILL = """
   for (const [id, text] of Object.entries(arguments[0])) document.getElementById(id).value = text;
@@ -99,3 +99,62 @@ def test_purpose_and_case_are_asked_for_before_anything_is_shown(browser: Any, s
         ("PUT", "/v1/session/purpose", said, "a-word")
     ]
     assert "case 2026-17" in browser.text("#status")
+
+
+NOTE_STATES = """
+  window.states = [];
+  new MutationObserver(() => window.states.push(document.querySelector('.connection')?.textContent))
+    .observe(document.getElementById('status'), {childList: true, subtree: true})"""
+
+
+def test_a_session_that_is_taken_back_is_not_said_to_be_a_server_that_is_gone(
+    browser: Any, server: Any
+):
+    """Its stream of events ends with it, as it does with the server."""
+    server.session = server.offered
+    show(browser, server)
+    browser.run(NOTE_STATES)
+    server.session = None
+    server.end_streams()
+    eventually(lambda: "Your session has ended" in browser.text(".wrong"), "the form")
+    assert "Server gone" not in browser.run("return window.states")
+    assert "Locked" in browser.run("return window.states")
+
+
+def test_purpose_and_case_without_a_session_to_keep_them_lead_to_the_log_in(
+    browser: Any, server: Any
+):
+    """The form asked for both for ever: nobody was logged in of whom they could be kept."""
+    server.session = OPEN | {"purpose_required": True}
+    server.offered = server.offered | {"purpose_required": True}
+    browser.open(server.address)
+    eventually(lambda: browser.count(".sheet"), "the form")
+    assert browser.text("h1") == "Log in"
+    assert "log in with a token" in browser.text(".wrong")
+    fill(browser, token=TOKEN)
+    eventually(lambda: "looking for" in browser.text("h1"), "the other form")
+    fill(browser, purpose="theft", case="2026-17")
+    eventually(lambda: browser.text(".connection") == "Live", "the page is live")
+
+
+def test_the_clock_stays_at_the_right_of_the_first_line_however_much_is_said(
+    browser: Any, server: Any
+):
+    server.session = server.offered | {
+        "purpose_required": True, "purpose": "theft", "case": "2026-17-and-a-long-number-of-a-case",
+    }  # fmt: skip
+    server.notice = "RENDERED WORLD, NOT PEOPLE"
+    server.ready["wait"] = {"device": "dev-cam1", "by_s": 2.5, "late": ["dev-cam6", "dev-cam7"]}
+    show(browser, server)
+    eventually(lambda: browser.text(".connection") == "Live", "the page is live")
+    where = browser.run("""
+      const box = (name) => document.querySelector(name).getBoundingClientRect();
+      const [bar, clock, brand] = ['#status', '.clock', '.brand'].map(box);
+      const places = [bar.right - clock.right, clock.top - brand.top];
+      return [...places, clock.height, brand.height, bar.height]
+    """)
+    right, down, height, line, bar = where
+    assert bar > 2 * line  # there are several lines
+    assert 0 <= right < 20
+    assert abs(down) < line
+    assert height < 2 * line

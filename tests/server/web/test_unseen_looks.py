@@ -9,6 +9,7 @@ import pytest
 from small_site import Served
 
 from skyreid.contract.errors import InputError
+from skyreid.server.access.options import AccessOptions
 from skyreid.server.access.roles import Role
 from skyreid.server.access.sessions import HOURS, Sessions
 
@@ -47,7 +48,7 @@ def test_the_whole_log_of_events_leaves_as_an_export_however_its_start_is_said(
     small: Served,
 ) -> None:
     """Last-Event-ID gives the same as ``after``, and was one more look at the live page."""
-    token = small.tokens.create("ana", Role.VIEWER, 1)
+    token = small.tokens.create("ana", Role.OPERATOR, 1)
     hold = {"authorization": f"Bearer {token}"}
 
     def ended(text: str) -> None:
@@ -152,3 +153,35 @@ def test_whoever_comes_through_a_proxy_on_this_machine_is_not_this_machine(
 def test_no_token_has_the_name_by_which_the_log_calls_others(small: Served, name: str) -> None:
     with pytest.raises(InputError, match="the audit log says that of others"):
         small.tokens.create(name, Role.VIEWER, 1)
+
+
+BEYOND = [
+    ("/v1/identities?cursor=", {}),
+    ("/v1/identities?limit=1&%63ursor=1", {}),
+    ("/v1/sightings?identity=", {}),
+    ("/v1/sightings?camera=cam1", {}),
+    ("/v1/events?after=0-0", {}),
+    ("/v1/events", {"Last-Event-ID": "0-0"}),
+]
+
+
+@pytest.mark.parametrize(("url", "headers"), BEYOND, ids=[url for url, _ in BEYOND])
+def test_a_viewer_sees_the_page_and_pages_through_nobody(
+    small: Served, url: str, headers: dict[str, str]
+) -> None:
+    """Who may look at the live page could carry off everybody, a page at a time."""
+    viewer = small.tokens.create("ana", Role.VIEWER, 1)
+    for seen in ("/v1/identities?limit=200", "/v1/sightings?limit=600", "/readyz"):
+        assert small.get(seen, {"Authorization": f"Bearer {viewer}"}).status_code in (200, 503)
+    got = small.ask("GET", url, token=viewer, headers=headers)
+    assert got.status_code == 403
+    assert "needs the role operator" in got.json()["reason"]
+    assert (small.lines()[-1]["act"], small.lines()[-1]["answer"]) == ("refused", 403)
+
+
+def test_an_operator_pages_only_so_often(serve: Callable[..., Served]) -> None:
+    small = serve(options=AccessOptions(searches_per_min=2))
+    token = small.tokens.create("bo", Role.OPERATOR, 1)
+    url = "/v1/sightings?camera=cam1"
+    assert [small.ask("GET", url, token=token).status_code for _ in range(3)] == [200, 200, 429]
+    assert small.ask("GET", "/v1/sightings", token=token).status_code == 200  # the page goes on

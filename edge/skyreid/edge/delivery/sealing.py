@@ -70,11 +70,16 @@ def seal_file(db: sqlite3.Connection, path: Path, sealer: Sealer | None) -> bool
         log.info("spool %s: %d sightings and pictures that lay in clear are sealed", path, count)
     if held:
         log.warning(
-            "spool %s: somebody reads it, and what was in clear is in it until a start", path
+            "spool %s: somebody reads it, and what was in clear is in it still; tried again", path
         )
     if left := [name for name in aside if name and (path.parent / name).exists()]:
         log.warning("spool %s: set aside and not sealed, delete them: %s", path, ", ".join(left))
     return not (held or left)
+
+
+def is_sealed(db: sqlite3.Connection) -> bool:
+    """Whether a spool has nothing in clear, its free pages and its log neither."""
+    return db.execute("SELECT 1 FROM spool WHERE name = 'sealed'").fetchone() is not None
 
 
 def _require_own(db: sqlite3.Connection, path: Path, sealer: Sealer) -> None:

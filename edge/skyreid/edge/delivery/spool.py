@@ -66,8 +66,6 @@ class Spool:
         self._reasons: set[str] = set()
         self._file = SpoolFile(path, sealer)
         self.path, self._db = self._file.path, self._file.db
-        self.sealed = self._file.sealed
-        """Whether nothing of people lay in clear when the boot began, nor does since."""
         self._told_aside, self._tight = 0, False
         self.boot = f"{self._file.counter}-{secrets.token_hex(4)}"
         """Of this run."""
@@ -114,6 +112,7 @@ class Spool:
             )
         dropped: dict[str, int] = {}
         try:
+            self._file.seal_again()
             self._write(rows, model, pictures, settled, dropped)
         except (sqlite3.Error, ValueError, TypeError) as error:
             self._forget()
@@ -128,12 +127,16 @@ class Spool:
             else:
                 raise SkyreidError(f"spool {self.path} cannot be written: {error}") from error
         else:
-            if self._tight:
-                self._tight = not self._file.grow_again()
+            self._tight = self._tight and not self._file.grow_again()
         if self._told_aside < self._file.set_aside:
             dropped["spool_damaged"] = self._file.set_aside - self._told_aside
             self._told_aside = self._file.set_aside
         return dropped
+
+    @property
+    def sealed(self) -> bool:
+        """Whether nothing of people lies in clear; any thread."""
+        return self._file.sealed
 
     def _write(
         self,

@@ -24,11 +24,13 @@ from skyreid.contract.files import FileLock
 from skyreid.contract.migration import migrate, require_newest
 from skyreid.contract.sealed import Sealer
 from skyreid.edge.delivery.migrations import STEPS, check_own
-from skyreid.edge.delivery.sealing import seal_file
+from skyreid.edge.delivery.sealing import is_sealed, seal_file
 
 log = logging.getLogger(__name__)
 
 RESERVE_BYTES = 1 << 20
+AGAIN_S = 60.0
+"""What could not be sealed is tried so often."""
 _LEAST_RESERVE_BYTES = 64 << 10
 _PAGES_MAX = (1 << 30) - 1
 _HEADER = b"SQLite format 3\0"
@@ -164,6 +166,7 @@ class SpoolFile:
         """Damaged files that were set aside."""
         self.sealed = False
         """Whether nothing of people lies in clear, here or in a file that was set aside."""
+        self._sealed_s: float | None = None  # when it was tried, where it was not done
         lock = self.path.with_name(f"{self.path.name}.lock")
         # A lock of one that was killed, or the reserve, says whose it is when the file cannot.
         beside = (lock, self.path.with_name(f"{self.path.name}.reserve"))
@@ -269,13 +272,30 @@ class SpoolFile:
             self.db.execute("INSERT OR REPLACE INTO spool VALUES ('counter', ?)", (str(counter),))
         return counter, known.get("time")
 
+    def seal_again(self) -> None:
+        """Seal what a full disk, or somebody who read the file, kept in clear; now and then.
+
+        Raises:
+            sqlite3.Error: it cannot be written.
+        """
+        if self._sealed_s is None or time.monotonic() - self._sealed_s < AGAIN_S:
+            return
+        if shutil.disk_usage(self.path.parent).free < 2 * self.path.stat().st_size:
+            self._sealed_s = time.monotonic()  # to write it anew takes as much
+        else:
+            self._seal()
+
     def _seal(self) -> None:
+        self._sealed_s = None if self._sealer is None else time.monotonic()
         try:
             self.sealed = seal_file(self.db, self.path, self._sealer)
         except sqlite3.Error as error:
             if not self.is_full(error):
                 raise
             log.error("spool %s: the disk is full, what it has in clear is not sealed", self.path)
+        else:
+            if is_sealed(self.db):
+                self._sealed_s = None
 
     def _aside(self, error: Exception) -> None:
         """Rename it, so that a new one can begin and somebody can look at the old."""

@@ -19,9 +19,9 @@ class Role(IntEnum):
     """Each may what those before may."""
 
     VIEWER = 1
-    """Looks at the live page."""
+    """Looks at the live page, and at what is on it."""
     OPERATOR = 2
-    """Searches."""
+    """Searches, and pages through what was."""
     OFFICER = 3
     """Data protection: erases."""
     ADMIN = 4
@@ -88,19 +88,19 @@ RULES: dict[tuple[str, str], Rule] = {
 }
 WITHOUT_PURPOSE = frozenset(("", "login", "logout", "token"))
 """Acts that are about nobody seen by a camera."""
-NAMES_SOMEBODY = {
+BEYOND_THE_PAGE = {
     "/v1/identities": (("cursor",), "export"),
     "/v1/sightings": (("identity", "camera"), "search"),
     "/v1/events": (("after", "last-event-id"), "export"),
 }
 """What a parameter, or a header, makes of watching: somebody is looked for, or everybody is paged
-through."""
+through. The live page gives none of them, and what it shows is what a viewer may have."""
 
 
-def act_of(rule: Rule, path: str, query: str, headers: Collection[str] = ()) -> str:
-    """The audit log's word for a request of the route at ``path``, by names of what is given."""
-    names, act = NAMES_SOMEBODY.get(path, ((), ""))
+def rule_of(rule: Rule, path: str, query: str, headers: Collection[str] = ()) -> Rule:
+    """What a request of the route at ``path`` asks for, by names of what is given."""
+    names, act = BEYOND_THE_PAGE.get(path, ((), ""))
     if not names:
-        return rule.act
+        return rule
     given = {name for name, _ in parse_qsl(query, keep_blank_values=True)}.union(headers)
-    return act if given.intersection(names) else rule.act
+    return Rule(Role.OPERATOR, act, "search") if given.intersection(names) else rule

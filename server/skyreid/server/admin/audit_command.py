@@ -64,12 +64,18 @@ def _verify(given: argparse.Namespace) -> int:
 
 def _show(given: argparse.Namespace) -> int:
     from skyreid.server.audit.line import read_line
-    from skyreid.server.audit.log import folder_of
+    from skyreid.server.audit.local import note
+    from skyreid.server.audit.log import folder_of, segments
     from skyreid.server.audit.verify import lines
     from skyreid.server.config import read_settings
 
     settings = read_settings(given.settings, (), verb="audit")
-    for place, raw in lines(folder_of(settings.journal.path)):
+    folder = folder_of(settings.journal.path)
+    if segments(folder):  # who looked after whom is about people, too
+        about = [f"{key} {getattr(given, key)}" for key in ("after", "who", "act")]
+        which = ", ".join(each for each in about if not each.endswith((" None", " 0")))
+        note(settings.journal.path, settings.audit, "audit", f"show {which}".strip())
+    for place, raw in lines(folder):
         try:
             line = read_line(raw)
         except InputError:

@@ -92,6 +92,7 @@ def _devices(given: argparse.Namespace) -> int:
     settings = read_settings(given.settings, (), verb="devices")
     journal = settings.journal.path
     if given.what == "list":
+        _note(settings, "devices", "list")
         with open_to_read(journal) as db:
             for name, camera, named in beside.read_all(db):
                 print(f"{name}  camera {camera or 'not known'}{', admitted' if named else ''}")
@@ -191,6 +192,7 @@ def _quarantine(given: argparse.Namespace) -> int:
             raise InputError(_nothing(key))
         print(f"{count} {'to be tried again' if state == 'retry' else 'dropped'}")
         return 0
+    _note(settings, "quarantine", " ".join([given.what, *given.key]))
     with open_to_read(journal) as db:
         held = quarantine.read_held(db)
     if given.what == "list":

@@ -186,7 +186,7 @@ def _sort(
     opening: Opening,
 ) -> None:
     device, now = topic.device, message.received_at_ns
-    if door and door.lets_in(device) and not door.has_room(device, now):
+    if door and not door.has_room(device, now):
         raise MessageError("rate", f"device {device!r} says more than devices.messages_per_s")
     if topic.channel == "sightings":
         decoded = decode_usable(message.payload, site=site.id, device=device, opener=opening.opener)

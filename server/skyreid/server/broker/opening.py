@@ -99,6 +99,8 @@ class Opening:
 
     opener: Opener | None = None
     """None = nothing sealed can be opened."""
+    keys: int = 0
+    """Private keys that were there at the start."""
     required: bool = False
     """Whether what is about people has to be sealed. A device that it is refused of has it still,
     and seals it when it starts with the site's key."""
@@ -111,8 +113,8 @@ def opening_of(folder: Path | None, site: str, *, required: bool) -> Opening:
         SettingsError: a key that is there cannot be read.
     """
     if folder is None:
-        return Opening(None, required)
+        return Opening(required=required)
     ring = KeyRing(folder / FOLDER)
     names = ring.names()
     _log.info("sealed records open with keys %s", ", ".join(names) or "none")
-    return Opening(Opener(site, ring.find), required)
+    return Opening(Opener(site, ring.find), len(names), required)

@@ -57,7 +57,7 @@ def add_parser(verbs: Any) -> None:
             part.add_argument("--csv", type=Path, help="names, the first column of a file")
             part.add_argument("--enrol-port", type=int, default=8884, help="of certs serve")
         if name == "rotate":
-            says = "days after which a key that was replaced is deleted, with what only it opens"
+            says = "days (2 or more) after which a replaced key is deleted, with what only it opens"
             part.add_argument("--keep-days", type=int, default=KEEP_DAYS, help=says)
         if name == "serve":
             part.add_argument("--listen", default="0.0.0.0", help="address to listen on")
@@ -162,10 +162,13 @@ def _renew(given: argparse.Namespace) -> int:
 
 def _rotate(given: argparse.Namespace) -> int:
     from skyreid.server.certs.authority import Authority
-    from skyreid.server.certs.seal_keys import rotate
+    from skyreid.server.certs.seal_keys import KEEP_DAYS_MIN, rotate
 
-    if given.keep_days < 0:
-        raise InputError(f"--keep-days {given.keep_days}: 0 or more")
+    if given.keep_days < KEEP_DAYS_MIN:
+        raise InputError(
+            f"--keep-days {given.keep_days}: {KEEP_DAYS_MIN} at least; for up to a day devices "
+            "seal to the key before, and have to deliver that, too"
+        )
     name, gone = rotate(Authority(given.folder), given.keep_days)
     print(f"devices seal to key {name} from their next word with certs serve on")
     print(f"keep a copy of {given.folder}/seal: without {name}.key nobody opens what devices hold")
@@ -191,14 +194,20 @@ def _revoke(given: argparse.Namespace) -> int:
 
 
 def _lost(given: argparse.Namespace) -> int:
+    from skyreid.server.audit.local import note
     from skyreid.server.certs.authority import Authority
     from skyreid.server.certs.lost import what_it_could_hold
     from skyreid.server.certs.revocation import revoke
     from skyreid.server.config import read_settings
 
     settings = read_settings(given.settings, (), verb="lost")
-    folder = settings.authority.folder
+    folder, journal = settings.authority.folder, settings.journal.path
     failed: list[InputError] = []
+    try:
+        if journal.is_file():
+            note(journal, settings.audit, "devices", f"lost {given.name}")
+    except InputError as error:  # which keeps nobody from revoking it
+        failed.append(error)
     try:  # first of all: every minute counts
         if folder is None:
             raise InputError("authority.folder is not set: whose certificates is it to revoke?")
@@ -208,7 +217,7 @@ def _lost(given: argparse.Namespace) -> int:
         failed.append(error)
         revoked = 0
     try:
-        found = what_it_could_hold(settings.journal.path, given.name, time.time_ns())
+        found = what_it_could_hold(journal, given.name, time.time_ns())
     except InputError as error:
         failed.append(error)
     else:
@@ -225,7 +234,8 @@ def _tell(given: argparse.Namespace, found: Lost, revoked: int, sealed: bool) ->
     )
     if given.json:
         said = {"revoked": revoked, "since": since, "until": until, "hours": round(found.hours, 2)}
-        said |= {"people_max": found.tracklets_max, "missing": found.missing, "sealed_only": sealed}
+        said |= {"people_max": found.tracklets_max, "missing": found.missing}
+        said |= {"erased": found.erased, "sealed_only": sealed}
         print(json.dumps({"device": found.device, **said}))
         return
     print(f"{found.device}: {revoked} certificates revoked")
@@ -235,6 +245,8 @@ def _tell(given: argparse.Namespace, found: Lost, revoked: int, sealed: bool) ->
         "in the fullest hour that it had; its spool keeps spool.max_age_h of them"
     )
     print(f"  and {found.missing} sightings of before, which never arrived")
+    if found.erased:
+        print(f"    or arrived and were erased: of {found.erased} tracklets of it all were")
     if sealed:
         print("authority.sealed_only is set: what it had in clear was refused, and stayed with it")
     print("whether they are sealed its health said: sealed_to in /v1/devices")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
+from skyreid.server.store.erasures import read_erased
 from skyreid.server.store.journal import open_to_read
 
 _HOUR_NS = 3_600 * 10**9
@@ -26,7 +27,10 @@ class Lost:
     boots: int
     """Runs of which something arrived."""
     missing: int
-    """Sightings that it made before and that are not here: they wait on it, or are gone."""
+    """Sightings that it made before and that are not here, at most: they wait on it, are gone, or
+    were of somebody who was erased."""
+    erased: int
+    """Its tracklets that were erased: they were here, so it had delivered them."""
     tracklets_per_hour: int
     """Of people, in the hour with most of them."""
 
@@ -58,6 +62,7 @@ def what_it_could_hold(journal: Path, device: str, now_ns: int) -> Lost:
             " WHERE device = ? GROUP BY captured_at_ns / ? ORDER BY 1 DESC LIMIT 1",
             (device, _HOUR_NS),
         ).fetchone()
+    erased = sum(key.device == device for key in read_erased(journal))
     if not boots:
         raise InputError(f"device {device!r}: nothing of it ever arrived in {journal}")
     return Lost(
@@ -66,5 +71,6 @@ def what_it_could_hold(journal: Path, device: str, now_ns: int) -> Lost:
         until_ns=now_ns,
         boots=len(boots),
         missing=sum(int(span) - int(count) for count, span, _ in boots),
+        erased=erased,
         tracklets_per_hour=int(fullest[0]),
     )

@@ -20,6 +20,8 @@ from skyreid.server.certs.authority import Authority, utc_now
 from skyreid.server.certs.key_files import give, write_key
 
 PUBLIC = "seal.pub"
+KEEP_DAYS_MIN = 2
+"""Devices that are on seal to the key before for up to a day, and what they sealed has to come."""
 
 
 def rotate(authority: Authority, keep_days: int = 90) -> tuple[str, list[str]]:

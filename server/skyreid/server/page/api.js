@@ -11,6 +11,7 @@ const ROUND_MS = 4000; // from the start of a round to the start of the next, at
 const QUIET_MS = 12000; // the same where nothing new was captured: then an event is answered at once
 const SLOW_ROUNDS = 15; // site and devices are asked for at first, and then so seldom
 const TIMEOUT_MS = 20000; // a busy server is not a server that is gone
+const ENDED_MS = 2000; // so long it is asked why a stream ended, before the server counts as gone
 const RETRY_MS = [1000, 2000, 4000, 8000];
 const FEED_LENGTH = 60;
 
@@ -40,7 +41,7 @@ export async function connect() {
     attempt = 0;
     change({ connection: "live", goneSince: null });
   };
-  stream.onerror = () => turn === turns && lost();
+  stream.onerror = () => turn === turns && ended(turn);
   stream.addEventListener("identity", (message) => heard(JSON.parse(message.data)));
   stream.addEventListener("devices", (message) => merge(JSON.parse(message.data).devices));
 }
@@ -57,6 +58,16 @@ function locked(status) {
   stop();
   turns += 1;
   refused(status);
+}
+
+/** The stream ended: with the server, or with the log-in that it was opened with. */
+async function ended(turn) {
+  stream.close();
+  const given = { signal: AbortSignal.timeout(ENDED_MS), cache: "no-store" };
+  const status = await fetch("/v1/session", given).then((answer) => answer.status, () => 0);
+  if (turn !== turns) return;
+  if (status === 401) locked(status);
+  else lost();
 }
 
 function lost() {

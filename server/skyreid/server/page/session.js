@@ -5,6 +5,7 @@ import { change, store } from "/page/store.js";
 
 const place = document.getElementById("door");
 const TIMEOUT_MS = 20000;
+const UNSAID = "This site asks what for, and nobody is logged in who could say it: log in with a token.";
 const ENDED = "Your session has ended. Log in again.";
 
 let begin = () => {}; // what a log-in goes on with
@@ -30,7 +31,7 @@ export async function enter(then) {
 
 /** An answer said that the log-in holds no more, or that purpose and case are missing. */
 export function refused(status) {
-  if (status === 400) draw(purposeForm());
+  if (status === 400) draw(why());
   else shut(ENDED);
 }
 
@@ -40,7 +41,7 @@ export const isRefusal = (status) => status === 401 || (status === 400 && store.
 function open(session) {
   change({ session });
   if (session.purpose_required && !session.case) {
-    draw(purposeForm());
+    draw(why());
     return "out";
   }
   draw(null);
@@ -74,6 +75,9 @@ function loginForm(said) {
     h("p", { class: "quiet" }, "Made on the server by ", h("code", {}, "skyreid-server token create"), "; ",
       h("code", {}, "token link"), " makes an address that needs none."));
 }
+
+/** Where purpose and case are said: of a session, which only a log-in with a token makes. */
+const why = () => (store.session?.csrf ? purposeForm() : loginForm(UNSAID));
 
 function purposeForm() {
   const purpose = h("input", { id: "purpose", maxlength: 200, autocomplete: "off", required: true, value: store.session?.purpose });

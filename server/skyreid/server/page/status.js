@@ -20,7 +20,7 @@ export function drawStatus() {
   const [policy, meaning] = PICTURES[store.site?.pictures] ?? ["Pictures: unknown", ""];
   const open = place.querySelector("details")?.open;
   const state = store.connection === "live" ? siteState() : store.connection;
-  place.replaceChildren(
+  const facts = h("div", { class: "facts" },
     h("span", { class: "brand" }, "skyreid", store.site ? h("b", {}, store.site.site) : ""),
     store.site?.notice ? h("strong", { class: "notice" }, store.site.notice) : "",
     h("span", { class: `connection ${state}`, role: "status" }, CONNECTION[state] ?? SITE[state]),
@@ -32,8 +32,8 @@ export function drawStatus() {
     unrelated(),
     ...waiting(),
     ...who(),
-    time,
   );
+  place.replaceChildren(facts, time);
   tick();
 }
 

@@ -186,9 +186,9 @@ def make_http(
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            ends = self.client, self.server
+            ends, given = (self.client, self.server), self.app_state or {}
             user = cache(lambda: user_of(*ends) if all(ends) else None)
-            self.app_state = {**self.app_state, USER: user}
+            self.app_state: dict[str, Any] = {**given, USER: user}
 
     class Bounded(Known):
         """With what asyncio tells it told to ``connections`` too."""

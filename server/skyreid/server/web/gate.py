@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from skyreid.contract.topics import IDENTIFIER
 from skyreid.server.access.limits import Limit
 from skyreid.server.access.options import AccessOptions
-from skyreid.server.access.roles import RULES, WITHOUT_PURPOSE, Role, Rule, act_of
+from skyreid.server.access.roles import RULES, WITHOUT_PURPOSE, Role, Rule, rule_of
 from skyreid.server.access.sessions import Session, Sessions
 from skyreid.server.access.tokens import ANYONE, NOBODY, Checked, Tokens
 from skyreid.server.audit.line import Entry, plain
@@ -99,7 +99,6 @@ class _Asked(NamedTuple):
     rule: Rule
     what: str
     """The same with the ids that may be written down."""
-    act: str
 
 
 class _Refusal(NamedTuple):
@@ -157,7 +156,7 @@ class Gate:
                 await answer(send, 413, f"a body of at most {BODY_MAX_BYTES} bytes, at once")
                 return
             receive = again(body, receive)
-        if not asked.act:
+        if not asked.rule.act:
             await self._app(scope, receive, send)
             return
         await self._written(scope, receive, send, asked, headers)
@@ -175,16 +174,14 @@ class Gate:
         path = scope["path"]
         if (rule := RULES.get((method, path))) is not None and "{" not in path:
             query = scope["query_string"].decode("latin-1")
-            return _Asked(method, path, rule, path, act_of(rule, path, query, headers.keys()))
+            return _Asked(method, path, rule_of(rule, path, query, headers.keys()), path)
         for route in self._app.routes:
             match, child = route.matches(scope)
             if match is Match.FULL:
                 path = route.path  # type: ignore[attr-defined]
                 rule = RULES.get((method, path), Rule(Role.VIEWER))
-                query = scope["query_string"].decode("latin-1")
-                what = _ids(path, child.get("path_params", {}))
-                return _Asked(method, path, rule, what, act_of(rule, path, query, headers.keys()))
-        return _Asked(method, "", Rule(Role.VIEWER), "no route", "")
+                return _Asked(method, path, rule, _ids(path, child.get("path_params", {})))
+        return _Asked(method, "", Rule(Role.VIEWER), "no route")
 
     def _judge(
         self, scope: Scope, headers: Mapping[str, list[str]], asked: _Asked
@@ -199,7 +196,7 @@ class Gate:
         if asked.method not in _SAFE and caller.session is not None:
             if not caller.session.fits(only(headers, CSRF)):
                 return _Refusal(403, f"the header {CSRF} is missing or wrong", *who)
-        if access.purpose_required and asked.act not in WITHOUT_PURPOSE:
+        if access.purpose_required and asked.rule.act not in WITHOUT_PURPOSE:
             missing = [
                 name
                 for name, said in zip((PURPOSE, CASE), _why(headers, caller), strict=True)
@@ -273,14 +270,13 @@ class Gate:
         """Pass a request on, with a line before it where it changes something and one after."""
         caller: Caller = scope[CALLER]
         purpose, case = _why(headers, caller)
-        entry = Entry(
-            asked.act, caller.name, caller.role.word, asked.what, 0, peer_of(scope), purpose, case
-        )
-        watching = (caller.name, asked.path, purpose, case) if asked.act == "watch" else None
+        act, role, peer = asked.rule.act, caller.role.word, peer_of(scope)
+        entry = Entry(act, caller.name, role, asked.what, 0, peer, purpose, case)
+        watching = (caller.name, asked.path, purpose, case) if act == "watch" else None
         if watching and time.monotonic() - self._watched.get(watching, -WATCH_S) < WATCH_S:
             await self._app(scope, receive, send)
             return
-        if asked.act in BEFORE and not await self._append(entry, durable=True):
+        if act in BEFORE and not await self._append(entry, durable=True):
             await answer(send, 503, "the audit log cannot be written: nothing was done")
             return
         failed = False
@@ -291,7 +287,7 @@ class Gate:
                 status = message["status"]
                 who: Caller = scope[CALLER]  # a log-in has said who by now
                 said = replace(entry, who=who.name, role=who.role.word, answer=status)
-                if asked.act == "login" and status >= 400:
+                if act == "login" and status >= 400:
                     await self._note(scope, asked, _Refusal(status, "no log-in", who.name))
                 elif not await self._append(said):
                     failed = True
