@@ -1,6 +1,5 @@
 """Symptoms that brokers cause: limits, a flapping link, a name used twice, no answer, no sense."""
 
-import queue
 import random
 import re
 import time
@@ -9,63 +8,20 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from driven_device import Device
 from fake_broker import FakeBroker, Peer, Published, Rules, text, varint, wait_for
 
-from skyreid.contract.device import Birth, BirthCamera
 from skyreid.contract.receipt import Receipt, Status, encode_receipt, ranges_of
 from skyreid.contract.sighting import ModelRef
 from skyreid.contract.sighting_wire import decode_batch
 from skyreid.edge.delivery import publisher as keeping
-from skyreid.edge.delivery.connection import Down, Event, Received, Taken, Up
-from skyreid.edge.delivery.outbox import Outbox
-from skyreid.edge.delivery.publisher import Publisher, ask_broker
+from skyreid.edge.delivery.publisher import ask_broker
 from skyreid.edge.delivery.rows import Row
 from skyreid.edge.delivery.spool import Spool
 
 PAD = 1000
 RECEIPTS = "skyreid/v1/square/cmd/dev1/receipt"
 PICTURES = "skyreid/v1/square/cmd/dev1/picture"
-
-
-class Device:
-    """Publisher, outbox and spool, driven by the test's thread."""
-
-    def __init__(self, broker: FakeBroker, spool: Spool, model: ModelRef, pictures: str) -> None:
-        self.spool, self.model, self.broker = spool, model, broker
-        self.inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self.outbox = Outbox(spool, site="square", device="dev1", model=model)
-        self.publisher = Publisher(("127.0.0.1", broker.port), site="square", device="dev1")
-        camera = BirthCamera(id="cam1", view="aerial")
-        birth = Birth(
-            boot=spool.boot,
-            model=model,
-            cameras=(camera,),
-            pictures=pictures,
-        )
-        self.publisher.start(birth, self.inbox.put)
-        self.ups = 0
-
-    def step(self) -> None:
-        try:
-            event = self.inbox.get(timeout=0.02)
-        except queue.Empty:
-            event = None
-        if isinstance(event, Up):
-            self.ups += 1
-            self.outbox.up(event.link)
-        elif isinstance(event, Down):
-            self.outbox.down()
-        elif isinstance(event, Taken):
-            self.outbox.acknowledged(event.message)
-        elif isinstance(event, Received):
-            self.spool.append((), self.model, settled=self.outbox.receipt(event.receipt))
-        self.outbox.pump()
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < end, "not within the time"
-            self.step()
 
 
 Make = Callable[..., Device]
@@ -91,7 +47,9 @@ def make(
             rows = [*rows[: count // 2], big, *rows[count // 2 :]]
         if rows:
             spool.append(rows, model)
-        made.append(Device(FakeBroker(rules), spool, model, pictures))
+        broker = FakeBroker(rules)
+        url = f"mqtt://127.0.0.1:{broker.port}"
+        made.append(Device(spool, model, pictures=pictures, broker=broker, url=url))
         return made[-1]
 
     yield start

@@ -5,9 +5,7 @@ lost: once the setting is mended everything arrives.
 """
 
 import logging
-import queue
 import re
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +13,9 @@ from typing import Any
 
 import pytest
 from certificates import Authority
+from driven_device import Device
 
-from skyreid.contract.device import Birth, BirthCamera
 from skyreid.contract.sighting import ModelRef
-from skyreid.edge.config import MqttSection
-from skyreid.edge.delivery.connection import Down, Event, Received, Taken, Up
-from skyreid.edge.delivery.outbox import Outbox
-from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.rows import Row
 from skyreid.edge.delivery.spool import Spool
 
@@ -72,45 +66,6 @@ def site(
     server = start_server(broker.port)
     wait_until(lambda: server.subscribed)
     return Site(tmp_path, broker.port, *ports, server)
-
-
-class Device:
-    """Spool, outbox and publisher, driven by the test's thread, with settings as a user writes."""
-
-    def __init__(self, spool: Spool, model: ModelRef, **mqtt: object) -> None:
-        section = MqttSection.model_validate(mqtt)
-        self.spool, self.model, self.ups = spool, model, 0
-        self.outbox = Outbox(spool, site="square", device="dev1", model=model)
-        self.publisher = Publisher(
-            section.address[:2],
-            site="square",
-            device="dev1",
-            tls=section.tls(),
-            inflight_max=section.inflight_max,
-        )
-        self._inbox: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        camera = BirthCamera(id="cam1", view="aerial")
-        birth = Birth(boot=spool.boot, model=model, cameras=(camera,))
-        self.publisher.start(birth, self._inbox.put)
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        end = time.monotonic() + 60
-        while not condition():
-            assert time.monotonic() < end, dict(self.publisher.troubles)
-            try:
-                event = self._inbox.get(timeout=0.02)
-            except queue.Empty:
-                event = None
-            if isinstance(event, Up):
-                self.ups += 1
-                self.outbox.up(event.link)
-            elif isinstance(event, Down):
-                self.outbox.down()
-            elif isinstance(event, Taken):
-                self.outbox.acknowledged(event.message)
-            elif isinstance(event, Received):
-                self.spool.append((), self.model, settled=self.outbox.receipt(event.receipt))
-            self.outbox.pump()
 
 
 @pytest.fixture
