@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from skyreid.bundle.archive import open_bundle
 from skyreid.bundle.arrays import read_arrays
@@ -19,11 +20,13 @@ from skyreid.bundle.manifest import Manifest
 from skyreid.contract import klv
 from skyreid.contract.camera import read_poses
 from skyreid.contract.device import decode_birth, decode_health
+from skyreid.contract.errors import MessageError
 from skyreid.contract.picture import decode_picture_request
 from skyreid.contract.receipt import decode_receipt
 from skyreid.contract.recording import read_mot, read_run, read_sightings
+from skyreid.contract.sealed import Opener, Sealer, about_picture, about_sighting, key_name
 from skyreid.contract.sighting import Clock
-from skyreid.contract.sighting_wire import decode_usable, encode_sighting
+from skyreid.contract.sighting_wire import decode_usable, encode_raw_batch, encode_sighting
 from skyreid.contract.site import Origin, Site, read_site
 from skyreid.contract.telemetry import camera_of
 from skyreid.contract.traffic import TRAFFIC, Recorded, TrafficWriter, read_traffic
@@ -35,7 +38,8 @@ from skyreid.edge.video.continuity import missing
 from skyreid.edge.video.frame import Frame
 from skyreid.edge.video.mp4 import read_film
 from skyreid.edge.video.mpegts import read_programs
-from skyreid.server.broker.decoding import Message, sort_messages
+from skyreid.server.broker.decoding import CLEAR, DEFECT, Message, Sorted, sort_messages
+from skyreid.server.broker.opening import Opening
 from skyreid.server.config import read_settings as read_server_settings
 from skyreid.server.traffic.replay import require_sendable, sightings_of
 
@@ -79,17 +83,55 @@ def _klv(data: bytes) -> None:
     camera.ground(900, 900, sigma_px=2, sigma_m=1, range_max_m=500)
 
 
-def _message(channel: str) -> Decode:
-    site = Site(id="plaza", pictures="always")
-    user = {"boot": "b", "camera": "cam1", "track": "3", "seq": "9", "captured_at_ns": "12"}
+def _arrives(channel: str, data: bytes, user: dict[str, str], opening: Opening = CLEAR) -> Sorted:
+    """A message at the server, which raises for nothing: what it counts as its defect is a find."""
+    topic = f"skyreid/v1/plaza/dev/uav-1/{channel}"
+    message = Message(topic, data, user, 1_700_000_001_000_000_000)
+    got = sort_messages([message], Site(id="plaza", pictures="always"), None, opening)
+    assert all(refused.reason != DEFECT for refused in got.refused), got.refused[0].detail
+    return got
 
+
+def _message(channel: str) -> Decode:
     def decode(data: bytes) -> None:
-        topic = f"skyreid/v1/plaza/dev/uav-1/{channel}"
-        got = sort_messages([Message(topic, data, user, 1_700_000_001_000_000_000)], site)
+        got = _arrives(channel, data, _PICTURE)
         for _, said in (*got.births, *got.healths):
             json.dumps(said.model_dump(mode="json") if said else None, ensure_ascii=False).encode()
 
     return decode
+
+
+def _sealed(payload: Callable[[bytes], bytes], channel: str, **user: str) -> Decode:
+    """What somebody with the site's public key sends: of two of three the seal fits the bytes.
+
+    What does not open ends at its tag; behind it lies what only a device could have sealed.
+    """
+    opening = Opening(Opener("plaza", _KEYS.get))
+
+    def decode(data: bytes) -> None:
+        got = _arrives(channel, payload(data) if sum(data) % 3 else data, user, opening)
+        if got.refused:
+            raise MessageError(got.refused[0].reason, got.refused[0].detail)
+
+    return decode
+
+
+_KEY = X25519PrivateKey.from_private_bytes(bytes(range(32)))
+_KEYS = {key_name(_KEY.public_key()): _KEY}
+_SEALER = Sealer(_KEY.public_key(), site="plaza", device="uav-1")
+_PICTURE = {"boot": "b", "camera": "cam1", "track": "3", "seq": "9", "captured_at_ns": "12"}
+
+
+def _sealed_batch(data: bytes) -> bytes:
+    """One sealed sighting, whose plain bytes are ``data``."""
+    whole = (CORPUS / "sightings" / "good.two-sightings.bin").read_bytes()
+    batch = decode_usable(whole, site="plaza", device="uav-1").batch
+    record = _SEALER.seal(data, about_sighting(batch.boot, 1), 1)
+    return encode_raw_batch(batch, [record])
+
+
+def _sealed_picture(data: bytes) -> bytes:
+    return _SEALER.seal(data, about_picture("b", "cam1", 3, 9, 12), 9)
 
 
 def _in_a_file(folder: Path, name: str, read: Callable[[Path], object]) -> Decode:
@@ -225,6 +267,7 @@ def decoders(folder: Path) -> dict[str, tuple[Decode, list[bytes]]]:
     """Every decoder by name, with its seeds; files are written into `folder`."""
     model = (CORPUS.parent / "upgrade" / "0.1.0" / "bundle" / "model.fp32.onnx").read_bytes()
     batch = (CORPUS / "sightings" / "good.two-sightings.bin").read_bytes()
+    sealed = _sealed_batch(decode_usable(batch, site="plaza", device="uav-1").raw[0])
     run = (CORPUS.parent / "upgrade" / "0.1.0" / "recording" / "run.json").read_bytes()
     manifest = (ROOT / "examples" / "bundle" / "vdt-tiny" / "manifest.json").read_bytes()
     edge = (ROOT / "edge" / "edge.example.toml").read_bytes()
@@ -240,6 +283,14 @@ def decoders(folder: Path) -> dict[str, tuple[Decode, list[bytes]]]:
         "health message": (_message("health"), _seeds("health")),
         "status": (_message("status"), _seeds("status")),
         "picture": (_message("picture"), _seeds("picture")),
+        "sealed sightings": (
+            _sealed(_sealed_batch, "sightings"),
+            [*decode_usable(batch, site="plaza", device="uav-1").raw, sealed],
+        ),
+        "sealed picture": (
+            _sealed(_sealed_picture, "picture", schema_version="2", **_PICTURE),
+            _seeds("picture"),
+        ),
         "klv": (_klv, [klv.encode(_TELEMETRY)] * 30 + _seeds("klv")),
         "poses": (_in_a_file(folder, "calib.json", _poses), _seeds("poses")),
         "mot": (_in_a_file(folder, "cam1.txt", read_mot), _seeds("mot")),

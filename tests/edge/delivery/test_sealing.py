@@ -19,6 +19,7 @@ from skyreid.contract.sighting import ModelRef
 from skyreid.edge.delivery import spool_file
 from skyreid.edge.delivery.renewal import Keeper, Renewal
 from skyreid.edge.delivery.rows import Row
+from skyreid.edge.delivery.sealing import seal_file
 from skyreid.edge.delivery.spool import Spool
 
 MODEL = ModelRef("k" * 16, 4, "b" * 64, "test")
@@ -109,7 +110,7 @@ def test_what_a_full_disk_left_in_clear_is_sealed_when_there_is_room(
     path = tmp_path / "spool.db"
     with Spool(path) as spool:
         spool.append([row(1), row(2)], MODEL)
-    whole = spool_file.seal_file
+    whole = seal_file
 
     def full(*_: object) -> bool:
         raise sqlite3.OperationalError("database or disk is full")
@@ -119,7 +120,7 @@ def test_what_a_full_disk_left_in_clear_is_sealed_when_there_is_room(
     with Spool(path, sealer=sealer()) as spool:
         monkeypatch.setattr(spool_file, "seal_file", whole)
         usage = SimpleNamespace(free=0)
-        monkeypatch.setattr(spool_file.shutil, "disk_usage", lambda _: usage)
+        monkeypatch.setattr("shutil.disk_usage", lambda _: usage)
         spool.append([Row(3, 3, MAGIC)], MODEL)
         assert not spool.sealed  # to write it anew takes room
         usage.free = 1 << 40
