@@ -34,10 +34,13 @@ def free_port() -> int:
 class Site:
     """An authority, its service and its broker."""
 
-    def __init__(self, folder: Path, *, user: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *options: str, user: bool = False, program: str | None = None
+    ) -> None:
         self.folder, self.port, self.enrol_port = folder, free_port(), free_port()
         words = ["--site", "plaza", "--host", "localhost", "--port", str(self.port)]
-        assert server(["certs", "init", str(folder), *words]) == 0
+        assert server(["certs", "init", str(folder), *words, *options]) == 0
+        self._program = program
         self.authority = Authority(folder)
         if (
             os.geteuid() == 0 and not user
@@ -50,7 +53,8 @@ class Site:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start_broker(self) -> None:
-        program = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+        found = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin")
+        program = self._program or found
         if program is None:
             pytest.skip("mosquitto is not installed")
         with open(self.folder / "log", "ab") as log:
@@ -94,35 +98,50 @@ def site(tmp_path: Path) -> Iterator[Site]:
 class Client:
     """Whoever has a certificate, and calls itself what it likes."""
 
-    def __init__(self, site: Site, pem: Path, *, called: str = "x") -> None:
+    def __init__(self, site: Site, pem: Path, *, called: str = "x", kept_s: int = 0) -> None:
         from paho.mqtt.client import Client as Paho
         from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+        from paho.mqtt.packettypes import PacketTypes
+        from paho.mqtt.properties import Properties
 
         self.answers: list[int] = []
         self.lost: list[int] = []
         self.heard: list[tuple[str, bytes]] = []
         self.acknowledged: dict[int, int] = {}
+        self.granted = False
+        self.packet_max: int | None = None
         self._paho = Paho(
             CallbackAPIVersion.VERSION2, client_id=called, protocol=MQTTProtocolVersion.MQTTv5
         )
         context = ssl.create_default_context(cafile=site.folder / "ca.pem")
         context.load_cert_chain(pem, pem.with_suffix(".key"))
         self._paho.tls_set_context(context)
-        self._paho.on_connect = lambda *a: self.answers.append(int(a[3].value))
+        self._paho.on_connect = lambda *a: self._answered(*a)
+        self._paho.on_subscribe = lambda *a: setattr(self, "granted", True)
         self._paho.on_disconnect = lambda *a: self.lost.append(int(a[3].value))
         self._paho.on_message = lambda _c, _d, m: self.heard.append((m.topic, bytes(m.payload)))
         self._paho.on_publish = lambda *a: self.acknowledged.update({a[2]: int(a[3].value)})
-        self._paho.connect("localhost", site.port)
+        properties = Properties(PacketTypes.CONNECT)
+        properties.SessionExpiryInterval = kept_s
+        self._paho.connect("localhost", site.port, clean_start=not kept_s, properties=properties)
         self._paho.loop_start()
 
     def listen(self, topic: str) -> None:
         self._paho.subscribe(topic, 1)
 
+    def send(self, topic: str, payload: bytes = b"x") -> int:
+        """Its number in ``acknowledged``, sooner or later."""
+        return int(self._paho.publish(topic, payload, 1).mid)
+
     def publish(self, topic: str, payload: bytes = b"x") -> int:
         """The broker's word about it."""
-        told = self._paho.publish(topic, payload, 1)
-        wait_for("an acknowledgement", lambda: told.mid in self.acknowledged)
-        return self.acknowledged[told.mid]
+        mid = self.send(topic, payload)
+        wait_for("an acknowledgement", lambda: mid in self.acknowledged)
+        return self.acknowledged[mid]
+
+    def _answered(self, *told: Any) -> None:
+        self.packet_max = getattr(told[4], "MaximumPacketSize", None)
+        self.answers.append(int(told[3].value))
 
     def close(self) -> None:
         self._paho.disconnect()

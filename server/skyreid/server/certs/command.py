@@ -49,6 +49,8 @@ def add_parser(verbs: Any) -> None:
                 "--host", required=True, action="append", help="name or address of the broker"
             )
             part.add_argument("--port", type=int, default=8883, help="of the broker")
+            says = "folder of mosquitto 2.1's plugins, to be used instead of acl_file and its file"
+            part.add_argument("--plugins", type=Path, metavar="DIR", help=says)
         if name in ("init", "renew", "serve"):
             part.add_argument("--days", type=int, default=DAYS, help="life of a certificate")
         if name in ("device", "revoke"):
@@ -75,9 +77,9 @@ def _init(given: argparse.Namespace) -> int:
 
     _port(given.port)
     authority = Authority.make(given.folder, given.site, given.host, _days(given))
-    files.write(
-        authority.path("mosquitto.conf"), mosquitto.settings(authority, given.port).encode()
-    )
+    plugins = None if given.plugins is None else given.plugins.absolute()
+    conf = mosquitto.settings(authority, given.port, plugins)
+    files.write(authority.path("mosquitto.conf"), conf.encode())
     files.write(authority.path("acl"), mosquitto.access_list(authority).encode())
     files.write(
         authority.path("broker.url"), f"mqtts://{_host(given.host[0])}:{given.port}".encode()

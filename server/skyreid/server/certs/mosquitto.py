@@ -1,8 +1,9 @@
 """mosquitto's settings for an authority: names are those of certificates, deny by default.
 
-For mosquitto 2.0 (tested with 2.0.11). The common name of a client's certificate is its user name
+For mosquitto 2.0 and 2.1 (tested with 2.0.11 and 2.1.2). The common name of a client's certificate is its user name
 and its client id, whatever it calls itself, so that nobody can put out or be somebody else. The
-access list has a pattern for devices and lines for the server; what is not in it is denied.
+access list has a pattern for devices and lines for the server; what is not in it is denied. 2.1
+reads the list by a plugin too, and 3.0 will by nothing else.
 """
 
 from __future__ import annotations
@@ -13,12 +14,12 @@ import signal
 from pathlib import Path
 
 from skyreid.contract import topics
-from skyreid.server.broker.promised import PROMISED
+from skyreid.server.broker.promised import BY_PLUGINS, PROMISED
 from skyreid.server.certs.authority import Authority
 from skyreid.server.certs.key_files import give
 
 _CONF = """\
-# Written by skyreid-server certs init, for mosquitto 2.0, whose user has to read these files.
+# Written by skyreid-server certs init, for mosquitto {version}, whose user has to read these files.
 listener {port}
 cafile {folder}/ca.pem
 certfile {folder}/broker.pem
@@ -29,11 +30,15 @@ require_certificate true
 use_identity_as_username true
 use_username_as_clientid true
 allow_anonymous false
-acl_file {folder}/acl
 max_connections {connections}
 pid_file {own}/mosquitto.pid
+{acl}
 
 """
+_ACL = "acl_file {folder}/acl"
+_ACL_BY_PLUGIN = """\
+global_plugin {plugins}/mosquitto_acl_file.so
+plugin_opt_acl_file {folder}/acl"""
 OWN = "broker"
 """The only folder that mosquitto writes in: its database, the number of its process."""
 USER = "mosquitto"
@@ -41,12 +46,22 @@ CONNECTIONS_MAX = 4096
 DROPPED = "$SYS/broker/publish/messages/dropped"
 
 
-def settings(authority: Authority, port: int) -> str:
-    """``mosquitto.conf``."""
+def settings(authority: Authority, port: int, plugins: Path | None = None) -> str:
+    """``mosquitto.conf``; with the folder of its ``plugins`` for 2.1 and later alone."""
     folder = authority.folder.resolve()
     own = folder / OWN
-    head = _CONF.format(folder=folder, own=own, port=port, connections=CONNECTIONS_MAX)
-    return head + PROMISED.format(folder=own)
+    version, acl, promised = "2.0 or 2.1", _ACL, PROMISED
+    if plugins is not None:
+        version, acl, promised = "2.1", _ACL_BY_PLUGIN, BY_PLUGINS
+    head = _CONF.format(
+        version=version,
+        folder=folder,
+        own=own,
+        port=port,
+        connections=CONNECTIONS_MAX,
+        acl=acl.format(folder=folder, plugins=plugins),
+    )
+    return head + promised.format(folder=own, plugins=plugins)
 
 
 def make_home(authority: Authority) -> bool:
