@@ -1,5 +1,6 @@
 """Settings: what is wrong is said in one line, and the example is true."""
 
+import gc
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.settings import read_table
 from skyreid.server.__main__ import main
 from skyreid.server.app import DroppedAlarm, check, score_priors
+from skyreid.server.collector import OBJECTS
 from skyreid.server.config import ServerSettings, read_settings
 from skyreid.server.counters import Metrics
 
@@ -267,3 +269,16 @@ def test_poses_that_are_not_there_are_said_by_check(
     )
     assert main(["check", str(settings_file(tmp_path, "[http]\nport = 0"))]) == 2
     assert "no.json" in capsys.readouterr().err
+
+
+def test_a_server_looks_for_cycles_of_garbage_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, seen = gc.get_threshold(), []
+    monkeypatch.setattr("skyreid.server.__main__._log_to_stderr", lambda: None)
+    monkeypatch.setattr(
+        "skyreid.server.app.run", lambda _read: seen.append(gc.get_threshold()) or 0
+    )
+    try:
+        assert main(["run", "server.toml"]) == 0
+    finally:
+        gc.set_threshold(*before)
+    assert seen[0][0] == OBJECTS > before[0]

@@ -18,6 +18,7 @@ from skyreid.server.admin import audit_command, token_command
 from skyreid.server.admin import command as admin
 from skyreid.server.bench import command as bench
 from skyreid.server.certs import command as certs
+from skyreid.server.collector import collect_rarely
 from skyreid.server.store import command as journal
 from skyreid.server.traffic import command as traffic
 
@@ -84,6 +85,7 @@ def _serve(given: argparse.Namespace, rest: Sequence[str]) -> int:
 
     if given.verb == "run":
         _log_to_stderr()
+        collect_rarely()
         return app.run(lambda: read_settings(given.settings, rest, verb="run"))
     settings = read_settings(given.settings, rest, verb=given.verb)
     if given.verb == "check":

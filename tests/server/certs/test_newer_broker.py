@@ -1,6 +1,6 @@
 """The same site behind mosquitto 2.1 with its plugins, where there is one: every promise holds.
 
-No registry has 2.1 yet: build it, and name its program in ``SKYREID_MOSQUITTO_21``. Every other test
+Debian 12 has 2.0: build 2.1, and name its program in ``SKYREID_MOSQUITTO_21``. Every other test
 with a broker runs against 2.1 too where that is the first ``mosquitto`` of ``PATH``.
 """
 

@@ -92,3 +92,25 @@ def test_rivals_within_reach_are_counted_about_right_though_few_are_looked_at(wo
         len(rows),
     )
     assert np.abs(counted - exact).mean() < 0.1  # of the logarithm; it was .54
+
+
+def test_a_window_asked_after_each_revision_or_after_all_has_the_same_rows(make):
+    asked, unasked = Window(overlap_tolerance_s=0.5), Window(overlap_tolerance_s=0.5)
+    held: dict[TrackKey, Tracklet] = {}
+    for n in range(300):
+        track = n % 70  # more than it has room for at first
+        key = TrackKey("d", "1-a", "cam1", track)
+        sighting = make.sighting(n + 1, track=track, revision=n, person=n, at_s=1.0 + n)
+        held[key] = revised(held[key], "m", sighting) if key in held else begin(key, "m", sighting)
+        if n == 200:
+            for window in (asked, unasked):
+                window.drop(TrackKey("d", "1-a", "cam1", 3))
+        rows = {window.put(held[key]) for window in (asked, unasked)}
+        assert len(rows) == 1
+        assert asked.facts["last_ns"][rows.pop()] == sighting.captured_at_ns
+    for name in set(asked.facts.dtype.names or ()) - {"at"}:  # where in the pool is its own matter
+        assert (asked.facts[name] == unasked.facts[name]).all(), name
+    assert (asked.vectors == unasked.vectors).all()
+    here = unasked.taken()
+    first = unasked.facts["start"][here]
+    assert (asked.where(here, first)[0] == unasked.where(here, first)[0]).all()

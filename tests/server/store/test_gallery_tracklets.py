@@ -47,6 +47,16 @@ def test_a_later_revision_replaces_an_earlier_one_and_never_the_reverse(make: An
     assert hits[key(1)] < 0.9
 
 
+def test_of_revisions_that_come_together_the_highest_is_kept(make: Any) -> None:
+    gallery = Gallery()
+    told = [(5, 1), (6, 3), (5, 2), (5, 3)]
+    gallery.take([arrived(make, 2, person=p, revision=n) for p, n in told])
+    gallery.take([arrived(make, 3, person=6)])
+    ((hit, similarity),) = gallery.similar(key(3), 9) or []
+    assert (hit, len(gallery)) == (key(2), 2)
+    assert similarity == pytest.approx(1.0, abs=1e-3)
+
+
 def test_another_model_is_never_looked_at(make: Any) -> None:
     gallery = Gallery()
     gallery.take([arrived(make, 1, person=5), arrived(make, 2, "other", person=5)])

@@ -80,6 +80,15 @@ def test_a_tracklet_shows_its_highest_revision_whatever_the_order(
         assert db.execute("SELECT revision, crops FROM tracklet").fetchall() == [(2, 3)]
 
 
+def test_revisions_that_come_together_leave_the_highest(journal: Journal, make: Any) -> None:
+    told = [(1, 1), (2, 3), (3, 2), (4, 3)]  # a number taken twice: the first that came
+    rows = [make.sighting(seq, track=7, revision=n, crops=10 + seq) for seq, n in told]
+    assert len(journal.store([arrived(row) for row in rows])) == 4
+    with open_to_read(journal.path) as db:
+        shown = db.execute("SELECT track, revision, crops FROM tracklet").fetchall()
+    assert shown == [(7, 3, 12)]
+
+
 def test_a_batch_that_fails_leaves_nothing_behind(journal: Journal, make: Any) -> None:
     with pytest.raises(OverflowError):
         journal.store([arrived(make.sighting(1)), arrived(make.sighting(2**63))])

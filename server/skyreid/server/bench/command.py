@@ -58,7 +58,9 @@ def add_parser(verbs: Any) -> None:
 
 def _run(given: argparse.Namespace) -> int:
     from skyreid.server.bench import chain, match, parts, start
+    from skyreid.server.collector import collect_rarely
 
+    collect_rarely()  # as in a server
     decoded, stored = parts.decode_and_store(given.messages)
     found: dict[str, Any] = {
         "decode_only_per_cpu_s": round(decoded),

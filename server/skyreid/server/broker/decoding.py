@@ -131,7 +131,7 @@ def sort_messages(
         door: who is let in; None = everybody, and as much as they like.
         opening: what is done with what is sealed.
     """
-    out = Sorted()
+    out, views = Sorted(), {camera.id: camera.view for camera in site.camera}
     for message in messages:
         try:
             topic = topics.parse_device(message.topic)
@@ -141,7 +141,7 @@ def sort_messages(
             out.refused.append(Refused(message, error.reason, str(error)))
             continue
         try:
-            _sort(out, message, topic, site, door, opening)
+            _sort(out, message, topic, site, views, door, opening)
         except MessageError as error:
             out.refused.append(_refused(message, error.reason, str(error), topic, site))
         except Exception:  # a defect of ours must not stop the others, now and after each restart
@@ -182,6 +182,7 @@ def _sort(
     message: Message,
     topic: topics.DeviceTopic,
     site: Site,
+    views: Mapping[str, str],
     door: Door | None,
     opening: Opening,
 ) -> None:
@@ -193,7 +194,7 @@ def _sort(
         if opening.required and decoded.batch.sightings and not decoded.sealed:
             raise MessageError("unsealed", f"sightings {_IN_CLEAR}")
         _need_admission(door, device, {s.camera for s in decoded.batch.sightings})
-        _check(decoded.batch, site, now)
+        _check(decoded.batch, views, now)
         out.refused.extend(_forgettable(decoded, message))
         out.sightings.extend(_arrived(decoded, now))
         out.heard.append(_heard(decoded.batch, now))
@@ -231,8 +232,8 @@ def _need_admission(door: Door | None, device: str, cameras: Collection[str]) ->
         )
 
 
-def _check(batch: SightingBatch, site: Site, received_at_ns: int) -> None:
-    """What the contract alone cannot know: the time, and the site's cameras."""
+def _check(batch: SightingBatch, views: Mapping[str, str], received_at_ns: int) -> None:
+    """What the contract alone cannot know: the time, and how the site's cameras look."""
     newest = max([batch.watermark_ns, *(s.captured_at_ns for s in batch.sightings)])
     ahead_ns = newest - received_at_ns
     if ahead_ns > CLOCK_AHEAD_MAX_NS:
@@ -241,13 +242,12 @@ def _check(batch: SightingBatch, site: Site, received_at_ns: int) -> None:
             f"captured {ahead_ns / 1e9:.0f} s after it arrived: the clock of the device is wrong, "
             "or that of this server",
         )
-    views = {camera.id: camera.view for camera in site.camera}
-    for s in batch.sightings:
-        if views.get(s.camera, s.view.word) != s.view.word:
+    for camera, view in {(s.camera, s.view) for s in batch.sightings}:
+        if views.get(camera, view.word) != view.word:
             raise MessageError(
                 "view",
-                f"camera {s.camera!r} is {views[s.camera]} in the site file of the server and "
-                f"{s.view.word} in that of the device: give both the same file",
+                f"camera {camera!r} is {views[camera]} in the site file of the server and "
+                f"{view.word} in that of the device: give both the same file",
             )
 
 

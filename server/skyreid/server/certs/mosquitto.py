@@ -1,9 +1,9 @@
 """mosquitto's settings for an authority: names are those of certificates, deny by default.
 
-For mosquitto 2.0 and 2.1 (tested with 2.0.11 and 2.1.2). The common name of a client's certificate is its user name
-and its client id, whatever it calls itself, so that nobody can put out or be somebody else. The
-access list has a pattern for devices and lines for the server; what is not in it is denied. 2.1
-reads the list by a plugin too, and 3.0 will by nothing else.
+For mosquitto 2.0 and 2.1 (tested with 2.0.11 and 2.1.2). The common name of a client's certificate
+is its user name and its client id, whatever it calls itself, so that nobody can put out or be
+somebody else. The access list has a pattern for devices and lines for the server; what is not in it
+is denied. 2.1 reads the list by a plugin too, and 3.0 will by nothing else.
 """
 
 from __future__ import annotations

@@ -88,6 +88,8 @@ class Tracklet:
     @property
     def way(self) -> Float64:
         """The part of the path that hangs together with the latest revision: see ``PATH_GAP_S``."""
+        if not len(self.path):
+            return self.path
         moments, here_s = self.path[:, 0], self.last_ns / 1e9
         breaks = np.flatnonzero(np.diff(moments) > PATH_GAP_S) + 1
         for part in np.split(self.path, breaks):
@@ -162,14 +164,26 @@ class Window:
         self.area_m2 = AREA_MIN_M2
         self.rows: dict[TrackKey, int] = {}
         """Row of each tracklet, for as long as it is here."""
-        self.facts = np.zeros(64, _FACTS)
-        self.vectors: Float32 = np.zeros((64, 1), np.float32)
-        """[rows, D] embeddings; of models with fewer dimensions, the rest is zero."""
+        self._facts = np.zeros(64, _FACTS)
+        self._vectors: Float32 = np.zeros((64, 1), np.float32)
+        self._unnoted: dict[int, None] = {}  # rows that were put since anybody asked
         self._tracklets: list[Tracklet | None] = []
         self._free: list[int] = []
         self._numbers: dict[object, int] = {}
         self._pool: Float64 = np.zeros((1024, 5))  # points of all paths: east, north, ee, en, nn
         self._filled = 0
+
+    @property
+    def facts(self) -> NDArray[np.void]:
+        """[rows] what each is compared by. Of revisions that came together the last is noted."""
+        self._note_all()
+        return self._facts
+
+    @property
+    def vectors(self) -> Float32:
+        """[rows, D] embeddings; of models with fewer dimensions, the rest is zero."""
+        self._note_all()
+        return self._vectors
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -199,24 +213,15 @@ class Window:
         """Add a tracklet or replace it by its newer self; its row."""
         row = self.rows.get(tracklet.key)
         if row is None:
-            if self._free:
-                row = self._free.pop()
-            else:
-                row = len(self._tracklets)
+            row = self._free.pop() if self._free else len(self._tracklets)
+            if row == len(self._tracklets):
                 self._tracklets.append(None)
-                if row >= len(self.facts):
-                    self.facts = _longer(self.facts, 2 * row)
-                    self.vectors = _longer(self.vectors, 2 * row)
+                if row >= len(self._facts):
+                    self._facts = _longer(self._facts, 2 * row)
+                    self._vectors = _longer(self._vectors, 2 * row)
             self.rows[tracklet.key] = row
         self._tracklets[row] = tracklet
-        embedding = tracklet.sighting.embedding
-        if len(embedding) > self.vectors.shape[1]:
-            wider = np.zeros((len(self.vectors), len(embedding)), np.float32)
-            wider[:, : self.vectors.shape[1]] = self.vectors
-            self.vectors = wider
-        self.vectors[row] = 0
-        self.vectors[row, : len(embedding)] = np.round(embedding / _QUANTUM) * _QUANTUM
-        self._note(row, tracklet)
+        self._unnoted[row] = None
         return row
 
     def drop(self, key: TrackKey) -> None:
@@ -224,8 +229,9 @@ class Window:
         row = self.rows.pop(key, None)
         if row is not None:
             self._tracklets[row] = None
-            self.facts[row] = np.zeros((), _FACTS)
-            self.vectors[row] = 0
+            self._unnoted.pop(row, None)
+            self._facts[row] = np.zeros((), _FACTS)
+            self._vectors[row] = 0
             self._free.append(row)
 
     def measure_area(self) -> None:
@@ -321,20 +327,30 @@ class Window:
         offset, covariance = near[:, 1:3] - far[:, 1:3], near[:, 3:] + far[:, 3:]
         return time_llr(offset, covariance, gap_s + clock_s, self.area_m2), gap_s
 
+    def _note_all(self) -> None:
+        for row in self._unnoted:
+            self._note(row, self.at(row))
+        self._unnoted.clear()
+
     def _note(self, row: int, t: Tracklet) -> None:
-        """Fill in the facts of a row."""
+        """Fill in the facts of a row, and its vector."""
+        embedding = t.sighting.embedding
+        if len(embedding) > self._vectors.shape[1]:
+            more = len(embedding) - self._vectors.shape[1]
+            self._vectors = np.pad(self._vectors, ((0, 0), (0, more)))
+        self._vectors[row] = 0
+        self._vectors[row, : len(embedding)] = np.round(embedding / _QUANTUM) * _QUANTUM
         error_ms = t.sighting.clock_error_ms
         # A file without a known start has other times at every replay: each life is a clock alone.
         life = t.key.boot if error_ms >= CLOCK_UNKNOWN_MS else ""
-        way = t.way
-        start, points = _on_grid(way)
+        start, points = _on_grid(way := t.way)
         if self._filled + len(points) > len(self._pool):
             self._repack(len(points))
         at = self._filled
         self._pool[at : at + len(points)] = points
         self._filled += len(points)
         ends = (way[0], way[-1]) if len(points) else (np.zeros(6), np.zeros(6))
-        self.facts[row] = (
+        self._facts[row] = (
             True,
             t.first_ns,
             t.last_ns,
@@ -354,14 +370,15 @@ class Window:
 
     def _repack(self, more: int) -> None:
         """Make room in the pool: paths that were replaced leave it."""
-        rows = self.taken()
-        length = (self.facts["end"] - self.facts["start"])[rows]
+        facts = self._facts
+        rows = np.flatnonzero(facts["alive"])
+        length = (facts["end"] - facts["start"])[rows]
         fresh = np.zeros((2 * (int(length.sum()) + more) + 1024, 5))
         at = 0
         for row, count in zip(rows.tolist(), length.tolist(), strict=True):
-            old = int(self.facts["at"][row])
+            old = int(facts["at"][row])
             fresh[at : at + count] = self._pool[old : old + count]
-            self.facts["at"][row] = at
+            facts["at"][row] = at
             at += count
         self._pool, self._filled = fresh, at
 

@@ -95,19 +95,24 @@ class Gallery:
                 self._catch_up()
 
     def _catch_up(self) -> None:
-        behind, self._behind = self._behind, []
-        for item in behind:
+        latest: dict[TrackKey, Arrived] = {}
+        for item in self._behind:
+            if len(item.sighting.embedding):  # else its time was up
+                before = latest.setdefault(key := item.key, item)
+                if item.sighting.revision > before.sighting.revision:
+                    latest[key] = item
+        self._behind = []
+        for key, item in latest.items():
             s = item.sighting
-            if len(s.embedding):  # else its time was up
-                self.add(
-                    item.key,
-                    item.model_key,
-                    s.view,
-                    s.captured_at_ns,
-                    s.embedding,
-                    revision=s.revision,
-                    at_ns=item.received_at_ns,
-                )
+            self.add(
+                key,
+                item.model_key,
+                s.view,
+                s.captured_at_ns,
+                s.embedding,
+                revision=s.revision,
+                at_ns=item.received_at_ns,
+            )
 
     def add(
         self,

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
-from skyreid.contract.identity_event import encode_event
+from skyreid.contract.identity_event import TrackKey, encode_event
 from skyreid.contract.migration import migrate, require_newest, require_own
 from skyreid.contract.sighting import Kind
 from skyreid.server.matching.identity import Applied, State
@@ -117,6 +117,7 @@ class Journal(Reading):
             for arrived in sightings:
                 if insert(db, arrived, self._last_sighting + len(new) + 1):
                     new.append(arrived)
+            note_tracklets(db, new)
             for row in heard:
                 hear(db, row)
             size = self._picture_bytes
@@ -316,7 +317,7 @@ def put_decision(db: sqlite3.Connection, number: int, decided_at_ns: int, body: 
 
 
 def insert(db: sqlite3.Connection, arrived: Arrived, number: int) -> bool:
-    """Store a sighting as ``number``; False where it was stored before."""
+    """Store a sighting as ``number``; False where it was stored before. See `note_tracklets`."""
     s = arrived.sighting
     row = (
         arrived.device,
@@ -335,9 +336,17 @@ def insert(db: sqlite3.Connection, arrived: Arrived, number: int) -> bool:
         "INSERT OR IGNORE INTO sighting VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (number, *row, arrived.body, checksum(row, arrived.body)),
     )
-    if done.rowcount == 0:
-        return False
-    db.execute(
+    return done.rowcount > 0
+
+
+def note_tracklets(db: sqlite3.Connection, new: Iterable[Arrived]) -> None:
+    """Note of the tracklets of sightings what the latest revision of each says."""
+    latest: dict[TrackKey, Arrived] = {}
+    for arrived in new:
+        before = latest.setdefault(arrived.key, arrived)
+        if arrived.sighting.revision > before.sighting.revision:
+            latest[arrived.key] = arrived
+    db.executemany(
         "INSERT INTO tracklet VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (device, boot, camera, track) DO UPDATE SET revision = excluded.revision, "
         "ended = excluded.ended, first_seen_ns = excluded.first_seen_ns, "
@@ -345,24 +354,24 @@ def insert(db: sqlite3.Connection, arrived: Arrived, number: int) -> bool:
         "quality = excluded.quality, east_m = excluded.east_m, north_m = excluded.north_m, "
         "heard_at_ns = excluded.heard_at_ns "
         "WHERE excluded.revision > revision",
-        (
-            arrived.device,
-            arrived.boot,
-            s.camera,
-            s.track,
-            s.revision,
-            int(s.view),
-            s.kind == Kind.END,
-            s.first_seen_ns,
-            s.captured_at_ns,
-            s.crops,
-            s.quality,
-            s.ground.east_m if s.ground else None,
-            s.ground.north_m if s.ground else None,
-            arrived.received_at_ns,
-        ),
+        [
+            (
+                *key,
+                s.revision,
+                int(s.view),
+                s.kind == Kind.END,
+                s.first_seen_ns,
+                s.captured_at_ns,
+                s.crops,
+                s.quality,
+                s.ground.east_m if s.ground else None,
+                s.ground.north_m if s.ground else None,
+                arrived.received_at_ns,
+            )
+            for key, arrived in latest.items()
+            for s in (arrived.sighting,)
+        ],
     )
-    return True
 
 
 def hear(db: sqlite3.Connection, row: Heard) -> None:
