@@ -80,6 +80,17 @@ def test_a_tracklet_shows_its_highest_revision_whatever_the_order(
         assert db.execute("SELECT revision, crops FROM tracklet").fetchall() == [(2, 3)]
 
 
+def test_a_repeat_before_a_restart_leaves_no_gap_that_would_pass_for_a_loss(
+    path: Path, make: Any
+) -> None:
+    for seqs in ((1, 2, 2, 1), (3, 3)):  # a life each, that ends with a repeat
+        journal = Journal(path, "plaza", pictures_max_bytes=1)
+        journal.store([arrived(make.sighting(seq)) for seq in seqs])
+        journal.close()
+    with open_to_read(path) as db:
+        assert db.execute("SELECT id, seq FROM sighting").fetchall() == [(1, 1), (2, 2), (3, 3)]
+
+
 def test_revisions_that_come_together_leave_the_highest(journal: Journal, make: Any) -> None:
     told = [(1, 1), (2, 3), (3, 2), (4, 3)]  # a number taken twice: the first that came
     rows = [make.sighting(seq, track=7, revision=n, crops=10 + seq) for seq, n in told]

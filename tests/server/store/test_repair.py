@@ -152,6 +152,22 @@ def test_what_was_lost_from_the_middle_of_the_log_is_counted_and_the_rest_replay
     assert len(read_decisions(tmp_path / "new.sqlite")) == COUNT - 2
 
 
+def test_the_last_rows_of_a_journal_that_was_closed_are_missed_too(
+    whole: Path, tmp_path: Path
+) -> None:
+    with sqlite3.connect(whole) as db:
+        db.execute("UPDATE sighting SET body = x'00' WHERE id > ?", (COUNT - 2,))
+        db.execute("UPDATE decision SET body = '' WHERE id = ?", (COUNT,))
+    db.close()
+    done = repair(whole, tmp_path / "new.sqlite")
+    assert (done.lost_sightings, done.lost_decisions) == (2, 1)
+    with sqlite3.connect(whole) as db:  # a number that was damaged itself: more than had room
+        db.execute("UPDATE sqlite_sequence SET seq = 1 << 40")
+    db.close()
+    done = repair(whole, tmp_path / "newer.sqlite")
+    assert (done.lost_sightings, done.lost_decisions) == (0, 0)
+
+
 def test_a_missing_wal_after_a_kill_is_said_and_counted(
     whole: Path, make: Any, caplog: pytest.LogCaptureFixture
 ) -> None:

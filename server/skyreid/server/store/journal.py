@@ -117,6 +117,11 @@ class Journal(Reading):
             for arrived in sightings:
                 if insert(db, arrived, self._last_sighting + len(new) + 1):
                     new.append(arrived)
+            if len(new) < len(
+                sightings
+            ):  # SQLite takes the number of a row that it ignores as given
+                last = self._last_sighting + len(new)
+                db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'sighting'", (last,))
             note_tracklets(db, new)
             for row in heard:
                 hear(db, row)

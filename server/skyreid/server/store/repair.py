@@ -30,10 +30,19 @@ from skyreid.server.store.journal import (
     Journal,
     checksum,
     insert,
+    note_tracklets,
     open_to_read,
     put_decision,
 )
-from skyreid.server.store.mark import closed_of, is_damaged, mark_of, missing, read_mark, untouched
+from skyreid.server.store.mark import (
+    Counts,
+    closed_of,
+    is_damaged,
+    mark_of,
+    missing,
+    read_mark,
+    untouched,
+)
 from skyreid.server.store.pictures import put_picture
 from skyreid.server.store.records import Arrived, ArrivedPicture
 from skyreid.server.store.snapshots import Snapshots
@@ -42,6 +51,8 @@ _log = logging.getLogger(__name__)
 
 WHOLE_MAX_BYTES = 256 << 20
 """A start checks the trees of a file up to this size; of a larger one only every row."""
+_ROW_BYTES_MIN = 64
+"""Of a sighting or a decision; all of them are larger."""
 _REBUILT = {"sighting", "tracklet", "decision", "picture", "event", "meta", "sqlite_sequence"}
 
 
@@ -158,7 +169,9 @@ def repair(path: Path, target: Path, site: str | None = None) -> Report:
                 sighting = _sighting_of(number, values)
                 decision = _decision_of(number, values)
                 if sighting is not None:
-                    report.sightings += insert(db, sighting, number)
+                    if insert(db, sighting, number):
+                        note_tracklets(db, (sighting,))
+                        report.sightings += 1
                     if len(values) < 14 or values[13] is None:
                         report.unchecked += 1
                         first = max(first, number)
@@ -174,7 +187,7 @@ def repair(path: Path, target: Path, site: str | None = None) -> Report:
             if not report.sightings and not log:
                 raise damaged_journal(path, "nothing of a journal can be found in it")
             (last,) = db.execute("SELECT coalesce(max(id), 0) FROM sighting").fetchone()
-            had = read_mark(path) or (0, 0)
+            had = read_mark(path) or _given(path, last, max(log, default=0))
             (there,) = db.execute("SELECT count(*) FROM sighting WHERE id > ?", (first,)).fetchone()
             forgotten = int(meta.get("forgotten", 0))  # on purpose
             report.lost_sightings = max(0, max(last, had[0]) - first - there - forgotten)
@@ -218,6 +231,23 @@ def repair(path: Path, target: Path, site: str | None = None) -> Report:
         raise
     journal.close()
     return report
+
+
+def _given(path: Path, *found: int) -> Counts:
+    """The last numbers that a closed journal gave, as it says, which rows that are lost had too.
+
+    What a damaged page says is believed as far as so many rows found room in the file.
+    """
+    numbers = list(found)
+    room = path.stat().st_size // _ROW_BYTES_MIN
+    uri = f"{path.resolve().as_uri()}?mode=ro"
+    with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as db:
+        given = dict(db.execute("SELECT name, seq FROM sqlite_sequence"))
+        for place, table in enumerate(("sighting", "decision")):
+            number = given.get(table)
+            if isinstance(number, int) and found[place] < number <= found[place] + room:
+                numbers[place] = number
+    return numbers[0], numbers[1]
 
 
 def open_sound(
