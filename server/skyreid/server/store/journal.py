@@ -380,6 +380,7 @@ def note_tracklets(db: sqlite3.Connection, new: Iterable[Arrived]) -> None:
 
 
 def hear(db: sqlite3.Connection, row: Heard) -> None:
+    sees = row.camera, row.view, row.model_key
     db.execute(
         "INSERT INTO device VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (device) DO UPDATE SET "
         "heard_at_ns = max(heard_at_ns, excluded.heard_at_ns), "
@@ -391,13 +392,5 @@ def hear(db: sqlite3.Connection, row: Heard) -> None:
         "camera = coalesce(excluded.camera, camera), "
         "view = coalesce(excluded.view, view), "
         "model_key = coalesce(excluded.model_key, model_key)",
-        (
-            row.device,
-            row.heard_at_ns,
-            row.boot,
-            row.watermark_ns,
-            row.camera,
-            row.view,
-            row.model_key,
-        ),
+        (row.device, row.heard_at_ns, row.boot, row.watermark_ns, *sees),
     )
