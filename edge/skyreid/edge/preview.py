@@ -205,12 +205,12 @@ def _looks(
                 told += len(sighter.look(frame).rows)
             finally:
                 frame.release()
-            model = None if sighter.pose is None else sighter.pose.model
+            model = None if sighter.follower.pose is None else sighter.follower.pose.model
             drawn = sketch(
                 picture,
                 detections=noted.boxes,
-                tracks=sighter.tracks,
-                judged=sighter.judged,
+                tracks=sighter.follower.tracks,
+                judged=sighter.follower.judged,
                 model=model,
                 line=_line(plan, frame, sighter, told, placed=model is not None),
                 landmarks=points,
@@ -219,7 +219,7 @@ def _looks(
 
 
 def _line(plan: app.Plan, frame: Frame, sighter: Sighter, told: int, *, placed: bool) -> str:
-    followed = sum(t.confirmed and t.detected for t in sighter.tracks)
+    followed = sum(t.confirmed and t.detected for t in sighter.follower.tracks)
     return (
         f"{plan.camera.id} ({plan.view.word})  {frame.width}x{frame.height}  frame {frame.number}  "
         f"{followed} people followed  {told} sightings"

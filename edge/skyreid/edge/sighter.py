@@ -146,6 +146,127 @@ def record_said(recorder: Recorder, who: Identity, rows: Sequence[Row]) -> None:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What one frame gave rise to, before anybody has numbered or written it."""
+
+    statements: tuple[Statement, ...]
+    watermark_ns: int
+    """No statement of a later frame is older than this."""
+    people: int = 0
+    """Confirmed tracks that were detected in this frame."""
+    placed: bool = True
+    """False where the camera should have a pose and has none for this frame."""
+    fault: str = ""
+    """What could not be used of the telemetry that came with this frame."""
+
+
+class Follower:
+    """Detector, tracker and collector of one camera in a row: frames in, statements out."""
+
+    def __init__(
+        self,
+        camera: str,
+        detector: Detector,
+        follow: Callable[[], tuple[Tracker, Collector]],
+        *,
+        recorder: Recorder | None = None,
+        poses: Poses | None = None,
+        frame_size: tuple[int, int] | None = None,
+        live: bool = False,
+    ) -> None:
+        """See `Sighter`; ``camera`` is its name."""
+        self._camera, self._detector, self._follow = camera, detector, follow
+        self._recorder, self._poses = recorder, poses
+        self._frame_size, self._live = frame_size, live
+        self._tracker, self._collector = follow()
+        self._size: tuple[int, int] | None = None
+        self._first_ns: int | None = None
+        self._offset = self._highest = 0
+        self.tracks: list[Track] = []
+        """Everybody who is followed in the latest frame; no number is ever used again."""
+        self.pose: Pose | None = None
+        """Where the camera was then."""
+
+    def look(self, frame: Frame) -> Seen:
+        """Take in one frame. The frame is not needed afterwards.
+
+        Raises:
+            InputError: the frame of a file cannot be the picture that the camera's poses are for.
+        """
+        before = self._resize(frame)
+        if self._first_ns is None:
+            self._first_ns = frame.captured_at_ns
+        detections = self._detector.detect(frame)
+        time_s = (frame.captured_at_ns - self._first_ns) / 1e9
+        pose = None if self._poses is None else self._poses.at(frame)
+        self.pose = pose
+        tracks = self._tracker.update(detections, time_s, None if pose is None else pose.motion)
+        self.tracks = [self._renumbered(t) for t in tracks]
+        self._highest = max([self._highest, *(t.number for t in tracks)])
+        seen = [t for t in self.tracks if t.confirmed and t.detected]
+        if self._recorder is not None:
+            self._recorder.detections(frame.number, detections.boxes, detections.scores)
+            self._recorder.tracks(
+                frame.number,
+                ((t.number, [float(v) for v in t.box_xyxy], t.score) for t in seen),
+            )
+        statements = self._stated(self._collector.update(frame, tracks, pose))
+        return Seen(
+            before + statements,
+            max(self._collector.watermark_ns, 1),
+            len(seen),
+            self._poses is None or pose is not None,
+            "" if self._poses is None else self._poses.fault,
+        )
+
+    @property
+    def judged(self) -> Mapping[int, Judged]:
+        """By track, what became of the crop of the latest frame."""
+        return {n + self._offset: said for n, said in self._collector.judged.items()}
+
+    def finish(self) -> Seen:
+        """The video is over: the last word about everybody."""
+        return Seen(self._stated(self._collector.finish()), self._collector.watermark_ns)
+
+    def restart(self) -> Seen:
+        """Nobody can be followed from here on into what comes: the last word about everybody."""
+        said = self.finish()
+        self._offset += self._highest
+        self._highest = 0
+        self._first_ns = None
+        self._tracker, self._collector = self._follow()
+        return said
+
+    def _resize(self, frame: Frame) -> tuple[Statement, ...]:
+        """Another size is another picture: nobody can be followed from one into the other."""
+        size = frame.width, frame.height
+        if size == self._size:
+            return ()
+        wanted = self._frame_size
+        if wanted is not None and not same_picture(size, wanted):
+            fault = (
+                f"camera {self._camera}: frames are {size[0]}x{size[1]}, its poses in the "
+                f"site file are for {wanted[0]}x{wanted[1]}"
+            )
+            if not self._live:
+                raise InputError(fault)
+            log.warning("%s: its people have no place on the ground", fault)
+        first, self._size = self._size is None, size
+        return () if first else self.restart().statements
+
+    def _renumbered(self, track: Track) -> Track:
+        return replace(track, number=track.number + self._offset) if self._offset else track
+
+    def _stated(self, statements: Sequence[Statement]) -> tuple[Statement, ...]:
+        return tuple(
+            replace(s, sighting=replace(s.sighting, track=s.sighting.track + self._offset))
+            if self._offset
+            else s
+            for s in statements
+        )
+
+
+@dataclass(frozen=True)
 class Said:
     """What one frame gave rise to."""
 
@@ -190,20 +311,19 @@ class Sighter:
             live: nobody is there to mend what does not fit: it goes on as far as it can.
             sealer: seals sightings and pictures before anybody else has them; None = in clear.
         """
-        self._identity, self._detector, self._follow = identity, detector, follow
-        self._recorder, self._encode_picture = recorder, encode_picture
-        self._poses, self._frame_size, self._live = poses, frame_size, live
-        self._sealer = sealer
-        self._tracker, self._collector = follow()
-        self._size: tuple[int, int] | None = None
-        self._first_ns: int | None = None
-        self._offset = self._highest = 0
+        self._identity, self._encode_picture, self._sealer = identity, encode_picture, sealer
+        self.follower = Follower(
+            identity.camera,
+            detector,
+            follow,
+            recorder=recorder,
+            poses=poses,
+            frame_size=frame_size,
+            live=live,
+        )
+        """Whom it follows, and what became of their crops."""
         self._watermark_ns = 1
         self._shown: dict[int, NDArray[np.uint8]] = {}
-        self.tracks: list[Track] = []
-        """Everybody who is followed in the latest frame."""
-        self.pose: Pose | None = None
-        """Where the camera was then."""
         self.seq = 0
         """Sightings so far; also the last one's number."""
 
@@ -213,81 +333,33 @@ class Sighter:
         Raises:
             InputError: the frame of a file cannot be the picture that the camera's poses are for.
         """
-        before = self._resize(frame)
-        if self._first_ns is None:
-            self._first_ns = frame.captured_at_ns
-        detections = self._detector.detect(frame)
-        time_s = (frame.captured_at_ns - self._first_ns) / 1e9
-        pose = None if self._poses is None else self._poses.at(frame)
-        self.pose = pose
-        tracks = self._tracker.update(detections, time_s, None if pose is None else pose.motion)
-        self.tracks = tracks
-        self._highest = max([self._highest, *(t.number for t in tracks)])
-        seen = [t for t in tracks if t.confirmed and t.detected]
-        if self._recorder is not None:
-            self._recorder.detections(frame.number, detections.boxes, detections.scores)
-            self._recorder.tracks(
-                frame.number,
-                ((t.number + self._offset, [float(v) for v in t.box_xyxy], t.score) for t in seen),
-            )
-        statements = self._collector.update(frame, tracks, pose)
-        said = self._say(statements, max(self._collector.watermark_ns, 1), len(seen))
-        return Said(
-            before.rows + said.rows,
-            before.pictures + said.pictures,
-            said.watermark_ns,
-            said.people,
-            self._poses is None or pose is not None,
-            "" if self._poses is None else self._poses.fault,
-        )
-
-    @property
-    def judged(self) -> Mapping[int, Judged]:
-        """By track, what became of the crop of the latest frame."""
-        return self._collector.judged
+        return self._say(self.follower.look(frame))
 
     def finish(self) -> Said:
         """The video is over: the last word about everybody."""
-        return self._say(self._collector.finish(), self._collector.watermark_ns, 0)
+        return self._say(self.follower.finish())
 
-    def _resize(self, frame: Frame) -> Said:
-        """Another size is another picture: nobody can be followed from one into the other."""
-        size = frame.width, frame.height
-        if size == self._size:
-            return Said((), (), self._watermark_ns)
-        wanted = self._frame_size
-        if wanted is not None and not same_picture(size, wanted):
-            fault = (
-                f"camera {self._identity.camera}: frames are {size[0]}x{size[1]}, its poses in the "
-                f"site file are for {wanted[0]}x{wanted[1]}"
-            )
-            if not self._live:
-                raise InputError(fault)
-            log.warning("%s: its people have no place on the ground", fault)
-        first, self._size = self._size is None, size
-        if first:
-            return Said((), (), self._watermark_ns)
-        said = self.finish()
-        self._offset += self._highest
-        self._highest = 0
-        self._tracker, self._collector = self._follow()
-        return said
-
-    def _say(self, statements: Sequence[Statement], watermark_ns: int, people: int) -> Said:
+    def _say(self, seen: Seen) -> Said:
         rows: list[Row] = []
         pictures: list[Picture] = []
-        for statement in statements:
+        for statement in seen.statements:
             self.seq += 1
-            said = statement.sighting
-            sighting = replace(said, seq=self.seq, track=said.track + self._offset)
+            sighting = replace(statement.sighting, seq=self.seq)
             data = encode_sighting(sighting)
             if self._sealer is not None:
                 about = about_sighting(self._identity.boot, self.seq)
                 data = self._sealer.seal(data, about, self.seq)
             rows.append(Row(self.seq, self._watermark_ns, data))
             pictures.extend(self._picture(statement, sighting))
-        self._watermark_ns = max(watermark_ns, self._watermark_ns)
-        return Said(tuple(rows), tuple(pictures), self._watermark_ns, people)
+        self._watermark_ns = max(seen.watermark_ns, self._watermark_ns)
+        return Said(
+            tuple(rows),
+            tuple(pictures),
+            self._watermark_ns,
+            seen.people,
+            seen.placed,
+            seen.fault,
+        )
 
     def _picture(self, statement: Statement, sighting: Sighting) -> list[Picture]:
         """The tracklet's best picture, where it is another one than last time."""
