@@ -43,6 +43,7 @@ class Detector:
         *,
         score_min: float | None = None,
         close: Callable[[], None] = lambda: None,
+        cut: Callable[[], None] = lambda: None,
     ) -> None:
         """Set up.
 
@@ -52,11 +53,13 @@ class Detector:
             size: of its input; 0 x 0 = any multiple of ``spec.align``.
             score_min: detections below it are dropped; None = what ``spec`` says.
             close: frees the network.
+            cut: asks a call of it that another thread is in to end; none comes afterwards.
 
         Raises:
             BundleError: the family is unknown.
         """
         self._run, self._spec, self._size, self.close = run, spec, size, close
+        self.cut = cut
         self._family: Family = family_of(spec)
         self._score_min = spec.score_min if score_min is None else score_min
 
@@ -149,7 +152,12 @@ def start_detector(
     family_of(spec)  # before an engine is built for minutes
     runner = start(bundle, threads=threads, execution=execution)
     detector = Detector(
-        runner.run, spec, bundle.manifest.input, score_min=score_min, close=runner.close
+        runner.run,
+        spec,
+        bundle.manifest.input,
+        score_min=score_min,
+        close=runner.close,
+        cut=runner.cut,
     )
     detector.require_shapes(f"bundle {bundle.path}")
     self_test(bundle, runner)

@@ -57,6 +57,10 @@ class Embedder:
         unit: NDArray[np.float32] = out / length
         return unit
 
+    def cut(self) -> None:
+        """Ask a call that another thread is in to end; no call comes afterwards."""
+        self._runner.cut()
+
     def close(self) -> None:
         """Free the runner."""
         self._runner.close()

@@ -71,6 +71,10 @@ class Runner(Protocol):
         """
         ...
 
+    def cut(self) -> None:
+        """Ask a call that another thread is in to end, for good: no call comes afterwards."""
+        ...
+
     def close(self) -> None:
         """Free what the runner holds; it cannot be used afterwards."""
         ...
@@ -184,10 +188,10 @@ class OnnxRunner:
         if not self.limited:
             return call()
         what = f"model {self._name}: {doing} it"
-        return limit.within(call, what, cpu_s=self._threads * core_s, cut=self._cut)
+        return limit.within(call, what, cpu_s=self._threads * core_s, cut=self.cut)
 
-    def _cut(self) -> None:
-        """Ask the call of another thread to end after the operator that it is at."""
+    def cut(self) -> None:
+        """See ``Runner.cut``: it ends after the operator that it is at."""
         self._run_options.terminate = True
 
     def close(self) -> None:

@@ -142,6 +142,9 @@ class TensorRtRunner:
             return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in self._outputs}
 
+    def cut(self) -> None:
+        """See ``Runner.cut``: nothing to do, an engine has no loop that does not end."""
+
     def close(self) -> None:
         """See ``Runner.close``; a second call does nothing."""
         if self._driver is None:

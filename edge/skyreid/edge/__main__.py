@@ -97,6 +97,7 @@ def _main(arguments: Sequence[str]) -> int:
     _add_install_service(verbs)
     _add_enrol(verbs)
     _add_plan(verbs)
+    _add_gst(verbs)
     hide_secrets(arguments)
     words, options = split_options(arguments)
     given, rest = parser.parse_known_args(words)
@@ -113,6 +114,10 @@ def _main(arguments: Sequence[str]) -> int:
         if rest:
             parser.error(unrecognized(rest))
         return _plan(given)
+    if given.verb in ("gst-launch", "gst-inspect"):
+        if rest:
+            parser.error(unrecognized(rest))
+        return _gst(given)
     if given.verb == "doctor":
         return _doctor(given, rest)
     from skyreid.edge.config import read_settings
@@ -263,6 +268,34 @@ def _plan(given: argparse.Namespace) -> int:
     camera = altitude.Camera(given.pitch, given.hfov, given.width)
     print("\n".join(altitude.lines(table, camera, given.height, given.bundle)))
     return 0
+
+
+def _add_gst(verbs: Any) -> None:
+    does = "run a GStreamer pipeline that has reidembed in it, as gst-launch-1.0 does"
+    command = verbs.add_parser("gst-launch", help=does, description=does, allow_abbrev=False)
+    command.add_argument("pipeline", nargs="+", metavar="WORD", help="elements with ! between")
+    command.add_argument(
+        "-m", "--messages", action="store_true", help="print element messages on stdout"
+    )
+    command.add_argument(
+        "-e",
+        "--eos-on-shutdown",
+        action="store_true",
+        help="at SIGINT or SIGTERM end the stream first, so that files and tracklets are finished",
+    )
+    does = "print the pads and properties of reidembed, which gst-inspect-1.0 does not know"
+    command = verbs.add_parser("gst-inspect", help=does, description=does, allow_abbrev=False)
+    command.add_argument("element", nargs="?", default="reidembed", help="reidembed")
+
+
+def _gst(given: argparse.Namespace) -> int:
+    from skyreid.edge.element.launch import inspect, launch
+
+    if given.verb == "gst-inspect":
+        print("\n".join(inspect(given.element)))
+        return 0
+    _log_to_stderr()
+    return launch(given.pipeline, say_messages=given.messages, eos_at_signal=given.eos_on_shutdown)
 
 
 def _print_plan(plan: object, *, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from skyreid.edge.video.jumps import Jumps
 from skyreid.edge.video.kind import DECODE, SOURCE, TURN, Source
 from skyreid.edge.video.mp4 import HIDDEN_SHARE, Film, Track, read_film
 from skyreid.edge.video.mpegts import read_programs
+from skyreid.edge.video.platform import first_structure
 
 log = logging.getLogger(__name__)
 
@@ -241,7 +242,7 @@ def _area(stream: Any) -> int:
     caps = stream.get_caps()
     if caps is None or caps.get_size() == 0:
         return 0
-    first = caps.get_structure(0)
+    first = first_structure(caps)
     wide, width = first.get_int("width")
     high, height = first.get_int("height")
     return int(width) * int(height) if wide and high else 0

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -19,20 +19,13 @@ from numpy.typing import NDArray
 from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import Clock
 from skyreid.edge.video.clock import NTP_EPOCH_S, CaptureClock
-from skyreid.edge.video.platform import load_gst
+from skyreid.edge.video.matrices import Matrix, from_bt601
+from skyreid.edge.video.packed import PACKED, packed_rgb
+from skyreid.edge.video.platform import first_structure, load_gst
 
 UInt8 = NDArray[np.uint8]
 Beside = Callable[[int], list[tuple[int, bytes]]] | None
 
-Matrix = Literal["bt601", "bt709", "fcc", "smpte240m", "bt2020"]
-_WEIGHTS: dict[Matrix, tuple[float, float]] = {
-    "bt601": (0.299, 0.114),
-    "bt709": (0.2126, 0.0722),
-    "fcc": (0.30, 0.11),
-    "smpte240m": (0.212, 0.087),
-    "bt2020": (0.2627, 0.0593),
-}
-"""Weights of red and blue in luma, ITU-T H.273, table 4."""
 _MATRICES: dict[int, Matrix] = {2: "fcc", 3: "bt709", 4: "bt601", 5: "smpte240m", 6: "bt2020"}
 """By GStreamer's GstVideoColorMatrix."""
 _FULL_RANGE = 1
@@ -82,7 +75,7 @@ class Planes:
             luma, pairs = cv2.LUT(luma, _TO_LIMITED[0]), cv2.LUT(pairs, _TO_LIMITED[1])
         picture: UInt8 = cv2.cvtColorTwoPlane(luma, pairs, cv2.COLOR_YUV2RGB_NV12)
         if self.matrix != "bt601":
-            picture = cv2.transform(picture, _from_bt601(self.matrix))
+            picture = cv2.transform(picture, from_bt601(self.matrix))
         return np.ascontiguousarray(picture[y0 - top : y1 - top, x0 - left : x1 - left])
 
 
@@ -91,27 +84,6 @@ _TO_LIMITED = (
     np.rint(128 + (np.arange(256) - 128) * 224 / 255).astype(np.uint8),
 )
 """Luma and chroma of full range, 256 values each, as limited range."""
-
-
-@cache
-def _from_bt601(matrix: Matrix) -> NDArray[np.float64]:
-    """[3, 3]: from RGB that was made with BT.601's matrix to RGB as it was meant."""
-    right, wrong = _to_rgb(matrix), _to_rgb("bt601")
-    turned: NDArray[np.float64] = right @ np.linalg.inv(wrong)
-    return turned
-
-
-def _to_rgb(matrix: Matrix) -> NDArray[np.float64]:
-    """[3, 3]: from luma and the two colour differences, all of range 1, to RGB."""
-    red, blue = _WEIGHTS[matrix]
-    green = 1 - red - blue
-    return np.array(
-        [
-            [1, 0, 2 * (1 - red)],
-            [1, -2 * blue * (1 - blue) / green, -2 * red * (1 - red) / green],
-            [1, 2 * (1 - blue), 0],
-        ]
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +99,9 @@ class Frame:
     width: int
     height: int
     planes: Planes | None = None
-    """None only in a frame made by ``of_rgb``."""
+    """None where the picture came in RGB."""
     picture: UInt8 | None = None
-    """The RGB picture of a frame made by ``of_rgb``."""
+    """RGB, where it came so: of ``PACKED`` formats and of ``of_rgb``."""
     telemetry: tuple[tuple[int, bytes], ...] = ()
     """KLV beside the video since the frame before: each buffer's capture time, and its bytes."""
     media_ns: int = 0
@@ -244,7 +216,13 @@ class Reader:
         sender_ns = _sender_time(buffer) if self._live else None
         stamp = self._clock.stamp(media_ns, sender_ns, arrived_ns)
         memory = _Memory(sample, buffer, self._gst)
-        planes = _planes(self._video, buffer, form, memory.data)
+        strides, offsets = _layout(self._video, buffer, form)
+        planes = picture = None
+        if form.layout in PACKED:
+            size = form.height, form.width
+            picture = packed_rgb(memory.data, form.layout, size, strides[0], offsets[0])
+        else:
+            planes = _planes(form, memory.data, strides, offsets)
         return Frame(
             number,
             stamp.captured_at_ns,
@@ -253,6 +231,7 @@ class Reader:
             form.width,
             form.height,
             planes=planes,
+            picture=picture,
             telemetry=tuple((stamp.captured_at_ns + age, data) for age, data in aged),
             media_ns=media_ns + (int(pipeline.get_base_time()) if self._live else 0),
             release=memory.release,
@@ -283,7 +262,8 @@ class _Format:
 
     width: int
     height: int
-    layout: Literal["nv12", "i420"]
+    layout: str
+    """``NV12``, ``I420`` or one of ``PACKED``: GStreamer's name."""
     strides: tuple[int, ...]
     """Bytes from row to row of each plane, where a buffer does not say it itself ..."""
     offsets: tuple[int, ...]
@@ -302,7 +282,7 @@ class _Format:
         return cls(
             int(info.width),
             int(info.height),
-            "nv12" if info.finfo.name == "NV12" else "i420",
+            str(info.finfo.name),
             tuple(info.stride),
             tuple(info.offset),
             matrix,
@@ -314,7 +294,7 @@ class _Format:
 
 def _colours(caps: Any, info: Any) -> tuple[Matrix, bool]:
     """Matrix and full range of a stream that says so; what it does not say is BT.601, limited."""
-    if not caps.get_structure(0).has_field("colorimetry"):
+    if not first_structure(caps).has_field("colorimetry"):
         return "bt601", False
     said = info.colorimetry
     return _MATRICES.get(int(said.matrix), "bt601"), int(said.range) == _FULL_RANGE
@@ -367,16 +347,18 @@ def view(info: Any) -> UInt8:
     return np.frombuffer(info.data, np.uint8)
 
 
-def _planes(video: Any, buffer: Any, form: _Format, data: UInt8) -> Planes:
-    """Strided views of the planes. The buffer's own meta overrules the caps (padded decoders).
+def _layout(video: Any, buffer: Any, form: _Format) -> tuple[Sequence[int], Sequence[int]]:
+    """Bytes from row to row and to each plane. The buffer's own meta overrules the caps."""
+    meta = video.buffer_get_video_meta(buffer)
+    return (form.strides, form.offsets) if meta is None else (meta.stride, meta.offset)
+
+
+def _planes(form: _Format, data: UInt8, strides: Sequence[int], offsets: Sequence[int]) -> Planes:
+    """Strided views of the planes.
 
     Raises:
         ValueError: a plane reaches beyond the memory.
     """
-    meta = video.buffer_get_video_meta(buffer)
-    strides, offsets = (
-        (meta.stride, meta.offset) if meta is not None else (form.strides, form.offsets)
-    )
     rows, columns = (form.height + 1) // 2, (form.width + 1) // 2
 
     def plane(index: int, shape: tuple[int, ...]) -> UInt8:
@@ -384,11 +366,11 @@ def _planes(video: Any, buffer: Any, form: _Format, data: UInt8) -> Planes:
         return np.ndarray(shape, np.uint8, data, offsets[index], steps)
 
     luma = plane(0, (form.height, form.width))
-    if form.layout == "nv12":
-        chroma: tuple[UInt8, ...] = (plane(1, (rows, columns, 2)),)
-    else:
-        chroma = plane(1, (rows, columns)), plane(2, (rows, columns))
-    return Planes(form.layout, luma, chroma, form.matrix, form.full_range)
+    if form.layout == "NV12":
+        pairs = plane(1, (rows, columns, 2))
+        return Planes("nv12", luma, (pairs,), form.matrix, form.full_range)
+    chroma = plane(1, (rows, columns)), plane(2, (rows, columns))
+    return Planes("i420", luma, chroma, form.matrix, form.full_range)
 
 
 def _sender_time(buffer: Any) -> int | None:

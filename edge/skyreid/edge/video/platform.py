@@ -96,6 +96,33 @@ def load_gst() -> tuple[Any, Any, Any]:
     return Gst, GstApp, GstVideo
 
 
+def first_structure(caps: Any) -> Any:
+    """The first ``Gst.Structure`` of caps, valid as long as they are.
+
+    GStreamer's own overrides of PyGObject, which a distribution's Python sees and a virtual
+    environment does not, wrap it from 1.26 on into something that has to be entered.
+    """
+    said = caps.get_structure(0)
+    return said.__enter__() if hasattr(said, "__enter__") else said
+
+
+def load_element_base() -> tuple[Any, Any, Any]:
+    """The ``GstBase``, ``GObject`` and ``GLib`` namespaces, of which elements are made.
+
+    Raises:
+        PlatformError: see ``load_gst``.
+    """
+    load_gst()
+    import gi
+
+    try:
+        gi.require_version("GstBase", "1.0")
+        from gi.repository import GLib, GObject, GstBase
+    except (ValueError, ImportError) as error:
+        raise PlatformError(f"GStreamer cannot be used from Python ({error}): {INSTALL}") from error
+    return GstBase, GObject, GLib
+
+
 def load_gio() -> tuple[Any, type[Any]]:
     """GLib's ``Gio`` namespace, which has the certificates, and the type of its errors."""
     import gi

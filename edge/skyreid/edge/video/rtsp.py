@@ -16,7 +16,7 @@ from skyreid.contract.errors import SettingsError
 from skyreid.edge.video.kind import DECODE, SOURCE, Access, Login, Lost, Source
 from skyreid.edge.video.klv_pad import KlvPad
 from skyreid.edge.video.lost import MISSING_PLUGIN
-from skyreid.edge.video.platform import Platform, load_gio
+from skyreid.edge.video.platform import Platform, first_structure, load_gio
 
 _URL = re.compile(
     r'(?P<scheme>rtsps?)://(?:(?P<user>[^\s"/@:\[\]]*)(?::(?P<password>[^\s"/@\[\]]*))?@)?'
@@ -173,7 +173,7 @@ class Connection:
 
     def _select(self, _client: Any, _number: int, caps: Any) -> bool:
         """Whether a stream is asked for: one video, KLV, and nothing else."""
-        said = caps.get_structure(0)
+        said = first_structure(caps)
         kind = said.get_string("media") or "?"
         self.offered.append(kind)
         if said.get_string("encoding-name") == _KLV:
@@ -184,7 +184,8 @@ class Connection:
         """Lead the stream that was asked for to the decoder, picture by picture."""
         if self._pipeline is None:
             return
-        encoding = pad.query_caps(None).get_structure(0).get_string("encoding-name")
+        offered = pad.query_caps(None)
+        encoding = first_structure(offered).get_string("encoding-name")
         if encoding == _KLV:
             self._lead_aside(pad)
             return
