@@ -115,7 +115,7 @@ class Writer:
         self.forgetting = Forgetting(
             *(journal, lambda: self.state, self._decide, gallery, (self._early,)),
             retention,
-            window_s=lambda: self._matcher.window_s,
+            window_s=lambda: self._matcher.shown_s,
         )
         self._keeps_pictures = retention is None or retention.pictures_h > 0
         self._scrub = journal.reading(scrub)

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import Picture
 from skyreid.contract.sighting_wire import decode_sighting, encode_sighting
 from skyreid.server.__main__ import main
+from skyreid.server.broker.decoding import Message
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Applied, Decision
 from skyreid.server.store.gallery import Gallery, gallery_of
@@ -262,3 +264,17 @@ def test_check_says_for_how_long_each_kind_is_kept(
         "kept: embeddings 72 h, pictures 0 h, sightings 30 d, identities 7 d, events 90 d"
         in capsys.readouterr().out
     )
+
+
+@pytest.mark.parametrize(("minutes", "kept"), [(12, 1), (14, 0)])
+def test_a_block_that_is_settled_finds_the_looks_of_all_that_it_looks_at(
+    life: Any, make: Any, minutes: int, kept: int
+) -> None:
+    """It looks back for 13 minutes, where the window has 10."""
+    one = life(retention={"embeddings_h": 0})
+    came_ns = time.time_ns() - minutes * 60 * 10**9
+    payload = make.payload([make.sighting(1)])
+    one.queue.put(Message("skyreid/v1/plaza/dev/uav1/sightings", payload, {}, came_ns, 1, 1))
+    one.step_until(lambda: one.writer.settled)
+    whole = one.journal._db.execute("SELECT count(*) FROM sighting WHERE dim > 0").fetchone()[0]
+    assert (one.writer.stored, whole) == (1, kept)

@@ -96,14 +96,15 @@ def _start(folder: Path, name: str) -> tuple[float, int]:
             if server.poll() is not None or time.monotonic() > end_s:
                 raise InputError(f"bench: the server did not start: {folder / 'log'}")
             time.sleep(0.05)
-        spent_s, anonymous = cpu_s(server.pid), _anonymous(server.pid)
+        spent_s, anonymous = cpu_s(server.pid), anonymous_bytes(server.pid)
     finally:
         server.terminate()
         server.wait()
     return spent_s, anonymous
 
 
-def _anonymous(pid: int) -> int:
+def anonymous_bytes(pid: int) -> int:
+    """Anonymous memory of a process (Linux)."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1]) * 1024

@@ -52,7 +52,7 @@ class World:
         out = []
         for _ in range(round(self._pairs_per_s * seconds)):
             end_s = -self._rng.uniform(0, seconds)
-            out += [rows[-1] for rows in self._person(end_s - LASTS_S)]
+            out += [rows[0] for rows in self._person(end_s - LASTS_S, since=LASTS_S - 1)]
         return sorted(out, key=lambda row: row[3].captured_at_ns)
 
     def live(self, seconds: float) -> Iterator[list[Told]]:
@@ -79,9 +79,9 @@ class World:
         return sorted(out, key=lambda row: row[3].captured_at_ns)
 
     def _person(
-        self, begin_s: float, *, cameras: tuple[int, int] | None = None
+        self, begin_s: float, *, cameras: tuple[int, int] | None = None, since: int = 0
     ) -> list[list[Told]]:
-        """One person, seen from above and from the ground."""
+        """One person, seen from above and from the ground; what was told from a revision on."""
         rng = self._rng
         look = rng.normal(size=_SUBSPACE)
         at, towards = rng.uniform(0, self._side_m, 2), rng.uniform(0, 2 * np.pi)
@@ -93,7 +93,7 @@ class World:
         ):
             self._tracks += 1
             told = []
-            for revision in range(LASTS_S):
+            for revision in range(since, LASTS_S):
                 vector = self._basis @ (look + 0.6 * rng.normal(size=_SUBSPACE))
                 told.append(
                     self._sighting(camera, view, revision, begin_s, at + revision * step, vector)

@@ -42,8 +42,10 @@ PAIRS_AT_ONCE = 32
 """So many pairs of groups that are next to join are scored wholly at a time."""
 
 
-A_PIECE = 128
+A_PIECE = 32
 """Joins and looks in a piece of work."""
+SUMS_A_PIECE = 8192
+"""Pairs of groups that are noted in a piece of work."""
 
 
 def candidates(scores: Scores, rows: Int64, among: Int64) -> list[Int64]:
@@ -227,7 +229,8 @@ def clustering(
     Returns:
         [N] the lowest index in each item's group.
     """
-    groups, work = _Groups(label, settled, edges), 0
+    groups, work = _Groups(label, settled), 0
+    yield from groups.add(label, edges)
     while (best := groups.best()) is not None:
         i, j = best
         work += 1
@@ -242,7 +245,7 @@ def clustering(
 
 
 class _Groups:
-    def __init__(self, label: Int64, settled: Bool, edges: Edges) -> None:
+    def __init__(self, label: Int64, settled: Bool) -> None:
         self._count = len(label)
         self._items: dict[int, list[int]] = {}
         for item, group in enumerate(label.tolist()):
@@ -250,11 +253,6 @@ class _Groups:
         self._settled = {g for g, items in self._items.items() if settled[items[0]]}
         self._sums: dict[int, dict[int, _Sum]] = {group: {} for group in self._items}
         self._heap: list[tuple[float, int, int]] = []
-        self._add(label, edges)
-        for i, others in self._sums.items():
-            for j, found in others.items():
-                if i < j:
-                    self._push(i, j, found)
 
     def best(self) -> tuple[int, int] | None:
         """The pair of groups that is next to join, as far as is known."""
@@ -363,8 +361,8 @@ class _Groups:
         if gain > 0:
             heapq.heappush(self._heap, (-gain, min(i, j), max(i, j)))
 
-    def _add(self, label: Int64, edges: Edges) -> None:
-        """Sum the edges up between the groups that there are."""
+    def add(self, label: Int64, edges: Edges) -> Generator[None, None, None]:
+        """Sum the edges up between the groups that there are, once, in pieces of bounded work."""
         one, two = label[edges.a], label[edges.b]
         low, high = np.minimum(one, two), np.maximum(one, two)
         # Where looks and place speak against a pair it says nothing of whom to look at.
@@ -385,8 +383,11 @@ class _Groups:
         ]
         best = np.full(len(names), -np.inf)
         np.maximum.at(best, which.reshape(-1), edges.evidence[across])
-        for name, *found in zip(names.tolist(), *sums, best.tolist(), strict=True):
+        for k, (name, *found) in enumerate(zip(names.tolist(), *sums, best.tolist(), strict=True)):
+            if k % SUMS_A_PIECE == 0:
+                yield
             i, j = divmod(name, self._count)
             if i in self._settled and j in self._settled:
                 continue
             self._sums[i][j] = self._sums[j][i] = found
+            self._push(i, j, found)

@@ -43,7 +43,7 @@ LOOKED_FOR_NS = 2_000_000_000
 it has ended, or so much time has passed. The first look is two pictures, and often wrong."""
 REGROUPED = 256
 """Tracklets that are grouped again at a time; the others' turn comes next."""
-PIECES = 8
+PIECES = 4
 """Pieces of the settling of blocks that are done in one go of ``advance``."""
 _SET_BACK_NS = 60_000_000_000
 """Capture time that is ahead by more than this is a wrong clock's, and is set back."""

@@ -19,7 +19,6 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Sighting
 from skyreid.server.matching import regroup
 from skyreid.server.matching.clustering import (
-    ROWS_AT_ONCE,
     Edges,
     candidates,
     clustering,
@@ -39,7 +38,9 @@ BLOCK_S = 60.0
 OVERLAP_TOLERANCE_S = 0.3
 """Two tracklets of one camera may overlap by this much and still be one person (the tracker held on
 to a ghost after it had begun anew)."""
-_SCORED_AT_ONCE = 16384
+_ROWS_A_PIECE = 64
+"""Rows that are taken in, or compared with all others, in a piece of work."""
+_SCORED_A_PIECE = 4096
 _RECALLED_AT_ONCE_S = 10.0
 QUIET_ROUNDS = 20
 """A block that something came late for waits until nothing more has for so many rounds: what was
@@ -181,7 +182,7 @@ def settle(
         names.append(identities[key] if actor.settled else None)
         told.append(actor.told)
         began.append(actor.began)
-        if len(names) % (4 * ROWS_AT_ONCE) == 0:
+        if len(names) % (4 * _ROWS_A_PIECE) == 0:
             yield
     fresh = np.array([k for k, name in enumerate(names) if name is None], np.int64)
     if not len(fresh):
@@ -190,8 +191,10 @@ def settle(
     scores = Scores(window, priors)
     scores.refresh(whole=True)
     partners: list[Int64] = []
-    for at in range(0, len(fresh), ROWS_AT_ONCE):
-        partners += candidates(scores, fresh[at : at + ROWS_AT_ONCE], rows)
+    # By time: those of a piece have the same few in reach.
+    fresh = fresh[np.argsort(window.facts["start"][fresh], kind="stable")]
+    for at in range(0, len(fresh), _ROWS_A_PIECE):
+        partners += candidates(scores, fresh[at : at + _ROWS_A_PIECE], rows)
         yield
     scores.near_as_others(fresh, np.array([k for k, n in enumerate(names) if n], np.int64))
     since = np.array(began, np.int64) - (reach - 2)
@@ -199,8 +202,8 @@ def settle(
         fresh, [p[np.array(told)[p] >= since[k]] for k, p in zip(fresh, partners, strict=True)]
     )
     parts: list[Edges] = []
-    for at in range(0, max(len(a), 1), _SCORED_AT_ONCE):
-        cut = slice(at, at + _SCORED_AT_ONCE)
+    for at in range(0, max(len(a), 1), _SCORED_A_PIECE):
+        cut = slice(at, at + _SCORED_A_PIECE)
         parts.append(edges_of(scores.between(a[cut], b[cut])))
         yield
     first: dict[str, int] = {}

@@ -37,7 +37,7 @@ class Retention:
     ) -> None:
         """``decide`` folds a decision and writes it down with what else is done in its transaction.
 
-        What is younger than ``window_s`` at that time stays: matching needs it.
+        What is younger than ``window_s`` at that time stays: matching is shown it, or may be again.
         """
         self._options, self._journal, self._gallery = options, journal, gallery
         self._decide, self._window_s = decide, window_s
