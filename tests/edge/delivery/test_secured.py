@@ -150,7 +150,7 @@ def test_limits_of_a_small_broker_are_kept_to_over_one_connection(
     device.until(lambda: spool.count() == 0)
     link = device.outbox._link
     assert link is not None
-    assert (link.unacknowledged_max, link.packet_bytes, link._retain) == (1, 700, False)  # type: ignore[attr-defined]
+    assert (link.unacknowledged_max, link.packet_bytes, link._retain) == (1, 700, False)
     device.publisher.stop()
     assert [seq for _, seq in server.first_deliveries()] == list(range(1, COUNT + 1))
     assert sum(len(b.sightings) for b in server.batches) == COUNT  # none twice

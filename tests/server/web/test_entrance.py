@@ -1,6 +1,7 @@
 """The way in as it is put together, over restarts: what must not open again."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,6 @@ import httpx
 import pytest
 from small_site import SITE, Served, as_user
 
-from skyreid.server import own_time
 from skyreid.server.__main__ import main
 from skyreid.server.access.roles import Role
 from skyreid.server.access.tokens import Tokens, file_of
@@ -59,7 +59,7 @@ def start(serve: Callable[..., Served], settings: Path) -> Any:
         entrance = Entrance(
             read_settings(settings, (), verb="run"),
             SITE.id,
-            small.writer,  # type: ignore[arg-type]
+            small.writer,
             Lookup(small.journal, ShownSite.of(SITE)),
             small.hub,
             Metrics(),
@@ -121,9 +121,9 @@ def test_a_clock_that_is_set_back_makes_no_ended_token_good_again(
     token = Tokens(file_of(journal)).create("ana", Role.ADMIN, 1)
     with start() as life:
         assert life.status(token) == 200
-    real = own_time.time.time_ns
+    real = time.time_ns
     set_ns = [2 * 86_400 * 10**9]
-    monkeypatch.setattr(own_time.time, "time_ns", lambda: real() + set_ns[0])
+    monkeypatch.setattr("time.time_ns", lambda: real() + set_ns[0])
     with start() as life:  # two days later
         assert life.status(token) == 401
         set_ns[0] = 0
@@ -139,10 +139,10 @@ def test_a_clock_that_is_ahead_for_a_moment_ends_no_token_for_good(
 ) -> None:
     journal = settings.with_name("journal.sqlite")
     token = Tokens(file_of(journal)).create("ana", Role.ADMIN, 1)
-    real = own_time.time.time_ns
+    real = time.time_ns
     with start() as life:
-        monkeypatch.setattr(own_time.time, "time_ns", lambda: real() + 10**18)
+        monkeypatch.setattr("time.time_ns", lambda: real() + 10**18)
         assert life.status(token) == 401
         life.entrance._look_at_tokens()
-        monkeypatch.setattr(own_time.time, "time_ns", real)
+        monkeypatch.setattr("time.time_ns", real)
         assert life.status(token) == 200
