@@ -107,12 +107,11 @@ class Spool:
         self._wall_offset_ns = time.time_ns() - spool_file.running_ns()
         if abs(step_ns := self._wall_offset_ns - before) > _STEP_NS:
             self.clock_steps += 1
-            log.warning(
-                "clock put right by %+.0f s: nothing in the spool is older for it", step_ns / 1e9
-            )
+            log.warning("clock put right by %+.0f s: nothing is older for it", step_ns / 1e9)
         dropped: dict[str, int] = {}
         try:
-            self._file.seal_again()
+            if self._file.seal_tried_s is not None:
+                self._file.seal_again()
             self._write(rows, model, pictures, settled, dropped)
         except (sqlite3.Error, ValueError, TypeError) as error:
             self._forget()

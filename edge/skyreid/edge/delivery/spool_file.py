@@ -166,7 +166,8 @@ class SpoolFile:
         """Damaged files that were set aside."""
         self.sealed = False
         """Whether nothing of people lies in clear, here or in a file that was set aside."""
-        self._sealed_s: float | None = None  # when it was tried, where it was not done
+        self.seal_tried_s: float | None = None
+        """When it was tried to seal what is in clear; None where nothing of people is."""
         lock = self.path.with_name(f"{self.path.name}.lock")
         # A lock of one that was killed, or the reserve, says whose it is when the file cannot.
         beside = (lock, self.path.with_name(f"{self.path.name}.reserve"))
@@ -278,15 +279,15 @@ class SpoolFile:
         Raises:
             sqlite3.Error: it cannot be written.
         """
-        if self._sealed_s is None or time.monotonic() - self._sealed_s < AGAIN_S:
+        if self.seal_tried_s is None or time.monotonic() - self.seal_tried_s < AGAIN_S:
             return
         if shutil.disk_usage(self.path.parent).free < 2 * self.path.stat().st_size:
-            self._sealed_s = time.monotonic()  # to write it anew takes as much
+            self.seal_tried_s = time.monotonic()  # to write it anew takes as much
         else:
             self._seal()
 
     def _seal(self) -> None:
-        self._sealed_s = None if self._sealer is None else time.monotonic()
+        self.seal_tried_s = None if self._sealer is None else time.monotonic()
         try:
             self.sealed = seal_file(self.db, self.path, self._sealer)
         except sqlite3.Error as error:
@@ -295,7 +296,7 @@ class SpoolFile:
             log.error("spool %s: the disk is full, what it has in clear is not sealed", self.path)
         else:
             if is_sealed(self.db):
-                self._sealed_s = None
+                self.seal_tried_s = None
 
     def _aside(self, error: Exception) -> None:
         """Rename it, so that a new one can begin and somebody can look at the old."""

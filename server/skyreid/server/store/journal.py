@@ -117,9 +117,8 @@ class Journal(Reading):
             for arrived in sightings:
                 if insert(db, arrived, self._last_sighting + len(new) + 1):
                     new.append(arrived)
-            if len(new) < len(
-                sightings
-            ):  # SQLite takes the number of a row that it ignores as given
+            if len(new) < len(sightings):
+                # SQLite takes the number of a row that it ignores as given.
                 last = self._last_sighting + len(new)
                 db.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'sighting'", (last,))
             note_tracklets(db, new)
@@ -348,9 +347,11 @@ def note_tracklets(db: sqlite3.Connection, new: Iterable[Arrived]) -> None:
     """Note of the tracklets of sightings what the latest revision of each says."""
     latest: dict[TrackKey, Arrived] = {}
     for arrived in new:
-        before = latest.setdefault(arrived.key, arrived)
-        if arrived.sighting.revision > before.sighting.revision:
-            latest[arrived.key] = arrived
+        sighting = arrived.sighting
+        key = TrackKey(arrived.device, arrived.boot, sighting.camera, sighting.track)
+        before = latest.setdefault(key, arrived)
+        if sighting.revision > before.sighting.revision:
+            latest[key] = arrived
     db.executemany(
         "INSERT INTO tracklet VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (device, boot, camera, track) DO UPDATE SET revision = excluded.revision, "
