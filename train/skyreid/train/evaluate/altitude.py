@@ -40,7 +40,7 @@ from skyreid.synth.rig import Station, model_of
 from skyreid.synth.stage import build_stage, shoot
 from skyreid.synth.wardrobe import population
 
-PITCHES_DEG = (30.0, 50.0, 70.0, 89.0)
+PITCHES_DEG = (30.0, 45.0, 60.0, 75.0, 89.0)
 PIXELS_A_METRE = (16.0, 24.0, 36.0, 54.0, 80.0, 120.0)
 FOV_DEG = 55.0
 SIZE_PX = (1280, 720)
@@ -66,7 +66,7 @@ class Amount:
 
     people: int = 50
     crops: int = 2
-    boxes: int = 200
+    boxes: int = 300
     frames: int = 8
     """Of each place, at most."""
     seed: int = 7001
