@@ -135,14 +135,14 @@ def milliseconds(
 
 
 def sheet(false: Sequence[Mistake], missed: Sequence[Mistake], columns: int = 12) -> UInt8:
-    """Two rows of false alarms, highest score first, above two rows of misses, largest first."""
+    """Up to two rows of false alarms, highest score first, above misses, largest first."""
     rows = []
     for mistakes in (false, missed):
         worst = sorted(mistakes, key=lambda m: -m.weight)[: 2 * columns]
         cells = [cv2.resize(m.crop, _CELL_PX, interpolation=cv2.INTER_AREA) for m in worst]
         blank = np.full((_CELL_PX[1], _CELL_PX[0], 3), 245, np.uint8)
-        cells += [blank] * (2 * columns - len(cells))
-        rows += [np.hstack(cells[:columns]), np.hstack(cells[columns:])]
+        cells += [blank] * (max(1, -(-len(cells) // columns)) * columns - len(cells))
+        rows += [np.hstack(cells[at : at + columns]) for at in range(0, len(cells), columns)]
         rows.append(np.full((8, rows[0].shape[1], 3), 245, np.uint8))
     return np.asarray(np.vstack(rows[:-1]), np.uint8)
 
