@@ -64,8 +64,9 @@ class Nothing:
 
     def frames(self, stop: threading.Event) -> Generator[Frame, None, None]:
         picture = np.zeros((8, 8, 3), np.uint8)
-        number = 0
-        while not stop.wait(FRAME_S):
+        number, began_s = 0, time.monotonic()
+        # By the clock: to wait between frames is to be late by what each of them takes.
+        while not stop.wait(max(0.0, began_s + (number + 1) * FRAME_S - time.monotonic())):
             number += 1
             yield Frame.of_rgb(picture, number=number, captured_at_ns=time.time_ns())
 
