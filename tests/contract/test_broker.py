@@ -132,6 +132,8 @@ def test_what_is_said_names_the_setting_that_mends_it() -> None:
         "mqtt.ca says who may sign it"
     )
     assert "mqtts:// needs a port" in explain_unreachable(ssl.SSLError(1, "x"))
+    said = explain_unreachable(ssl.SSLEOFError(8, "EOF occurred in violation of protocol"))
+    assert "it may not accept ours (mqtt.certificate, mqtt.key), or not speak it" in said
     refused = ConnectionRefusedError(111, "Connection refused")
     assert explain_unreachable(refused) == "cannot be reached: Connection refused"
     assert explain_unreachable(None) == "cannot be reached"

@@ -169,6 +169,10 @@ def explain_unreachable(error: BaseException | None) -> str:
         mends = "mqtts:// needs a port that speaks it"
         if "ALERT" in (getattr(error, "reason", None) or ""):  # the broker's word about us
             mends = "it may not accept ours: mqtt.certificate, mqtt.key"
+        elif isinstance(error, ssl.SSLEOFError):
+            # With TLS 1.3 a client is through before its certificate is looked at: what is written
+            # meanwhile meets a closed connection, and then the broker's word is not read.
+            mends = "it may not accept ours (mqtt.certificate, mqtt.key), or not speak it there"
         return f"does not agree on TLS: {error.strerror}; {mends}"
     if isinstance(error, OSError):
         return f"cannot be reached: {error.strerror or error}"

@@ -119,7 +119,10 @@ def test_tls_that_fails_has_its_own_reason_in_log_and_health_and_costs_nothing(
     assert device.publisher.troubles == {kind: 1}
     assert device.publisher.state == kind  # which is what health says
     (line,) = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
-    assert re.search(reason, line, re.IGNORECASE), line
+    # TLS 1.3: on a busy machine we write into what is closed before the broker's word is read.
+    unread = r"EOF occurred.*may not accept ours \(mqtt.certificate, mqtt.key\)"
+    about_us = reason.endswith(("mqtt.certificate", "mqtt.key"))
+    assert re.search(f"{reason}|{unread}" if about_us else reason, line, re.IGNORECASE), line
     assert "until somebody mends that; it is tried rarely" in line
     device.publisher.stop()
     assert (spool.count(), site.server.batches) == (COUNT, [])
