@@ -81,14 +81,37 @@ def test_large_pictures_are_looked_at_again_at_half_their_size() -> None:
         return {"heat": heat, "box": np.full((1, 4, height // 4, width // 4), 16, "f4")}
 
     spec = SPEC.model_copy(update={"half_from_px": 128})
-    found = Detector(run, spec, ANY).find(picture(97, 129))
-    assert seen == [(112, 144), (48, 64)]
+    found = Detector(run, spec, ANY).find(picture(129, 145))
+    assert seen == [(144, 160), (64, 80)]
     np.testing.assert_array_equal(found.boxes, [[12, 20, 76, 84], [6, 10, 38, 42]])
     np.testing.assert_allclose(found.scores, [0.7, 0.5])
     seen.clear()
-    assert len(Detector(run, spec, ANY).find(picture(97, 127))) == 1  # too narrow
-    assert len(Detector(run, SPEC, ANY).find(picture(97, 129))) == 1  # not asked for
-    assert seen == [(112, 128), (112, 144)]
+    assert len(Detector(run, spec, ANY).find(picture(129, 127))) == 1  # too narrow
+    assert len(Detector(run, SPEC, ANY).find(picture(129, 145))) == 1  # not asked for
+    assert len(Detector(run, spec, ANY).find(picture(127, 145))) == 1  # too small for the network
+    assert seen == [(144, 128), (144, 160), (128, 160)]
+
+
+def test_a_half_still_large_is_halved_again_and_only_whom_it_shows_tall_counts() -> None:
+    """Whoever is smaller in it was for the look before, which saw them twice as large."""
+    tall = 16.0
+    seen: list[tuple[int, ...]] = []
+
+    def run(pictures: np.ndarray) -> dict[str, np.ndarray]:
+        height, width = pictures.shape[1:3]
+        seen.append((height, width))
+        heat = np.zeros((1, height // 4, width // 4), "f4")
+        heat[0, 6, 5] = 0.5
+        return {"heat": heat, "box": np.full((1, 4, height // 4, width // 4), tall, "f4")}
+
+    spec = SPEC.model_copy(update={"half_from_px": 256, "half_height_px": 32})
+    found = Detector(run, spec, ANY).find(picture(256, 512))
+    assert seen == [(256, 512), (128, 256), (64, 128)]
+    heights = found.boxes[:, 3] - found.boxes[:, 1]
+    np.testing.assert_array_equal(sorted(heights), [32, 64, 128])
+    tall = 15.9
+    found = Detector(run, spec, ANY).find(picture(256, 512))
+    np.testing.assert_allclose(found.boxes[:, 3] - found.boxes[:, 1], [31.8], rtol=1e-5)
 
 
 def test_outputs_of_another_shape_or_name_are_refused() -> None:

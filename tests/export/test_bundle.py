@@ -29,7 +29,7 @@ def test_a_detector_bundle_opens_verifies_and_passes_its_self_test(detector_bund
     assert bundle.manifest.detector is not None
     assert bundle.manifest.detector.model_dump() == {
         "family": "heatmap", "stride": 4, "align": 16, "score_min": 0.34,
-        "half_from_px": 0, "fit": "corner", "rows": 0, "file": None,
+        "half_from_px": 0, "half_height_px": 0, "fit": "corner", "rows": 0, "file": None,
     }  # fmt: skip
     with start(bundle) as runner:
         assert min(self_test(bundle, runner).values()) > 0.9999

@@ -69,11 +69,18 @@ class Detector:
         The same in training's evaluation and on a device, whatever runs the network.
         """
         height, width = picture.shape[:2]
-        found = self._look(picture)
-        if 0 < self._spec.half_from_px <= width and min(height, width) > 1:
-            again = self._look(half(picture))
-            found = join(found, Detections(2 * again.boxes, again.scores))
-        return suppress(clip(found, width, height), self._family.iou_max)
+        looks, scale = [self._look(picture)], 1
+        while self._is_large(picture):
+            picture, scale = half(picture), 2 * scale
+            found = self._look(picture)
+            tall = found.boxes[:, 3] - found.boxes[:, 1] >= self._spec.half_height_px
+            looks.append(Detections(scale * found.boxes[tall], found.scores[tall]))
+        return suppress(clip(join(*looks), width, height), self._family.iou_max)
+
+    def _is_large(self, picture: UInt8) -> bool:
+        """Whether people in a picture may be too large, and a network takes it at half its size."""
+        wide = 0 < self._spec.half_from_px <= picture.shape[1]
+        return wide and min(picture.shape[:2]) >= 2 * self._spec.least_side_px
 
     def _look(self, picture: UInt8) -> Detections:
         """One pass of the network: boxes in the picture's pixels, overlapping, in any order."""
@@ -88,7 +95,7 @@ class Detector:
         Raises:
             BundleError: they are not the family's; `name` is in the message.
         """
-        side = 4 * self._spec.align
+        side = self._spec.least_side_px
         height, width = self._size.height or side, self._size.width or side
         outputs = self._run(np.full((1, height, width, 3), GREY, np.uint8))
         found = {key: tuple(values.shape) for key, values in outputs.items()}

@@ -139,7 +139,7 @@ def profile_of(
     align = manifest.detector.align if manifest.detector else 1
     if height % align or width % align:
         raise InputError(f"{height} x {width}: {manifest.name} needs multiples of {align}")
-    least = 4 * align
+    least = manifest.detector.least_side_px if manifest.detector else 4 * align
     return Profile((1, least, least, 3), (most, height, width, 3), (most, height, width, 3))
 
 

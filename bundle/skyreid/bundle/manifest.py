@@ -74,13 +74,21 @@ class DetectorSpec(_Part):
     score_min: float = Field(ge=0, le=1)
     """Default score threshold, chosen on validation clips."""
     half_from_px: int = Field(default=0, ge=0)
-    """Pictures at least so wide are looked at again at half their size, where people who are too
-    large for the network are not; a quarter more time. 0 = never."""
+    """Pictures at least so wide are looked at again at half their size, and that again, for people
+    who are too large for the network; a third more time at most. 0 = never."""
+    half_height_px: int = Field(default=0, ge=0)
+    """Whom such a look finds counts from this height on, in pixels of the smaller picture: the
+    others are for the look before it, which sees them larger."""
     fit: Fit = "corner"
     rows: int = Field(default=0, ge=0, le=1_000_000)
     """Boxes that the graph gives for a picture; 0 = one for each cell of the input."""
     file: WrappedFile | None = None
     """None: the graph is this project's own."""
+
+    @property
+    def least_side_px(self) -> int:
+        """Of the input, where it has no size of its own: an engine takes no smaller picture."""
+        return 4 * self.align
 
 
 class Manifest(_Part):

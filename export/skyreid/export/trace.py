@@ -82,10 +82,9 @@ def load(path: Path, view: View, *, form: Mapping[str, Any] | None = None) -> Tr
     kind: Kind = "detector" if read.kind == "detector" else "embedder"
     detector = None
     if kind == "detector":
-        from skyreid.train.detector.inference import spec_of
+        from skyreid.train.detector.inference import halving, spec_of
 
-        half_from_px = int(read.config.get("half_from_px", 0))
-        detector = spec_of(float(read.config["score_min"]), half_from_px)
+        detector = spec_of(float(read.config["score_min"]), *halving(read.config))
     elif not (read.input_spec.height and read.input_spec.width):
         raise InputError(f"{path}: an embedder needs a fixed input size, this one has none")
     return Traced(kind, module, read.input_spec, dict(read.config), read.sha256, detector)

@@ -76,6 +76,7 @@ def unfold(path: Path, clips: Sequence[Path], out: Path, *, trust: Trust = ANYON
             **notes,
             "score_min": bundle.manifest.detector.score_min,
             "half_from_px": bundle.manifest.detector.half_from_px,
+            "half_height_px": bundle.manifest.detector.half_height_px,
         },
         state=state,
         input_spec=INPUT_SPEC,

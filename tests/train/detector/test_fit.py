@@ -102,7 +102,7 @@ def test_people_are_pasted_where_the_recipe_says_so_and_choose_the_threshold(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     recipe = tmp_path / "pasting.toml"
-    large = "held_out_pictures = 4\nhalf_from_px = 2000"
+    large = "held_out_pictures = 4\nhalf_from_px = 2000\nhalf_height_px = 75"
     mixed = large + recipe_text + "[mix]\non_clutter = 1.0\ngrounds = 5\n"
     recipe.write_text(mixed)
     chosen_on = []
@@ -115,7 +115,7 @@ def test_people_are_pasted_where_the_recipe_says_so_and_choose_the_threshold(
     monkeypatch.setattr(
         task,
         "with_torch",
-        lambda net, from_px: looked_at_twice_from.append(from_px) or run(net, from_px),
+        lambda net, *halves: looked_at_twice_from.append(halves) or run(net, *halves),
     )
     judged = []
     tally = task.tally_pictures
@@ -126,7 +126,8 @@ def test_people_are_pasted_where_the_recipe_says_so_and_choose_the_threshold(
     assert main(arguments) == 0
     assert judged == [4, 4, 4]  # of steps 2, 4 and 5
     assert chosen_on == [1, 1, 1]
-    assert looked_at_twice_from == [2000, 1] * 3  # clips by their width, pasted pictures always
+    # Clips by their width, pasted pictures always.
+    assert looked_at_twice_from == [(2000, 75), (1, 75)] * 3
     (other := tmp_path / "other").mkdir()
     shutil.copytree(stock, other / "stock")
     table = other / "stock" / "stock.json"

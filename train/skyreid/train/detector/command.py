@@ -128,7 +128,7 @@ def open_model(model: Path) -> tuple[Detect, float]:
     Raises:
         SkyreidError: it cannot be read, or is no detector.
     """
-    from skyreid.train.detector.inference import SCORE_FLOOR, with_torch
+    from skyreid.train.detector.inference import SCORE_FLOOR, halving, with_torch
 
     if model.suffix != ".safetensors":
         from skyreid.bundle.archive import open_bundle
@@ -142,5 +142,5 @@ def open_model(model: Path) -> tuple[Detect, float]:
     from skyreid.train.models.heatmap import build
 
     read = checkpoint.load(model)
-    detect = with_torch(build(read.config, read.state), int(read.config.get("half_from_px", 0)))
+    detect = with_torch(build(read.config, read.state), *halving(read.config))
     return detect, float(read.config["score_min"])

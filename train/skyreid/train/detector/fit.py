@@ -157,6 +157,7 @@ def _config(
     return {
         "trunk": recipe.model.model_dump(mode="json"),
         "half_from_px": recipe.half_from_px,
+        "half_height_px": recipe.half_height_px,
         "recipe": recipe.model_dump(mode="json"),
         "fitted": sorted(checkpoint.sha256_of(view.video) for view in views),
         "held_out": sorted(checkpoint.sha256_of(view.video) for view in held_out),

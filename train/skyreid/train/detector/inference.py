@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,21 +23,27 @@ SCORE_FLOOR = 0.05
 """Detections below it are never looked at: no useful threshold lies there."""
 
 
-def spec_of(score_min: float, half_from_px: int = 0) -> DetectorSpec:
-    """How the outputs of this package's network are read; `half_from_px` as in `DetectorSpec`."""
+def spec_of(score_min: float, half_from_px: int = 0, half_height_px: int = 0) -> DetectorSpec:
+    """How the outputs of this package's network are read; the rest as in `DetectorSpec`."""
     return DetectorSpec(
         family="heatmap",
         stride=STRIDE,
         align=MULTIPLE,
         score_min=score_min,
         half_from_px=half_from_px,
+        half_height_px=half_height_px,
     )
 
 
-def with_torch(model: nn.Module, half_from_px: int = 0) -> Detect:
+def halving(config: Mapping[str, Any]) -> tuple[int, int]:
+    """`half_from_px` and `half_height_px` of a checkpoint; one from before them has none."""
+    return int(config.get("half_from_px", 0)), int(config.get("half_height_px", 0))
+
+
+def with_torch(model: nn.Module, half_from_px: int = 0, half_height_px: int = 0) -> Detect:
     """Detect with the network itself, on its device, down to `SCORE_FLOOR`."""
     device = next(model.parameters()).device
-    spec = spec_of(SCORE_FLOOR, half_from_px)
+    spec = spec_of(SCORE_FLOOR, half_from_px, half_height_px)
     names = family_of(spec).outputs
 
     def run(pictures: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:

@@ -32,6 +32,8 @@ class DetectorRecipe(TrainingRecipe):
     """Every n-th frame of the validation clips is used."""
     half_from_px: int = Field(0, ge=0)
     """Of the bundle, see `skyreid.bundle.manifest.DetectorSpec`; evaluation does the same."""
+    half_height_px: int = Field(0, ge=0)
+    """The same."""
     model: DetectorConfig = DetectorConfig()
     crops: CropRules = CropRules()
     mix: Mix = Mix()

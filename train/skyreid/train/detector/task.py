@@ -117,14 +117,14 @@ class Detection(Task[Pictures]):
         pictures of every width: where large ones are looked at twice, so are they, for a second
         look has false boxes of its own and asks for a higher threshold.
         """
-        half_from_px = self._recipe.half_from_px
-        detect = with_torch(network, half_from_px)
+        from_px, height_px = self._recipe.half_from_px, self._recipe.half_height_px
+        detect = with_torch(network, from_px, height_px)
         parts = [tally(detect, view, step=self._recipe.validation_step) for view in self._held_out]
         rendered = float(np.mean([average_precision(part) for part in parts]))
         curves = {"AP": 100 * rendered}
         value, chosen_on = rendered, parts
         if self._pasted:
-            as_large = with_torch(network, min(1, half_from_px))
+            as_large = with_torch(network, min(1, from_px), height_px)
             chosen_on = [tally_pictures(as_large, self._pasted)]
             pasted = average_precision(chosen_on[0])
             value = (rendered + pasted) / 2
