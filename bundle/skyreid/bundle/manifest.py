@@ -75,7 +75,7 @@ class DetectorSpec(_Part):
     """Default score threshold, chosen on validation clips."""
     half_from_px: int = Field(default=0, ge=0)
     """Pictures at least so wide are looked at again at half their size, and that again, for people
-    who are too large for the network; a third more time at most. 0 = never."""
+    who are too large for the network; about a third more time. 0 = never."""
     half_height_px: int = Field(default=0, ge=0)
     """Whom such a look finds counts from this height on, in pixels of the smaller picture: the
     others are for the look before it, which sees them larger."""
