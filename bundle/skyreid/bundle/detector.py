@@ -79,8 +79,9 @@ class Detector:
 
     def _is_large(self, picture: UInt8) -> bool:
         """Whether people in a picture may be too large, and a network takes it at half its size."""
-        wide = 0 < self._spec.half_from_px <= picture.shape[1]
-        return wide and min(picture.shape[:2]) >= 2 * self._spec.least_side_px
+        height, width = picture.shape[:2]
+        wide = 0 < self._spec.half_from_px <= width
+        return bool(wide and min(height, width) >= 2 * self._spec.least_side_px)
 
     def _look(self, picture: UInt8) -> Detections:
         """One pass of the network: boxes in the picture's pixels, overlapping, in any order."""
