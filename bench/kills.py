@@ -194,6 +194,8 @@ class Field:
             time.sleep(dice.uniform(0.3, 2.0))
             what = dice.choices(self._of, [WEIGHTS[part] for part in self._of])[0]
             self.killed[what] += 1
+            with open(chain.work / "logs" / "kills.log", "a") as log:
+                print(f"{time.time():.3f} {what}", file=log)
             if what == "device":
                 name = dice.choice(self.names)
                 chain.kill(chain.edges[name])

@@ -14,6 +14,7 @@ from fake_broker import FakeBroker, Peer, Published, Rules, text, varint, wait_f
 from skyreid.contract.receipt import Receipt, Status, encode_receipt, ranges_of
 from skyreid.contract.sighting import ModelRef
 from skyreid.contract.sighting_wire import decode_batch
+from skyreid.edge.delivery import connection
 from skyreid.edge.delivery import publisher as keeping
 from skyreid.edge.delivery.publisher import ask_broker
 from skyreid.edge.delivery.rows import Row
@@ -274,6 +275,49 @@ def test_nothing_is_sent_before_somebody_listens(make: Make) -> None:
     assert device.publisher.state == "away"
     deaf[0] = False
     device.until(lambda: device.spool.count() == 0)
+    assert device.broker.connects == 1
+
+
+def test_what_a_broker_says_that_nobody_got_is_sent_again_before_what_follows(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a server that was away for over a minute, live ones were stored before earlier ones."""
+    monkeypatch.setattr(connection, "LISTENER_S", 0.1)
+    deaf, heard = [True], list[int]()
+
+    def answer(message: Published) -> bool:
+        if deaf[0]:
+            device.broker.peers[-1].acknowledge(message.mid, 0x10)
+        return not deaf[0]
+
+    def listens(peer: Peer, message: Published) -> None:
+        if not deaf[0] and holds_sightings(message):
+            batch = decode_batch(message.payload, site="square", device="dev1")
+            heard.extend(s.seq for s in batch.sightings)
+            stores(peer, message)
+
+    device = make(Rules(acknowledge=answer, on_publish=listens), 1000)
+    device.until(lambda: any(map(holds_sightings, device.broker.of("sightings"))))
+    device.until(lambda: device.publisher.state == "away")
+    deaf[0] = False
+    device.until(lambda: device.spool.count() == 0)
+    assert heard == list(range(1, 1001))
+    assert device.broker.connects == 1
+    assert device.publisher.troubles["nobody"] >= 2
+
+
+def test_a_broker_that_is_wrong_about_who_listens_is_believed_no_more_once_receipts_come(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LISTENER_S", 0.1)
+
+    def answer(message: Published) -> bool:
+        device.broker.peers[-1].acknowledge(message.mid, 0x10)
+        return False
+
+    device = make(Rules(acknowledge=answer, on_publish=stores), 1000)
+    device.until(lambda: device.spool.count() == 0)
+    assert device.publisher.state == "connected"
     assert device.broker.connects == 1
 
 

@@ -127,11 +127,20 @@ class Lives:
         client.connect_async = lambda *_, clean_start, **__: self.aims.append(clean_start)
         monkeypatch.setattr("skyreid.server.broker.ingest.time.monotonic", lambda: self.now_s)
 
-    def end(self, after_s: float, *, value: int = 0x80, accepted: bool = True) -> None:
+    def end(
+        self, after_s: float, *, value: int = 0x80, accepted: bool = True, again: bool | None = None
+    ) -> None:
+        """``again``: a message came over it, and whether it had come before."""
         client = self.broker._client
         flags, properties = SimpleNamespace(session_present=True), SimpleNamespace()
         answer = SimpleNamespace(is_failure=not accepted)
         self.broker._connected(client, None, flags, answer, properties)
+        if again is not None:
+            said = SimpleNamespace(
+                topic="a/b", payload=b"", mid=7, qos=1, dup=again, properties=None
+            )
+            self.broker._message(client, None, said)  # type: ignore[arg-type]
+            self.broker._queue.take(1, first_s=0, more_s=0)
         self.now_s += after_s
         why = SimpleNamespace(is_failure=True, value=value)
         self.broker._disconnected(client, None, None, why, None)
@@ -142,13 +151,25 @@ def test_a_session_that_goes_on_killing_its_connections_is_begun_anew_loudly(
 ) -> None:
     one = Lives(monkeypatch)
     for _ in range(SHORT_LIVES_MAX - 1):
-        one.end(0.1)
+        one.end(0.1, again=True)  # what lies before that which cannot be read
     assert one.aims == []
     one.end(0.1)
     assert (one.aims, one.trouble) == ([True], ["renewed"])
     assert "it is given up, devices send again what has no receipt" in caplog.text
     one.end(SHORT_LIFE_S + 1)  # the new one lived: it is kept from now on
     assert one.aims == [True, False]
+
+
+def test_a_broker_that_is_killed_again_and_again_keeps_its_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With it went what a device had just said, and what it said next was stored before that."""
+    one = Lives(monkeypatch)
+    for _ in range(3 * SHORT_LIVES_MAX):
+        for _ in range(SHORT_LIVES_MAX - 1):
+            one.end(0.1, again=True)  # too short for anything new
+        one.end(0.1, again=False)
+    assert (one.aims, one.trouble) == ([], [])
 
 
 def test_a_broker_that_was_connected_once_was_even_after_it_is_lost(

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 CONNECT_S, ANSWER_S = 5.0, 10.0
 """A broker that lets TCP, or the answer to CONNECT, SUBSCRIBE and birth, take longer is left."""
 LISTENER_S = 60.0
-"""So long a broker that says that nobody listens is believed."""
+"""So long a broker that says that nobody listens is believed; then it is tried whether it is so."""
 _NO_LIMIT, _NOBODY = (1 << 28) - 1, 0x10
 
 
@@ -125,7 +125,7 @@ class Connection:
         self.packet_bytes = _NO_LIMIT
         self.unacknowledged_max = who.inflight_max
         self.ready = False
-        """The broker has answered, and somebody listens to this device; stays set."""
+        """The broker has answered, and somebody listens to this device, as far as it says."""
         self.introduced = False
         """The broker has taken the status; it is to learn of a good end."""
         self._ask_again_s = math.inf
@@ -317,6 +317,9 @@ class Connection:
     ) -> None:
         if reason is not None and reason.is_failure:
             self.hang_up(broker.refused(reason.value, f"publishing, {reason}"))
+        elif self.ready and self._speaks_to_nobody(reason):
+            self.ready = False
+            self._notify(Down())  # what it sent is lost: it begins with that again
         elif self.ready:
             self._notify(Taken(mid))
         else:
@@ -327,16 +330,21 @@ class Connection:
     def _speaks_to_nobody(self, reason: Any) -> bool:
         """Whether to wait for a listener: what is sent before the server has subscribed is lost.
 
-        It would be the oldest of the spool, while what follows arrives: out of order.
+        It would be the oldest of the spool, while what follows arrives: out of order. A receipt
+        shows that a broker is wrong about that.
         """
-        if reason is None or reason.value != _NOBODY:
+        if reason is None or reason.value != _NOBODY or self.receipts:
+            self._nobody_until_s = None
             return False
         now = time.monotonic()
         if self._nobody_until_s is None:
             self._nobody_until_s = now + LISTENER_S
             self._complain(Trouble("nobody", "has nobody who listens to this device"))
+        elif now >= self._nobody_until_s and not self.ready:
+            self._nobody_until_s = None
+            return False
         self._ask_again_s = now + 1.0
-        return now < self._nobody_until_s
+        return True
 
     def _disconnected(
         self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any

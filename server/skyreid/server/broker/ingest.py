@@ -34,7 +34,8 @@ RECEIVE_MAXIMUM = 1_000
 PACKET_OVERHEAD = 64
 """Bytes of a PUBLISH beside topic, payload and user properties, at most."""
 SHORT_LIFE_S, SHORT_LIVES_MAX = 5.0, 5
-"""So many connections in a row that ended so soon are an unreadable session's."""
+"""So many connections in a row that ended so soon, and brought nothing that had not come before,
+are an unreadable session's."""
 TAKEN_OVER = 0x8E
 """What a broker says to a client when another one comes with its id."""
 Trouble = Literal["unjudged", "unsendable", "renewed"]
@@ -151,7 +152,7 @@ class Broker:
         self._generation = 0
         self._told_away = self._answered = False
         self._connected_at_s: float | None = None
-        self._short_lives = 0
+        self._short_lives, self._gets_on = 0, False
         self._packet_max: int | None = None
         self.connected = False
         """Whether the broker has answered and granted the subscriptions."""
@@ -257,7 +258,7 @@ class Broker:
         if reason.is_failure:
             self._away(explain_refused(str(reason)))
             return
-        self._connected_at_s = time.monotonic()
+        self._connected_at_s, self._gets_on = time.monotonic(), False
         self._packet_max = getattr(properties, "MaximumPacketSize", None)
         filters = [(each, 1) for each in self._filters]
         self._client.subscribe([*filters, (BROKER_DROPPED, 0)])
@@ -296,8 +297,12 @@ class Broker:
             self._judge_life(client, time.monotonic() - began_s)
 
     def _judge_life(self, client: Client, lived_s: float) -> None:
-        """Give a session up that goes on ending its connections as soon as they are made."""
-        if lived_s >= SHORT_LIFE_S:
+        """Give a session up that goes on ending its connections as soon as they are made.
+
+        Not for a broker that ends again and again: what it has of a session goes on, and with the
+        session it would be lost in the middle of what a device says.
+        """
+        if lived_s >= SHORT_LIFE_S or self._gets_on:
             if self._short_lives >= SHORT_LIVES_MAX:
                 self._aim(client, clean_start=False)
             self._short_lives = 0
@@ -331,6 +336,7 @@ class Broker:
             if message.payload.isdigit():
                 self._on_dropped(int(message.payload))
             return
+        self._gets_on |= message.qos > 0 and not message.dup
         user = dict(getattr(message.properties, "UserProperty", ()))
         self._take(message.topic, bytes(message.payload), user, message.mid, message.qos)
 
