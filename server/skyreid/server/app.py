@@ -42,6 +42,7 @@ from skyreid.server.isolation import told
 from skyreid.server.live import Hub
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.owner import as_owner
 from skyreid.server.reload import Reload
 from skyreid.server.store.faults import DamagedJournal, damaged_journal
 from skyreid.server.store.gallery import Gallery, gallery_of
@@ -226,8 +227,8 @@ def rebuild_log(settings: ServerSettings) -> str:
         raise InputError(f"journal {path} does not exist")
     note(path, settings.audit, "rebuild", "who is who, decided anew")
     matcher = Matcher(options, priors=score_priors(options.bundle, settings.trust))
-    with _readable(path):
-        site = read_site(settings.site).id
+    site = read_site(settings.site).id
+    with as_owner(path.parent), _readable(path):
         sightings, decisions, kept = rebuild(path, site, matcher, options.batch_s)
     return (
         f"{path}: {len(matcher.state.identities)} identities from {sightings} sightings by "

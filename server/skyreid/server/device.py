@@ -11,6 +11,10 @@ from skyreid.contract.sighting import View
 
 LAGS_KEPT, LAG_QUANTILE = 32, 0.9
 """A device's own lag is this quantile of its latest messages."""
+AHEAD_S, AHEAD_MESSAGES = 1.0, 8
+"""A lag below minus this is a clock's fault; so many messages have to show by how much."""
+CLOCK_SET_NS = 60_000_000_000
+"""A watermark that was ahead and falls by more is told of."""
 RETURNS, TWIN_S = 3, 600.0
 """A device that goes back to an earlier boot so often within this time is two; a repeated message
 does it once."""
@@ -34,6 +38,8 @@ class Device:
     """Wall time of its last message."""
     rose_at_s: float = float("-inf")
     """When its watermark last rose, on the monotonic clock of this process."""
+    repeated_at_s: float = float("-inf")
+    """When a live message last said less than one before."""
     lag_s: float | None = None
     """How long after capture its live messages come, see `LAG_QUANTILE`; None = not known yet."""
     late: bool = False
@@ -51,6 +57,17 @@ class Device:
     lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAGS_KEPT))
     """Arrival minus watermark of its latest live messages."""
     _words: dict[str, tuple[Birth | Health | None, dict[str, Any]]] = field(default_factory=dict)
+
+    @property
+    def mark_ns(self) -> int:
+        """Its watermark, as far as that is believed.
+
+        Nothing arrives before it was captured. A clock that is ahead shows by how much in every
+        message; a single wrong or forged one would take the site along for as long.
+        """
+        shown = len(self.lags_s) >= AHEAD_MESSAGES
+        lead_s = max(AHEAD_S, -max(self.lags_s)) if shown else AHEAD_S
+        return min(self.watermark_ns, (self.heard_at_ns or 0) + round(lead_s * 1e9))
 
     @property
     def cameras(self) -> set[str]:

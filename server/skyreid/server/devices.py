@@ -18,13 +18,19 @@ from typing import Any
 from skyreid.contract.device import Birth, Health
 from skyreid.contract.sighting import View
 from skyreid.server.counters import Metrics
-from skyreid.server.device import LAG_QUANTILE, RETURNS, TWIN_S, AlarmKind, Device
-from skyreid.server.store.records import CLOCK_SET_NS, Heard
+from skyreid.server.device import (
+    AHEAD_S,
+    CLOCK_SET_NS,
+    LAG_QUANTILE,
+    RETURNS,
+    TWIN_S,
+    AlarmKind,
+    Device,
+)
+from skyreid.server.store.records import Heard
 
 _log = logging.getLogger(__name__)
 
-AHEAD_S = 1.0
-"""A lag below minus this is a clock's fault."""
 BURST_S = 30.0
 """What a device may say at once, in seconds of what it may say in the long run."""
 _ALARMS: dict[AlarmKind, str] = {
@@ -293,7 +299,7 @@ class Devices:
         judges = [d for d in rising if d.lag_s is None or d.lag_s >= -AHEAD_S]
         if 2 * len(judges) < len(rising):
             judges = rising
-        marks = sorted((d.watermark_ns for d in judges), reverse=True)
+        marks = sorted((d.mark_ns for d in judges), reverse=True)
         if not marks:
             self._note_late(rising, float("inf"))
             self.wait = Wait()
@@ -303,8 +309,8 @@ class Devices:
         limit_s = lags[(len(lags) - 1) // 2] + self._hold_s if lags else float("inf")
         self._note_late(rising, limit_s)
         waited = [d for d in rising if not d.late]
-        last = min(waited or rising, key=lambda d: d.watermark_ns)
-        horizon_ns = max(last.watermark_ns, middle_ns - self._hold_ns)
+        last = min(waited or rising, key=lambda d: d.mark_ns)
+        horizon_ns = max(last.mark_ns, middle_ns - self._hold_ns)
         by_s = (middle_ns - horizon_ns) / 1e9
         late = tuple(sorted(d.id for d in rising if d.late))
         self.wait = Wait(last.id, by_s, late) if by_s > 1 else Wait(late=late)
@@ -341,19 +347,28 @@ class Devices:
 
     def _progress(self, device: Device, row: Heard, now_s: float) -> None:
         """What a live message says of how far its device is."""
-        if row.watermark_ns < device.watermark_ns - CLOCK_SET_NS:
+        was_ns = device.watermark_ns
+        ahead = was_ns > row.heard_at_ns + round(AHEAD_S * 1e9)  # of what is said now
+        if ahead and row.watermark_ns < was_ns - CLOCK_SET_NS:
             _log.warning(
                 "device %s went back by %.0f s: its clock was set, or that of this server",
                 device.id,
-                (device.watermark_ns - row.watermark_ns) / 1e9,
+                (was_ns - row.watermark_ns) / 1e9,
             )
             device.lags_s.clear()
-            device.watermark_ns = 0
+        elif row.watermark_ns < was_ns and not ahead:
+            # What a broker had kept, minutes old, comes at once; a clock that is behind goes on.
+            if now_s - device.repeated_at_s < 1:
+                return
+            device.repeated_at_s = now_s
         device.lags_s.append((row.heard_at_ns - row.watermark_ns) / 1e9)
         ordered = sorted(device.lags_s)
         device.lag_s = ordered[int(LAG_QUANTILE * (len(ordered) - 1))]
-        if row.watermark_ns > device.watermark_ns:
-            device.watermark_ns, device.rose_at_s = row.watermark_ns, now_s
+        if row.watermark_ns > was_ns:
+            device.rose_at_s = now_s
+        elif not ahead:
+            return  # a repeated message does not turn time back
+        device.watermark_ns = row.watermark_ns
 
     def _note_late(self, rising: Sequence[Device], limit_s: float) -> None:
         """Say once of a device that nobody waits for it, and once that it is waited for again."""

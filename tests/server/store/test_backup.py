@@ -95,7 +95,7 @@ def backed_up(life: Callable[..., Life], make: Any, tmp_path: Path) -> tuple[Pat
     return one.journal.path, copy
 
 
-@pytest.mark.parametrize("step", ["copyfile", "rmtree"])
+@pytest.mark.parametrize("step", ["copyfileobj", "rmtree"])
 def test_a_restore_that_is_cut_off_leaves_the_journal_in_its_place(
     backed_up: tuple[Path, Path], step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

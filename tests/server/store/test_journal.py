@@ -109,10 +109,11 @@ def test_a_batch_that_fails_leaves_nothing_behind(journal: Journal, make: Any) -
 
 def test_a_watermark_rises_within_a_boot_and_starts_anew_with_the_next(journal: Journal) -> None:
     def mark(boot: str | None, watermark_ns: int) -> int:
-        journal.store([], [Heard("a", 1, boot, watermark_ns)])
+        journal.store([], [Heard("a", 100, boot, watermark_ns)])
         return journal.devices()[0].watermark_ns
 
     assert [mark("b1", 50), mark("b1", 40), mark(None, 0), mark("b2", 7)] == [50, 50, 50, 7]
+    assert [mark("b2", 900), mark("b2", 0), mark("b2", 8)] == [900, 900, 8]  # a clock put right
 
 
 def test_pictures_keep_the_latest_of_a_tracklet_and_forget_the_oldest(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skyreid.contract.errors import InputError
+from skyreid.server.owner import as_owner
 
 if TYPE_CHECKING:
     from skyreid.server.config import ServerSettings
@@ -104,7 +105,7 @@ def _devices(given: argparse.Namespace) -> int:
     except ValueError as error:
         raise InputError(f"devices {given.what}: {error}") from error
     _note(settings, "devices", f"{given.what} {' '.join(names)}")
-    with beside.open_to_write(journal) as db:
+    with as_owner(journal.parent), beside.open_to_write(journal) as db:
         for name in names:
             if given.what == "admit":
                 beside.admit(db, name, time.time_ns())
@@ -155,7 +156,8 @@ def _erase(given: argparse.Namespace) -> int:
         site, folder = read_site(settings.site).id, settings.authority.folder
         opener = opening_of(folder, site, required=False).opener
     _note(settings, "erase", given.who, given.reason)
-    asked = erase(journal, who, given.reason)
+    with as_owner(journal.parent):
+        asked = erase(journal, who, given.reason)
     if asked.state == "refused" and not given.recording:
         raise InputError(f"erase {given.who}: {asked.body['why']}")
     if asked.state not in ("done", "refused"):
@@ -164,7 +166,10 @@ def _erase(given: argparse.Namespace) -> int:
             "server goes on with it; GET /v1/erasures/N has its receipt then"
         )
     erased = read_erased(journal)
-    recordings = {str(each): forget_in(each, erased, opener) for each in given.recording}
+    recordings = {}
+    for each in given.recording:
+        with as_owner(each):
+            recordings[str(each)] = forget_in(each, erased, opener)
     if asked.state == "refused":  # an earlier erasure, of which a recording is found only now
         raise InputError(f"erase {given.who}: {asked.body['why']}; from recordings: {recordings}")
     removed = {**asked.body["removed"], "recordings": recordings}
@@ -186,7 +191,7 @@ def _quarantine(given: argparse.Namespace) -> int:
         state = {"retry": "retry", "drop": "dropped"}[given.what]
         which = "all" if given.all else " ".join(given.key)
         _note(settings, "quarantine", f"{given.what} {which}")
-        with beside.open_to_write(journal) as db:
+        with as_owner(journal.parent), beside.open_to_write(journal) as db:
             count = quarantine.mark(db, key, state)
         if key is not None and not count:
             raise InputError(_nothing(key))

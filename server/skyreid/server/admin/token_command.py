@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from skyreid.contract.errors import InputError
 from skyreid.server.access.roles import Role
 from skyreid.server.access.tokens import DAYS, LINK_MINUTES
-from skyreid.server.audit.local import as_owner, note
+from skyreid.server.audit.local import note
+from skyreid.server.owner import as_owner
 
 if TYPE_CHECKING:
     from skyreid.server.access.tokens import Tokens

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from skyreid.contract.errors import InputError
 from skyreid.server.audit.line import Entry
 from skyreid.server.audit.log import AuditLog
 from skyreid.server.audit.options import AuditOptions
+from skyreid.server.owner import as_owner
 
 
 def note(journal: Path, options: AuditOptions, act: str, what: str, purpose: str = "") -> None:
@@ -30,28 +29,6 @@ def note(journal: Path, options: AuditOptions, act: str, what: str, purpose: str
             ) from error
         finally:
             log.close()
-
-
-@contextmanager
-def as_owner(folder: Path) -> Iterator[None]:
-    """As root, act as whose folder it is; for a command, which has one thread.
-
-    What root makes there is the server's then, and no link that somebody who took the server over
-    has put there leads root to another's file.
-    """
-    if os.geteuid() != 0:
-        yield
-        return
-    owner, group, groups = folder.stat(), os.getegid(), os.getgroups()
-    os.setgroups([owner.st_gid])
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(group)
-        os.setgroups(groups)
 
 
 def _user() -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from skyreid.contract import files
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
+from skyreid.server.owner import as_owner
 from skyreid.server.store.erasures import list_of
 from skyreid.server.store.faults import cannot_open, fault_of
 from skyreid.server.store.gallery import gallery_of
@@ -57,12 +58,18 @@ def restore(source: Path, path: Path) -> Path | None:
         raise InputError(f"backup {source} is damaged: {why}; nothing was changed")
     path = Path(os.path.realpath(path))
     lock = path.with_name(f"{path.name}.lock")
-    with FileLock(lock, of=f"journal {path}", remedy="stop the server first"):
+    listed = _list_of(source, path)
+    with (
+        open(source, "rb") as copied,  # which only root may be able to read
+        as_owner(path.parent),
+        FileLock(lock, of=f"journal {path}", remedy="stop the server first"),
+    ):
         kept = None
         # Whatever ends it before its last step, a full disk or a kill, leaves the journal in place.
         with files.replacing(path) as partial:
-            shutil.copyfile(source, partial)
-            _list_too(source, path)
+            with open(partial, "wb") as new:
+                shutil.copyfileobj(copied, new)
+            _list_too(listed, path)
             shutil.rmtree(gallery_of(path), ignore_errors=True)  # made anew, of either of the two
             if path.exists():
                 stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
@@ -76,13 +83,18 @@ def restore(source: Path, path: Path) -> Path | None:
     return kept
 
 
-def _list_too(source: Path, path: Path) -> None:
+def _list_of(source: Path, path: Path) -> bytes:
     """A backup that is kept elsewhere may have a list of erased keys of its own."""
-    if list_of(source).is_file() and list_of(source) != list_of(path):
-        with open(list_of(path), "ab") as listed:
-            listed.write(b"\n" + list_of(source).read_bytes())
-            listed.flush()
-            os.fsync(listed.fileno())
+    theirs = list_of(source)
+    return theirs.read_bytes() if theirs.is_file() and theirs != list_of(path) else b""
+
+
+def _list_too(listed: bytes, path: Path) -> None:
+    if listed:
+        with open(list_of(path), "ab") as ours:
+            ours.write(b"\n" + listed)
+            ours.flush()
+            os.fsync(ours.fileno())
 
 
 def _into_one_file(path: Path) -> None:

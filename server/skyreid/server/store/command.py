@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from skyreid.contract.files import FileLock
+from skyreid.server.owner import as_owner
 
 if TYPE_CHECKING:
     from skyreid.server.store.repair import Report
@@ -42,10 +43,13 @@ def _verify(given: argparse.Namespace) -> int:
 def _repair(given: argparse.Namespace) -> int:
     from skyreid.server.store.repair import repair
 
-    with FileLock(
-        given.journal.with_name(f"{given.journal.name}.lock"),
-        of=f"journal {given.journal}",
-        remedy="stop the server first",
+    with (
+        as_owner(given.out.parent),
+        FileLock(
+            given.journal.with_name(f"{given.journal.name}.lock"),
+            of=f"journal {given.journal}",
+            remedy="stop the server first",
+        ),
     ):
         report = repair(given.journal, given.out, given.site)
     _print(report, given.json)

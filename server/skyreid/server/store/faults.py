@@ -48,8 +48,9 @@ def fault_of(error: sqlite3.Error) -> Fault:
     return next((fault for words, fault in _WORDS if words in str(error)), "disk")
 
 
-def cannot_open(path: Path, error: sqlite3.Error) -> InputError:
+def cannot_open(path: Path, error: sqlite3.Error | OSError) -> InputError:
     """The error of a journal that cannot be opened, with what to do."""
-    if (fault := fault_of(error)) == "damaged":
+    fault = "disk" if isinstance(error, OSError) else fault_of(error)
+    if fault == "damaged":
         return damaged_journal(path, error)
     return InputError(f"journal {path} cannot be opened: {error}; {REMEDIES[fault]}")

@@ -22,6 +22,7 @@ from skyreid.contract.identity_event import TrackKey, encode_event
 from skyreid.contract.migration import migrate, require_newest, require_own
 from skyreid.contract.sighting import Kind
 from skyreid.server.matching.identity import Applied, State
+from skyreid.server.owner import refuse_root
 from skyreid.server.store.aside import Aside
 from skyreid.server.store.faults import cannot_open
 from skyreid.server.store.mark import forget_closed, mark_of, note_closed, say_damaged
@@ -29,7 +30,6 @@ from skyreid.server.store.migrations import OWN, STEPS
 from skyreid.server.store.pictures import put_pictures
 from skyreid.server.store.reading import Reading
 from skyreid.server.store.records import (
-    CLOCK_SET_NS,
     Arrived,
     ArrivedPicture,
     Heard,
@@ -54,6 +54,7 @@ class Journal(Reading):
         """
         self._site = site
         path = Path(os.path.realpath(path))  # the lock is the file's, whatever it is called
+        refuse_root(path)
         self.path = path
         self._pictures_max_bytes, self._events_kept = pictures_max_bytes, events_kept
         self._data_version = self._picture_bytes = 0
@@ -82,7 +83,7 @@ class Journal(Reading):
             self._mark = os.open(mark_of(path), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             self._note()
             forget_closed(path)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self.close()
             raise cannot_open(path, error) from error
         except InputError:
@@ -387,7 +388,7 @@ def hear(db: sqlite3.Connection, row: Heard) -> None:
         "heard_at_ns = max(heard_at_ns, excluded.heard_at_ns), "
         "watermark_ns = CASE WHEN excluded.boot IS NULL THEN watermark_ns "
         "WHEN excluded.boot IS NOT boot THEN excluded.watermark_ns "
-        f"WHEN excluded.watermark_ns BETWEEN 1 AND watermark_ns - {CLOCK_SET_NS} "
+        "WHEN excluded.watermark_ns > 0 AND watermark_ns > excluded.heard_at_ns "
         "THEN excluded.watermark_ns ELSE max(watermark_ns, excluded.watermark_ns) END, "
         "boot = coalesce(excluded.boot, boot), "
         "camera = coalesce(excluded.camera, camera), "

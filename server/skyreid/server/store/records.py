@@ -8,9 +8,6 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.picture import Picture
 from skyreid.contract.sighting import Sighting
 
-CLOCK_SET_NS = 60_000_000_000
-"""A watermark that falls by more was a clock's fault, not a repeated message."""
-
 
 @dataclass(frozen=True, eq=False)
 class Arrived:
