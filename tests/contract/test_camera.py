@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skyreid.contract.camera import CameraModel, CameraPoses, read_poses, write_poses
+from skyreid.contract.camera import CameraModel, CameraPoses, Plane, read_poses, write_poses
 from skyreid.contract.errors import InputError
 from skyreid.contract.sighting import View
 
@@ -27,7 +27,7 @@ def looking_down(
 @given(st.floats(0, 1280), st.floats(0, 720), st.floats(0, 2))
 def test_a_ground_point_projects_back_to_its_pixel(x: float, y: float, height_m: float) -> None:
     camera = looking_down()
-    point = camera.ground_point(x, y, height_m)
+    point = camera.ground_point(x, y, Plane(height_m))
     assert point is not None
     pixel, depth = camera.project(np.array([[*point, height_m]]))
     np.testing.assert_allclose(pixel[0], [x, y], atol=1e-6)

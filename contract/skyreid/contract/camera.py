@@ -28,6 +28,27 @@ ASPECT_SHARE = 0.015
 """By so much may the aspect ratio of a scaled picture differ: sides are multiples of 8 or 16."""
 
 
+@dataclass(frozen=True)
+class Plane:
+    """A plane of the site: z = height + east_slope x + north_slope y."""
+
+    height_m: float = 0.0
+    east_slope: float = 0.0
+    north_slope: float = 0.0
+
+    def up(self, east_m: float, north_m: float) -> float:
+        """Its height at a place."""
+        return self.height_m + self.east_slope * east_m + self.north_slope * north_m
+
+    def raised(self, by_m: float) -> Plane:
+        """The plane so much above it."""
+        return Plane(self.height_m + by_m, self.east_slope, self.north_slope)
+
+
+FLAT = Plane()
+"""The ground, where nothing else is known."""
+
+
 @dataclass(frozen=True, eq=False)
 class CameraModel:
     """A pinhole camera at one moment.
@@ -105,20 +126,29 @@ class CameraModel:
         turned: Float64 = self.rotation.T @ np.linalg.inv(self.matrix)
         return turned
 
-    def ground_point(self, x_px: float, y_px: float, height_m: float = 0.0) -> Float64 | None:
-        """East and north [2] where the pixel's ray meets the plane z = ``height_m``.
+    def ground_point(self, x_px: float, y_px: float, plane: Plane = FLAT) -> Float64 | None:
+        """East and north [2] where the pixel's ray comes down to a plane.
 
-        None where the ray does not come down to it (at or above the horizon).
+        None where it does not (at or above the horizon, or the camera is below it).
         """
         ray, centre = self.ray(x_px, y_px), self.position
-        if ray[2] >= -1e-6 * float(np.linalg.norm(ray)):
+        falls = ray[2] - plane.east_slope * ray[0] - plane.north_slope * ray[1]
+        if falls >= -1e-6 * float(np.linalg.norm(ray)):
             return None
-        hit = centre + ray * (height_m - centre[2]) / ray[2]
+        over_m = centre[2] - plane.up(float(centre[0]), float(centre[1]))
+        hit = centre - ray * over_m / falls
         point: Float64 = hit[:2]
         return point
 
     def ground(
-        self, x_px: float, y_px: float, *, sigma_px: float, sigma_m: float, range_max_m: float
+        self,
+        x_px: float,
+        y_px: float,
+        *,
+        sigma_px: float,
+        sigma_m: float,
+        range_max_m: float,
+        plane: Plane = FLAT,
     ) -> Ground | None:
         """Ground position of a foot point with its covariance, first order.
 
@@ -129,13 +159,14 @@ class CameraModel:
             sigma_m: standard deviation added on the ground, both axes (pose and plane errors).
             range_max_m: beyond this distance from the camera the answer is None: near the horizon
                 one pixel is worth tens of metres.
+            plane: the ground.
         """
-        here = self.ground_point(x_px, y_px)
+        here = self.ground_point(x_px, y_px, plane)
         if here is None or float(np.hypot(*(here - self.position[:2]))) > range_max_m:
             return None
         step = 0.5
-        right = self.ground_point(x_px + step, y_px)
-        below = self.ground_point(x_px, y_px + step)
+        right = self.ground_point(x_px + step, y_px, plane)
+        below = self.ground_point(x_px, y_px + step, plane)
         if right is None or below is None:
             return None
         jacobian = np.stack([right - here, below - here], 1) / step  # [2, 2] metres per pixel

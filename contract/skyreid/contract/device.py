@@ -78,6 +78,19 @@ class SpoolHealth(Part):
     """How often the wall clock was put right by more than a minute."""
 
 
+class TelemetryHealth(Part):
+    """How a drone's own word of its place fits its picture."""
+
+    lag_ms: float = Field(ge=-1e6, le=1e6)
+    """In force: milliseconds by which a pose is older than its time stamp ..."""
+    lag_error_ms: float = Field(ge=0, le=1e6)
+    """... and how far that may be off, one standard deviation."""
+    lag_seen: bool = False
+    """Whether the picture's motion told it; else the settings."""
+    fault: Word | None = None
+    """What telemetry says that the picture does not show, for people."""
+
+
 class Health(JsonMessage):
     """How a device is; None = it does not say. Counts are since it started."""
 
@@ -115,6 +128,8 @@ class Health(JsonMessage):
     """How often there was no connection to the broker, or none any more, by kind."""
     certificate_days_left: float | None = Field(None, ge=-100_000, le=100_000)
     """Days until the device's certificate ends; it renews it by itself where it was told where."""
+    telemetry: TelemetryHealth | None = None
+    """Of a camera that says where it is."""
     sealed_to: Word | None = None
     """Name of the site's key that it seals to; not said = its disk has people in clear."""
 

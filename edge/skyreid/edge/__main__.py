@@ -35,6 +35,7 @@ def _main(arguments: Sequence[str]) -> int:
         "check": "open everything but the camera and the broker, say what would run",
         "preview": "show on loopback what the camera sees, whom it finds and which crops are kept",
         "pipeline": "print the GStreamer pipeline",
+        "calibrate": "say what known places in stills tell of a drone's camera and telemetry",
         "bench": "say what a device's CPU time goes into on this machine, on a file",
         "doctor": "say what this machine has and lacks",
         "spool": "say what waits for a receipt",
@@ -82,6 +83,13 @@ def _main(arguments: Sequence[str]) -> int:
             command.add_argument(
                 "--port", type=_port, default=8090, metavar="N", help="on loopback; 0 is any"
             )
+        if verb == "calibrate":
+            which = command.add_mutually_exclusive_group(required=True)
+            for name, asks in (
+                ("--boresight", "how the camera is turned against its gimbal, for good"),
+                ("--bias", "what the telemetry of one flight is off by"),
+            ):
+                which.add_argument(name, type=Path, metavar="CSV", help=asks)
         if verb == "bench":
             command.add_argument("--frames", type=int, default=80, metavar="N", help="of a pass")
             command.add_argument("--rounds", type=int, default=5, metavar="N", help="of passes")
@@ -128,6 +136,8 @@ def _main(arguments: Sequence[str]) -> int:
         return _spool(settings.spool.path, as_json=given.json)
     from skyreid.edge import app
 
+    if given.verb == "calibrate":
+        return _calibrate(settings, given)
     if given.verb == "pipeline":
         print(app.find_source(settings, settings_directory=here)[3])
         return 0
@@ -152,6 +162,22 @@ def _main(arguments: Sequence[str]) -> int:
     if given.verb == "bench":
         return _bench(plan, given)
     return app.run(plan, record=given.record, progress=not given.quiet)
+
+
+def _calibrate(settings: Any, given: argparse.Namespace) -> int:
+    from skyreid.contract.site import read_site
+    from skyreid.edge import app, calibrate
+
+    site = read_site(settings.site)
+    table = given.boresight or given.bias
+    terrain = app.terrain_of(settings, site)
+    places = calibrate.read_places(table, settings.camera.id, site.origin, terrain)
+    if given.bias is None:
+        lines = calibrate.boresight(places)[1]
+    else:
+        lines = calibrate.bias(places, settings.telemetry)[1]
+    print("\n".join(lines))
+    return 0
 
 
 def _place(text: str) -> tuple[float, float]:
@@ -299,7 +325,8 @@ def _gst(given: argparse.Namespace) -> int:
 
 
 def _print_plan(plan: object, *, as_json: bool) -> None:
-    from skyreid.edge.app import Plan, describe
+    from skyreid.edge.app import Plan
+    from skyreid.edge.summary import describe
 
     assert isinstance(plan, Plan)
     facts = describe(plan)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from skyreid.contract.camera import CameraPoses
 from skyreid.contract.enrolment import service_of
 from skyreid.contract.recording import Recorder
-from skyreid.contract.sealed import Sealer, key_name, read_public_key
+from skyreid.contract.sealed import Sealer, read_public_key
 from skyreid.contract.settings import effective
 from skyreid.contract.sighting import CLOCK_UNKNOWN_MS, Modality, View
 from skyreid.contract.site import Site, SiteCamera, poses_of, read_site
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from skyreid.bundle.embedder import Embedder
     from skyreid.edge.people.collector import Collector
+    from skyreid.edge.people.terrain import Terrain
     from skyreid.edge.people.tracker import Tracker
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,8 @@ class Plan:
     pipeline: str
     detector: Detector
     embedder: Embedder
+    terrain: Terrain | None = None
+    """None = the ground is flat."""
     seal_key: X25519PublicKey | None = None
     """Of the site, to which everything about people is sealed; None = it is not."""
 
@@ -100,6 +103,7 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
         trust(settings.camera.tls_ca)
     view = View.of(camera.view)
     feeds.check(settings.telemetry, site, camera)
+    terrain = terrain_of(settings, site)
     if settings.mqtt.certificate is not None and settings.mqtt.key is not None:
         settle(settings.mqtt.certificate, settings.mqtt.key)
     settings.mqtt.tls()  # its files are read, nothing is connected
@@ -132,8 +136,21 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
             trust=settings.trust,
             execution=execution,
         ),
+        terrain=terrain,
         seal_key=seal_key,
     )
+
+
+def terrain_of(settings: EdgeSettings, site: Site) -> Terrain | None:
+    """The ground about a site; None = it is flat.
+
+    Raises:
+        InputError: it cannot be read, or does not hold the site's origin.
+    """
+    from skyreid.edge.people.terrain import read_terrain
+
+    path = settings.telemetry.terrain
+    return None if path is None or site.origin is None else read_terrain(path, site.origin)
 
 
 def find_source(
@@ -151,26 +168,6 @@ def find_source(
     source = parse_source(c.source, relative_to=settings_directory, login=c.login)
     pipeline = build(source, probe(), latency_ms=c.latency_ms, transport=c.transport, klv=klv)
     return site, camera, source, pipeline
-
-
-def describe(plan: Plan) -> dict[str, str]:
-    """What would run, by name."""
-    settings = plan.settings
-    return {
-        "site": f"{plan.site.id}, pictures {plan.site.pictures}",
-        "device": settings.device.id,
-        "camera": f"{plan.camera.id} ({plan.view.word}), modality {settings.camera.modality}, "
-        + ("poses known" if plan.poses else feeds.described(settings.telemetry)),
-        "source": plan.source.name
-        + ("" if settings.camera.tls_verify else ", its certificate is not verified"),
-        "pipeline": plan.pipeline,
-        "detector": str(settings.detector.model),
-        "embedder": f"{plan.embedder.model.name}, model key {plan.embedder.model.key}",
-        "runner": plan.embedder.runner,
-        "broker": settings.mqtt.url,
-        "spool": f"{settings.spool.path}, "
-        + ("not sealed" if plan.seal_key is None else f"sealed to key {key_name(plan.seal_key)}"),
-    }
 
 
 def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int:
@@ -317,6 +314,7 @@ def _flow(
     health = Reporter(
         *(publisher, source, model, mqtt.certificate),
         sealed_to=lambda: sealer.key if sealer is not None and spool.sealed else None,
+        telemetry=sighter.follower.telemetry,
     )
     flow = Flow(source, sighter, spool, outbox, model, options, send_health=health.send)
     if recorder is not None:
@@ -395,5 +393,6 @@ def _follow(plan: Plan) -> tuple[Tracker, Collector]:
         view=plan.view,
         modality=Modality.of(plan.settings.camera.modality),
         options=plan.settings.crops,
+        terrain=plan.terrain,
     )
     return tracker, collector

@@ -259,7 +259,10 @@ def read_settings(path: Path, options: Sequence[str], *, verb: str) -> EdgeSetti
             "trust": settings.trust.below(base),
             "camera": _with(settings.camera, tls_ca=_below(base, settings.camera.tls_ca)),
             "telemetry": _with(
-                settings.telemetry, source=_table_below(base, settings.telemetry.source)
+                settings.telemetry,
+                source=_table_below(base, settings.telemetry.source),
+                lens=_below(base, settings.telemetry.lens),
+                terrain=_below(base, settings.telemetry.terrain),
             ),
             "spool": _with(
                 settings.spool,

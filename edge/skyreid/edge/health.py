@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from skyreid.contract.device import Birth, BirthCamera, Health, encode_health
+from skyreid.contract.device import Birth, BirthCamera, Health, TelemetryHealth, encode_health
 from skyreid.contract.errors import InputError
 from skyreid.contract.json_message import CONTENT_TYPE
 from skyreid.contract.sighting import ModelRef
@@ -57,6 +57,7 @@ class Reporter:
         model: ModelRef,
         certificate: Path | None = None,
         sealed_to: Callable[[], str | None] = lambda: None,
+        telemetry: Callable[[], TelemetryHealth | None] = lambda: None,
     ) -> None:
         """Set up when the run begins.
 
@@ -67,8 +68,10 @@ class Reporter:
             certificate: the device's; None = it has none.
             sealed_to: name of the key to which all that lies on the disk is sealed; None = it is
                 not, or not all of it.
+            telemetry: how it fits the picture; None = the camera has none.
         """
         self._certificate, self._sealed_to = certificate, sealed_to
+        self._telemetry = telemetry
         self._publisher, self._source, self._model = publisher, source, model
         self._began = self._told_at = time.monotonic()
         self._frames = 0
@@ -93,6 +96,7 @@ class Reporter:
                 "broker_troubles": dict(self._publisher.troubles) or None,
                 "certificate_days_left": self._days_left(),
                 "sealed_to": self._sealed_to(),
+                "telemetry": self._telemetry(),
             }
         )
         self._publisher.send("health", encode_health(whole), content_type=CONTENT_TYPE)

@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract import files
+from skyreid.contract.camera import CameraModel
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.geodesy import to_site
 from skyreid.edge import app
+from skyreid.edge.calibrate import uncorrected, write_pose
 from skyreid.edge.ending import GRACE_S, stopped_by_signals
 from skyreid.edge.flow import Stop
 from skyreid.edge.sighter import Detector, Identity, Sighter
@@ -50,6 +52,8 @@ class _Look:
 
     picture: UInt8
     captured_at_ns: int
+    model: CameraModel | None
+    """Where the camera was."""
 
 
 class _Noted:
@@ -135,7 +139,10 @@ def _on_the_ground(plan: app.Plan, landmarks: Sequence[tuple[float, float]]) -> 
         )
     level_m = origin.ellipsoid_height_m
     places = [to_site(origin, latitude, longitude, level_m) for latitude, longitude in landmarks]
-    return [np.array([place[0], place[1], 0.0]) for place in places]
+    points = np.array([[place[0], place[1], 0.0] for place in places])
+    if plan.terrain is not None:
+        points[:, 2] = np.nan_to_num(plan.terrain.up(points[:, 0], points[:, 1]))
+    return list(points)
 
 
 def _write(
@@ -152,6 +159,10 @@ def _write(
         raise InputError(f"{plan.source.name} gave no frame")
     files.write(still, _encoded(last.picture, ".png"))
     sys.stdout.write(f"{still}\n")
+    telemetry = plan.settings.telemetry
+    if last.model is not None and telemetry.source:
+        said = uncorrected(last.model, telemetry)
+        sys.stdout.write(f"{write_pose(still, plan.camera.id, plan.view, said)}\n")
     return 0
 
 
@@ -212,10 +223,11 @@ def _looks(
                 tracks=sighter.follower.tracks,
                 judged=sighter.follower.judged,
                 model=model,
+                up=None if plan.terrain is None else plan.terrain.up,
                 line=_line(plan, frame, sighter, told, placed=model is not None),
                 landmarks=points,
             )
-            yield _Look(drawn, frame.captured_at_ns)
+            yield _Look(drawn, frame.captured_at_ns, model)
 
 
 def _line(plan: app.Plan, frame: Frame, sighter: Sighter, told: int, *, placed: bool) -> str:

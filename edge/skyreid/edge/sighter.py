@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.camera import Pose, same_picture
+from skyreid.contract.device import TelemetryHealth
 from skyreid.contract.errors import InputError
 from skyreid.contract.picture import Picture
 from skyreid.contract.recording import Recorder, RunInfo
@@ -54,6 +55,11 @@ class Poses(Protocol):
     @property
     def fault(self) -> str:
         """What could not be used of what was said for the latest frame; empty = nothing."""
+        ...
+
+    @property
+    def condition(self) -> TelemetryHealth | None:
+        """How what is said fits the picture; None = the camera says nothing."""
         ...
 
     def at(self, frame: Frame) -> Pose | None:
@@ -223,6 +229,10 @@ class Follower:
     def judged(self) -> Mapping[int, Judged]:
         """By track, what became of the crop of the latest frame."""
         return {n + self._offset: said for n, said in self._collector.judged.items()}
+
+    def telemetry(self) -> TelemetryHealth | None:
+        """How what the camera says of itself fits its picture; None = it says nothing."""
+        return None if self._poses is None else self._poses.condition
 
     def finish(self) -> Seen:
         """The video is over: the last word about everybody."""

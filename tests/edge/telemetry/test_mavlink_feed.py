@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from flights import FPS, START_NS, frame_at, model_at
 
+from skyreid.contract.camera import CameraModel
 from skyreid.contract.geodesy import to_earth
 from skyreid.contract.site import Origin
 from skyreid.edge.people.ground import MIDDLE_M
 from skyreid.edge.telemetry.geoid import geoid_height
 from skyreid.edge.telemetry.mavlink_feed import MavlinkFeed
+from skyreid.edge.telemetry.mavlink_link import UdpLink
 from skyreid.edge.telemetry.options import TelemetryOptions
 from skyreid.edge.telemetry.poses import TelemetryPoses
+from skyreid.synth.options import FlightPath
 from skyreid.synth.telemetry import ORIGIN
 
 mavutil = pytest.importorskip("pymavlink.dialects.v20.common", reason="needs pymavlink")
@@ -36,11 +39,22 @@ class Autopilot:
     """What it sends at a moment of the flight: bytes of messages."""
 
     def __init__(
-        self, origin: Origin, *, flags: int, yaw_rad: float = 0.4, boot_ns: int = BOOT_NS
+        self,
+        origin: Origin,
+        *,
+        flags: int,
+        yaw_rad: float = 0.4,
+        boot_ns: int = BOOT_NS,
+        path: FlightPath = "orbit",
+        late_s: float = 0.0,
     ) -> None:
+        """``late_s``: it says of a moment where it was so long before."""
         self._mav = mavutil.MAVLink(None, srcSystem=1, srcComponent=1)
         self._origin, self._flags, self._yaw = origin, flags, yaw_rad
-        self._boot_ns = boot_ns
+        self._boot_ns, self._path, self._late_s = boot_ns, path, late_s
+
+    def _model(self, time_s: float) -> CameraModel:
+        return model_at(time_s - self._late_s, self._path)
 
     def _boot_ms(self, time_s: float) -> int:
         return round((START_NS - self._boot_ns) / 1e6 + time_s * 1e3)
@@ -52,8 +66,8 @@ class Autopilot:
         )
 
     def position(self, time_s: float) -> bytes:
-        latitude, longitude, up = to_earth(self._origin, model_at(time_s).position)
-        speed = (model_at(time_s + 0.01).position - model_at(time_s - 0.01).position) / 0.02
+        latitude, longitude, up = to_earth(self._origin, self._model(time_s).position)
+        speed = (self._model(time_s + 0.01).position - self._model(time_s - 0.01).position) / 0.02
         return self._pack(
             self._mav.global_position_int_encode(
                 self._boot_ms(time_s),
@@ -74,7 +88,7 @@ class Autopilot:
         )
 
     def gimbal(self, time_s: float) -> bytes:
-        rows = model_at(time_s).rotation[[2, 0, 1]]  # forward, right, down in east, north, up
+        rows = self._model(time_s).rotation[[2, 0, 1]]  # forward, right, down in east, north, up
         ned_from_sensor = (rows @ np.array([[0.0, 1, 0], [1, 0, 0], [0, 0, -1]])).T
         if not self._flags & EARTH:
             turn = np.array(
@@ -97,16 +111,21 @@ class Autopilot:
 
 
 @pytest.fixture
-def feed() -> Iterator[MavlinkFeed]:
+def port() -> UdpLink:
+    return UdpLink("127.0.0.1", 0)
+
+
+@pytest.fixture
+def feed(port: UdpLink) -> Iterator[MavlinkFeed]:
     options = TelemetryOptions(source="udp://127.0.0.1:0", fov_deg=55)
-    feed = MavlinkFeed("127.0.0.1", 0, ORIGIN, options)
+    feed = MavlinkFeed(port, ORIGIN, options)
     yield feed
     feed.close()
 
 
 @pytest.mark.parametrize("flags", [EARTH, VEHICLE, 0], ids=["earth", "vehicle", "neither"])
 def test_a_pose_is_that_of_its_frame_though_the_link_is_late_and_uneven(
-    feed: MavlinkFeed, flags: int
+    feed: MavlinkFeed, port: UdpLink, flags: int
 ) -> None:
     """300 ms late, up to 120 ms more by chance: what is known at a frame is as old as that."""
     rng = np.random.default_rng(3)
@@ -125,7 +144,7 @@ def test_a_pose_is_that_of_its_frame_though_the_link_is_late_and_uneven(
         for index in range(5 * FPS):
             time_s = index / FPS
             while sent and sent[0][0] <= time_s:
-                link.sendto(sent.pop(0)[1], ("127.0.0.1", feed.port))
+                link.sendto(sent.pop(0)[1], ("127.0.0.1", port.port))
             pose = poses.at(frame_at(time_s))
             assert poses.fault == ""
             if time_s < 1.5:
@@ -148,54 +167,55 @@ def test_a_pose_is_that_of_its_frame_though_the_link_is_late_and_uneven(
 def test_an_old_gimbal_s_lock_says_which_frame_its_yaw_is_of(feed: MavlinkFeed) -> None:
     for flags, frame in ((LOCK, "earth"), (0, "vehicle"), (LOCK | VEHICLE, "vehicle")):
         assert feed._yaw_frame(flags) == frame
-    forced = MavlinkFeed(
-        "127.0.0.1", 0, ORIGIN, TelemetryOptions(source="udp://127.0.0.1:0", yaw_frame="vehicle")
-    )
+    options = TelemetryOptions(source="udp://127.0.0.1:0", yaw_frame="vehicle")
+    forced = MavlinkFeed(UdpLink("127.0.0.1", 0), ORIGIN, options)
     assert forced._yaw_frame(LOCK | EARTH) == "vehicle"
     forced.close()
 
 
-def test_noise_on_the_link_and_half_a_drone_are_no_pose(feed: MavlinkFeed) -> None:
+def test_noise_on_the_link_and_half_a_drone_are_no_pose(feed: MavlinkFeed, port: UdpLink) -> None:
     drone = Autopilot(ORIGIN, flags=EARTH)
     poses = TelemetryPoses(feed, TelemetryOptions(source="udp://127.0.0.1:0"), plane_m=MIDDLE_M)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         for data in (b"", b"\xfd\x09noise", b"\x00" * 300, drone.gimbal(0), drone.position(0)[:-1]):
-            link.sendto(data, ("127.0.0.1", feed.port))
+            link.sendto(data, ("127.0.0.1", port.port))
         assert poses.at(frame_at(0)) is None
         for data in (drone.system_time(0), drone.position(0), drone.gimbal(0)):
-            link.sendto(data, ("127.0.0.1", feed.port))
+            link.sendto(data, ("127.0.0.1", port.port))
         assert poses.at(frame_at(0)) is not None
 
 
 def test_one_message_of_the_far_future_does_not_drive_out_what_is_said_of_now(
     feed: MavlinkFeed,
+    port: UdpLink,
 ) -> None:
     drone, hour = Autopilot(ORIGIN, flags=EARTH), 3600
     poses = TelemetryPoses(feed, TelemetryOptions(source="udp://127.0.0.1:0"), plane_m=MIDDLE_M)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         for data in (drone.system_time(0), drone.position(hour), drone.gimbal(hour)):
-            link.sendto(data, ("127.0.0.1", feed.port))
+            link.sendto(data, ("127.0.0.1", port.port))
         assert poses.at(frame_at(0)) is None
         assert "ahead of the picture" in poses.fault
         for data in (drone.position(0), drone.gimbal(0)):
-            link.sendto(data, ("127.0.0.1", feed.port))
+            link.sendto(data, ("127.0.0.1", port.port))
         assert poses.at(frame_at(0)) is not None
         assert poses.fault == ""
 
 
-def test_a_heading_that_is_no_number_is_no_pose(feed: MavlinkFeed) -> None:
+def test_a_heading_that_is_no_number_is_no_pose(feed: MavlinkFeed, port: UdpLink) -> None:
     drone = Autopilot(ORIGIN, flags=VEHICLE, yaw_rad=float("nan"))
     poses = TelemetryPoses(feed, TelemetryOptions(source="udp://127.0.0.1:0"), plane_m=MIDDLE_M)
     gimbal = Autopilot(ORIGIN, flags=VEHICLE).gimbal(0)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         for data in (drone.system_time(0), drone.position(0), drone.attitude(0), gimbal):
-            link.sendto(data, ("127.0.0.1", feed.port))
+            link.sendto(data, ("127.0.0.1", port.port))
         assert poses.at(frame_at(0)) is None
         assert "not a number" in poses.fault
 
 
 def test_an_autopilot_that_was_started_anew_is_right_with_its_first_time_of_the_day(
     feed: MavlinkFeed,
+    port: UdpLink,
 ) -> None:
     """The start that its last 15 times had told stayed in force, half a minute long."""
     before = Autopilot(ORIGIN, flags=EARTH)
@@ -211,7 +231,7 @@ def test_an_autopilot_that_was_started_anew_is_right_with_its_first_time_of_the_
                 if number % 10 == 0:
                     what.insert(0, drone.system_time(time_s))
                 for data in what:
-                    link.sendto(data, ("127.0.0.1", feed.port))
+                    link.sendto(data, ("127.0.0.1", port.port))
                 pose = poses.at(frame_at(time_s))
                 placed.append(pose is not None)
                 if pose is not None and number > 10:
@@ -221,7 +241,7 @@ def test_an_autopilot_that_was_started_anew_is_right_with_its_first_time_of_the_
 
 
 def test_a_flood_of_large_datagrams_does_not_stop_the_pictures(
-    feed: MavlinkFeed, monkeypatch: pytest.MonkeyPatch
+    feed: MavlinkFeed, port: UdpLink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skyreid.edge.telemetry.mavlink_feed._BYTES_MAX", 4000)
     drone = Autopilot(ORIGIN, flags=EARTH)
@@ -229,8 +249,8 @@ def test_a_flood_of_large_datagrams_does_not_stop_the_pictures(
     read: list[int] = []
     make = feed._make_parser
 
-    def counting(*given: object) -> object:
-        parser = make(*given)
+    def counting(*given: object, **more: object) -> object:
+        parser = make(*given, **more)
         parse = parser.parse_buffer
         parser.parse_buffer = lambda data: (read.append(len(data)), parse(data))[1]
         return parser
@@ -238,7 +258,7 @@ def test_a_flood_of_large_datagrams_does_not_stop_the_pictures(
     feed._make_parser = counting
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
         for data in (drone.system_time(0), drone.position(0), drone.gimbal(0), *[b"x" * 3000] * 9):
-            link.sendto(data, ("127.0.0.1", feed.port))
+            link.sendto(data, ("127.0.0.1", port.port))
         assert poses.at(frame_at(0)) is not None
         assert "bytes of MAVLink for one frame" in poses.fault
         assert sum(read) <= 4000

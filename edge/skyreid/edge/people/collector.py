@@ -18,6 +18,7 @@ from skyreid.contract.sighting import Box, Clock, Ground, Kind, Modality, Sighti
 from skyreid.edge.people import ground
 from skyreid.edge.people.options import CollectorOptions
 from skyreid.edge.people.quality import QualityOptions, measure, sharpness
+from skyreid.edge.people.terrain import Terrain
 from skyreid.edge.people.tracker import Track
 from skyreid.edge.video.frame import Frame
 
@@ -92,6 +93,7 @@ class Collector:
         options: CollectorOptions | None = None,
         quality_options: QualityOptions | None = None,
         foot_options: ground.FootOptions | None = None,
+        terrain: Terrain | None = None,
     ) -> None:
         """Set up.
 
@@ -104,13 +106,14 @@ class Collector:
             options: which crops are kept, and when a tracklet is spoken of.
             quality_options: what makes a crop a good one.
             foot_options: what is assumed for the ground position.
+            terrain: the ground; None = it is flat.
         """
         self._embed, self._spec = embed, spec
         self._camera, self._modality = camera, modality
         self._view = view
         self._options = options or CollectorOptions()
         self._quality = quality_options or QualityOptions()
-        self._foot = foot_options or ground.FootOptions()
+        self._foot, self._terrain = foot_options or ground.FootOptions(), terrain
         self._open: dict[int, _Tracklet] = {}
         self._now_ns = 0
         self.judged: dict[int, Judged] = {}
@@ -211,7 +214,8 @@ class Collector:
         """Where somebody stood in the last frame they were detected in."""
         if tracklet.pose is None:
             return None
-        return ground.locate(tracklet.pose, tracklet.box_xyxy, self._view, self._foot)
+        where = tracklet.pose, tracklet.box_xyxy, self._view
+        return ground.locate(*where, self._foot, self._terrain)
 
     def _is_due(self, tracklet: _Tracklet) -> bool:
         o = self._options

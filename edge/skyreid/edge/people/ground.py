@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.contract.camera import CameraModel, CameraPoses, Pose, moved
+from skyreid.contract.camera import FLAT, CameraModel, CameraPoses, Plane, Pose, moved
+from skyreid.contract.device import TelemetryHealth
 from skyreid.contract.sighting import Ground, View
+from skyreid.edge.people.terrain import Terrain
 from skyreid.edge.video.frame import Frame
 
 Float64 = NDArray[np.float64]
@@ -48,6 +50,7 @@ class KnownPoses:
     """The poses of a calibration file, of a camera that stands or of a flight that is over."""
 
     fault = ""
+    condition: TelemetryHealth | None = None
 
     def __init__(self, poses: CameraPoses, start_ns: int | None) -> None:
         """``start_ns``: capture time of the first pose; None = that of the first frame seen."""
@@ -74,6 +77,7 @@ def locate(
     box_xyxy: Sequence[float],
     view: View,
     options: FootOptions | None = None,
+    terrain: Terrain | None = None,
 ) -> Ground | None:
     """Ground position of a person with its covariance.
 
@@ -82,10 +86,11 @@ def locate(
         box_xyxy: x0, y0, x1, y1 in pixels of the pose's frame.
         view: where the camera looks from.
         options: what is assumed; None = the defaults.
+        terrain: the ground; None = it is flat, at z = 0.
 
     Returns:
         None where the box does not say: its feet are cut off by the frame, or it lies at the
-        horizon or too far away.
+        horizon or too far away; and where the ground is not known.
     """
     o, model = options or FootOptions(), pose.model
     x0, y0, x1, y1 = (float(v) for v in box_xyxy)
@@ -93,26 +98,31 @@ def locate(
         return None
     if x0 <= BORDER_PX or x1 >= model.width_px - BORDER_PX:
         return None
-    if view is View.AERIAL:
-        if y0 <= BORDER_PX:
-            return None
-        foot = _below_the_middle(model, (x0 + x1) / 2, (y0 + y1) / 2, o.middle_m)
-    else:
-        foot = (x0 + x1) / 2, y1
+    aerial = view is View.AERIAL
+    if aerial and y0 <= BORDER_PX:
+        return None
+    x, y = (x0 + x1) / 2, (y0 + y1) / 2 if aerial else y1
+    above_m = o.middle_m if aerial else 0.0
+    plane = FLAT if terrain is None else terrain.seen(model, x, y, above_m)
+    if plane is None:
+        return None
+    foot = _below_the_middle(model, x, y, plane, above_m) if aerial else (x, y)
     if foot is None:
         return None
     sigma = float(np.hypot(o.sigma_px, o.sigma_share * (y1 - y0)))
     rest = o.sigma_m if pose.cov is None else o.posture_m
-    found = model.ground(*foot, sigma_px=sigma, sigma_m=rest, range_max_m=o.range_max_m)
-    return found if found is None or pose.cov is None else _less_sure(found, model, pose.cov)
+    reach_m = o.range_max_m
+    found = model.ground(*foot, sigma_px=sigma, sigma_m=rest, range_max_m=reach_m, plane=plane)
+    return found if found is None or pose.cov is None else _less_sure(found, model, plane, pose.cov)
 
 
-def _less_sure(found: Ground, model: CameraModel, cov: Float64) -> Ground | None:
+def _less_sure(found: Ground, model: CameraModel, plane: Plane, cov: Float64) -> Ground | None:
     """With what the camera's own pose adds to the covariance, first order.
 
     None where a standard deviation of it would put the place beyond the horizon.
     """
-    pixel, depth = model.project(np.array([[found.east_m, found.north_m, 0.0]]))
+    up_m = plane.up(found.east_m, found.north_m)
+    pixel, depth = model.project(np.array([[found.east_m, found.north_m, up_m]]))
     here = np.array([found.east_m, found.north_m])
     steps = np.maximum(np.sqrt(np.diag(cov)), 1e-6)
     slopes = []
@@ -120,7 +130,8 @@ def _less_sure(found: Ground, model: CameraModel, cov: Float64) -> Ground | None
         by = np.zeros(6)
         by[axis] = step
         ahead, behind = (
-            model.displaced(sign * by).ground_point(*map(float, pixel[0])) for sign in (1, -1)
+            model.displaced(sign * by).ground_point(float(pixel[0, 0]), float(pixel[0, 1]), plane)
+            for sign in (1, -1)
         )
         if ahead is None or behind is None or depth[0] <= 0:
             return None
@@ -137,13 +148,14 @@ def _less_sure(found: Ground, model: CameraModel, cov: Float64) -> Ground | None
 
 
 def _below_the_middle(
-    model: CameraModel, x_px: float, y_px: float, middle_m: float
+    model: CameraModel, x_px: float, y_px: float, plane: Plane, middle_m: float
 ) -> tuple[float, float] | None:
     """Pixel of the ground point below the point ``middle_m`` up that is seen at a pixel."""
-    point = model.ground_point(x_px, y_px, middle_m)
+    point = model.ground_point(x_px, y_px, plane.raised(middle_m))
     if point is None:
         return None
-    pixels, depth = model.project(np.array([[point[0], point[1], 0.0]]))
+    east, north = float(point[0]), float(point[1])
+    pixels, depth = model.project(np.array([[east, north, plane.up(east, north)]]))
     if depth[0] <= 0:
         return None
     return float(pixels[0, 0]), float(pixels[0, 1])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from skyreid.edge.people.tracker import Track
 
 UInt8 = NDArray[np.uint8]
 Colour = tuple[int, int, int]
+Up = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.float64]]
 
 KEPT: Colour = (70, 210, 110)
 """RGB, as the others: this crop goes into the person's embedding."""
@@ -41,6 +42,7 @@ def sketch(
     model: CameraModel | None,
     line: str,
     landmarks: Sequence[NDArray[np.float64]] = (),
+    up: Up | None = None,
 ) -> UInt8:
     """A copy of a picture with everything drawn onto it.
 
@@ -52,12 +54,13 @@ def sketch(
         model: where the camera stands and looks; None = no grid.
         line: written below.
         landmarks: points [3] of the site, which the picture should show where they are drawn.
+        up: heights of the ground at places east and north; None = it is flat.
     """
     drawn = np.ascontiguousarray(picture)
     drawn = drawn.copy() if drawn is picture else drawn
     thick = max(1, round(drawn.shape[0] / 400))
     if model is not None:
-        _grid(drawn, model)
+        _grid(drawn, model, up)
         for number, point in enumerate(landmarks, 1):
             _landmark(drawn, model, point, number)
     for x0, y0, x1, y1 in detections:
@@ -106,10 +109,12 @@ def _landmark(drawn: UInt8, model: CameraModel, point: NDArray[np.float64], numb
     _label(drawn, f"landmark {number}{where}", at[0] + 6, at[1] - 6, LANDMARK)
 
 
-def _grid(drawn: UInt8, model: CameraModel) -> None:
+def _grid(drawn: UInt8, model: CameraModel, up: Up | None) -> None:
     lines, step_m = ground_grid(model)
     height, width = drawn.shape[:2]
     for line in lines:
+        if up is not None:
+            line[:, 2] = np.nan_to_num(up(line[:, 0], line[:, 1]))
         pixels, depth = model.project(line)
         near = (np.abs(pixels) < 4 * max(width, height)).all(1) & (depth > 0)
         for a, b, shown in zip(pixels[:-1], pixels[1:], near[:-1] & near[1:], strict=True):
@@ -129,7 +134,7 @@ def ground_grid(model: CameraModel) -> tuple[list[NDArray[np.float64]], int]:
         point
         for x in columns
         for y in rows
-        if (point := model.ground_point(float(x), float(y), 0.0)) is not None
+        if (point := model.ground_point(float(x), float(y))) is not None
         and np.hypot(point[0] - east0, point[1] - north0) <= REACH_M
     ]
     if not seen:

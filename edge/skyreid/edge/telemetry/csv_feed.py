@@ -3,7 +3,7 @@
 The first row names the columns: ``time_ns`` (UTC), ``latitude_deg``, ``longitude_deg``, one of
 ``height_ellipsoid_m``, ``height_msl_m`` and ``height_takeoff_m``, and where the camera looks:
 ``yaw_deg`` clockwise from true north, ``pitch_deg`` up positive, ``roll_deg`` clockwise, and
-``fov_deg``, horizontal. Other columns are passed over.
+``fov_deg``, horizontal, or ``zoom`` with a lens table. Other columns are passed over.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from skyreid.contract.geodesy import to_site
 from skyreid.contract.site import Origin
 from skyreid.contract.telemetry import axes, camera_at
 from skyreid.edge.telemetry.geoid import geoid_height
+from skyreid.edge.telemetry.lens import Lens
 from skyreid.edge.telemetry.options import TelemetryOptions
 from skyreid.edge.telemetry.poses import Picture
 
@@ -31,14 +32,16 @@ _NEEDED = ("time_ns", "latitude_deg", "longitude_deg", "yaw_deg", "pitch_deg")
 class CsvFeed:
     """Rows of a table, each handed out with the frame before which it was said."""
 
-    def __init__(self, path: Path, origin: Origin, options: TelemetryOptions) -> None:
+    def __init__(
+        self, path: Path, origin: Origin, options: TelemetryOptions, lens: Lens | None = None
+    ) -> None:
         """Read the table.
 
         Raises:
             InputError: it cannot be read, lacks a column, or a row has no time.
             SettingsError: its heights are above take-off, and nobody says how high that was.
         """
-        self._origin, self._options = origin, options
+        self._origin, self._options, self._lens = origin, options, lens
         self.fault = ""
         try:
             with open(path, newline="") as file:
@@ -107,5 +110,7 @@ class CsvFeed:
             height += self._options.takeoff_height_m or 0.0
         place = to_site(self._origin, latitude, longitude, height)
         looking = axes(number("yaw_deg"), number("pitch_deg"), number("roll_deg", 0.0))
-        fov_deg = number("fov_deg", self._options.fov_deg)
-        return camera_at(place, looking, fov_deg, frame.width, frame.height)
+        usual = self._options.fov_deg
+        if self._lens is not None and row.get("zoom"):
+            usual = self._lens.fov_deg(number("zoom"))
+        return camera_at(place, looking, number("fov_deg", usual), frame.width, frame.height)

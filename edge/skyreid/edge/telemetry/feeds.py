@@ -8,7 +8,9 @@ from skyreid.contract.errors import SettingsError
 from skyreid.contract.site import Origin, Site, SiteCamera
 from skyreid.edge.telemetry.csv_feed import CsvFeed
 from skyreid.edge.telemetry.klv_feed import KlvFeed
+from skyreid.edge.telemetry.lens import Lens
 from skyreid.edge.telemetry.mavlink_feed import MavlinkFeed
+from skyreid.edge.telemetry.mavlink_link import SerialLink, UdpLink
 from skyreid.edge.telemetry.options import TelemetryOptions
 from skyreid.edge.telemetry.poses import Feed, TelemetryPoses
 
@@ -38,23 +40,37 @@ def poses_from(
 
     Raises:
         InputError: a table cannot be used.
-        SettingsError: a port cannot be had, or heights are above a take-off that nobody has placed.
+        SettingsError: a port or a line cannot be had, or heights are above a take-off that nobody
+            has placed.
         PlatformError: pymavlink is missing.
     """
     if origin is None or not options.source:
         return None
+    lens = None if options.lens is None else Lens(options.lens)
     feed: Feed
     if options.source == "klv":
         feed = KlvFeed(origin, fov_deg=options.fov_deg)
     elif options.port is not None:
-        feed = MavlinkFeed(*options.port, origin, options)
+        feed = MavlinkFeed(UdpLink(*options.port), origin, options, lens)
+    elif options.line is not None:
+        feed = MavlinkFeed(SerialLink(*options.line), origin, options, lens)
     else:
-        feed = CsvFeed(Path(options.source), origin, options)
+        feed = CsvFeed(Path(options.source), origin, options, lens)
     return TelemetryPoses(feed, options, plane_m=plane_m)
 
 
-def described(options: TelemetryOptions) -> str:
-    """In words, for whoever starts a device."""
+def described(options: TelemetryOptions, lowered_m: float | None = None) -> str:
+    """In words, for whoever starts a device.
+
+    Args:
+        options: of the telemetry.
+        lowered_m: by which a terrain was lowered to have the origin on it; None = there is none.
+    """
     if not options.source:
         return "position on the ground unknown"
-    return f"places by telemetry {options.source}, quality {options.quality}, on flat ground"
+    ground = (
+        "on flat ground"
+        if lowered_m is None
+        else f"on the ground of {options.terrain}, {lowered_m:+.1f} m above the origin's height"
+    )
+    return f"places by telemetry {options.source}, quality {options.quality}, {ground}"

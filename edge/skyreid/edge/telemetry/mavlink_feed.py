@@ -1,34 +1,32 @@
-"""MAVLink 2 over UDP, as a feed of poses: position, gimbal and field of view of an autopilot.
+"""MAVLink 2 over UDP or a serial line, as a feed of poses: an autopilot's place, gimbal and lens.
 
-Messages have the time since the autopilot's start; SYSTEM_TIME says which time of the day that was,
-whatever the link takes. An autopilot that has no time yet is taken to be as early as the quickest
-of its messages allows: then the link's own lag remains, and belongs in ``telemetry.lag_ms``.
-Messages are read when a frame asks, and wait in the socket until then.
+Messages have the time since the autopilot's start, and `boot_clock` knows when that was. They are
+read when a frame asks, and wait in the socket or the line until then.
 """
 
 from __future__ import annotations
 
-import socket
 import time
-from collections import deque
-from statistics import median_low
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.camera import CameraModel
-from skyreid.contract.errors import InputError, PlatformError, SettingsError
+from skyreid.contract.errors import InputError, PlatformError
 from skyreid.contract.geodesy import to_site
 from skyreid.contract.site import Origin
 from skyreid.contract.telemetry import axes, camera_at
+from skyreid.edge.telemetry.boot_clock import BootClock
 from skyreid.edge.telemetry.geoid import geoid_height
+from skyreid.edge.telemetry.lens import Lens
+from skyreid.edge.telemetry.mavlink_link import Link
 from skyreid.edge.telemetry.options import TelemetryOptions
 from skyreid.edge.telemetry.poses import Picture
 
 Float64 = NDArray[np.float64]
 
-_DATAGRAMS_MAX, _BYTES_MAX = 2000, 1 << 18
+_BYTES_MAX = 1 << 18
 """Read for one frame at most: a flood must not stop the pictures. Of so many bytes, which take
 200 ms to read, a drone says a few thousand."""
 _OLD_MS = 2000
@@ -37,65 +35,56 @@ _ANEW = 5
 """So many messages in a row of an earlier time since the start: it was started anew."""
 _YAW_LOCK, _YAW_OF_VEHICLE, _YAW_OF_EARTH = 16, 32, 64
 """Of GIMBAL_DEVICE_FLAGS; before the last two there was the first alone."""
+_COMPANION = 191
+"""MAV_COMP_ID_ONBOARD_COMPUTER: who asks for the time."""
 
 
 class MavlinkFeed:
-    """Listens on a UDP port and makes a pose of every attitude of the gimbal."""
+    """Listens to a link and makes a pose of every attitude of the gimbal."""
 
-    def __init__(self, host: str, port: int, origin: Origin, options: TelemetryOptions) -> None:
-        """Open the port.
+    def __init__(
+        self, link: Link, origin: Origin, options: TelemetryOptions, lens: Lens | None = None
+    ) -> None:
+        """Set up; the link is closed with it.
 
         Raises:
             PlatformError: pymavlink is missing.
-            SettingsError: the port cannot be had.
         """
         try:
             from pymavlink.dialects.v20 import common
         except ImportError as error:
+            link.close()
             raise PlatformError(
                 "MAVLink needs pymavlink: pip install 'skyreid[mavlink]'"
             ) from error
-        self._origin, self._options = origin, options
+        self._link, self._origin, self._options, self._lens = link, origin, options, lens
         self._make_parser = common.MAVLink
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        try:
-            self._socket.bind((host, port))
-        except OSError as error:
-            self._socket.close()
-            raise SettingsError(
-                f"telemetry.source udp://{host}:{port}: {error.strerror}"
-            ) from error
-        self.port: int = self._socket.getsockname()[1]
+        self._parser = self._new_parser()
         self._place: Any = None
         self._attitude: Any = None
         self._fov_deg = options.fov_deg
+        self._says_fov = False
         self._latest_ms = self._earlier = 0
-        self._utc: deque[int] = deque(maxlen=15)
-        self._quickest: deque[int] = deque(maxlen=500)
+        self._clock = BootClock()
         self.fault = ""
 
     def close(self) -> None:
-        """Give the port back."""
-        self._socket.close()
+        """Give the link back."""
+        self._link.close()
 
     def take(self, frame: Picture) -> list[tuple[int, CameraModel]]:
         """See ``poses.Feed``."""
         self.fault = ""
-        said, size = list[tuple[int, CameraModel]](), 0
-        for _ in range(_DATAGRAMS_MAX):
-            try:
-                data = self._socket.recv(65_535)
-            except BlockingIOError:
-                break
-            arrived_ns = time.time_ns()
+        said, size, heard = list[tuple[int, CameraModel]](), 0, 0
+        for arrived_ns, data in self._link.read():
             size += len(data)
             if size > _BYTES_MAX:
                 self.fault = f"more than {_BYTES_MAX} bytes of MAVLink for one frame: passed over"
                 continue
-            parser = self._make_parser(None)  # no message goes from one datagram into the next
-            parser.robust_parsing = True  # noise on the line is no exception
-            for message in parser.parse_buffer(data) or ():
+            if self._link.whole:  # no message goes from one datagram into the next
+                self._parser = self._new_parser()
+            for message in self._parser.parse_buffer(data) or ():
+                heard = heard or int(message.get_srcSystem())
                 if self._begins_anew(message):
                     said.clear()
                 try:
@@ -105,7 +94,10 @@ class MavlinkFeed:
                     continue
                 if model is not None:
                     said.append((message.time_boot_ms * 1_000_000, model))
-        return [(since_ns + self._start_ns, model) for since_ns, model in said]
+        if heard:
+            self._ask(heard)
+        start_ns = self._clock.start_ns
+        return [(since_ns + start_ns, model) for since_ns, model in said]
 
     def now(self, frame: Picture) -> int:
         """See ``poses.Feed``: the start of the autopilot is known in UTC."""
@@ -124,28 +116,39 @@ class MavlinkFeed:
             return False
         self._latest_ms, self._earlier = at_ms, 0
         self._place = self._attitude = None
-        self._utc.clear()
-        self._quickest.clear()
+        self._clock.clear()
         return True
 
-    @property
-    def _start_ns(self) -> int:
-        """UTC of the autopilot's start."""
-        return median_low(self._utc) if self._utc else min(self._quickest, default=0)
+    def _new_parser(self) -> Any:
+        parser = self._make_parser(None)
+        parser.robust_parsing = True  # noise on the line is no exception
+        return parser
+
+    def _ask(self, system: int) -> None:
+        """Ask whom we heard for their time, now and then."""
+        asked_ns = self._clock.question(time.time_ns())
+        if asked_ns is not None:
+            mavlink = self._make_parser(None, srcSystem=system, srcComponent=_COMPANION)
+            self._link.send(mavlink.timesync_encode(0, asked_ns).pack(mavlink))
 
     def _hear(self, message: Any, frame: Picture, arrived_ns: int) -> CameraModel | None:
         kind = message.get_type()
         if kind == "SYSTEM_TIME":
             if message.time_unix_usec:
-                self._utc.append(message.time_unix_usec * 1_000 - message.time_boot_ms * 1_000_000)
+                self._clock.said(message.time_unix_usec * 1_000, message.time_boot_ms * 1_000_000)
+        elif kind == "TIMESYNC":
+            if message.tc1 > 0:  # an answer
+                self._clock.answered(message.ts1, message.tc1, arrived_ns)
         elif kind == "GLOBAL_POSITION_INT":
             self._place = message
         elif kind == "ATTITUDE":
             self._attitude = message
         elif kind == "CAMERA_FOV_STATUS" and 0 < message.hfov < 180:
-            self._fov_deg = float(message.hfov)
+            self._fov_deg, self._says_fov = float(message.hfov), True
+        elif kind == "CAMERA_SETTINGS" and self._lens is not None and not self._says_fov:
+            self._fov_deg = self._lens.fov_deg(float(message.zoomLevel))
         elif kind == "GIMBAL_DEVICE_ATTITUDE_STATUS":
-            self._quickest.append(arrived_ns - message.time_boot_ms * 1_000_000)
+            self._clock.arrived(message.time_boot_ms * 1_000_000, arrived_ns)
             return self._camera(message, frame)
         return None
 
@@ -154,7 +157,9 @@ class MavlinkFeed:
         if place is None or abs(at_ms - place.time_boot_ms) > _OLD_MS:
             return None  # it has just been switched on
         if self._fov_deg is None:
-            raise InputError("MAVLink says no field of view: set telemetry.fov_deg")
+            raise InputError(
+                "MAVLink says no field of view: set telemetry.fov_deg, or telemetry.lens"
+            )
         looking = _turned([float(part) for part in gimbal.q])
         if self._yaw_frame(gimbal.flags) == "vehicle":
             carrier = self._attitude

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -11,6 +12,7 @@ from pydantic import Field, field_validator
 from skyreid.contract.settings import Section
 
 _UDP = re.compile(r"udp://([0-9.]+):(\d{1,5})")
+_SERIAL = re.compile(r"serial:(/[^:]+):(\d{3,8})")
 Quality = Literal["exact", "rtk", "gnss", "poor"]
 
 
@@ -41,8 +43,8 @@ class TelemetryOptions(Section):
 
     source: str = ""
     """``klv``: packets of MISB ST 0601 beside the video; ``udp://0.0.0.0:14550``: MAVLink 2 that
-    comes to a port; a path ending in ``.csv``, relative to the settings file. Empty: the drone is
-    not asked."""
+    comes to a port; ``serial:/dev/ttyACM0:57600``: over a line; a path ending in ``.csv``, relative
+    to the settings file. Empty: the drone is not asked."""
     quality: Quality = "gnss"
     """How good it is; the five keys below overrule it one by one."""
     position_sigma_m: float | None = Field(None, ge=0, le=1000)
@@ -52,22 +54,37 @@ class TelemetryOptions(Section):
     attitude_sigma_deg: float | None = Field(None, ge=0, le=45)
     """The same of where the camera looks, about each axis."""
     lag_ms: float | None = Field(None, ge=-2000, le=5000)
-    """Milliseconds by which a pose is older than its time stamp."""
+    """Milliseconds by which a pose is older than its time stamp; ``auto``: as the motion of the
+    picture tells, and until it does that of the quality."""
     lag_sigma_ms: float | None = Field(None, ge=0, le=2000)
     """Standard deviation of that."""
-    terrain_sigma_m: float = Field(0.1, ge=0, le=100)
-    """The ground is taken to be flat, at the height of the site's origin; so far is it from it."""
+    terrain: Path | None = None
+    """Heights of the ground: an ``.hgt`` of SRTM, a folder of them, or a GeoTIFF in degrees;
+    relative to the settings file. Its shape alone is taken, through the site's origin. None: the
+    ground is taken to be flat, at the height of the origin."""
+    terrain_sigma_m: float | None = Field(None, ge=0, le=100)
+    """Standard deviation of that; .1 for a flat one, 2 for a terrain."""
     gap_max_s: float = Field(1.0, gt=0, le=10)
     """Seconds without telemetry after which nobody has a place any more."""
     fov_deg: float | None = Field(None, gt=1, lt=179)
     """Horizontal field of view of the picture, where telemetry says none."""
+    lens: Path | None = None
+    """Lens table: a CSV with the columns ``zoom`` and ``fov_deg``, where telemetry says a zoom
+    alone; relative to the settings file."""
     boresight_deg: tuple[float, float, float] = (0.0, 0.0, 0.0)
     """By which the camera looks higher, farther to the right, and is rolled clockwise (as seen from
     behind), than telemetry says."""
+    position_shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """Metres east, north and up that are added to where telemetry says the camera is."""
     yaw_frame: Literal["auto", "vehicle", "earth"] = "auto"
     """What MAVLink's gimbal counts its yaw from, the nose or north; ``auto``: as its flags say."""
     takeoff_height_m: float | None = Field(None, ge=-1000, le=10_000)
     """Of the place of take-off above the ellipsoid, for heights above it."""
+
+    @field_validator("lag_ms", mode="before")
+    @classmethod
+    def _is_known_or_seen(cls, value: object) -> object:
+        return None if value == "auto" else value
 
     @field_validator("source")
     @classmethod
@@ -76,14 +93,30 @@ class TelemetryOptions(Section):
             value not in ("", "klv")
             and not value.endswith(".csv")
             and _UDP.fullmatch(value) is None
+            and _SERIAL.fullmatch(value) is None
         ):
-            raise ValueError("klv, udp://HOST:PORT, or a path ending in .csv")
+            raise ValueError(
+                "klv, udp://HOST:PORT, serial:/dev/LINE:BAUD, or a path ending in .csv"
+            )
         return value
+
+    @property
+    def ground_sigma_m(self) -> float:
+        """Of the ground's height."""
+        if self.terrain_sigma_m is not None:
+            return self.terrain_sigma_m
+        return 0.1 if self.terrain is None else 2.0
 
     @property
     def port(self) -> tuple[str, int] | None:
         """Host and port to listen on; None where the source is no port."""
         found = _UDP.fullmatch(self.source)
+        return None if found is None else (found[1], int(found[2]))
+
+    @property
+    def line(self) -> tuple[str, int] | None:
+        """Path and bits a second of a serial line; None where the source is none."""
+        found = _SERIAL.fullmatch(self.source)
         return None if found is None else (found[1], int(found[2]))
 
     @property

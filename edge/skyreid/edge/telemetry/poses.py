@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.camera import CameraModel, Pose, moved
+from skyreid.contract.device import TelemetryHealth
 from skyreid.edge.telemetry.options import TelemetryOptions
 from skyreid.edge.telemetry.track import KEPT_S, Moment, PoseTrack
+from skyreid.edge.telemetry.watch import Watch
+from skyreid.edge.video.frame import Planes
 
 Float64 = NDArray[np.float64]
 
@@ -52,6 +55,16 @@ class Picture(Protocol):
         """KLV since the frame before: each buffer's capture time, and its bytes."""
         ...
 
+    @property
+    def planes(self) -> Planes | None:
+        """What is seen, as the decoder wrote it ..."""
+        ...
+
+    @property
+    def picture(self) -> NDArray[np.uint8] | None:
+        """... or in RGB."""
+        ...
+
 
 class Feed(Protocol):
     """A source of telemetry."""
@@ -84,8 +97,10 @@ class TelemetryPoses:
         """
         self._feed, self._options, self._sigmas = feed, options, options.sigmas
         self._plane_m = plane_m
-        self._boresight = -np.radians([0, 0, 0, *options.boresight_deg])
+        turned = -np.radians(options.boresight_deg)
+        self._corrected = np.array([*options.position_shift_m, *turned])
         self._track = PoseTrack()
+        self._watch = Watch(options)
         self._ahead = ""
         self._size: tuple[int, int] | None = None
         self._before_ns: int | None = None
@@ -93,14 +108,19 @@ class TelemetryPoses:
     @property
     def fault(self) -> str:
         """What could not be used of what came with the latest frame."""
-        return self._ahead or self._feed.fault
+        return self._ahead or self._feed.fault or self._watch.fault
+
+    @property
+    def condition(self) -> TelemetryHealth:
+        """For ``health``."""
+        return self._watch.condition
 
     def at(self, frame: Picture) -> Pose | None:
         """The camera at a frame; None where telemetry has not come, or stays away."""
         if self._size != (frame.width, frame.height):
             self._size = frame.width, frame.height
             self._track.clear()
-        lag_ns = int(self._sigmas.lag_ms * 1e6)
+            self._watch.clear()
         self._ahead = ""
         said, now_ns = self._feed.take(frame), self._feed.now(frame)
         for time_ns, model in said:
@@ -108,9 +128,11 @@ class TelemetryPoses:
             if ahead_s > _AHEAD_MAX_S:
                 self._ahead = f"telemetry is {ahead_s:.3g} s ahead of the picture: set its clock"
                 continue
-            self._track.add(time_ns - lag_ns, model.displaced(self._boresight))
-        before_ns = self._before_ns
-        moment = self._track.at(now_ns, gap_max_s=self._options.gap_max_s + lag_ns / 1e9)
+            self._track.add(time_ns, model.displaced(self._corrected))
+        self._watch.look(frame, now_ns, self._track)
+        before_ns, lag_ns = self._before_ns, round(self._watch.lag_ms * 1e6)
+        gap_max_s = self._options.gap_max_s + lag_ns / 1e9
+        moment = self._track.at(now_ns + lag_ns, gap_max_s=gap_max_s)
         self._before_ns = None if moment is None else now_ns
         if moment is None:
             return None
@@ -125,11 +147,11 @@ class TelemetryPoses:
         """[6, 6] as `Pose.cov` has it."""
         s = self._sigmas
         turn = np.radians(s.attitude_deg)
-        up = np.hypot(s.height_m, self._options.terrain_sigma_m)
+        up = np.hypot(s.height_m, self._options.ground_sigma_m)
         known = np.array([s.position_m] * 2 + [up] + [turn] * 3) ** 2
         strayed = moment.away_s**2 / 2
         pushed = np.array([_ACCELERATION[0]] * 3 + [np.radians(_ACCELERATION[1])] * 3) * strayed
-        late = moment.velocity * s.lag_sigma_ms / 1e3
+        late = moment.velocity * self._watch.lag_sigma_ms / 1e3
         cov: Float64 = np.diag(known + pushed**2) + np.outer(late, late)
         return cov
 

@@ -7,6 +7,7 @@ interpolation). After the latest moment the drone goes on as it did just before.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,11 @@ class PoseTrack:
 
     def __len__(self) -> int:
         return len(self._times)
+
+    @property
+    def said(self) -> tuple[Sequence[int], Sequence[CameraModel]]:
+        """Times in order, and what was said of them."""
+        return self._times, self._models
 
     def add(self, time_ns: int, model: CameraModel) -> None:
         """Take in what was said of a moment; packets that overtook each other are put in order."""

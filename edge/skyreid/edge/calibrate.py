@@ -1,0 +1,177 @@
+"""What known places in stills say of a drone's camera: ``skyreid-edge calibrate``.
+
+A still of ``skyreid-edge check --landmark`` or ``preview --still`` has a file of its name beside it
+that ends in ``.json``: the pose that telemetry said. Whoever finds places in the stills whose
+latitude and longitude they know writes them into a table; the rest is a fit.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from skyreid.contract.camera import CameraModel, CameraPoses, read_poses, write_poses
+from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.geodesy import to_site
+from skyreid.contract.rotation import turn, turned_by
+from skyreid.contract.sighting import View
+from skyreid.contract.site import Origin
+from skyreid.edge.people.terrain import Terrain
+from skyreid.edge.telemetry.anchors import Anchor, Fitted, fit, off_px
+from skyreid.edge.telemetry.options import TelemetryOptions
+
+Float64 = NDArray[np.float64]
+
+CLICK_PX = 2.0
+"""Standard deviation of where somebody finds a place, each axis, in a picture of 1280 columns."""
+_NEEDED = ("still", "x_px", "y_px", "latitude_deg", "longitude_deg")
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A row of the table."""
+
+    still: str
+    anchor: Anchor
+
+
+def write_pose(still: Path, camera: str, view: View, model: CameraModel) -> Path:
+    """Keep the pose of a still, beside it."""
+    path = still.with_suffix(".json")
+    write_poses(path, {camera: CameraPoses(view, 1.0, (1,), (model,))})
+    return path
+
+
+def uncorrected(model: CameraModel, options: TelemetryOptions) -> CameraModel:
+    """A camera as telemetry said it, before `boresight_deg` and `position_shift_m`."""
+    turned = model.displaced(np.radians([0, 0, 0, *options.boresight_deg]))
+    return turned.displaced(-np.array([*options.position_shift_m, 0, 0, 0]))
+
+
+def read_places(
+    path: Path, camera: str, origin: Origin | None, terrain: Terrain | None
+) -> list[Place]:
+    """Read a table of places in stills.
+
+    Raises:
+        InputError: it or the pose of a still cannot be read, or a row is no place.
+        SettingsError: the site is not tied to the earth.
+    """
+    if origin is None:
+        raise SettingsError("a place on the earth: the site file needs an [origin]")
+    places = []
+    try:
+        with open(path, newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"{path}: needs the columns {', '.join(_NEEDED)}, and may have "
+                    f"ellipsoid_height_m; lacks {', '.join(missing)}"
+                )
+            for row in reader:
+                where = f"{path}, line {reader.line_num}"
+                places.append(_place(row, where, path.parent, camera, origin, terrain))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: {error}") from error
+    if not places:
+        raise InputError(f"{path}: no row")
+    return places
+
+
+def _place(
+    row: dict[str, str],
+    where: str,
+    folder: Path,
+    camera: str,
+    origin: Origin,
+    terrain: Terrain | None,
+) -> Place:
+    try:
+        x, y, latitude, longitude = (float(row[name]) for name in _NEEDED[1:])
+        height = float(row.get("ellipsoid_height_m") or "nan")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where}: {error}") from error
+    if not np.isfinite([x, y, latitude, longitude]).all():
+        raise InputError(f"{where}: a number is none")
+    still = folder / str(row["still"])
+    model = read_poses(still.with_suffix(".json"), camera).models[0]
+    given = np.isfinite(height)
+    point = to_site(origin, latitude, longitude, height if given else origin.ellipsoid_height_m)
+    if not given:
+        plane = None if terrain is None else terrain.plane(float(point[0]), float(point[1]))
+        if terrain is not None and plane is None:
+            raise InputError(f"{where}: telemetry.terrain says no height there")
+        point[2] = 0.0 if plane is None else plane.up(float(point[0]), float(point[1]))
+    return Place(str(row["still"]), Anchor(model, (x, y), point))
+
+
+def boresight(places: list[Place]) -> tuple[Fitted, list[str]]:
+    """The three angles, and what `skyreid-edge calibrate --boresight` prints.
+
+    Raises:
+        InputError: the places do not say them.
+    """
+    fitted = fit([p.anchor for p in places], [0, 0, 0, None, None, None], _click_px(places))
+    angles = -np.degrees(fitted.by[3:])
+    sure = np.degrees(np.sqrt(np.diag(fitted.cov)[3:]))
+    return fitted, [
+        *_table(places, fitted),
+        f"angles are known to {', '.join(f'{s:.2f}' for s in sure)} degrees",
+        "",
+        "[telemetry]",
+        f"boresight_deg = [{', '.join(f'{a + 0.0:.2f}' for a in angles)}]",
+    ]
+
+
+def bias(places: list[Place], options: TelemetryOptions) -> tuple[Fitted, list[str]]:
+    """What one flight's telemetry is off by, and what ``calibrate --bias`` prints.
+
+    Raises:
+        InputError: the places do not say it.
+    """
+    s = options.sigmas
+    angle = float(np.radians(s.attitude_deg))
+    believed = [s.position_m, s.position_m, s.height_m, angle, angle, angle]
+    if min(believed) <= 0:
+        raise InputError("telemetry of quality exact has no bias to look for")
+    set_by = np.array([*options.position_shift_m, *-np.radians(options.boresight_deg)])
+    corrected = [
+        replace(p, anchor=replace(p.anchor, model=p.anchor.model.displaced(set_by))) for p in places
+    ]
+    fitted = fit([p.anchor for p in corrected], believed, _click_px(places))
+    angles = -np.degrees(turned_by(turn(fitted.by[3:]) @ turn(set_by[3:])))
+    shift, sure = set_by[:3] + fitted.by[:3], np.sqrt(np.diag(fitted.cov))
+    return fitted, [
+        *_table(corrected, fitted),
+        "",
+        "[telemetry]  # of this flight",
+        f"boresight_deg = [{', '.join(f'{a + 0.0:.2f}' for a in angles)}]",
+        f"position_shift_m = [{', '.join(f'{m + 0.0:.2f}' for m in shift)}]",
+        f"position_sigma_m = {float(np.hypot(*sure[:2])) / 2**0.5:.2f}",
+        f"height_sigma_m = {sure[2]:.2f}",
+        f"attitude_sigma_deg = {np.degrees(np.sqrt((sure[3:] ** 2).mean())):.2f}",
+    ]
+
+
+def _click_px(places: list[Place]) -> float:
+    return CLICK_PX * max(1.0, places[0].anchor.model.width_px / 1280)
+
+
+def _table(places: list[Place], fitted: Fitted) -> list[str]:
+    """Where each place is seen, in pixels off, before and after."""
+    before = off_px([p.anchor for p in places], np.zeros(6))
+    lines = ["still                     pixel           off before px    off after px"]
+    for place, was, now in zip(places, before, fitted.off_px, strict=True):
+        x, y = place.anchor.pixel
+        lines.append(
+            f"{place.still[:24]:24}  {x:6.0f} {y:6.0f}  {was[0]:8.1f} {was[1]:7.1f}  "
+            f"{now[0]:7.1f} {now[1]:7.1f}"
+        )
+    rms = float(np.sqrt((fitted.off_px**2).sum(1).mean()))
+    lines.append(f"root mean square {rms:.1f} px after")
+    return lines
