@@ -2,12 +2,15 @@
 
     python bench/ground.py WORK_DIR                  # 216 draws of each quality, about 15 minutes
     python bench/ground.py WORK_DIR --draws 27
+    python bench/ground.py WORK_DIR --anchors 4      # and after `skyreid-edge calibrate --bias`
 
 Renders nine clips (three places; drones that hover, orbit and cross) of drones at 15, 22 and 30 m,
 once, and finds the people with the shipped detector, once. Each draw writes the clip's pictures and
 telemetry with errors anew into a transport stream, which the device reads as it reads any: its
 pose at every frame, and from it and the detector's box the place and its ellipse. Ground truth is
-where the person was rendered.
+where the person was rendered. With anchors, so many places of the ground are found, to two pixels,
+in one picture of the flight a second after its start, and what `calibrate --bias` makes of them is
+set.
 """
 
 from __future__ import annotations
@@ -17,20 +20,25 @@ import json
 import shutil
 import tempfile
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import tomllib
 
 from skyreid.bundle.detections import iou
 from skyreid.contract.camera import CameraPoses, Pose, read_poses
 from skyreid.contract.recording import read_mot
 from skyreid.contract.sighting import View
+from skyreid.edge.calibrate import CLICK_PX, Place, bias
 from skyreid.edge.people.ground import MIDDLE_M, locate
+from skyreid.edge.telemetry.anchors import Anchor
 from skyreid.edge.telemetry.klv_feed import KlvFeed
 from skyreid.edge.telemetry.options import QUALITIES, Quality, TelemetryOptions
 from skyreid.edge.telemetry.poses import TelemetryPoses
 from skyreid.edge.video.clock import FileClock
+from skyreid.edge.video.frame import Frame
 from skyreid.edge.video.pipeline import build, parse_source
 from skyreid.edge.video.platform import probe
 from skyreid.edge.video.source import GstSource
@@ -118,25 +126,54 @@ def find(folder: Path) -> Clip:
     return Clip(folder, camera, read_poses(folder / "calib.json", camera), tuple(seen))
 
 
-def poses_of(path: Path, poses: TelemetryPoses) -> list[Pose | None]:
-    """What the device takes for the camera's pose at each frame of a transport stream."""
-    said = []
+def said_in(path: Path) -> list[Frame]:
+    """The frames of a transport stream with what was said beside them, without their pictures."""
+    frames = []
     for frame in read(path).frames(threading.Event()):
-        said.append(poses.at(frame))
+        frames.append(replace(frame, planes=None, picture=None, release=lambda: None))
         frame.release()
-    return said
+    return frames
 
 
-def draw(clip: Clip, quality: Quality, seed: int) -> tuple[list[float], list[bool], int]:
-    """One flight with errors: metres off, whether the ellipse holds, and people without a place."""
-    with tempfile.TemporaryDirectory() as work:
-        folder = Path(work)
-        shutil.copy(clip.folder / f"{clip.camera}.mp4", folder)
-        write_telemetry(folder, {clip.camera: clip.poses}, quality, seed)
-        # The rendered ground is flat.
-        options = TelemetryOptions(source="klv", quality=quality, terrain_sigma_m=0)
-        reading = TelemetryPoses(KlvFeed(ORIGIN), options, plane_m=MIDDLE_M)
-        said = poses_of(folder / f"{clip.camera}.ts", reading)
+def poses_by(options: TelemetryOptions, frames: Sequence[Frame]) -> list[Pose | None]:
+    """What the device takes for the camera's pose at each of them."""
+    poses = TelemetryPoses(KlvFeed(ORIGIN), options, plane_m=MIDDLE_M)
+    return [poses.at(frame) for frame in frames]
+
+
+def calibrated(
+    clip: Clip, options: TelemetryOptions, said: Sequence[Pose | None], anchors: int, seed: int
+) -> TelemetryOptions:
+    """What is set after `calibrate --bias` by places in one picture of the flight."""
+    rng = np.random.default_rng([seed, 91])
+    index = round(WARM_S * clip.poses.fps)
+    truth, pose = clip.poses.models[index], said[index]
+    if pose is None:
+        return options
+    size = np.array([truth.width_px, truth.height_px])
+    places = []
+    while len(places) < anchors:
+        pixel = rng.uniform(0.1, 0.9, 2) * size
+        point = truth.ground_point(*pixel)
+        if point is None:
+            continue
+        found = pixel + rng.normal(0, CLICK_PX, 2)
+        anchor = Anchor(pose.model, (float(found[0]), float(found[1])), np.array([*point, 0.0]))
+        places.append(Place("", anchor))
+    lines = bias(places, options)[1]
+    told = tomllib.loads("\n".join(lines[lines.index("[telemetry]  # of this flight") :]))
+    return options.model_copy(
+        update={
+            name: tuple(v) if isinstance(v, list) else v for name, v in told["telemetry"].items()
+        }
+    )
+
+
+Places = tuple[list[float], list[bool], int]
+
+
+def judged(clip: Clip, said: Sequence[Pose | None], seed: int) -> Places:
+    """Metres off, whether the ellipse holds, and people without a place."""
     off, held, lost = [], [], 0
     for person in clip.seen[seed % EACH :: EACH]:
         if person.frame < WARM_S * clip.poses.fps:
@@ -153,12 +190,30 @@ def draw(clip: Clip, quality: Quality, seed: int) -> tuple[list[float], list[boo
     return off, held, lost
 
 
+def draw(clip: Clip, quality: Quality, seed: int, anchors: int) -> list[Places]:
+    """One flight with errors, as telemetry says it, and, with anchors, less its bias."""
+    with tempfile.TemporaryDirectory() as work:
+        folder = Path(work)
+        shutil.copy(clip.folder / f"{clip.camera}.mp4", folder)
+        write_telemetry(folder, {clip.camera: clip.poses}, quality, seed)
+        frames = said_in(folder / f"{clip.camera}.ts")
+    # The rendered ground is flat.
+    options = TelemetryOptions(source="klv", quality=quality, terrain_sigma_m=0)
+    said = poses_by(options, frames)
+    found = [judged(clip, said, seed)]
+    if anchors:
+        corrected = poses_by(calibrated(clip, options, said, anchors, seed), frames)
+        found.append(judged(clip, corrected, seed))
+    return found
+
+
 def main() -> None:
     """Render, draw, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path, help="folder for the clips, kept")
     parser.add_argument("--draws", type=int, default=216, help="of each quality")
     parser.add_argument("--quality", choices=QUALITIES, nargs="*", default=list(QUALITIES))
+    parser.add_argument("--anchors", type=int, default=0, help="places found in a picture")
     options = parser.parse_args()
     kinds = [(p, f) for p in ("plaza", "street", "yard") for f in ("hover", "orbit", "transit")]
     clips = []
@@ -168,19 +223,22 @@ def main() -> None:
         clips.append(find(folder))
     print("quality  draws  places  ellipse holds  by draw (p10)  median m   p90 m   no place")
     for quality in options.quality:
-        off, held, lost, shares = [], [], 0, []
-        for number in range(options.draws):
-            some, inside, none = draw(clips[number % len(clips)], quality, 1000 + number)
-            off += some
-            held += inside
-            lost += none
-            shares.append(np.mean(inside))
-        print(
-            f"{quality:7}  {options.draws:5}  {len(off):6}  {100 * np.mean(held):11.1f} %  "
-            f"{100 * np.percentile(shares, 10):11.0f} %  {np.median(off):8.2f}  "
-            f"{np.percentile(off, 90):6.2f}  {100 * lost / (lost + len(off)):7.1f} %",
-            flush=True,
-        )
+        seeds = range(1000, 1000 + options.draws)
+        drawn = [
+            draw(clips[n % len(clips)], quality, seed, options.anchors)
+            for n, seed in enumerate(seeds)
+        ]
+        for name, found in zip((quality, "  less bias"), zip(*drawn, strict=True), strict=False):
+            off = [metres for some, _, _ in found for metres in some]
+            held = [inside for _, some, _ in found for inside in some]
+            lost = sum(none for _, _, none in found)
+            shares = [np.mean(some) for _, some, _ in found if some]
+            print(
+                f"{name:11}  {options.draws:5}  {len(off):6}  {100 * np.mean(held):11.1f} %  "
+                f"{100 * np.percentile(shares, 10):11.0f} %  {np.median(off):8.2f}  "
+                f"{np.percentile(off, 90):6.2f}  {100 * lost / (lost + len(off)):7.1f} %",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

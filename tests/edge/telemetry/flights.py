@@ -58,6 +58,19 @@ def write_stream(folder: Path, poses: CameraPoses, level: str, seed: int) -> Pat
     return folder / "cam2.ts"
 
 
+def untimed(path: Path) -> None:
+    """Take the time off a stream's telemetry, as asynchronous KLV has none."""
+    data = bytearray(path.read_bytes())
+    for at in range(0, len(data), 188):
+        payload = at + 4 + (1 + data[at + 4] if data[at + 3] & 0x20 else 0)
+        begins = data[at + 1] & 0x40 and data[payload : payload + 3] == b"\0\0\1"
+        if begins and data[payload + 3] in (0xBD, 0xFC):
+            size = data[payload + 8]
+            data[payload + 7] &= 0x3F
+            data[payload + 9 : payload + 9 + size] = b"\xff" * size  # stuffing
+    path.write_bytes(data)
+
+
 def away(path: Path, after_s: float, gap_s: int) -> None:
     """Let a stream's own time, of pictures, telemetry and clock, skip so much from a moment on."""
     data = bytearray(path.read_bytes())

@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from skyreid.contract.geodesy import to_earth
 from skyreid.contract.site import Origin
 from skyreid.edge.people.ground import MIDDLE_M
 from skyreid.edge.telemetry.geoid import geoid_height
+from skyreid.edge.telemetry.lens import Lens
 from skyreid.edge.telemetry.mavlink_feed import MavlinkFeed
 from skyreid.edge.telemetry.mavlink_link import UdpLink
 from skyreid.edge.telemetry.options import TelemetryOptions
@@ -47,9 +49,10 @@ class Autopilot:
         boot_ns: int = BOOT_NS,
         path: FlightPath = "orbit",
         late_s: float = 0.0,
+        system: int = 1,
     ) -> None:
         """``late_s``: it says of a moment where it was so long before."""
-        self._mav = mavutil.MAVLink(None, srcSystem=1, srcComponent=1)
+        self._mav = mavutil.MAVLink(None, srcSystem=system, srcComponent=1)
         self._origin, self._flags, self._yaw = origin, flags, yaw_rad
         self._boot_ns, self._path, self._late_s = boot_ns, path, late_s
 
@@ -264,3 +267,66 @@ def test_a_flood_of_large_datagrams_does_not_stop_the_pictures(
         assert sum(read) <= 4000
         assert poses.at(frame_at(0.1)) is not None  # what was too much is gone
         assert poses.fault == ""
+
+
+def test_of_two_drones_on_one_port_one_is_listened_to_and_it_is_said(
+    feed: MavlinkFeed, port: UdpLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their places were mixed, and a gimbal's attitude taken for the other's."""
+    ours = Autopilot(ORIGIN, flags=EARTH)
+    other = Autopilot(ORIGIN, flags=EARTH, path="transit", late_s=-9.0, system=2)
+    options = TelemetryOptions(source="udp://127.0.0.1:0", quality="exact")
+    poses = TelemetryPoses(feed, options, plane_m=MIDDLE_M)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+
+        def say(time_s: float, *drones: Autopilot) -> None:
+            for drone in drones:
+                for data in (drone.system_time(time_s), drone.position(time_s)):
+                    link.sendto(data, ("127.0.0.1", port.port))
+            for drone in drones:
+                link.sendto(drone.gimbal(time_s), ("127.0.0.1", port.port))
+
+        for number in range(10):
+            say(number / 10, ours, other)
+            pose = poses.at(frame_at(number / 10))
+            assert pose is not None
+            assert np.linalg.norm(pose.model.position - model_at(number / 10).position) < 0.1
+            assert "systems 1 and 2" in poses.fault
+        monkeypatch.setattr("skyreid.edge.telemetry.mavlink_feed._SILENT_NS", 0)
+        for number in range(10, 24):  # the first has landed
+            say(number / 10, other)
+            pose = poses.at(frame_at(number / 10))
+        assert pose is not None
+        assert poses.fault == ""
+        there = model_at(2.3 + 9.0, "transit").position
+        assert np.linalg.norm((pose.model.position - there)[:2]) < 0.1
+
+
+def test_a_zoom_is_looked_up_in_the_lens_table_unless_the_camera_says_its_angle(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "lens.csv").write_text("zoom,fov_deg\n0,60\n100,6\n")
+    options = TelemetryOptions(source="udp://127.0.0.1:0")
+    port = UdpLink("127.0.0.1", 0)
+    feed = MavlinkFeed(port, ORIGIN, options, Lens(tmp_path / "lens.csv"))
+    drone, mav = Autopilot(ORIGIN, flags=EARTH), mavutil.MAVLink(None, srcSystem=1)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+
+        def field_of_view(*messages: object) -> float | None:
+            said = [message.pack(mav) for message in messages]  # type: ignore[attr-defined]
+            for data in (*said, drone.system_time(0), drone.position(0), drone.gimbal(0)):
+                link.sendto(data, ("127.0.0.1", port.port))
+            for _, model in feed.take(frame_at(0)):
+                return float(2 * np.degrees(np.arctan(model.width_px / 2 / model.matrix[0, 0])))
+            return None
+
+        assert field_of_view() is None
+        assert "telemetry.lens" in feed.fault
+        assert field_of_view(mav.camera_settings_encode(0, 0, 0.0)) == pytest.approx(60)
+        nothing = mav.camera_settings_encode(0, 0, float("nan"))
+        assert field_of_view(nothing) == pytest.approx(60)
+        assert field_of_view(mav.camera_settings_encode(0, 0, 100.0)) == pytest.approx(6)
+        angle = mav.camera_fov_status_encode(0, 0, 0, 0, 0, 0, 0, [1, 0, 0, 0], 42, 24)
+        assert field_of_view(angle) == pytest.approx(42)
+        assert field_of_view(mav.camera_settings_encode(0, 0, 0.0)) == pytest.approx(42)
+    feed.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flights import FPS, SIZE, away, flight, model_at, write_stream
+from flights import FPS, SIZE, away, flight, model_at, untimed, write_stream
 
 from skyreid.bundle.detections import Detections
 from skyreid.contract.camera import CameraModel, CameraPoses, Pose
@@ -31,6 +31,7 @@ from skyreid.edge.telemetry.options import QUALITIES, Quality, TelemetryOptions
 from skyreid.edge.telemetry.poses import TelemetryPoses
 from skyreid.edge.video.clock import FileClock
 from skyreid.edge.video.frame import Frame
+from skyreid.edge.video.klv_pad import KlvPad
 from skyreid.edge.video.pipeline import build, parse_source
 from skyreid.edge.video.platform import probe
 from skyreid.edge.video.source import GstSource
@@ -171,6 +172,35 @@ def test_telemetry_behind_a_gap_of_the_link_belongs_to_the_frames_behind_it(
     assert len(ages) >= len(said[0]) - 3
     assert max(said[1]) <= 0
     assert len([age for age in said[1] if age <= -1]) <= 3  # those that came before the gap
+
+
+def test_asynchronous_klv_which_has_no_time_in_the_stream_is_read(
+    stream: Callable[[str, int], Path], tmp_path: Path
+) -> None:
+    """All of it was passed over, without a word."""
+    path = tmp_path / "untimed.ts"
+    path.write_bytes(stream("exact", 1).read_bytes())
+    untimed(path)
+    said = poses_of(path, quality="exact")
+    assert len(said) == SECONDS * FPS
+    for index, pose in enumerate(said):
+        if index < 3:  # of the first picture nobody knows where the first packet belongs
+            continue
+        assert pose is not None
+        # To a frame: that is all that a place in the stream says. What is left is lag.
+        off = min(
+            float(np.linalg.norm((model_at(time_s).position - pose.model.position)[:2]))
+            for time_s in np.arange(index - 1.5, index + 1.6, 0.25) / FPS
+        )
+        assert off < 0.1
+
+
+def test_one_packet_of_the_far_future_does_not_hold_up_those_behind_it() -> None:
+    waiting = KlvPad(None, live=True)
+    for at_ns in (5, 3_600_000_000_000, 6, 7):
+        waiting._waiting.append((at_ns, b"x" * at_ns.bit_length()))
+    assert [at for at, _ in waiting.take(6)] == [5, 6]
+    assert [at for at, _ in waiting.take(8)] == [7]
 
 
 @pytest.mark.parametrize("quality", QUALITIES)

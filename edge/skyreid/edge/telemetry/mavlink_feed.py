@@ -35,6 +35,12 @@ _ANEW = 5
 """So many messages in a row of an earlier time since the start: it was started anew."""
 _YAW_LOCK, _YAW_OF_VEHICLE, _YAW_OF_EARTH = 16, 32, 64
 """Of GIMBAL_DEVICE_FLAGS; before the last two there was the first alone."""
+_HEARD = (
+    *("GLOBAL_POSITION_INT", "ATTITUDE", "GIMBAL_DEVICE_ATTITUDE_STATUS", "SYSTEM_TIME"),
+    *("CAMERA_FOV_STATUS", "CAMERA_SETTINGS", "TIMESYNC"),
+)
+_SILENT_NS = 5_000_000_000
+"""After so long another may be listened to."""
 _COMPANION = 191
 """MAV_COMP_ID_ONBOARD_COMPUTER: who asks for the time."""
 
@@ -66,6 +72,8 @@ class MavlinkFeed:
         self._says_fov = False
         self._latest_ms = self._earlier = 0
         self._clock = BootClock()
+        self._system: int | None = None
+        self._heard_ns = 0
         self.fault = ""
 
     def close(self) -> None:
@@ -84,7 +92,10 @@ class MavlinkFeed:
             if self._link.whole:  # no message goes from one datagram into the next
                 self._parser = self._new_parser()
             for message in self._parser.parse_buffer(data) or ():
-                heard = heard or int(message.get_srcSystem())
+                system = int(message.get_srcSystem())
+                if not self._is_ours(message, system, arrived_ns):
+                    continue
+                heard = heard or system
                 if self._begins_anew(message):
                     said.clear()
                 try:
@@ -98,6 +109,24 @@ class MavlinkFeed:
             self._ask(heard)
         start_ns = self._clock.start_ns
         return [(since_ns + start_ns, model) for since_ns, model in said]
+
+    def _is_ours(self, message: Any, system: int, arrived_ns: int) -> bool:
+        """Whether a message is of the drone that was heard first and still is."""
+        if message.get_type() not in _HEARD:
+            return False
+        silent = not 0 <= arrived_ns - self._heard_ns < _SILENT_NS
+        if system != self._system and (self._system is None or silent):
+            if self._system is not None:
+                self._forget()
+            self._system = system
+        if system == self._system:
+            self._heard_ns = arrived_ns
+            return True
+        self.fault = (
+            f"MAVLink of the systems {self._system} and {system} comes to one port: {self._system} "
+            "is listened to; give each drone a port of its own"
+        )
+        return False
 
     def now(self, frame: Picture) -> int:
         """See ``poses.Feed``: the start of the autopilot is known in UTC."""
@@ -114,10 +143,15 @@ class MavlinkFeed:
         self._earlier += 1
         if self._earlier < _ANEW:
             return False
-        self._latest_ms, self._earlier = at_ms, 0
+        self._forget()
+        self._latest_ms = at_ms
+        return True
+
+    def _forget(self) -> None:
+        """What was said so far was another's."""
+        self._latest_ms = self._earlier = 0
         self._place = self._attitude = None
         self._clock.clear()
-        return True
 
     def _new_parser(self) -> Any:
         parser = self._make_parser(None)
@@ -146,7 +180,8 @@ class MavlinkFeed:
         elif kind == "CAMERA_FOV_STATUS" and 0 < message.hfov < 180:
             self._fov_deg, self._says_fov = float(message.hfov), True
         elif kind == "CAMERA_SETTINGS" and self._lens is not None and not self._says_fov:
-            self._fov_deg = self._lens.fov_deg(float(message.zoomLevel))
+            if not np.isnan(message.zoomLevel):  # it does not know
+                self._fov_deg = self._lens.fov_deg(float(message.zoomLevel))
         elif kind == "GIMBAL_DEVICE_ATTITUDE_STATUS":
             self._clock.arrived(message.time_boot_ms * 1_000_000, arrived_ns)
             return self._camera(message, frame)
