@@ -42,6 +42,12 @@ def test_a_pixel_above_the_horizon_has_no_ground() -> None:
     assert looking_down(pitch_deg=5.0).ground_point(640, 100) is None
 
 
+def test_a_camera_below_the_ground_sees_none_of_it() -> None:
+    """A drone that has landed, by a height that is a little low: people were put behind it."""
+    assert looking_down(up_m=-0.5).ground_point(640, 360) is None
+    assert looking_down(up_m=0.5).ground_point(640, 360, Plane(0.85)) is None
+
+
 def test_beyond_the_range_there_is_no_position() -> None:
     camera = looking_down(pitch_deg=-10.0)
     assert camera.ground(640, 360, sigma_px=2, sigma_m=0.1, range_max_m=200) is not None

@@ -136,6 +136,8 @@ class CameraModel:
         if falls >= -1e-6 * float(np.linalg.norm(ray)):
             return None
         over_m = centre[2] - plane.up(float(centre[0]), float(centre[1]))
+        if over_m <= 0:
+            return None
         hit = centre - ray * over_m / falls
         point: Float64 = hit[:2]
         return point

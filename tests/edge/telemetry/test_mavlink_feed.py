@@ -50,11 +50,14 @@ class Autopilot:
         path: FlightPath = "orbit",
         late_s: float = 0.0,
         system: int = 1,
+        gimbal_boot_ms: int | None = None,
     ) -> None:
         """``late_s``: it says of a moment where it was so long before."""
         self._mav = mavutil.MAVLink(None, srcSystem=system, srcComponent=1)
         self._origin, self._flags, self._yaw = origin, flags, yaw_rad
         self._boot_ns, self._path, self._late_s = boot_ns, path, late_s
+        self._gimbal_boot_ms = gimbal_boot_ms  # of the flight's start, on its own count
+        self._gimbal = mavutil.MAVLink(None, srcSystem=system, srcComponent=154)
 
     def _model(self, time_s: float) -> CameraModel:
         return model_at(time_s - self._late_s, self._path)
@@ -102,11 +105,13 @@ class Autopilot:
                 ]
             )
             ned_from_sensor = turn @ ned_from_sensor
-        return self._pack(
-            self._mav.gimbal_device_attitude_status_encode(
-                0, 0, self._boot_ms(time_s), self._flags, quaternion(ned_from_sensor), 0, 0, 0, 0
-            )
+        own = self._gimbal_boot_ms
+        at_ms = self._boot_ms(time_s) if own is None else own + round(time_s * 1e3)
+        message = self._mav.gimbal_device_attitude_status_encode(
+            0, 0, at_ms, self._flags, quaternion(ned_from_sensor), 0, 0, 0, 0
         )
+        data: bytes = message.pack(self._mav if own is None else self._gimbal)
+        return data
 
     def _pack(self, message: object) -> bytes:
         data: bytes = message.pack(self._mav)  # type: ignore[attr-defined]
@@ -300,6 +305,51 @@ def test_of_two_drones_on_one_port_one_is_listened_to_and_it_is_said(
         assert poses.fault == ""
         there = model_at(2.3 + 9.0, "transit").position
         assert np.linalg.norm((pose.model.position - there)[:2]) < 0.1
+
+
+def test_a_gimbal_that_counts_from_its_own_start_is_that_drone_s(
+    feed: MavlinkFeed, port: UdpLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was taken for one that had just been switched on, for ever."""
+    drone = Autopilot(ORIGIN, flags=EARTH, gimbal_boot_ms=7_000)
+    options = TelemetryOptions(source="udp://127.0.0.1:0", quality="exact")
+    poses = TelemetryPoses(feed, options, plane_m=MIDDLE_M)
+    rng, came = np.random.default_rng(8), list[tuple[int, bytes]]()
+    monkeypatch.setattr(port, "read", lambda: [came.pop(0) for _ in range(len(came))])
+    off = []
+    for number in range(60):
+        time_s = number / 10
+        for data in (drone.system_time(time_s), drone.position(time_s), drone.gimbal(time_s)):
+            late_s = 0.3 + rng.uniform(0, 0.1)
+            came.append((START_NS + round((time_s + late_s) * 1e9), data))
+        pose = poses.at(frame_at(time_s))
+        if number > 30:
+            assert pose is not None, poses.fault
+            ahead = model_at(time_s + 0.1).position - model_at(time_s - 0.1).position
+            away = pose.model.position - model_at(time_s).position
+            off.append(200 * float(away[:2] @ ahead[:2] / (ahead[:2] @ ahead[:2])))
+    assert np.abs(off).max() < 20  # milliseconds of the flight
+
+
+def test_a_ground_station_s_time_on_the_same_port_is_not_the_drone_s(
+    feed: MavlinkFeed, port: UdpLink
+) -> None:
+    drone = Autopilot(ORIGIN, flags=EARTH)
+    station = Autopilot(ORIGIN, flags=EARTH, boot_ns=BOOT_NS - 10**12, system=255)
+    options = TelemetryOptions(source="udp://127.0.0.1:0", quality="exact")
+    poses = TelemetryPoses(feed, options, plane_m=MIDDLE_M)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        link.sendto(station.system_time(0), ("127.0.0.1", port.port))
+        for number in range(10):
+            time_s = number / 10
+            for data in (station.system_time(time_s), drone.position(time_s)):
+                link.sendto(data, ("127.0.0.1", port.port))
+            for data in (drone.system_time(time_s), drone.gimbal(time_s)):
+                link.sendto(data, ("127.0.0.1", port.port))
+            pose = poses.at(frame_at(time_s))
+            assert poses.fault == ""
+            assert pose is not None
+            assert np.linalg.norm((pose.model.position - model_at(time_s).position)[:2]) < 0.1
 
 
 def test_a_zoom_is_looked_up_in_the_lens_table_unless_the_camera_says_its_angle(

@@ -34,6 +34,8 @@ _DRIFT = 2
 """Degree of the polynomial by which the picture's path may drift."""
 _WIDER = 1.6
 """What of 60 flights with drawn errors the spread was, over what curvature says (docs/LOG.md)."""
+_LOW_M = 1.0
+"""Whoever is lower is not above the ground that is seen."""
 _ERROR_MAX_S = 0.06
 """A lag that is known worse is not known."""
 _OTHER_MIN = 16.0
@@ -207,7 +209,8 @@ def _moved(before: CameraModel, after: CameraModel) -> Float64:
     """How far the picture moves right and down and turns, [3], as `middle_motion` has it."""
     width = before.width_px
     middle = np.array([width / 2, before.height_px / 2, 1.0])
-    if before.ground_point(*middle[:2]) is None or after.ground_point(*middle[:2]) is None:
+    low = min(before.position[2], after.position[2]) < _LOW_M
+    if low or any(model.ground_point(*middle[:2]) is None for model in (before, after)):
         turned = after.rotation @ before.rotation.T  # what is far away
         homography = after.matrix @ turned @ np.linalg.inv(before.matrix)
     else:

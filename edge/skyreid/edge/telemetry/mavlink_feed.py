@@ -7,6 +7,8 @@ read when a frame asks, and wait in the socket or the line until then.
 from __future__ import annotations
 
 import time
+from collections import deque
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,8 @@ _BYTES_MAX = 1 << 18
 200 ms to read, a drone says a few thousand."""
 _OLD_MS = 2000
 """A place, or a heading, is not carried farther than that to the time of the gimbal."""
+_APART_MS = 1000
+"""Two that differ by less count from one start, and the link was uneven."""
 _ANEW = 5
 """So many messages in a row of an earlier time since the start: it was started anew."""
 _YAW_LOCK, _YAW_OF_VEHICLE, _YAW_OF_EARTH = 16, 32, 64
@@ -43,6 +47,16 @@ _SILENT_NS = 5_000_000_000
 """After so long another may be listened to."""
 _COMPANION = 191
 """MAV_COMP_ID_ONBOARD_COMPUTER: who asks for the time."""
+
+
+@dataclass
+class _Part:
+    """What is known of the clock of one component."""
+
+    latest_ms: int = 0
+    earlier: int = 0
+    quickest: deque[int] = field(default_factory=lambda: deque(maxlen=500))
+    """Of each message of a place or a gimbal when it came, less its time since the start."""
 
 
 class MavlinkFeed:
@@ -70,9 +84,10 @@ class MavlinkFeed:
         self._attitude: Any = None
         self._fov_deg = options.fov_deg
         self._says_fov = False
-        self._latest_ms = self._earlier = 0
         self._clock = BootClock()
-        self._system: int | None = None
+        self._parts: dict[int, _Part] = {}
+        self._pilot: tuple[int, int] | None = None
+        self._first: set[int] = set()
         self._heard_ns = 0
         self.fault = ""
 
@@ -83,7 +98,7 @@ class MavlinkFeed:
     def take(self, frame: Picture) -> list[tuple[int, CameraModel]]:
         """See ``poses.Feed``."""
         self.fault = ""
-        said, size, heard = list[tuple[int, CameraModel]](), 0, 0
+        said, size = list[tuple[int, CameraModel]](), 0
         for arrived_ns, data in self._link.read():
             size += len(data)
             if size > _BYTES_MAX:
@@ -92,41 +107,47 @@ class MavlinkFeed:
             if self._link.whole:  # no message goes from one datagram into the next
                 self._parser = self._new_parser()
             for message in self._parser.parse_buffer(data) or ():
-                system = int(message.get_srcSystem())
-                if not self._is_ours(message, system, arrived_ns):
+                if not self._is_ours(message, arrived_ns):
                     continue
-                heard = heard or system
                 if self._begins_anew(message):
                     said.clear()
                 try:
-                    model = self._hear(message, frame, arrived_ns)
+                    heard = self._hear(message, frame, arrived_ns)
                 except InputError as error:
                     self.fault = str(error)
                     continue
-                if model is not None:
-                    said.append((message.time_boot_ms * 1_000_000, model))
-        if heard:
-            self._ask(heard)
+                if heard is not None:
+                    said.append(heard)
+        self._ask()
         start_ns = self._clock.start_ns
         return [(since_ns + start_ns, model) for since_ns, model in said]
 
-    def _is_ours(self, message: Any, system: int, arrived_ns: int) -> bool:
-        """Whether a message is of the drone that was heard first and still is."""
-        if message.get_type() not in _HEARD:
+    def _is_ours(self, message: Any, arrived_ns: int) -> bool:
+        """Whether a message is of the drone whose place was heard first and still is."""
+        kind, system = message.get_type(), int(message.get_srcSystem())
+        if kind not in _HEARD:
             return False
-        silent = not 0 <= arrived_ns - self._heard_ns < _SILENT_NS
-        if system != self._system and (self._system is None or silent):
-            if self._system is not None:
-                self._forget()
-            self._system = system
-        if system == self._system:
+        ours = None if self._pilot is None else self._pilot[0]
+        if kind == "GLOBAL_POSITION_INT":
+            if ours is None or not 0 <= arrived_ns - self._heard_ns < _SILENT_NS:
+                if self._first - {system}:  # what others said before belongs to them
+                    self._forget()
+                self._pilot, self._first = (system, int(message.get_srcComponent())), {system}
+            elif system != ours:
+                self.fault = (
+                    f"MAVLink of the systems {ours} and {system} comes to one port: {ours} is "
+                    "listened to; give each drone a port of its own"
+                )
+                return False
             self._heard_ns = arrived_ns
             return True
-        self.fault = (
-            f"MAVLink of the systems {self._system} and {system} comes to one port: {self._system} "
-            "is listened to; give each drone a port of its own"
-        )
-        return False
+        if ours is None:
+            self._first.add(system)
+        elif system != ours:
+            return False
+        # Cameras and gimbals count from starts of their own.
+        anybodys = kind not in ("SYSTEM_TIME", "TIMESYNC")
+        return anybodys or self._pilot in (None, (system, int(message.get_srcComponent())))
 
     def now(self, frame: Picture) -> int:
         """See ``poses.Feed``: the start of the autopilot is known in UTC."""
@@ -134,38 +155,58 @@ class MavlinkFeed:
 
     def _begins_anew(self, message: Any) -> bool:
         """Whether the autopilot was started anew: what it said of its start is of another one."""
-        at_ms = getattr(message, "time_boot_ms", None)
+        at_ms, component = getattr(message, "time_boot_ms", None), int(message.get_srcComponent())
         if at_ms is None:
             return False
-        if at_ms >= self._latest_ms - _OLD_MS:
-            self._latest_ms, self._earlier = max(at_ms, self._latest_ms), 0
+        part = self._parts.setdefault(component, _Part())
+        if at_ms >= part.latest_ms - _OLD_MS:
+            part.latest_ms, part.earlier = max(at_ms, part.latest_ms), 0
             return False
-        self._earlier += 1
-        if self._earlier < _ANEW:
+        part.earlier += 1
+        if part.earlier < _ANEW:
             return False
-        self._forget()
-        self._latest_ms = at_ms
+        if self._pilot is None or component == self._pilot[1]:
+            self._forget()
+        self._parts[component] = _Part(at_ms)
         return True
 
     def _forget(self) -> None:
         """What was said so far was another's."""
-        self._latest_ms = self._earlier = 0
+        self._parts.clear()
         self._place = self._attitude = None
         self._clock.clear()
+
+    def _since_ms(self, message: Any, arrived_ns: int) -> int:
+        """The time of a message on the autopilot's own count.
+
+        A gimbal may count from its own start. Both travel the same way: by how much the quickest of
+        their messages differ, by so much do the starts.
+        """
+        part = self._parts[int(message.get_srcComponent())]
+        at_ms = int(message.time_boot_ms)
+        part.quickest.append(arrived_ns - at_ms * 1_000_000)
+        pilot = None if self._pilot is None else self._parts.get(self._pilot[1])
+        if pilot is None or pilot is part or not pilot.quickest:
+            return at_ms
+        apart_ms = (min(part.quickest) - min(pilot.quickest)) // 1_000_000
+        return at_ms + (apart_ms if abs(apart_ms) > _APART_MS else 0)
 
     def _new_parser(self) -> Any:
         parser = self._make_parser(None)
         parser.robust_parsing = True  # noise on the line is no exception
         return parser
 
-    def _ask(self, system: int) -> None:
-        """Ask whom we heard for their time, now and then."""
-        asked_ns = self._clock.question(time.time_ns())
-        if asked_ns is not None:
-            mavlink = self._make_parser(None, srcSystem=system, srcComponent=_COMPANION)
+    def _ask(self) -> None:
+        """Ask the autopilot for its time, now and then."""
+        asked_ns = None if self._pilot is None else self._clock.question(time.time_ns())
+        if asked_ns is not None and self._pilot is not None:
+            mavlink = self._make_parser(None, srcSystem=self._pilot[0], srcComponent=_COMPANION)
             self._link.send(mavlink.timesync_encode(0, asked_ns).pack(mavlink))
 
-    def _hear(self, message: Any, frame: Picture, arrived_ns: int) -> CameraModel | None:
+    def _hear(
+        self, message: Any, frame: Picture, arrived_ns: int
+    ) -> tuple[int, CameraModel] | None:
+        """A pose, where there is one, with nanoseconds since the autopilot's start."""
         kind = message.get_type()
         if kind == "SYSTEM_TIME":
             if message.time_unix_usec:
@@ -175,6 +216,7 @@ class MavlinkFeed:
                 self._clock.answered(message.ts1, message.tc1, arrived_ns)
         elif kind == "GLOBAL_POSITION_INT":
             self._place = message
+            self._since_ms(message, arrived_ns)
         elif kind == "ATTITUDE":
             self._attitude = message
         elif kind == "CAMERA_FOV_STATUS" and 0 < message.hfov < 180:
@@ -183,12 +225,14 @@ class MavlinkFeed:
             if not np.isnan(message.zoomLevel):  # it does not know
                 self._fov_deg = self._lens.fov_deg(float(message.zoomLevel))
         elif kind == "GIMBAL_DEVICE_ATTITUDE_STATUS":
-            self._clock.arrived(message.time_boot_ms * 1_000_000, arrived_ns)
-            return self._camera(message, frame)
+            at_ms = self._since_ms(message, arrived_ns)
+            self._clock.arrived(at_ms * 1_000_000, arrived_ns)
+            model = self._camera(message, at_ms, frame)
+            return None if model is None else (at_ms * 1_000_000, model)
         return None
 
-    def _camera(self, gimbal: Any, frame: Picture) -> CameraModel | None:
-        at_ms, place = gimbal.time_boot_ms, self._place
+    def _camera(self, gimbal: Any, at_ms: int, frame: Picture) -> CameraModel | None:
+        place = self._place
         if place is None or abs(at_ms - place.time_boot_ms) > _OLD_MS:
             return None  # it has just been switched on
         if self._fov_deg is None:

@@ -28,6 +28,8 @@ _LEFT_SHARE = 0.6
 """... and where fewer of the corners are left than this."""
 _AGREE_SHARE = 0.4
 """So many of the corners must move as one."""
+_SIZES = (0.2, 5.0)
+"""Times its area that a picture may become."""
 _ONE_PX = 1.5
 """What is farther from where it should be moves by itself."""
 
@@ -123,6 +125,8 @@ class PictureMotion:
         fitted, inside = cv2.findHomography(kept.corners[good], now[good], cv2.RANSAC, _ONE_PX)
         if fitted is None or inside.sum() < max(_CORNERS_MIN, _AGREE_SHARE * good.sum()):
             return None
+        if not _SIZES[0] < float(np.linalg.det(fitted)) < _SIZES[1]:
+            return None  # no picture grows or shrinks so
         if not good.all():  # where a corner was lost it is looked for where it should be
             now[~good] = cv2.perspectiveTransform(kept.corners[~good], fitted)
         self._now = now
