@@ -84,7 +84,8 @@ def test_a_flight_s_bias_comes_out_smaller_than_it_was_and_on_top_of_what_is_set
     assert main(["calibrate", str(tmp_path / "edge.toml"), "--bias", str(places)]) == 0
     found = printed(capsys)
     options = TelemetryOptions.model_validate({"source": "klv", **found})
-    before, after = [], []
+    before: list[float] = []
+    after: list[float] = []
     set_before = TelemetryOptions(source="klv", boresight_deg=(3.0, 0.0, 0.0))
     for place in ([4.0, 3.0, 0.0], [-5.0, 2.0, 0.0], [0.0, -4.0, 0.0]):
         said = model_at(2.0)

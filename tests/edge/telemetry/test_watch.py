@@ -40,8 +40,9 @@ def pictures() -> list[np.ndarray]:
 def frame_of(index: int, picture: np.ndarray, *said: bytes) -> Frame:
     at_ns = index * 10**9 // FPS
     came = tuple((START_NS + at_ns, data) for data in said)
+    width, height = SIZE
     return Frame(
-        index + 1, START_NS + at_ns, Clock.FILE, 0, *SIZE,
+        index + 1, START_NS + at_ns, Clock.FILE, 0, width, height,
         picture=picture, telemetry=came, media_ns=at_ns,
     )  # fmt: skip
 
