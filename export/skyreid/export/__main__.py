@@ -274,9 +274,7 @@ def _parser() -> argparse.ArgumentParser:
 
     get.add_verbs(verbs)
 
-    unfold = verbs.add_parser(
-        "unfold", help="make a checkpoint of a detector's bundle, to train on"
-    )
+    unfold = verbs.add_parser("unfold", help="make a checkpoint of a bundle, to train on")
     unfold.set_defaults(verb=_unfold)
     unfold.add_argument("bundle", type=Path)
     unfold.add_argument("-o", "--out", type=Path, required=True, help="checkpoint to make")
@@ -285,8 +283,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         nargs="+",
         required=True,
-        metavar="CLIP",
-        help="clips whose frames give the batch norms their statistics",
+        metavar="DATA",
+        help="what gives the batch norms their statistics: clips for a detector, people for others",
     )
 
     inspect = verbs.add_parser("inspect", help="verify a bundle and say what it is")

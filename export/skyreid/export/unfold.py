@@ -1,4 +1,4 @@
-"""From a detector's bundle back to a checkpoint that training can start from.
+"""From a bundle back to a checkpoint that training can start from; the detector's.
 
 The graph of a bundle has no batch norms: each is folded into the convolution before it. What it
 computes is kept whatever statistics it is given back, as long as gain and offset undo them; with
@@ -23,6 +23,7 @@ from skyreid.bundle.archive import Bundle, open_bundle
 from skyreid.bundle.runner import start
 from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract.errors import GateError, InputError
+from skyreid.export import unfold_embedder
 from skyreid.train import checkpoint
 from skyreid.train.detector.clips import find_views
 from skyreid.train.detector.crops import CropRules, windows
@@ -36,25 +37,34 @@ LARGEST = 1e-3
 fraction of 1,000 pixels."""
 
 
-def unfold(path: Path, clips: Sequence[Path], out: Path, *, trust: Trust = ANYONE) -> float:
-    """Write the network of a detector's bundle as a checkpoint.
+def unfold(path: Path, data: Sequence[Path], out: Path, *, trust: Trust = ANYONE) -> float:
+    """Write the network of a bundle as a checkpoint.
 
     Args:
         path: of the bundle.
-        clips: whose frames, cut as training cuts them, give the batch norms their statistics.
+        data: whose pictures give the batch norms their statistics: a detector's are clips, cut as
+            training cuts them, an embedder's are sets of people.
         out: the checkpoint, `.safetensors`.
         trust: whose bundles are accepted.
 
     Returns:
-        The largest difference to the bundle's own answers, see `LARGEST`.
+        The largest difference to the bundle's own answers, see `LARGEST` here and in
+        `unfold_embedder`.
 
     Raises:
-        InputError: it is no bundle of `PersonDetector`, or a clip cannot be read.
+        InputError: it is no bundle of `PersonDetector`, VDT or the plain trunk, or `data` cannot
+            be read.
         GateError: the difference is too large; nothing is written.
     """
     bundle = open_bundle(path, trust)
     if bundle.manifest.detector is None:
-        raise InputError(f"{path} is no detector bundle")
+        return unfold_embedder.unfold(bundle, data, out)
+    return _detector(bundle, data, out)
+
+
+def _detector(bundle: Bundle, clips: Sequence[Path], out: Path) -> float:
+    path = bundle.path
+    assert bundle.manifest.detector is not None
     graph = onnx.load_from_string(bundle.model("fp32")).graph
     constants = {item.name: numpy_helper.to_array(item) for item in graph.initializer}
     pictures = _pictures(clips)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from skyreid.train.evaluate import rerank
+from skyreid.train.evaluate import protocols, rerank
 from skyreid.train.evaluate.rerank import K1, K2, LAMBDA, re_ranked
 
 Floats = NDArray[np.float64]
@@ -82,3 +82,17 @@ def test_re_ranked_and_flipped_rows_are_called_so_and_leave_the_published_ones_a
     flipped = json.loads(capsys.readouterr().out)
     assert list(flipped) == [f"{name} flip" for name in plain]
     assert flipped["ALL flip"]["queries"] == plain["ALL"]["queries"]
+    assert main([*command, "--grey"]) == 0
+    grey = json.loads(capsys.readouterr().out)
+    assert list(grey) == [f"{name} in grey" for name in plain]
+    assert grey["ALL in grey"]["queries"] == plain["ALL"]["queries"]
+    assert grey["ALL in grey"]["mAP"] != plain["ALL"]["mAP"]
+
+
+def test_in_grey_a_model_sees_the_luma_alone() -> None:
+    colours = np.zeros((3, 2, 2, 3), np.uint8)
+    for row in range(3):
+        colours[row, ..., row] = 200
+    seen = protocols._in_grey(lambda images, _: images.reshape(3, -1).astype(np.float32))
+    found = seen(colours, "ground")
+    assert found.tolist() == [[60.0] * 12, [117.0] * 12, [23.0] * 12]

@@ -100,6 +100,11 @@ def _run(argv: Sequence[str] | None) -> int:
         help="embed each picture and its mirror image: twice the time, and no published row",
     )
     evaluate.add_argument(
+        "--grey",
+        action="store_true",
+        help="embed each picture as a grey camera would have taken it; its rows are called so",
+    )
+    evaluate.add_argument(
         "--re-rank",
         action="store_true",
         help="k-reciprocal re-ranking: no published row; its rows are called so",
@@ -282,7 +287,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         arguments.format,
         arguments.against or (),
         catalogue.told(arguments),
-        Ways(flip=arguments.flip, re_rank=arguments.re_rank, open_set=arguments.open_set),
+        Ways(arguments.flip, arguments.grey, arguments.re_rank, arguments.open_set),
     )
     if arguments.json:
         for line in [*protocols.warnings(report), *protocols.refusals(report)]:
@@ -314,7 +319,7 @@ def _again(arguments: argparse.Namespace) -> str:
         words += ["--format", arguments.format]
     words += [
         f"--{way}"
-        for way in ("flip", "re-rank", "open-set")
+        for way in ("flip", "grey", "re-rank", "open-set")
         if getattr(arguments, way.replace("-", "_"))
     ]
     if arguments.against:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from skyreid.bundle.manifest import NumericFormat
 
 
-FLIPPED, RE_RANKED = "flip", "re-ranked"
+FLIPPED, GREY, RE_RANKED = "flip", "in grey", "re-ranked"
 """Behind the names of protocols that are searched so."""
 
 
@@ -42,13 +42,20 @@ class Ways:
 
     Attributes:
         flip: embed each picture and its mirror image.
+        grey: embed each picture as a grey camera would have taken it.
         re_rank: rank by k-reciprocal neighbours too.
         open_set: ask for people who are not in the gallery, too.
     """
 
     flip: bool = False
+    grey: bool = False
     re_rank: bool = False
     open_set: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Behind the names of all rows."""
+        return f"{' ' + FLIPPED if self.flip else ''}{' ' + GREY if self.grey else ''}"
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,8 @@ def report(
 def _measured(found: DataSet, test: TestSet, opened: Opened, ways: Ways) -> Report:
     if ways.flip:
         opened = replace(opened, embed=_with_mirror_image(opened.embed))
+    if ways.grey:
+        opened = replace(opened, embed=_in_grey(opened.embed))
     everything, kept, unreadable = read_and_embed(opened, test.records, test.refused)
     left = trials.only(test, kept)
     pictures_read = len(left.records)
@@ -143,7 +152,7 @@ def _measured(found: DataSet, test: TestSet, opened: Opened, ways: Ways) -> Repo
     )
     local = [
         Trial(
-            f"{t.name} {FLIPPED}" if ways.flip else t.name,
+            f"{t.name}{ways.suffix}",
             np.searchsorted(asking, t.query),
             np.searchsorted(searched, t.gallery),
             t.domains,
@@ -179,6 +188,16 @@ def _with_mirror_image(embed: Embed) -> Embed:
         return unit
 
     return both
+
+
+def _in_grey(embed: Embed) -> Embed:
+    """What it makes of the luma (BT.601) of pictures, as all three colours."""
+
+    def grey(images: UInt8, view: View) -> Floats:
+        luma = np.rint(images @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+        return embed(np.repeat(luma[..., None], 3, axis=-1), view)
+
+    return grey
 
 
 def _re_ranked(query: Embedded, gallery: Embedded, several: Sequence[Trial]) -> tuple[Outcome, ...]:

@@ -106,6 +106,12 @@ def check_strangers(source: checkpoint.Checkpoint, held_out: Iterable[str], what
             "people were seen before, and choose a checkpoint less well",
             what,
         )
+    if "unfolded_from" in source.config and set(held_out):
+        log.warning(
+            "%s was made of a bundle, which does not say whom it was fitted on: if the held-out "
+            "people are among them, they choose a checkpoint less well",
+            what,
+        )
     if "fitted" not in source.config:
         raise InputError(f"{what} does not say whom it was fitted on; train it anew")
     if seen := sorted(set(held_out) & set(source.config["fitted"])):
