@@ -24,8 +24,10 @@ def site(people: int, shift: float, seed: int = 0, noise: float = 0.3) -> geomet
     )  # fmt: skip
 
 
-def scores(train: geometry.Rows, test: geometry.Rows) -> dict[str, list[tuple]]:
-    made: dict[str, list[tuple]] = {}
+def scores(
+    train: geometry.Rows, test: geometry.Rows
+) -> dict[str, list[tuple[geometry.Floats, geometry.Floats]]]:
+    made: dict[str, list[tuple[geometry.Floats, geometry.Floats]]] = {}
     for arm in geometry.ARMS:
         head = geometry.trained(train, arm, 0, steps=300)
         with torch.no_grad():
