@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 RIGHT_LOGIT = 9.0
 ROWS_OF = 8
-"""Pictures of each person that make his row, from all over his: more take minutes and say little."""
+"""Pictures of each person that make his row, from all over his: more take minutes."""
 
 
 def begin_with(
