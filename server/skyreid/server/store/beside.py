@@ -12,7 +12,8 @@ from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.store import erasures
 from skyreid.server.store.erasures import Asked, Target
-from skyreid.server.store.journal import HAD_TOKENS, check_own, open_to_read
+from skyreid.server.store.journal import HAD_TOKENS, open_to_read
+from skyreid.server.store.migrations import check_own
 from skyreid.server.store.reading import log_of
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from pathlib import Path
 
-from skyreid.contract.migration import Step, execute_all
+from skyreid.contract.errors import InputError
+from skyreid.contract.migration import Step, execute_all, migrate, require_own
 
 OWN = frozenset({"meta", "sighting", "decision"})
 """Tables by which a file is told from another program's."""
@@ -153,3 +155,29 @@ def _heard(db: sqlite3.Connection) -> None:
 
 
 STEPS: tuple[Step, ...] = (_first, _sums_and_events, _set_aside, _erasures, _snapshot, _heard)
+
+
+def check_own(db: sqlite3.Connection, path: Path) -> None:
+    """Raise InputError where the file is another program's; see ``contract.migration``."""
+    require_own(db, OWN, what=f"journal {path}", remedy="give another journal.path")
+
+
+def prepare(db: sqlite3.Connection, path: Path, site: str) -> None:
+    """Make a file the journal of a site, of this version, and its connection one that writes it.
+
+    Raises:
+        InputError: it is another program's, another site's, or of a later release.
+    """
+    db.execute("PRAGMA busy_timeout = 5000")
+    check_own(db, path)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten
+    migrate(db, STEPS, what=f"journal {path}")
+    db.execute("INSERT OR IGNORE INTO meta VALUES ('site', ?)", (site,))
+    (owner,) = db.execute("SELECT value FROM meta WHERE key = 'site'").fetchone()
+    if owner != site:
+        raise InputError(
+            f"journal {path} belongs to site {owner!r}, the site file says {site!r}: "
+            "give another journal.path"
+        )
