@@ -1,6 +1,6 @@
 """Matching that fails on a sighting: it alone is set aside, now and in the next life."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     tracks = [POISON]
     refresh = Scores.refresh
 
-    def fail(self: Scores, *, whole: bool = False) -> None:
+    def fail(self: Scores, owner: Mapping[int, str | None], *, whole: bool = False) -> None:
         bad = [t.key.track for t in self.window.tracklets() if t.key.track in tracks]
         if bad:
             raise OverflowError(f"cannot convert float infinity to integer: {bad}")
-        refresh(self, whole=whole)
+        refresh(self, owner, whole=whole)
 
     monkeypatch.setattr(Scores, "refresh", fail)
     return tracks

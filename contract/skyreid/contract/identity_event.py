@@ -70,22 +70,32 @@ class Evidence:
     ``value`` is what was measured: a cosine for ``appearance``, metres for ``place``, seconds for
     ``time``, nothing for ``prior``. ``clock`` is no reason (its ratio is 0) but says what time is
     worth between the two cameras: both clocks' errors in seconds, None where they are unrelated.
+
+    Looks were held against ``strangers`` pairs of this site that are known to be two people, of
+    which ``as_alike`` look as alike as these or more.
     """
 
     kind: Literal["appearance", "place", "time", "clock", "prior"]
     llr: float
     value: float | None = None
+    strangers: int | None = None
+    as_alike: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """``{"kind", "similarity" | "distance_m" | "gap_s" | "error_s", "llr"}``."""
+        """``{"kind", "similarity" | "distance_m" | "gap_s" | "error_s", "llr"}``.
+
+        Of looks that were held against strangers with ``{"strangers", "as_alike"}``.
+        """
         measured = {} if self.value is None else {_MEASURES[self.kind]: self.value}
-        return {"kind": self.kind, **measured, "llr": self.llr}
+        held = {"strangers": self.strangers, "as_alike": self.as_alike} if self.strangers else {}
+        return {"kind": self.kind, **measured, "llr": self.llr, **held}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Evidence:
         """Inverse of ``to_json``."""
         kind = data["kind"]
-        return cls(kind, data["llr"], data.get(_MEASURES.get(kind, "")))
+        held = (data.get("strangers"), data.get("as_alike"))
+        return cls(kind, data["llr"], data.get(_MEASURES.get(kind, "")), *held)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import pytest
 
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import CLOCK_UNKNOWN_MS
+from skyreid.server.matching.likelihood import accept_from
 from skyreid.server.matching.matcher import Matcher
-from skyreid.server.matching.odds import accept_from
 from skyreid.server.matching.options import MatchingOptions
 from skyreid.server.matching.tracklets import NONE, PLACE, TIME, Tables, Window, begin
 

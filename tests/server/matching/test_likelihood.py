@@ -11,6 +11,7 @@ from skyreid.server.matching.likelihood import (
     OUTLIERS,
     PLACE_MAX,
     Normals,
+    accept_from,
     appearance_llr,
     calibrate,
     odds,
@@ -19,7 +20,7 @@ from skyreid.server.matching.likelihood import (
     shifts,
     time_llr,
 )
-from skyreid.server.matching.odds import accept_from, assign
+from skyreid.server.matching.odds import assign
 
 PRIOR = Normals(0.5, 0.2, 0.0, 0.2)
 NOBODY = np.zeros(0)

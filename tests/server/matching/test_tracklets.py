@@ -4,8 +4,8 @@ import numpy as np
 
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Ground
-from skyreid.server.matching.clustering import candidates
-from skyreid.server.matching.odds import Scores, open_beyond_time
+from skyreid.server.matching.clustering import candidates, open_beyond_time
+from skyreid.server.matching.odds import Scores
 from skyreid.server.matching.tracklets import (
     PATH_GAP_S,
     STEP_S,
@@ -75,7 +75,7 @@ def test_rivals_within_reach_are_counted_about_right_though_few_are_looked_at(wo
     for tracklet in known.values():
         window.put(tracklet)
     scores = Scores(window, {})
-    scores.refresh(whole=True)
+    scores.refresh({}, whole=True)
     rows = window.taken()
     assert len(rows) > 300
     candidates(scores, rows, rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import numpy as np
@@ -17,13 +17,14 @@ import numpy as np
 from skyreid.server.matching.likelihood import (
     ACCUMULATION,
     FORGET_S,
+    OUTLIERS,
     WALK_MPS,
     Bool,
     Float64,
     Int64,
 )
-from skyreid.server.matching.odds import Pairs, Scores, open_beyond_time
-from skyreid.server.matching.tracklets import STEP_S, UNRELATED_S
+from skyreid.server.matching.odds import Pairs, Scores
+from skyreid.server.matching.tracklets import NONE, STEP_S, TIME, UNRELATED_S
 
 T = TypeVar("T")
 
@@ -67,6 +68,15 @@ def candidates(scores: Scores, rows: Int64, among: Int64) -> list[Int64]:
             alike = _alike(scores, some, among)
             out += [np.union1d(one, two) for one, two in zip(near, alike, strict=True)]
     return out
+
+
+def open_beyond_time(pairs: Pairs) -> Float64:
+    """[P] how many rivals each pair is beyond what its moments alone say (see ``open_after``)."""
+    t = pairs.tables
+    unseen_s = np.where(t.kind == TIME, t.measure, 0.0)
+    assumed = OUTLIERS + (1 - OUTLIERS) * (1 - np.exp(-unseen_s / FORGET_S))
+    actual = np.exp(np.minimum(t.llr, 0.0)) * ~t.forbidden
+    return np.where(t.kind == NONE, 0.0, actual - assumed)
 
 
 def unique_pairs(rows: Int64, partners: list[Int64]) -> tuple[Int64, Int64]:
@@ -178,14 +188,7 @@ def edges_of(pairs: Pairs) -> Edges:
 
 def joined(parts: list[Edges]) -> Edges:
     """All edges of several parts; at least one is needed."""
-    return Edges(
-        np.concatenate([p.a for p in parts]),
-        np.concatenate([p.b for p in parts]),
-        np.concatenate([p.evidence for p in parts]),
-        np.concatenate([p.prior for p in parts]),
-        np.concatenate([p.weight for p in parts]),
-        np.concatenate([p.forbidden for p in parts]),
-    )
+    return Edges(*(np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Edges)))
 
 
 def cluster(

@@ -21,6 +21,8 @@ Bool = NDArray[np.bool_]
 ODD_LOOKS = 0.02
 """How often strangers look like one person, and one person like strangers."""
 APPEARANCE_MAX = float(np.log((1 - ODD_LOOKS) / ODD_LOOKS))
+CHECKED_PAIRS = 1 / ODD_LOOKS
+"""How many pairs of strangers what is believed before any was seen is worth, one of them odd."""
 PLACE_MAX = 6.0
 OUTLIERS = 0.03
 """How often a reported position is plainly wrong (box on somebody else, bad pose); its logarithm
@@ -28,6 +30,10 @@ is the most that place can say against a pair, and less than looks can say for i
 WALK_MPS = 1.3
 FORGET_S = 10.0
 """After about so long out of sight a person may be anywhere."""
+CUTS_MAX = 16
+"""Members of a group from which cuts through it are looked for."""
+ARRIVALS_OVER_S = 60.0
+"""Over less time how often new people come is not known."""
 POSE_SIGMA_M = 0.4
 """What two cameras disagree about a standing person beyond the reported covariances."""
 ACCUMULATION = 0.25
@@ -126,22 +132,53 @@ def _blend(values: Float64, mean: float, std: float, strength: float) -> tuple[f
     return blended, max(float(np.sqrt(spread / (n + strength))), 0.02)
 
 
-def appearance_llr(similarity: Float64, normals: Normals) -> Float64:
-    """What cosines say, bounded by ``APPEARANCE_MAX`` both ways; any shape.
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What cosines of one view pair say, and what that has been held against."""
 
-    Two normals, but some strangers look alike, and some tracklets of one person do not (another
-    person in the box): each side has a share ``ODD_LOOKS`` of the other's distribution.
-    """
-    same = np.exp(-0.5 * ((similarity - normals.same_mean) / normals.same_std) ** 2)
-    same /= normals.same_std
-    other = np.exp(-0.5 * ((similarity - normals.different_mean) / normals.different_std) ** 2)
-    other /= normals.different_std
-    tiny = 1e-30  # far from both, nothing is known
-    llr: Float64 = np.log(
-        ((1 - ODD_LOOKS) * same + ODD_LOOKS * other + tiny)
-        / ((1 - ODD_LOOKS) * other + ODD_LOOKS * same + tiny)
-    )
-    return llr
+    normals: Normals
+    strangers: Float64
+    """Cosines of pairs that are known to be two people, ascending."""
+    worth: float
+    """So many of those pairs are different ones."""
+
+    @property
+    def most(self) -> float:
+        """The greatest log-likelihood ratio: as rare as nobody has seen two who look so alike."""
+        return float(np.log((CHECKED_PAIRS + self.worth) * (1 - ODD_LOOKS)))
+
+    def share(self, similarity: Float64) -> Float64:
+        """Part of the strangers who look as alike or more; any shape."""
+        below = np.searchsorted(self.strangers, similarity.ravel(), "left")
+        count = len(self.strangers)
+        return ((count - below) / max(count, 1)).reshape(similarity.shape)
+
+    def llr(self, similarity: Float64) -> Float64:
+        """What cosines say; any shape.
+
+        Two normals, but some strangers look alike, and some tracklets of one person do not
+        (another person in the box): a share ``ODD_LOOKS`` of each side is as the other. Of the
+        strangers it is less where many have been seen, and none of them so alike.
+        """
+        n = self.normals
+        # As many as were seen, and one in CHECKED_PAIRS more before any was.
+        odd = (1 + self.worth * self.share(similarity)) / (CHECKED_PAIRS + self.worth)
+        same = np.exp(-0.5 * ((similarity - n.same_mean) / n.same_std) ** 2) / n.same_std
+        other = np.exp(-0.5 * ((similarity - n.different_mean) / n.different_std) ** 2)
+        other /= n.different_std
+        tiny = 1e-30  # far from both, nothing is known
+        few = np.minimum(odd, ODD_LOOKS)
+        llr = np.log(
+            ((1 - ODD_LOOKS) * same + ODD_LOOKS * other + tiny)
+            / ((1 - few) * other + few * same + tiny)
+        )
+        bounded: Float64 = np.minimum(llr, -np.log(odd))
+        return bounded
+
+
+def appearance_llr(similarity: Float64, normals: Normals) -> Float64:
+    """What cosines say where nothing was checked: within ``APPEARANCE_MAX`` of nothing."""
+    return Looks(normals, np.zeros(0), 0.0).llr(similarity)
 
 
 def place_llr(offset: Float64, covariance: Float64, area_m2: float) -> Float64:
@@ -209,3 +246,124 @@ def odds(evidence: Float64, prior: Float64, weight: Float64) -> float:
     mean = float(np.average(evidence, weights=weight))
     gain: float = len(evidence) ** ACCUMULATION
     return mean * gain + float(prior.mean())
+
+
+def overlapping(camera: Int64, first_ns: Int64, last_ns: Int64, most: int) -> tuple[Int64, Int64]:
+    """Pairs of tracklets that one camera saw at one time: certainly two people.
+
+    Args:
+        camera: [N] a number per camera.
+        first_ns: [N] when each began.
+        last_ns: [N] when each ended.
+        most: how many pairs are looked at; those that began next to each other.
+
+    Returns:
+        two arrays of places in [N]
+    """
+    order = np.lexsort((first_ns, camera))
+    reach = min(len(order) - 1, max(1, most // max(len(order), 1)))
+    a = np.concatenate([order[:-d] for d in range(1, reach + 1)] or [order[:0]])
+    b = np.concatenate([order[d:] for d in range(1, reach + 1)] or [order[:0]])
+    together = (camera[a] == camera[b]) & (last_ns[a] > first_ns[b]) & (last_ns[b] > first_ns[a])
+    return a[together], b[together]
+
+
+def fullest(camera: Int64, first_ns: Int64, last_ns: Int64) -> int:
+    """How many tracklets [N] the fullest moment of a camera shows; 1 at least."""
+    out = 1
+    for number in np.unique(camera):
+        own = camera == number
+        begun = np.searchsorted(np.sort(first_ns[own]), first_ns[own], "right")
+        over = np.searchsorted(np.sort(last_ns[own]), first_ns[own], "left")
+        out = max(out, int((begun - over).max()))
+    return out
+
+
+def arrivals_per_s(person: Int64, first_ns: Int64, last_ns: Int64) -> float:
+    """New people a second.
+
+    Who was there within ``FORGET_S`` of the beginning came before it.
+
+    Args:
+        person: [N] a number per person of each tracklet.
+        first_ns: [N] when each began.
+        last_ns: [N] when each ended.
+    """
+    if not len(person):
+        return 0.0
+    begin = np.full(int(person.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(begin, person, first_ns)
+    after_s = (begin - first_ns.min()) / 1e9 - FORGET_S
+    span_s = float(last_ns.max() - first_ns.min()) / 1e9 - FORGET_S
+    return float((after_s > 0).sum()) / max(span_s, ARRIVALS_OVER_S)
+
+
+def open_after(at_s: Float64, before_s: Float64) -> Float64:
+    """[N] of the moments ``before_s`` (ascending), how many have passed and been forgotten.
+
+    A tracklet that ended t seconds ago is open to 1 - exp(-t / ``FORGET_S``): its person may be
+    anywhere by then. Less the ``OUTLIERS`` that are open anyway.
+    """
+    if not len(before_s):
+        return np.zeros(len(at_s))
+    count = np.searchsorted(before_s, at_s, "right")
+    latest = before_s[-1]
+    with np.errstate(over="ignore", invalid="ignore"):
+        kept = np.concatenate([[0.0], np.cumsum(np.exp((before_s - latest) / FORGET_S))])
+        recent = np.nan_to_num(np.exp((latest - at_s) / FORGET_S) * kept[count], nan=0.0)
+    out: Float64 = (1 - OUTLIERS) * (count - np.minimum(recent, count))
+    return out
+
+
+def weakest_cuts(
+    total: Float64, mass: Float64, prior: Float64, count: Float64, most: Float64, size: Float64
+) -> Float64:
+    """How sure each of some tracklets can be to show whom most of the others show.
+
+    If a group is two people's, what joins them is the evidence across the cut between them, and
+    however fast the parts hold together, the lesser one is no surer of the whole than that. The
+    cuts are looked for from each member and the one that is least like it: the others go to the
+    side that more speaks for.
+
+    Args:
+        total: [N, N] sums of weighted evidence between tracklets or groups; 0 with itself.
+        mass: [N, N] of weights.
+        prior: [N, N] of log priors.
+        count: [N, N] numbers of pairs.
+        most: [N, N] what the pairs can come to at most; ``-inf`` of each with itself.
+        size: [N] tracklets of each.
+
+    Returns:
+        [N] log odds across the weakest of those cuts that each is not on the greater side of
+    """
+    n = len(total)
+    seeds = np.unique(np.linspace(0, n - 1, min(n, CUTS_MAX)).round().astype(np.int64))
+    alike = np.where(count > 0, total / np.maximum(mass, 1e-9), np.inf)
+    far = np.argmin(alike[seeds], 1)
+    at = np.arange(len(seeds))
+    side: Bool = total[seeds] >= total[far]
+    for _ in range(2):
+        side[at, seeds], side[at, far] = True, False
+        side = side @ total >= ~side @ total
+    side[at, seeds], side[at, far] = True, False
+
+    def across(table: Float64) -> Float64:
+        summed: Float64 = ((side @ table) * ~side).sum(1)
+        return summed
+
+    pairs = across(count)
+    before = across(prior) / pairs
+    odds_of = across(total) / across(mass) * pairs**ACCUMULATION
+    top = np.where(side[:, :, None] & ~side[:, None, :], most, -np.inf).max((1, 2))
+    odds_of = np.minimum(odds_of, top) + before
+    ours, theirs = side @ size, ~side @ size
+    bound = np.full(n, np.inf)
+    for part, own, others in ((side, ours, theirs), (~side, theirs, ours)):
+        lesser = part & (own - 1 <= others)[:, None]
+        bound = np.minimum(bound, np.where(lesser, odds_of[:, None], np.inf).min(0))
+    return bound
+
+
+def accept_from(fpir: float) -> float:
+    """The posterior from which a link is accepted and not only tentative."""
+    return 1 / (1 + fpir)

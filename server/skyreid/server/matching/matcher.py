@@ -21,18 +21,13 @@ from skyreid.contract.identity_event import Event, TrackKey
 from skyreid.contract.sighting import Kind, Sighting
 from skyreid.server.matching import identity, regroup
 from skyreid.server.matching.clustering import candidates
+from skyreid.server.matching.final import OVERLAP_TOLERANCE_S
 from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.odds import Scores
 from skyreid.server.matching.options import MatchingOptions
-from skyreid.server.matching.regroup import Roster
-from skyreid.server.matching.settling import (
-    BLOCK_S,
-    OVERLAP_TOLERANCE_S,
-    Recall,
-    Settling,
-    block_of,
-)
+from skyreid.server.matching.regroup import Course, Roster
+from skyreid.server.matching.settling import BLOCK_S, Recall, Settling, block_of
 from skyreid.server.matching.tracklets import Tracklet, Window
 
 RECLUSTER_S = 2.0
@@ -283,19 +278,12 @@ class Matcher:
                 touched[key] = None
         self._forget(at_ns)
         touched = {key: None for key in sorted(touched) if key in self._window}
-        self._scores.refresh()
+        self._scores.refresh(self._roster.owner)
         fresh = [key for key in touched if self._is_fresh(key, now)]
         ready = self._ready([key for key in fresh if key not in self.state.tracks], tick)
         self._compare(sorted({*fresh, *ready}))
-        regroup.place_new(
-            self.state,
-            self._scores,
-            self._roster,
-            [key for key in ready if self._is_fresh(key, now)],
-            at_ns,
-            self._options.fpir,
-            self._decide,
-        )
+        new = [key for key in ready if self._is_fresh(key, now)]
+        regroup.place_new(self._course(at_ns), self._scores, self._roster, new)
         self._due.update(dict.fromkeys([*fresh, *ready]))
         self._pass(tick)
         if tick % self._every == 0:
@@ -382,19 +370,18 @@ class Matcher:
             return
         found = regroup.likely(self._scores, self._roster, first)
         regroup.again(
-            self.state,
+            self._course(at_ns),
             self._scores,
             self._roster,
             first,
             [name for names in found for name in names],  # one hop further
             lambda row: self._is_fresh(self._window.at(row).key, now),
             REGROUPED,
-            at_ns,
-            self._options.fpir,
-            self._decide,
         )
 
     def _settle(self, pieces: int | None) -> None:
         """Go on with what is to be decided for good."""
-        at_ns, fpir = self.decided_ns, self._options.fpir
-        self._settling.advance(self.state, at_ns, fpir, self._decide, self.recall, pieces)
+        self._settling.advance(self._course(self.decided_ns), self.recall, pieces)
+
+    def _course(self, at_ns: int) -> Course:
+        return Course(self.state, at_ns, self._options.fpir, self._decide)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -16,15 +16,20 @@ from skyreid.contract.sighting import View
 from skyreid.server.matching.likelihood import (
     ACCUMULATION,
     APPEARANCE_MAX,
-    FORGET_S,
     OUTLIERS,
     Bool,
     Float32,
     Float64,
     Int64,
+    Looks,
     Normals,
-    appearance_llr,
+    accept_from,
+    arrivals_per_s,
     calibrate,
+    fullest,
+    odds,
+    open_after,
+    overlapping,
     prior_of,
     shifts,
     view_pair,
@@ -38,6 +43,8 @@ PRIOR_PAIRS = 30.0
 QUIET = 0.05
 """Weight of a pair that nothing but looks and lapse of time speaks about, against one whose
 places can be compared: in a group the latter know better."""
+STRANGERS = 16384
+"""Pairs of tracklets of one camera that looks are held against, at most."""
 SAMPLE = 4096
 """Pairs that scores are calibrated on: of neighbours in time, whatever they look like."""
 
@@ -56,11 +63,24 @@ class Pairs:
     """Log of how few of the people here the pair could be by place alone; negative."""
     weight: Float64
     """How much a pair has to say where there are several."""
+    most: Float64
+    """What looks can come to where nothing else speaks for the pair; ``inf`` where it does."""
+
+    def only(self, some: Bool | slice) -> Pairs:
+        """Some of them."""
+        t = self.tables
+        tables = Tables(*(getattr(t, name)[some] for name in _OF_TABLES))
+        one, two, *rest = (getattr(self, name)[some] for name in _OF_PAIRS)
+        return Pairs(one, two, tables, *rest)
 
     @property
     def evidence(self) -> Float64:
         """Log-likelihood ratio of looks and place together."""
         return self.appearance + self.tables.llr
+
+
+_OF_TABLES = tuple(field.name for field in fields(Tables))
+_OF_PAIRS = tuple(field.name for field in fields(Pairs) if field.name != "tables")
 
 
 class Scores:
@@ -76,7 +96,10 @@ class Scores:
         self._ends, self._starts = np.zeros(0), np.zeros(0)  # of tracklets with positions, seconds
         self._rivals: Float64 = np.zeros(0)
         self._near: Float64 = np.zeros(0)
-        self._normals: dict[tuple[int, int], Normals] = {}
+        self._looks: dict[tuple[int, int], Looks] = {}
+        self.arrivals_per_s = 0.0
+        """New people a second."""
+        self._told_apart = 1
         self._stale = 0
         self._fresh: list[int] = []
 
@@ -96,8 +119,13 @@ class Scores:
         self._near[rest] = self._near[known].mean() if len(known) else 0.0
         self._count(rest)
 
-    def refresh(self, *, whole: bool = False) -> None:
-        """Learn again, if a tenth of the window is new since; else only see to the new rows."""
+    def refresh(self, owner: Mapping[int, str | None], *, whole: bool = False) -> None:
+        """Learn again, if a tenth of the window is new since; else only see to the new rows.
+
+        Args:
+            owner: which person each row is held to show, as far as that is known.
+            whole: learn again in any case.
+        """
         self._fit()
         rows = self.window.taken()
         if not len(rows):
@@ -108,7 +136,7 @@ class Scores:
             self._fresh.clear()
             self.window.measure_area()
             self._centre(rows)
-            self._crowd(rows)
+            self._crowd(rows, owner)
             self._count(rows)
             self._calibrate(rows)
             return
@@ -125,19 +153,26 @@ class Scores:
         similarity = np.einsum("ij,ij->i", self.unit[a], self.unit[b]).astype(np.float64)
         alien = facts["model"][a] != facts["model"][b]
         similarity[alien] = 0.0
-        appearance = np.zeros(len(a))
-        low = np.minimum(facts["view"][a], facts["view"][b])
-        high = np.maximum(facts["view"][a], facts["view"][b])
-        for (one, two), normals in self._normals.items():
+        appearance, most = np.zeros(len(a)), np.full(len(a), APPEARANCE_MAX)
+        low, high = (f(facts["view"][a], facts["view"][b]) for f in (np.minimum, np.maximum))
+        for (one, two), looks in self._looks.items():
             of_pair = (low == one) & (high == two)
-            appearance[of_pair] = appearance_llr(similarity[of_pair], normals)
+            appearance[of_pair] = looks.llr(similarity[of_pair])
+            most[of_pair] = looks.most
         appearance[alien] = 0.0
-        prior = -0.5 * (self._rivals[a] + self._rivals[b])
+        most[tables.llr > 0] = np.inf
+        # Whoever came between the two could be either.
+        unseen_s = np.maximum(facts["first_ns"][a], facts["first_ns"][b])
+        unseen_s = (unseen_s - np.minimum(facts["last_ns"][a], facts["last_ns"][b])) / 1e9
+        came = self.arrivals_per_s * np.where(
+            np.isinf(tables.clock_s), 0.0, np.maximum(unseen_s, 0)
+        )
+        prior = -0.5 * (np.log(self._rivals[a] + came) + np.log(self._rivals[b] + came))
         weight = np.full(len(a), QUIET)
         placed = tables.kind != NONE
         unseen_s = tables.clock_s + np.where(tables.kind == TIME, tables.measure, 0.0)
         weight[placed] += (1 - QUIET) * np.exp(-unseen_s[placed] / 2.0)
-        return Pairs(a, b, tables, similarity, appearance, prior, weight)
+        return Pairs(a, b, tables, similarity, appearance, prior, weight, most)
 
     def links(self, rows: Sequence[int], groups: Sequence[Int64]) -> tuple[Float64, list[Pairs]]:
         """Log posterior odds that ``rows[k]`` belongs with ``groups[k]``; -inf if it cannot.
@@ -159,21 +194,26 @@ class Scores:
         odds[some] = np.where(barred, -np.inf, mean * sizes[some] ** ACCUMULATION + prior)
         return odds, _sliced(pairs, sizes)
 
-    def match(self, row: int, group: Int64, fpir: float) -> Match:
-        """The stated reason for a link of a row with others of its group."""
-        (odds,), (pairs,) = self.links([row], [group])
-        return self.reason(float(odds), pairs, fpir)
+    def reason(self, log_odds: float, pairs: Pairs, held: Float64, fpir: float) -> Match:
+        """The stated reason for a link of a row with others, as ``links`` gave them.
 
-    def reason(self, log_odds: float, pairs: Pairs, fpir: float) -> Match:
-        """The same for what ``links`` gave: the evidence is its clearest pair's."""
+        The evidence is its clearest pair's. What speaks for it only by way of somebody in doubt
+        (``held`` [P], log odds of that one's own link; ``inf`` of those who are not) is in doubt.
+        """
         t = pairs.tables
-        if not (t.llr > 0).any():
-            # Looks alone: many pairs of them are still one kind of evidence, and bounded as one.
-            log_odds = min(log_odds, APPEARANCE_MAX + float(pairs.prior.mean()))
+        # Looks alone: many pairs of them are still one kind of evidence, and bounded as one.
+        log_odds = min(log_odds, float(pairs.most.max() + pairs.prior.mean()))
         j = int(np.argmax(pairs.evidence * np.sqrt(pairs.weight)))
-        evidence = [
-            Evidence("appearance", _short(pairs.appearance[j]), _short(pairs.similarity[j]))
-        ]
+        doubtful = np.isfinite(held)
+        if doubtful.any():
+            through = float(held[j] if doubtful[j] else held[doubtful].max())
+            sure = -np.inf
+            if not doubtful.all():
+                some = pairs.only(~doubtful)
+                sure = odds(some.evidence, some.prior, some.weight)
+                sure = min(sure, float(some.most.max() + some.prior.mean()))
+            log_odds = min(log_odds, max(sure, through))
+        evidence = [self._looks_of(pairs, j)]
         if t.kind[j] == PLACE:
             evidence.append(Evidence("place", _short(t.llr[j]), _short(t.measure[j])))
         elif t.kind[j] == TIME:
@@ -188,13 +228,23 @@ class Scores:
         other: TrackKey = self.window.at(int(pairs.b[j])).key
         return Match(state, _short(probability), other, tuple(evidence))
 
+    def _looks_of(self, pairs: Pairs, j: int) -> Evidence:
+        llr, cosine = _short(pairs.appearance[j]), _short(pairs.similarity[j])
+        facts = self.window.facts
+        one, two = (int(facts["view"][of[j]]) for of in (pairs.a, pairs.b))
+        looks = self._looks.get((min(one, two), max(one, two)))
+        alien = facts["model"][pairs.a[j]] != facts["model"][pairs.b[j]]
+        if looks is None or alien or not looks.worth:
+            return Evidence("appearance", llr, cosine)
+        alike = looks.worth * float(looks.share(pairs.similarity[j : j + 1])[0])
+        return Evidence("appearance", llr, cosine, round(looks.worth), math.ceil(alike))
+
     def _fit(self) -> None:
         shape = self.window.vectors.shape
         if self.unit.shape != shape:
-            for name, old in (("_rivals", self._rivals), ("_near", self._near)):
-                grown = np.zeros(shape[0])
-                grown[: len(old)] = old
-                setattr(self, name, grown)
+            more = shape[0] - len(self._near)
+            self._rivals = np.pad(self._rivals, (0, more), constant_values=1.0)
+            self._near = np.pad(self._near, (0, more))
             unit = np.zeros(shape, np.float32)
             unit[: len(self.unit), : self.unit.shape[1]] = self.unit
             self.unit = unit
@@ -221,42 +271,41 @@ class Scores:
         length = np.linalg.norm(unit, axis=1, keepdims=True)
         self.unit[rows] = unit / np.maximum(length, 1e-9)
 
-    def _crowd(self, rows: Int64) -> None:
+    def _crowd(self, rows: Int64, owner: Mapping[int, str | None]) -> None:
         """How many people are here: about as many as the fullest moment of a camera shows.
 
-        Beside that, for each moment how many tracklets time leaves open to somebody seen then.
+        Beside that, how many new ones come in a second, and for each moment how many tracklets
+        time leaves open to somebody seen then.
         """
         facts, half_ns = self.window.facts[rows], self.window.tolerance_ns // 2
-        fullest = 1
-        for camera in np.unique(facts["camera"]):
-            own = np.flatnonzero(facts["camera"] == camera)
-            first = np.sort(facts["first_ns"][own] + half_ns)
-            last = np.sort(facts["last_ns"][own] - half_ns)
-            begun = np.searchsorted(first, facts["first_ns"][own] + half_ns, "right")
-            over = np.searchsorted(last, facts["first_ns"][own] + half_ns, "left")
-            fullest = max(fullest, int((begun - over).max()))
-        self._people = 1 + float(fullest)
+        first_ns, last_ns = facts["first_ns"] + half_ns, facts["last_ns"] - half_ns
+        most = fullest(facts["camera"], first_ns, last_ns)
+        self._people = 1 + float(most)
+        held = [row for row in rows.tolist() if owner.get(row) is not None]
+        numbers: dict[str | None, int] = {}
+        person = np.array([numbers.setdefault(owner[k], len(numbers)) for k in held], np.int64)
+        of = self.window.facts[np.array(held, np.int64)]
+        self.arrivals_per_s = arrivals_per_s(person, of["first_ns"], of["last_ns"])
+        self._told_apart = max(most, len(numbers))
         placed = facts[facts["end"] > facts["start"]]
         self._others = len(rows) - 1
         self._placed = len(placed)
-        self._ends, self._starts = (
-            np.sort(placed["end"] * STEP_S),
-            np.sort(placed["start"] * STEP_S),
-        )
+        self._ends = np.sort(placed["end"] * STEP_S)
+        self._starts = np.sort(placed["start"] * STEP_S)
 
     def _count(self, rows: Int64) -> None:
-        """Logarithm of how many each row has to be told from."""
+        """How many each row has to be told from."""
         facts = self.window.facts[rows]
         free = np.full(len(rows), float(max(self._others, 0)))
         seen = facts["end"] > facts["start"]
         some = np.flatnonzero(seen)
         if len(some):
-            gone = _open(facts["start"][some] * STEP_S, self._ends)
-            gone += _open(-facts["end"][some] * STEP_S, np.sort(-self._starts))
+            gone = open_after(facts["start"][some] * STEP_S, self._ends)
+            gone += open_after(-facts["end"][some] * STEP_S, np.sort(-self._starts))
             here = OUTLIERS * (self._placed - 1)  # whom place excludes may yet be a bad pose's
             free[some] = self._others + 1 - self._placed + here + gone + self._near[rows[some]]
         share = np.clip(free / max(self._others, 1), 0.0, 1.0)
-        self._rivals[rows] = np.log(1 + self._people * share)
+        self._rivals[rows] = 1 + self._people * share
 
     def _calibrate(self, rows: Int64) -> None:
         facts = self.window.facts
@@ -273,27 +322,33 @@ class Scores:
         low = np.minimum(facts["view"][a], facts["view"][b])
         high = np.maximum(facts["view"][a], facts["view"][b])
         views = sorted(set(facts["view"][rows].tolist()))
-        self._normals = {}
+        strangers = similarity[different]
+        # Who are seen at once by one camera: of n people so many pairs, however many tracklets.
+        seen = facts[rows]
+        at, to = overlapping(
+            seen["camera"], seen["first_ns"], seen["last_ns"] - self.window.tolerance_ns, STRANGERS
+        )
+        same_model = seen["model"][at] == seen["model"][to]
+        at, to = at[same_model], to[same_model]
+        one_of, other = self.unit[rows[at]], self.unit[rows[to]]
+        apart_cosines = np.einsum("ij,ij->i", one_of, other).astype(np.float64)
+        of_camera = int(np.bincount(seen["camera"][at], minlength=1).max())
+        worth = float(min(of_camera, self._told_apart * (self._told_apart - 1) // 2))
+        self._looks = {}
         for one in views:
             for two in [v for v in views if v >= one]:
                 of_pair = (low == one) & (high == two)
-                self._normals[one, two] = calibrate(
+                normals = calibrate(
                     similarity,
                     different & of_pair,
                     same & of_pair,
-                    similarity[different],
+                    strangers,
                     prior_of(self._priors, view_pair(View(one).word, View(two).word)),
                     pairs=PRIOR_PAIRS,
                 )
-
-
-def open_beyond_time(pairs: Pairs) -> Float64:
-    """[P] how many rivals each pair is beyond what its moments alone say (see ``_open``)."""
-    t = pairs.tables
-    unseen_s = np.where(t.kind == TIME, t.measure, 0.0)
-    assumed = OUTLIERS + (1 - OUTLIERS) * (1 - np.exp(-unseen_s / FORGET_S))
-    actual = np.exp(np.minimum(t.llr, 0.0)) * ~t.forbidden
-    return np.where(t.kind == NONE, 0.0, actual - assumed)
+                own = similarity[different & of_pair]
+                checked = np.sort(own if len(own) >= worth else apart_cosines)
+                self._looks[one, two] = Looks(normals, checked, worth)
 
 
 def assign(tracklets: int, asked: Sequence[tuple[int, str]], odds: Float64) -> list[int | None]:
@@ -336,54 +391,9 @@ def assign(tracklets: int, asked: Sequence[tuple[int, str]], odds: Float64) -> l
     return chosen
 
 
-def accept_from(fpir: float) -> float:
-    """The posterior from which a link is accepted and not only tentative."""
-    return 1 / (1 + fpir)
-
-
-def _open(at_s: Float64, before_s: Float64) -> Float64:
-    """[N] of the moments ``before_s`` (ascending), how many have passed and been forgotten.
-
-    A tracklet that ended t seconds ago is open to 1 - exp(-t / ``FORGET_S``): its person may be
-    anywhere by then. Less the ``OUTLIERS`` that are open anyway.
-    """
-    if not len(before_s):
-        return np.zeros(len(at_s))
-    count = np.searchsorted(before_s, at_s, "right")
-    latest = before_s[-1]
-    with np.errstate(over="ignore", invalid="ignore"):
-        kept = np.concatenate([[0.0], np.cumsum(np.exp((before_s - latest) / FORGET_S))])
-        recent = np.nan_to_num(np.exp((latest - at_s) / FORGET_S) * kept[count], nan=0.0)
-    out: Float64 = (1 - OUTLIERS) * (count - np.minimum(recent, count))
-    return out
-
-
 def _sliced(pairs: Pairs, sizes: Int64) -> list[Pairs]:
-    out, at = [], 0
-    for size in sizes.tolist():
-        cut = slice(at, at + size)
-        t = pairs.tables
-        tables = Tables(
-            t.llr[cut],
-            t.kind[cut],
-            t.measure[cut],
-            t.shared_s[cut],
-            t.forbidden[cut],
-            t.clock_s[cut],
-        )
-        out.append(
-            Pairs(
-                pairs.a[cut],
-                pairs.b[cut],
-                tables,
-                pairs.similarity[cut],
-                pairs.appearance[cut],
-                pairs.prior[cut],
-                pairs.weight[cut],
-            )
-        )
-        at += size
-    return out
+    ends = np.cumsum(sizes).tolist()
+    return [pairs.only(slice(end - n, end)) for end, n in zip(ends, sizes.tolist(), strict=True)]
 
 
 def _short(value: float) -> float:

@@ -6,18 +6,19 @@ next may depend on it (a fresh id, who holds what).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
 
-from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.identity_event import Match, TrackKey
 from skyreid.server.matching.clustering import Edges, cluster, edges_of, unique_pairs
-from skyreid.server.matching.identity import Decision, State
-from skyreid.server.matching.likelihood import Bool, Int64
-from skyreid.server.matching.odds import Scores, assign
+from skyreid.server.matching.identity import Decision, DecisionKind, State
+from skyreid.server.matching.likelihood import Bool, Float64, Int64, weakest_cuts
+from skyreid.server.matching.odds import Pairs, Scores, assign
 from skyreid.server.matching.tracklets import Window
 
 COMPANY = 8
@@ -25,7 +26,32 @@ COMPANY = 8
 REVISE_FROM = 0.1
 """A link's posterior must change by this much to be worth an entry in the log."""
 
-Decide = Callable[[Decision], State]
+
+class Course:
+    """What a step of matching goes by: who is who by now, the moment, and how sure is sure."""
+
+    def __init__(
+        self, state: State, at_ns: int, fpir: float, fold: Callable[[Decision], State]
+    ) -> None:
+        """``fold`` takes a decision and returns the state after it."""
+        self.state = state
+        """After every decision so far."""
+        self.at_ns = at_ns
+        """Capture time."""
+        self.fpir = fpir
+        """As configured."""
+        self._fold = fold
+
+    def decide(
+        self,
+        kind: DecisionKind,
+        identity: str,
+        tracks: tuple[TrackKey, ...] = (),
+        other: str | None = None,
+        match: Match | None = None,
+    ) -> None:
+        """Take a decision, as of `Decision`; it fits the state after those before it."""
+        self.state = self._fold(Decision(kind, self.at_ns, identity, tracks, other, match))
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +65,87 @@ class Grouped:
     """Those whose group was settled before."""
     label: Int64
     """The group of each."""
+    links: Mapping[int, tuple[float, Pairs]] = field(default_factory=dict)
+    """By row, of those that are not settled: see ``weighed``."""
+    bounds: Mapping[int, float] = field(default_factory=dict)
+
+    def only(self, some: Int64) -> Grouped:
+        """Of some places in the arrays."""
+        arrays = (self.rows[some], self.settled[some], self.label[some])
+        return Grouped(self.scores, *arrays, self.links, self.bounds)
+
+    def weighed(self) -> Grouped:
+        """With what links each to the rest of its group, and how sure one can be of that at most.
+
+        A group may be two people's, each of whose tracklets hold fast to each other: what joins
+        the two parts is what a link of either with the whole is worth (``weakest_cuts``).
+        """
+        links: dict[int, tuple[float, Pairs]] = {}
+        bounds: dict[int, float] = {}
+        order = np.argsort(self.label, kind="stable")
+        cuts = np.flatnonzero(np.diff(self.label[order])) + 1
+        groups = [g for g in np.split(order, cuts) if len(g) > 1 and not self.settled[g].all()]
+        fresh = [g[~self.settled[g]] for g in groups]
+        rows = [row for some in fresh for row in self.rows[some].tolist()]
+        others = [self.rows[g] for g, some in zip(groups, fresh, strict=True) for _ in some]
+        odds, pairs = self.scores.links(rows, others)
+        links.update(zip(rows, zip(odds.tolist(), pairs, strict=True), strict=True))
+        for g, some in zip(groups, fresh, strict=True):
+            if len(g) > 2:
+                own = self.rows[some].tolist()
+                bounds.update(zip(own, _bounds(own, [links[k][1] for k in own]), strict=True))
+        return replace(self, links=links, bounds=bounds)
+
+    def match(self, row: int, others: Int64, course: Course) -> Match:
+        """The stated reason for a link of one of the rows with others of its group."""
+        (odds,), (pairs,) = self.scores.links([row], [others])
+        return self.reason(row, float(odds), pairs, course)
+
+    def reason(self, row: int, log_odds: float, pairs: Pairs, course: Course) -> Match:
+        """The same for what ``links`` gave."""
+        held = held_of(course.state, self.scores.window, pairs.b)
+        held[np.isin(pairs.b, self.rows[~self.settled])] = np.inf  # ``bounds`` tell of those
+        bounded = min(log_odds, self.bounds.get(row, np.inf))
+        return self.scores.reason(bounded, pairs, held, course.fpir)
+
+
+def _bounds(rows: list[int], pairs: list[Pairs]) -> list[float]:
+    """``weakest_cuts`` of a group; its settled rows are on one side together.
+
+    Args:
+        rows: [N] of the group, those that are not settled.
+        pairs: of each of them with all others of the group.
+    """
+    count = len(rows)
+    place = {row: k for k, row in enumerate(rows)}
+    sums = np.zeros((4, count + 1, count + 1))
+    most = np.full((count + 1, count + 1), -np.inf)
+    for k, of in enumerate(pairs):
+        at = np.array([place.get(row, count) for row in of.b.tolist()], np.int64)
+        columns = (of.evidence * of.weight, of.weight, of.prior, np.ones(len(at)))
+        for table, column in zip(sums, columns, strict=True):
+            table[k] = np.bincount(at, column, count + 1)
+        np.maximum.at(most[k], at, of.most)
+    size = np.ones(count + 1)
+    size[count] = len(pairs[0].b) + 1 - count
+    whole = count + (size[count] > 0)
+    sums[:, count], most[count] = sums[:, :, count], most[:, count]
+    total, mass, prior, number = sums[:, :whole, :whole]
+    cut = weakest_cuts(total, mass, prior, number, most[:whole, :whole], size[:whole])
+    out: list[float] = cut[:count].tolist()
+    return out
+
+
+def held_of(state: State, window: Window, rows: Int64) -> Float64:
+    """[N] what the own link of each row is worth, log odds; ``inf`` where nothing is in doubt."""
+    out = np.full(len(rows), np.inf)
+    for k, row in enumerate(rows.tolist()):
+        key = window.at(row).key
+        name = state.tracks.get(key)
+        own = None if name is None else state.identities[name].members[key]
+        if own is not None and own.state == "tentative":
+            out[k] = math.log(own.probability / (1 - own.probability))
+    return out
 
 
 class Roster:
@@ -80,25 +187,14 @@ class Roster:
                     self.own(window.rows[key], d.identity)
 
 
-def place_new(
-    state: State,
-    scores: Scores,
-    roster: Roster,
-    new: Sequence[TrackKey],
-    at_ns: int,
-    fpir: float,
-    decide: Decide,
-) -> None:
+def place_new(course: Course, scores: Scores, roster: Roster, new: Sequence[TrackKey]) -> None:
     """Assign tracklets that are in no identity yet, one camera after the other.
 
     Args:
-        state: before.
+        course: what it goes by.
         scores: of the window.
         roster: which of its rows each identity has.
         new: those tracklets, in order of their keys.
-        at_ns: capture time.
-        fpir: as configured.
-        decide: takes each decision.
     """
     row_of = scores.window.rows
     for _, group in groupby(new, lambda k: (k.device, k.boot, k.camera)):
@@ -110,10 +206,11 @@ def place_new(
         )
         for key, at in zip(keys, assign(len(keys), asked, odds), strict=True):
             if at is None:
-                state = decide(Decision("assign", at_ns, state.mint(key), (key,)))
+                course.decide("assign", course.state.mint(key), (key,))
             else:
-                match = scores.reason(float(odds[at]), pairs[at], fpir)
-                state = decide(Decision("assign", at_ns, asked[at][1], (key,), match=match))
+                held = held_of(course.state, scores.window, pairs[at].b)
+                match = scores.reason(float(odds[at]), pairs[at], held, course.fpir)
+                course.decide("assign", asked[at][1], (key,), match=match)
 
 
 def likely(scores: Scores, roster: Roster, rows: Sequence[int]) -> list[list[str]]:
@@ -134,30 +231,24 @@ def likely(scores: Scores, roster: Roster, rows: Sequence[int]) -> list[list[str
 
 
 def again(
-    state: State,
+    course: Course,
     scores: Scores,
     roster: Roster,
     first: list[int],
     others: Iterable[str],
     fresh: Callable[[int], bool],
     most: int,
-    at_ns: int,
-    fpir: float,
-    decide: Decide,
 ) -> None:
     """Group tracklets again, with their groups and neighbours: what would explain it better?
 
     Args:
-        state: before.
+        course: what it goes by.
         scores: of the window.
         roster: which of its rows each identity has.
         first: rows of those who changed.
         others: identities that they could be.
         fresh: whether the group of a row may still change; the others' groups are only joined.
         most: rows whose group may change at a time; ``first`` at least.
-        at_ns: capture time.
-        fpir: as configured.
-        decide: takes each decision.
     """
     names = dict.fromkeys([*(roster.owner[row] for row in first), *others])
     rows = [row for name in names for row in roster.rows(name).tolist()]
@@ -190,95 +281,25 @@ def again(
     apart = a != b
     label = cluster(label, settled, score(a[apart], b[apart]), score)
 
-    def deciding(decision: Decision) -> State:
-        nonlocal state
-        state = decide(decision)
-        return state
-
-    agree(state, scores, items, settled, label, at_ns, fpir, deciding)
-    asked = sorted(inside)
-    groups = [roster.rows(roster.owner[row]) for row in asked]
-    revise(state, scores, asked, groups, at_ns, fpir, deciding)
+    found = Grouped(scores, items, settled, label).weighed()
+    agree(course, found)
+    revise(course, found)
 
 
-def conclude(state: State, found: Grouped, at_ns: int, fpir: float, decide: Decide) -> set[str]:
-    """Make the identities agree with what was found, those included who are in none yet.
-
-    Returns:
-        the identities that have other tracklets than before
-    """
-    window, before = found.scores.window, state.tracks
-
-    def deciding(decision: Decision) -> State:
-        nonlocal state
-        state = decide(decision)
-        return state
-
-    rows_of: dict[int, list[int]] = {}
-    settled = dict(zip(found.rows.tolist(), found.settled.tolist(), strict=True))
-    for row, group in zip(found.rows.tolist(), found.label.tolist(), strict=True):
-        if window.at(row).key not in state.erased_tracks:
-            rows_of.setdefault(group, []).append(row)
-    for members in rows_of.values():  # who came too late to be decided live
-        known = [row for row in members if window.at(row).key in state.tracks]
-        for row in members:
-            key = window.at(row).key
-            if key in state.tracks:
-                continue
-            if known:
-                match = found.scores.match(row, np.array(known, np.int64), fpir)
-                names = {state.tracks[window.at(k).key] for k in known}
-                firm = {state.tracks[window.at(k).key] for k in known if settled[k]}
-                name = min(firm or names, key=lambda n: (state.identities[n].founded_ns, n))
-                deciding(Decision("assign", at_ns, name, (key,), match=match))
-            else:
-                deciding(Decision("assign", at_ns, state.mint(key), (key,)))
-            known.append(row)
-    kept = np.array([window.at(row).key in state.tracks for row in found.rows.tolist()], np.bool_)
-    rows, old, label = found.rows[kept], found.settled[kept], found.label[kept]
-    agree(state, found.scores, rows, old, label, at_ns, fpir, deciding)
-    after = state.tracks
-    changed: set[str] = set()
-    if after is not before:
-        for row in rows.tolist():
-            key = window.at(row).key
-            was, now = before.get(key), after[key]
-            if was != now:
-                changed |= {now} if was is None else {was, now}
-    fresh = rows[~old].tolist()
-    groups = [np.array(rows_of[int(group)], np.int64) for group in label[~old]]
-    revise(state, found.scores, fresh, groups, at_ns, fpir, deciding)
-    return {name for name in changed if name in state.identities}
-
-
-def agree(
-    state: State,
-    scores: Scores,
-    rows: Int64,
-    settled: Bool,
-    label: Int64,
-    at_ns: int,
-    fpir: float,
-    decide: Decide,
-) -> None:
+def agree(course: Course, found: Grouped) -> None:
     """Splits, moves and merges that make the identities agree with a clustering.
 
     Every identity follows its settled tracklets, else most of its tracklets; where several follow
     into one group, the one with settled ones keeps it, else the oldest. What is left of the others
-    moves, founds new identities, or merges. Tracklets that are not among ``rows`` stay as they are.
-
-    Args:
-        state: before.
-        scores: of a window that has the rows.
-        rows: [N] of the tracklets that were clustered.
-        settled: [N] those whose identity does not change.
-        label: [N] group of each.
-        at_ns: capture time.
-        fpir: as configured.
-        decide: takes each decision; it fits the state after those before it.
+    moves, founds new identities, or merges. Tracklets that are not among the rows stay as they are.
     """
+    found = _at_odds(course.state, found)
+    if not len(found.rows):
+        return
+    scores, rows, settled, label = found.scores, found.rows, found.settled, found.label
+    state = course.state
     keys = [scores.window.at(int(row)).key for row in rows]
-    place = {key: k for k, key in enumerate(keys) if key in state.tracks}
+    place = {key: k for k, key in enumerate(keys)}
     cluster_of = {key: int(label[k]) for key, k in place.items()}
     order = np.argsort(label, kind="stable")
     cuts = np.flatnonzero(np.diff(label[order])) + 1
@@ -299,11 +320,9 @@ def agree(
         owner.setdefault(home[name], name)
 
     def join(tracks: list[TrackKey], group: int, source: str) -> None:
-        nonlocal state
         for key in tracks:
-            match = scores.match(int(rows[place[key]]), group_rows[group], fpir)
-            decision = Decision("move", at_ns, owner[group], (key,), source, match)
-            state = decide(decision)
+            match = found.match(int(rows[place[key]]), group_rows[group], course)
+            course.decide("move", owner[group], (key,), source, match)
 
     for name in by_age:
         away: dict[int, list[TrackKey]] = {}
@@ -315,51 +334,55 @@ def agree(
                 join(tracks, group, name)
                 continue
             tracks.sort(key=lambda k: (scores.window.tracklet(k).first_ns, k))
-            fresh = state.mint(tracks[0])
+            fresh = course.state.mint(tracks[0])
             match = None
             if len(tracks) > 1:
-                match = scores.match(int(rows[place[tracks[-1]]]), group_rows[group], fpir)
+                match = found.match(int(rows[place[tracks[-1]]]), group_rows[group], course)
             owner[group] = fresh
-            state = decide(Decision("split", at_ns, fresh, tuple(tracks), name, match))
+            course.decide("split", fresh, tuple(tracks), name, match)
     for name in by_age:
         keep = owner[home[name]]
         if keep == name:
             continue
         staying = [key for key in held[name] if cluster_of[key] == home[name]]
-        if len(state.identities[name].members) > len(staying):  # others hold it, who are not here
+        # Others may hold it, who are not here.
+        if len(course.state.identities[name].members) > len(staying):
             join(staying, home[name], name)
             continue
         founder = staying[0]
         there = [
             row
             for row in group_rows[home[name]].tolist()
-            if state.tracks.get(scores.window.at(row).key) == keep
+            if course.state.tracks.get(scores.window.at(row).key) == keep
         ]
         match = None
         if there:
-            match = scores.match(int(rows[place[founder]]), np.array(there, np.int64), fpir)
-        state = decide(Decision("merge", at_ns, keep, (), name, match))
+            match = found.match(int(rows[place[founder]]), np.array(there, np.int64), course)
+        course.decide("merge", keep, (), name, match)
 
 
-def revise(
-    state: State,
-    scores: Scores,
-    rows: list[int],
-    groups: list[Int64],
-    at_ns: int,
-    fpir: float,
-    decide: Decide,
-) -> None:
-    """New posteriors of the links of ``rows`` with their groups, where they changed enough."""
-    asked = []
-    for row, group in zip(rows, groups, strict=True):
-        key = scores.window.at(row).key
-        before = state.identities[state.tracks[key]].members[key]
-        if before is not None and len(group) > 1:
-            asked.append((row, group, key, before))
-    odds, pairs = scores.links([row for row, *_ in asked], [group for _, group, *_ in asked])
-    for log_odds, of_row, (_, _, key, before) in zip(odds, pairs, asked, strict=bool(pairs)):
-        match = scores.reason(float(log_odds), of_row, fpir)
+def _at_odds(state: State, found: Grouped) -> Grouped:
+    """Of what is in an identity, those groups and identities that are not each the other."""
+    names: dict[str, int] = {}
+    at = found.scores.window.at
+    told = [state.tracks.get(at(row).key) for row in found.rows.tolist()]
+    kept = np.array([k for k, name in enumerate(told) if name is not None], np.int64)
+    who = np.array([names.setdefault(n, len(names)) for n in told if n is not None], np.int64)
+    _, group = np.unique(found.label[kept], return_inverse=True)
+    both = np.unique(np.stack([who, group.reshape(-1)], 1), axis=0)
+    groups_of, names_of = np.bincount(both[:, 0]), np.bincount(both[:, 1])
+    return found.only(kept[(groups_of[who] > 1) | (names_of[group.reshape(-1)] > 1)])
+
+
+def revise(course: Course, found: Grouped) -> None:
+    """New posteriors of the links that are not settled, where they changed enough."""
+    for row, (log_odds, pairs) in found.links.items():
+        key = found.scores.window.at(row).key
+        name = course.state.tracks[key]
+        before = course.state.identities[name].members[key]
+        if before is None:
+            continue
+        match = found.reason(row, log_odds, pairs, course)
         changed = abs(match.probability - before.probability) >= REVISE_FROM
         if changed or match.state != before.state:
-            decide(Decision("revise", at_ns, state.tracks[key], (key,), match=match))
+            course.decide("revise", name, (key,), match=match)

@@ -11,36 +11,17 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-
-import numpy as np
 
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Sighting
-from skyreid.server.matching import regroup
-from skyreid.server.matching.clustering import (
-    Edges,
-    candidates,
-    clustering,
-    edges_of,
-    joined,
-    unique_pairs,
-)
-from skyreid.server.matching.identity import Decision, State
-from skyreid.server.matching.likelihood import Int64, Normals
-from skyreid.server.matching.odds import Scores
-from skyreid.server.matching.regroup import Decide, Grouped
-from skyreid.server.matching.shelf import PersistentMap
-from skyreid.server.matching.tracklets import Tracklet, Window, begin, revised
+from skyreid.server.matching.final import Actor, conclude, settle
+from skyreid.server.matching.identity import State
+from skyreid.server.matching.likelihood import Normals
+from skyreid.server.matching.regroup import Course
+from skyreid.server.matching.tracklets import Tracklet, begin, revised
 
 BLOCK_S = 60.0
 """What was told in a block of capture time is decided for good when it is over."""
-OVERLAP_TOLERANCE_S = 0.3
-"""Two tracklets of one camera may overlap by this much and still be one person (the tracker held on
-to a ghost after it had begun anew)."""
-_ROWS_A_PIECE = 64
-"""Rows that are taken in, or compared with all others, in a piece of work."""
-_SCORED_A_PIECE = 4096
 _RECALLED_AT_ONCE_S = 10.0
 QUIET_ROUNDS = 20
 """A block that something came late for waits until nothing more has for so many rounds: what was
@@ -58,19 +39,6 @@ def block_of(captured_at_ns: int) -> int:
 def begin_of(block: int) -> int:
     """Capture time at which a block begins."""
     return block * round(BLOCK_S * 1e9)
-
-
-@dataclass(frozen=True, eq=False)
-class Actor:
-    """A tracklet in the scene of a block."""
-
-    tracklet: Tracklet
-    told: int
-    """The last block, up to this one, in which it was told of."""
-    began: int
-    """The first."""
-    settled: bool
-    """Whether it is settled who it is."""
 
 
 class Blocks:
@@ -155,68 +123,6 @@ class Blocks:
         return max((b for b, of_block in self._versions.items() if of_block), default=None)
 
 
-def settle(
-    scene: Iterable[Actor],
-    reach: int,
-    identities: PersistentMap[TrackKey, str],
-    priors: Mapping[str, Normals],
-) -> Generator[None, None, Grouped | None]:
-    """The step of a block, in pieces of bounded work; None if nobody was there.
-
-    Args:
-        scene: what ``Blocks.scene`` said.
-        reach: of how many blocks. A tracklet takes part in two steps; it is compared with those
-            that both can see.
-        identities: of the settled ones; one that is in none does not take part.
-        priors: as for the matcher.
-    """
-    window = Window(overlap_tolerance_s=OVERLAP_TOLERANCE_S)
-    names: list[str | None] = []
-    told: list[int] = []
-    began: list[int] = []
-    for actor in scene:
-        key = actor.tracklet.key
-        if actor.settled and key not in identities:
-            continue
-        window.put(actor.tracklet)
-        names.append(identities[key] if actor.settled else None)
-        told.append(actor.told)
-        began.append(actor.began)
-        if len(names) % (4 * _ROWS_A_PIECE) == 0:
-            yield
-    fresh = np.array([k for k, name in enumerate(names) if name is None], np.int64)
-    if not len(fresh):
-        return None
-    rows = window.taken()
-    scores = Scores(window, priors)
-    scores.refresh(whole=True)
-    partners: list[Int64] = []
-    # By time: those of a piece have the same few in reach.
-    fresh = fresh[np.argsort(window.facts["start"][fresh], kind="stable")]
-    for at in range(0, len(fresh), _ROWS_A_PIECE):
-        partners += candidates(scores, fresh[at : at + _ROWS_A_PIECE], rows)
-        yield
-    scores.near_as_others(fresh, np.array([k for k, n in enumerate(names) if n], np.int64))
-    since = np.array(began, np.int64) - (reach - 2)
-    a, b = unique_pairs(
-        fresh, [p[np.array(told)[p] >= since[k]] for k, p in zip(fresh, partners, strict=True)]
-    )
-    parts: list[Edges] = []
-    for at in range(0, max(len(a), 1), _SCORED_A_PIECE):
-        cut = slice(at, at + _SCORED_A_PIECE)
-        parts.append(edges_of(scores.between(a[cut], b[cut])))
-        yield
-    first: dict[str, int] = {}
-    label = np.array(
-        [k if name is None else first.setdefault(name, k) for k, name in enumerate(names)], np.int64
-    )
-    old = np.array([name is not None for name in names], np.bool_)
-    found = yield from clustering(
-        label, old, joined(parts), lambda i, j: edges_of(scores.between(i, j))
-    )
-    return Grouped(scores, rows, old, found)
-
-
 class Settling:
     """Blocks that are over, and the step of each that is due: see the top of this file."""
 
@@ -228,7 +134,8 @@ class Settling:
         self._round = 0
         self._due = {block: -QUIET_ROUNDS for block in state.postponed}
         """Blocks whose step is due, and the round in which something last came late for each."""
-        self._work: tuple[int, Generator[None, None, Grouped | None]] | None = None
+        self._work: tuple[int, Generator[None, None, None]] | None = None
+        self._course: Course  # of the latest `advance`; what goes on in pieces goes by the latest
         now = block_of(state.at_ns)
         self._kept_from = now - self.reach
         self._recalled: set[int] = set()  # blocks before that, read again
@@ -292,48 +199,32 @@ class Settling:
             self._due.setdefault(self._work[0], -QUIET_ROUNDS)
             self._work = None
 
-    def advance(
-        self,
-        state: State,
-        at_ns: int,
-        fpir: float,
-        decide: Decide,
-        recall: Recall | None,
-        pieces: int | None,
-    ) -> None:
+    def advance(self, course: Course, recall: Recall | None, pieces: int | None) -> None:
         """Do the steps that are due, the oldest first; at most so many pieces of them."""
-
-        def deciding(decision: Decision) -> State:
-            nonlocal state
-            state = decide(decision)
-            return state
-
-        now = block_of(at_ns)
+        self._course = course
         self._round += 1
-        self._look_again(now)
+        self._look_again(block_of(course.at_ns))
         while self._work is not None or self._due:
             if self._work is None:
                 block = self._next(patient=pieces is not None)
                 if block is None:
                     return
                 del self._due[block]
-                self._work = block, self._step(block, lambda: state, recall)
-            block, work = self._work
+                self._work = block, self._step(block, recall)
+            _, work = self._work
             while pieces is None or pieces > 0:
                 pieces = None if pieces is None else pieces - 1
                 try:
                     next(work)
-                except StopIteration as end:
+                except StopIteration:
                     self._work = None
-                    if end.value is not None:
-                        changed = regroup.conclude(state, end.value, at_ns, fpir, deciding)
-                        self._build_on(changed, state, block, now)
                     break
             else:
                 return
 
-    def _build_on(self, changed: set[str], state: State, block: int, now: int) -> None:
+    def _build_on(self, changed: set[str], block: int) -> None:
         """After a step changed who some identities are: those who build on them look again."""
+        state, now = self._course.state, block_of(self._course.at_ns)
         members = (key for name in changed for key in state.identities[name].members)
         last = self.blocks.latest(members)
         if last is not None:
@@ -357,28 +248,27 @@ class Settling:
                 self._due.setdefault(block, -QUIET_ROUNDS)
         self._again_from = None
 
-    def _step(
-        self, block: int, state: Callable[[], State], recall: Recall | None
-    ) -> Generator[None, None, Grouped | None]:
+    def _step(self, block: int, recall: Recall | None) -> Generator[None, None, None]:
         """The step of a block; before it, those that it looks at and that are not kept any more."""
         if recall is not None:
             for number in range(block - 2 * self.reach + 1, min(block + 1, self._kept_from)):
                 if number not in self._recalled:
                     self._recalled.add(number)
-                    yield from self._recall(number, state, recall)
+                    yield from self._recall(number, recall)
             self.blocks.complete()
         scene = list(self.blocks.scene(block, self.reach))
-        return (yield from settle(scene, self.reach, state().tracks, self._priors))
+        tracks = self._course.state.tracks
+        found = yield from settle(scene, self.reach, tracks, self._priors)
+        if found is not None:
+            self._build_on((yield from conclude(lambda: self._course, found)), block)
 
-    def _recall(
-        self, block: int, state: Callable[[], State], recall: Recall
-    ) -> Generator[None, None, None]:
+    def _recall(self, block: int, recall: Recall) -> Generator[None, None, None]:
         since_ns, end_ns = begin_of(block), begin_of(block + 1)
         while since_ns < end_ns:
             until_ns = min(since_ns + round(_RECALLED_AT_ONCE_S * 1e9), end_ns)
             for device, boot, model_key, sighting in recall(since_ns, until_ns):
                 key = TrackKey(device, boot, sighting.camera, sighting.track)
-                if key not in state().erased_tracks:
+                if key not in self._course.state.erased_tracks:
                     self.blocks.take(key, model_key, sighting)
             since_ns = until_ns
             yield

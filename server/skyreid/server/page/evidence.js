@@ -53,7 +53,7 @@ function words(evidence, error) {
   const clocks = error === undefined ? "" : `, clocks ${plusMinus(error)}`;
   switch (evidence.kind) {
     case "appearance":
-      return `${evidence.llr < 0 ? "looks different" : "looks alike"} ${evidence.similarity.toFixed(2)}`;
+      return `${evidence.llr < 0 ? "looks different" : "looks alike"} ${evidence.similarity.toFixed(2)}${strangers(evidence)}`;
     case "place":
       return `${metres(evidence.distance_m)} apart at the same moment${clocks}`;
     case "time": // between the last place here and the first one there; each may be in view for longer
@@ -65,6 +65,11 @@ function words(evidence, error) {
     default:
       return evidence.kind;
   }
+}
+
+/** What looks were held against. */
+function strangers({ strangers: seen, as_alike: alike }) {
+  return seen ? `: so do ${alike} of ${seen} pairs of strangers here` : "";
 }
 
 /** The prior in words: how many people it could be before anything is compared. */
