@@ -18,6 +18,7 @@ from skyreid.edge.video.kind import DECODE, SOURCE, TURN, Source
 from skyreid.edge.video.mp4 import HIDDEN_SHARE, Film, Track, read_film
 from skyreid.edge.video.mpegts import read_programs
 from skyreid.edge.video.platform import first_structure
+from skyreid.edge.video.stamps import Stamps
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class Container:
         self._chosen: list[int] = []
         self._taken = ""
         self._silent_end = False
+        self.stamps = Stamps(gst, pipeline)
+        """Of a transport stream: what stands in it."""
         self._jumps: Jumps | None = None
         decode = pipeline.get_by_name(DECODE)
         if decode is not None:
@@ -61,7 +64,6 @@ class Container:
                 self._attach(made)
         if source.kind == "file":
             pipeline.connect("deep-element-added", self._watch)
-            pipeline.get_bus().set_sync_handler(self._hear)
             self._film = read_film(Path(source.target))
             self._programs = read_programs(Path(source.target))
             self._changed = self._changes()
@@ -169,14 +171,7 @@ class Container:
     def _watch(self, _bin: Any, _parent: Any, made: Any) -> None:
         factory = made.get_factory()
         if factory is not None and factory.get_name() == "tsdemux":
-            self._jumps = Jumps(self._gst, made, self._source.name)
-
-    def _hear(self, _bus: Any, message: Any) -> Any:
-        """Keep what a demuxer says of every picture off the bus, which nobody empties meanwhile."""
-        kind = self._gst.MessageType.ELEMENT
-        if self._jumps is not None and message.type == kind and self._jumps.told(message):
-            return self._gst.BusSyncReply.DROP
-        return self._gst.BusSyncReply.PASS
+            self._jumps = Jumps(self._gst, made, self.stamps, self._source.name)
 
     def _attach(self, made: Any) -> None:
         """Let nothing into the queue before the decoders that nobody takes out of it.

@@ -181,7 +181,10 @@ class Reader:
 
     def damaged(self, sample: Any) -> bool:
         """Whether the decoder itself says that a frame is not what was filmed."""
-        return bool(int(sample.get_buffer().get_flags()) & self._not_whole)
+        found = bool(int(sample.get_buffer().get_flags()) & self._not_whole)
+        if found and self._last_ns is not None:
+            self.missing -= 1  # it did come, and the next one will count the gap that it leaves
+        return found
 
     def frame(
         self, sample: Any, number: int, pipeline: Any, *, first_ns: int | None, beside: Beside

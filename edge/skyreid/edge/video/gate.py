@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from skyreid.edge.video.continuity import Continuity
+from skyreid.edge.video.continuity import Continuity, State
+from skyreid.edge.video.stamps import Stamps
 
 _WAIT_S = 20.0
 """A camera that never sends a key frame refreshes its picture bit by bit; after so long everything
@@ -22,13 +23,25 @@ _NO_TIME = (1 << 64) - 1
 class Gate:
     """Holds back what cannot be whole. Its probe runs in GStreamer's threads."""
 
-    def __init__(self, gst: Any, *, live: bool) -> None:
-        """Set up; ``live``: packets can get lost, so it goes on watching once it has opened."""
-        self._gst, self._live = gst, live
-        self._closed_at: float | None = time.monotonic()
-        self._lacking: set[int] = set()
+    def __init__(self, gst: Any, stamps: Stamps, *, live: bool) -> None:
+        """Set up.
+
+        Args:
+            gst: GStreamer.
+            stamps: of the pipeline's transport stream, where it is one.
+            live: packets can get lost, so it goes on watching once it has opened; of a file it does
+                where the container is one that a link's packets are recorded in.
+        """
+        self._gst, self._stamps, self._live = gst, stamps, live
+        self._open = self._opened = False
+        self._held_now = 0
+        self._since_s: float | None = time.monotonic() if live else None
+        self._lacking: dict[int, State] = {}
+        self._streams: list[Continuity] = []
         self.held = 0
         """Encoded pictures that were held back."""
+        self.held_between = 0
+        """Of these, how many lay between two that were not."""
         self.arrived_at: float | None = None
         """When the latest encoded picture came, monotonic seconds; of a file the first one."""
         self.began_at: float | None = None
@@ -38,13 +51,18 @@ class Gate:
         self.first_ns: int | None = None
         """Stream time of the first encoded picture, where the container says it."""
 
+    @property
+    def torn(self) -> int:
+        """Packets of telemetry beside the pictures that did not come whole."""
+        return sum(stream.torn for stream in self._streams)
+
     def attach(self, element: Any) -> None:
         """Look at an element that a decodebin has made: a decoder gets a gate."""
         factory = element.get_factory()
         name = factory.get_name() if factory is not None else ""
         self.lossy = self.lossy or name in ("tsdemux", "mpegpsdemux")
-        if self._live and name == "tsdemux":
-            Continuity(self._gst, element, held=self._lacking)
+        if name == "tsdemux":
+            self._streams.append(Continuity(self._gst, element, self._stamps, found=self._lacking))
         kind = factory.get_metadata("klass") or "" if factory is not None else ""
         if "Decoder" not in kind or not ("Video" in kind or "Image" in kind):
             return
@@ -62,18 +80,24 @@ class Gate:
             self.began_at = now
             self.first_ns = _stream_time(gst, pad, buffer.pts)
         self.arrived_at = now
+        # A file is read as fast as it can be: its own time says how long pictures take to refresh.
+        at_s = now if self._live or buffer.pts == _NO_TIME else buffer.pts / 1e9
         key = not buffer.has_flags(flags.DELTA_UNIT)
-        if buffer.pts in self._lacking:
-            self._lacking.discard(buffer.pts)
-            self._closed_at, key = now, False
-        if not key and self._closed_at is None and buffer.has_flags(flags.DISCONT):
-            self._closed_at = now
-        if self._closed_at is not None:
-            if not key and now - self._closed_at < _WAIT_S:
+        if self._since_s is None:
+            self._since_s = at_s
+        state = self._lacking.pop(buffer.pts, State.WHOLE)
+        key = key and state is not State.TORN
+        if not key and (state is not State.WHOLE or buffer.has_flags(flags.DISCONT)):
+            self._open, self._since_s = False, at_s
+        if not self._open:
+            if not key and at_s - self._since_s < _WAIT_S:
                 self.held += 1
+                self._held_now += 1
                 return gst.PadProbeReturn.DROP
-            self._closed_at = None
-        return gst.PadProbeReturn.OK if self._live else gst.PadProbeReturn.REMOVE
+            self.held_between += self._held_now if self._opened else 0
+            self._held_now, self._open, self._opened = 0, True, True
+        watching = self._live or self.lossy
+        return gst.PadProbeReturn.OK if watching else gst.PadProbeReturn.REMOVE
 
 
 def _stream_time(gst: Any, pad: Any, pts: int) -> int | None:

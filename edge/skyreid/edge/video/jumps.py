@@ -1,8 +1,7 @@
 """What a transport stream's own time skips, which GStreamer folds to half a second.
 
 A recording of a link that was away for 30 s goes on with time stamps 30 s later. GStreamer takes
-that for another clock and joins both parts, so all that follows would be 30 s too early. Its
-demuxer says the stamps that it read (``emit-stats``), each before the pictures that it is for.
+that for another clock and joins both parts, so all that follows would be 30 s too early.
 """
 
 from __future__ import annotations
@@ -12,38 +11,27 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
+from skyreid.edge.video.stamps import WRAP, Stamps, pid_of
+
 log = logging.getLogger(__name__)
 
 JUMP_MAX_S = 3600.0
 """What jumps farther, or back, is taken for another recording, joined to this one."""
 _JUMP_NS = 1_000_000_000
 _NO_TIME = (1 << 64) - 1
-_WRAP = 1 << 33
-"""Time stamps of a transport stream count so far, 90,000 a second."""
 
 
 class Jumps:
     """Compares the time stamps of one demuxer's pictures before and after it."""
 
-    def __init__(self, gst: Any, demuxer: Any, name: str) -> None:
+    def __init__(self, gst: Any, demuxer: Any, stamps: Stamps, name: str) -> None:
         """Watch a ``tsdemux`` that has not been started; ``name`` of the video is for the log."""
-        self._gst, self._name = gst, name
-        self._told: dict[int, int] = {}
+        self._gst, self._stamps, self._name = gst, stamps, name
         self._ahead: dict[str, int] = {}
         self._latest: dict[str, int] = {}
         self._found: deque[str] = deque()
         self._jumps: dict[str, list[tuple[int, int]]] = {}
-        demuxer.set_property("emit-stats", True)
         demuxer.connect("pad-added", self._attach)
-
-    def told(self, message: Any) -> bool:
-        """Take a message of GStreamer's threads; whether it is of a demuxer's time stamps."""
-        said = message.get_structure()
-        if said is None or said.get_name() != "tsdemux":
-            return False
-        if said.has_field("pts"):
-            self._told[said.get_uint("pid")[1]] = said.get_uint64("pts")[1]
-        return True
 
     def skipped_ns(self, stream_id: str, pts: int) -> int:
         """What the stream's time had skipped before a picture of GStreamer's time ``pts``."""
@@ -54,20 +42,19 @@ class Jumps:
         return skipped(self._jumps.get(stream_id, ()), pts)
 
     def _attach(self, _demuxer: Any, pad: Any) -> None:
-        kind, _, pid = pad.get_name().rpartition("_")
-        if kind.startswith("video"):
-            pad.add_probe(self._gst.PadProbeType.BUFFER, self._compare, int(pid, 16))
+        if (pid := pid_of(pad)) is not None:
+            pad.add_probe(self._gst.PadProbeType.BUFFER, self._compare, pid)
 
     def _compare(self, pad: Any, info: Any, pid: int) -> Any:
-        pts, ticks = info.get_buffer().pts, self._told.pop(pid, None)
+        pts, ticks = info.get_buffer().pts, self._stamps.of(pid)
         if pts == _NO_TIME or ticks is None:
             return self._gst.PadProbeReturn.OK
         stream_id = pad.get_stream_id()
-        ahead = (ticks - pts * 9 // 100_000) % _WRAP
+        ahead = (ticks - pts * 9 // 100_000) % WRAP
         before = self._ahead.setdefault(stream_id, ahead)
         latest = self._latest.get(stream_id, 0)
         self._latest[stream_id] = max(pts, latest)
-        by_ns = ((ahead - before + _WRAP // 2) % _WRAP - _WRAP // 2) * 100_000 // 9
+        by_ns = ((ahead - before + WRAP // 2) % WRAP - WRAP // 2) * 100_000 // 9
         if abs(by_ns) > _JUMP_NS:
             self._ahead[stream_id] = ahead
             # Where GStreamer's own time goes back it has folded nothing.

@@ -35,7 +35,7 @@ from skyreid.edge.video.platform import load_gst
 _POLL_NS = 100_000_000
 _FILE_STALL_S = 60.0
 _SETTLE_S = 2.0
-_NONE = {"frame_overtaken": 0, "frame_damaged": 0, "frame_missing": 0}
+_NONE = dict.fromkeys(("frame_overtaken", "frame_damaged", "frame_missing", "telemetry_torn"), 0)
 
 
 class State(enum.Enum):
@@ -114,7 +114,8 @@ class GstSource:
         """Frames that were not handed out, by reason.
 
         ``frame_overtaken``: of a live source, replaced before they could be read;
-        ``frame_damaged``: not whole; ``frame_missing``: of a file, they never came.
+        ``frame_damaged``: not whole; ``frame_missing``: of a file, they never came;
+        ``telemetry_torn``: packets of it beside the pictures, where they came and were not whole.
         """
         return {k: self._dropped[k] + n for k, n in {**_NONE, **self._now()}.items()}
 
@@ -200,7 +201,7 @@ class GstSource:
         live, limits = self._source.live, self._limits
         pipeline = _parse(gst, self._description)
         container = Container(gst, pipeline, self._source, self._track)
-        gate = Gate(gst, live=live)
+        gate = Gate(gst, container.stamps, live=live)
         beside = KlvPad(gst, live=live)
 
         def attach(_bin: Any, _parent: Any, made: Any) -> None:
@@ -227,10 +228,11 @@ class GstSource:
         damaged = 0
 
         def left_out(waiting: int = 2) -> dict[str, int]:
-            dropped = {}
+            dropped = {"telemetry_torn": gate.torn}
             dropped["frame_overtaken"] = max(arrived - taken - waiting, 0)
             dropped["frame_damaged"] = damaged + gate.held
-            dropped["frame_missing"] = reader.missing if gate.lossy and not live else 0
+            if gate.lossy and not live:
+                dropped["frame_missing"] = max(reader.missing - gate.held_between, 0)
             return dropped
 
         self._now = left_out
