@@ -42,7 +42,8 @@ from skyreid.edge.delivery.publisher import Publisher
 from skyreid.edge.delivery.rows import Row
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.flow import Flow, FlowOptions, Stop
-from skyreid.edge.sighter import Identity, Said, record_said
+from skyreid.edge.recorded import record_said
+from skyreid.edge.sighter import Identity, Said
 from skyreid.edge.video.frame import Frame
 
 DEVICES = 3

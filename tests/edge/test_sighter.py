@@ -14,7 +14,8 @@ from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.edge.people.collector import Judged, Statement
 from skyreid.edge.people.ground import KnownPoses
 from skyreid.edge.people.tracker import Track
-from skyreid.edge.sighter import Identity, Sighter, record_said
+from skyreid.edge.recorded import record_said
+from skyreid.edge.sighter import Identity, Sighter
 from skyreid.edge.video.frame import Frame
 
 MODEL = ModelRef("0123456789abcdef", 4, "b" * 64, "test")
@@ -39,6 +40,9 @@ class OneTrack:
         self.times.append(time_s)
         return [Track(1, detections.boxes[0], 0.9, 1, 0.0, len(self.times) > 1, True)]
 
+    def begin_anew(self, number: int) -> int:
+        raise AssertionError(number)
+
 
 class SayEach:
     """One statement for each confirmed track; the same picture every time."""
@@ -48,12 +52,16 @@ class SayEach:
         self.picture = picture
         self.revision = 0
         self.judged: dict[int, Judged] = {}
+        self.changed: list[int] = []
 
     def update(
         self, frame: Frame, tracks: Sequence[Track], pose: Pose | None = None
     ) -> list[Statement]:
         self.watermark_ns = frame.captured_at_ns
         return [self.state(t.number, Kind.UPDATE) for t in tracks if t.confirmed]
+
+    def go_on(self, number: int, as_number: int) -> None:
+        raise AssertionError(number)
 
     def finish(self) -> list[Statement]:
         return [self.state(1, Kind.END)]

@@ -45,6 +45,10 @@ class Embedder:
         manifest = bundle.manifest
         self.spec: InputSpec = manifest.input
         self.dim: int = manifest.embedding_dim
+        prior = manifest.score_priors.get(f"{view.word}-{view.word}")
+        self.like_min: float | None = None if prior is None else prior.like_min
+        """From which cosine on two crops of this view may show one person; None where the bundle
+        does not say how people's cosines are spread."""
         self.model = ModelRef(manifest.model_key, self.dim, bundle.sha256, manifest.name)
         self._runner: Runner = start(bundle, threads=threads, execution=execution)
         worst = self_test(bundle, self._runner)["embedding"]

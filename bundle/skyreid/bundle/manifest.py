@@ -42,6 +42,15 @@ class ScorePrior(_Part):
     pairs: int
     """Same-person pairs behind the numbers."""
 
+    @property
+    def like_min(self) -> float:
+        """From which cosine on two pictures may show one person.
+
+        Half way from the mean of strangers to that of one person: of what was tried, where one
+        person is hardly ever taken for two (docs/LOG.md).
+        """
+        return (self.different_mean + self.same_mean) / 2
+
 
 Fit = Literal["corner", "centre", "stretch"]
 """How a picture is scaled into an input that has a size: its aspect ratio kept and the rest filled

@@ -29,6 +29,7 @@ from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.ending import GRACE_S, leave, stopped_by_signals
 from skyreid.edge.flow import Flow, FlowOptions, Stop
 from skyreid.edge.health import Reporter, StateLog, birth_of
+from skyreid.edge.recorded import record_said, run_info
 from skyreid.edge.service import Watch
 from skyreid.edge.sighter import (
     Detector,
@@ -36,8 +37,6 @@ from skyreid.edge.sighter import (
     Identity,
     Poses,
     Sighter,
-    record_said,
-    run_info,
 )
 from skyreid.edge.telemetry import feeds
 from skyreid.edge.video.clock import FileClock, LiveClock
@@ -394,5 +393,6 @@ def _follow(plan: Plan) -> tuple[Tracker, Collector]:
         modality=Modality.of(plan.settings.camera.modality),
         options=plan.settings.crops,
         terrain=plan.terrain,
+        like_min=plan.embedder.like_min,
     )
     return tracker, collector

@@ -25,8 +25,7 @@ from skyreid.bundle.detections import Detections
 from skyreid.bundle.embedder import choose, open_all
 from skyreid.bundle.runner import Execution, start
 from skyreid.contract.errors import InputError
-from skyreid.contract.input_spec import InputSpec, crop_box, fit
-from skyreid.contract.sighting import ModelRef
+from skyreid.contract.input_spec import crop_box, fit
 from skyreid.edge.app import Plan, sighter_of, source_of
 from skyreid.edge.people.colours import with_looks
 from skyreid.edge.people.tiling import Finder
@@ -55,6 +54,7 @@ class _Recording:
         assert isinstance(plan.detector, FrameDetector)
         self._finder, self._embedder, self._into = plan.detector.finder, plan.embedder, into
         self.spec, self.model = plan.embedder.spec, plan.embedder.model
+        self.like_min = plan.embedder.like_min
 
     def find(self, picture: NDArray[np.uint8]) -> Detections:
         found = self._finder.find(picture)
@@ -77,9 +77,9 @@ class _Recording:
 class _Replayed:
     """Detector and embedder that say what they said, in the same order."""
 
-    def __init__(self, recorded: _Recorded, spec: InputSpec, model: ModelRef) -> None:
+    def __init__(self, recorded: _Recorded, of: _Recording) -> None:
         self._people, self._embeddings = iter(recorded.people), iter(recorded.embeddings)
-        self.spec, self.model = spec, model
+        self.spec, self.model, self.like_min = of.spec, of.model, of.like_min
 
     def find(self, picture: NDArray[np.uint8]) -> Detections:
         return next(self._people)
@@ -115,7 +115,7 @@ def measure(plan: Plan, *, frames: int, rounds: int, growth_frames: int) -> dict
         raise InputError(f"{plan.source.name} holds no frame")
 
     def replayed(count: int = frames) -> int:
-        return _pass(plan, count, _Replayed(recorded, recording.spec, recording.model))
+        return _pass(plan, count, _Replayed(recorded, recording))
 
     passes: dict[str, Callable[[], int]] = {
         "decode": lambda: _decode(plan.source.target, frames),

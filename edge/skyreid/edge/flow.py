@@ -232,6 +232,8 @@ class Flow:
                 outcome.people = said.people
                 if not said.placed:
                     self.drops.add("place_unknown")
+                if said.cut:
+                    self.drops.add("track_cut", said.cut)
                 if said.fault:
                     self.drops.tell("telemetry_bad", note=said.fault)
                 self._say(said)

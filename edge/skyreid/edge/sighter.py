@@ -14,10 +14,10 @@ from skyreid.contract.camera import Pose, same_picture
 from skyreid.contract.device import TelemetryHealth
 from skyreid.contract.errors import InputError
 from skyreid.contract.picture import Picture
-from skyreid.contract.recording import Recorder, RunInfo
+from skyreid.contract.recording import Recorder
 from skyreid.contract.sealed import Sealer, about_picture, about_sighting
-from skyreid.contract.sighting import Kind, Lane, Modality, ModelRef, Sighting, SightingBatch, View
-from skyreid.contract.sighting_wire import encode_raw_batch, encode_sighting
+from skyreid.contract.sighting import Kind, Modality, ModelRef, Sighting, View
+from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.edge.delivery.rows import Row
 from skyreid.edge.video.frame import Frame
 
@@ -46,6 +46,10 @@ class Tracker(Protocol):
         self, detections: Detections, time_s: float, motion: NDArray[np.float64] | None = None
     ) -> list[Track]:
         """Take in one frame; returns every track that is alive."""
+        ...
+
+    def begin_anew(self, number: int) -> int:
+        """Somebody else goes on in a track: returns its number from the next frame on."""
         ...
 
 
@@ -78,6 +82,15 @@ class Collector(Protocol):
     @property
     def judged(self) -> Mapping[int, Judged]:
         """By track, what became of the crop of the latest frame."""
+        ...
+
+    @property
+    def changed(self) -> Sequence[int]:
+        """Tracks in which, as the latest frame told, somebody else goes on."""
+        ...
+
+    def go_on(self, number: int, as_number: int) -> None:
+        """Whoever goes on in a track of ``changed`` has another number from here on."""
         ...
 
     def update(self, frame: Frame, tracks: Sequence[Track], pose: Pose | None) -> list[Statement]:
@@ -122,35 +135,6 @@ class Identity:
     modality: Modality = Modality.UNKNOWN
 
 
-def run_info(who: Identity, source: str, start_ns: int) -> RunInfo:
-    """How the recording of a run from ``source`` begins."""
-    return RunInfo(
-        site=who.site,
-        device=who.device,
-        boot=who.boot,
-        camera=who.camera,
-        view=who.view.word,
-        source=source,
-        start_ns=start_ns,
-        model_key=who.model.key,
-        bundles=(who.model.bundle_sha256,),
-    )
-
-
-def record_said(recorder: Recorder, who: Identity, rows: Sequence[Row]) -> None:
-    """Add sightings to a recording, once the spool has them: only then they are said."""
-    envelope = SightingBatch(
-        site=who.site,
-        device=who.device,
-        boot=who.boot,
-        lane=Lane.LIVE,
-        sent_at_ns=0,
-        model=who.model,
-    )
-    for row in rows:
-        recorder.sighting(encode_raw_batch(envelope, [row.data]))
-
-
 @dataclass(frozen=True)
 class Seen:
     """What one frame gave rise to, before anybody has numbered or written it."""
@@ -164,6 +148,8 @@ class Seen:
     """False where the camera should have a pose and has none for this frame."""
     fault: str = ""
     """What could not be used of the telemetry that came with this frame."""
+    cut: int = 0
+    """Tracks that ended here because somebody else goes on in them, under another number."""
 
 
 class Follower:
@@ -217,12 +203,16 @@ class Follower:
                 ((t.number, [float(v) for v in t.box_xyxy], t.score) for t in seen),
             )
         statements = self._stated(self._collector.update(frame, tracks, pose))
+        changed = list(self._collector.changed)
+        for number in changed:
+            self._collector.go_on(number, self._tracker.begin_anew(number))
         return Seen(
             before + statements,
             max(self._collector.watermark_ns, 1),
             len(seen),
             self._poses is None or pose is not None,
             "" if self._poses is None else self._poses.fault,
+            len(changed),
         )
 
     @property
@@ -290,6 +280,8 @@ class Said:
     """False where the camera should have a pose and has none for this frame."""
     fault: str = ""
     """What could not be used of the telemetry that came with this frame."""
+    cut: int = 0
+    """Tracks that ended here because somebody else goes on in them, under another number."""
 
 
 class Sighter:
@@ -314,7 +306,7 @@ class Sighter:
             identity: what all sightings have in common.
             detector: finds people.
             follow: makes a tracker and a collector; called again when the frames' size changes.
-            recorder: takes detections and tracks; of sightings see `record_said`.
+            recorder: takes detections and tracks; of sightings see `recorded`.
             encode_picture: RGB picture to JPEG; None = no picture leaves the device.
             poses: where the camera is; None = nobody has a place on the ground.
             frame_size: width and height that the poses are for, where they are for one.
@@ -369,6 +361,7 @@ class Sighter:
             seen.people,
             seen.placed,
             seen.fault,
+            seen.cut,
         )
 
     def _picture(self, statement: Statement, sighting: Sighting) -> list[Picture]:

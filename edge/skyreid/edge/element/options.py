@@ -205,6 +205,7 @@ def open_models(options: Options) -> Opened:
             view=o.view,
             modality=o.modality,
             options=o.crops,
+            like_min=embedder.like_min,
         )
         return Tracker(o.tracker), collector
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from skyreid.contract.sighting import CLOCK_UNKNOWN_MS, Kind, Sighting
@@ -112,6 +112,7 @@ class Session:
         self._bring(buffer, frame)
         seen = self._ask(lambda: self._look(frame))
         self.counts["looked"] += 1
+        self.counts["track_cut"] += seen.cut
         self._say(seen, self._times(buffer, segment))
         if not messages.put_people(
             buffer,
@@ -194,7 +195,7 @@ class Session:
             frame.release()
         if before is None:
             return seen
-        return Seen(before.statements + seen.statements, seen.watermark_ns, seen.people)
+        return replace(seen, statements=before.statements + seen.statements)
 
     def _ask(self, call: Callable[[], Seen]) -> Seen:
         seen = self.worker.do(call)

@@ -1,5 +1,9 @@
 """From tracks to statements: a tracklet's best crops, their aggregate, and when to say it.
 
+Where two people cross, a tracker may take one for the other and go on in the other's boxes. So each
+look compares the newest crops with those that the tracklet is known by: one odd crop is left out, a
+change that lasts is another person, and another tracklet.
+
 A statement replaces the one before it of the same track; it never adds evidence. It carries the box
 and the ground position of the last frame in which the person was really detected.
 """
@@ -54,12 +58,29 @@ class Judged:
     """Why it was not kept, in two or three words."""
 
 
+NEAREST = 3
+"""A crop looks like others if it does like so many of them: who turns round is like the latest."""
+LASTING = 2
+"""So many odd crops in a row that look like each other are of somebody else ..."""
+LASTING_WEIGHT = 1.5
+"""... if their quality together is so many times the usual: poor crops show passers-by ..."""
+LASTING_MOST = 8
+"""... or if there are so many."""
+
+
 @dataclass(eq=False)
 class _Crop:
     captured_at_ns: int
     quality: float
     picture: UInt8
     embedding: Float32 | None = None
+
+    def looks_like(self, others: Sequence[_Crop], like_min: float) -> bool:
+        """Whether it may show whom others show: the mean cosine to the nearest of them says so."""
+        known = [c.embedding for c in others if c.embedding is not None]
+        if self.embedding is None or not known:
+            return False
+        return float(np.sort(np.stack(known) @ self.embedding)[-NEAREST:].mean()) >= like_min
 
 
 @dataclass(eq=False)
@@ -74,9 +95,55 @@ class _Tracklet:
     pose: Pose | None = None
     confirmed: bool = False
     crops: list[_Crop] = field(default_factory=list)
+    """The best, all of one person."""
+    fresh: list[_Crop] = field(default_factory=list)
+    """Since the latest look: nobody has compared them yet."""
+    odd: list[_Crop] = field(default_factory=list)
+    """The newest, where they look like somebody else."""
     revision: int = 0
     stated_ns: int = 0
     stated_best: float = 0.0
+    last: _Crop | None = None
+    """The newest crop."""
+
+    @property
+    def quality(self) -> float:
+        """Of the best crop, 0 where there is none."""
+        return max((c.quality for c in (*self.crops, *self.fresh)), default=0.0)
+
+    def keep(self, crop: _Crop, *, instead: bool) -> None:
+        """Take in a crop, ``instead`` of the newest one or beside it."""
+        for crops in (self.fresh, self.odd, self.crops):
+            if instead and self.last in crops:
+                crops.remove(self.last)
+        self.fresh.append(crop)
+        self.last = crop
+
+    def choose(self, crops_max: int) -> None:
+        """Of the fresh ones leave those that are among the best, and the newest."""
+        best = sorted((*self.crops, *self.fresh), key=lambda c: -c.quality)[:crops_max]
+        self.fresh = [c for c in self.fresh if c in best or c is self.last]
+
+    def compare(self, like_min: float) -> bool:
+        """Sort the fresh crops by whom they show; whether somebody else goes on here."""
+        for crop in self.fresh:
+            if not self.crops or crop.looks_like(self.crops, like_min):
+                self.crops.append(crop)
+                self.odd = []
+            elif crop.looks_like(self.odd, like_min):
+                self.odd.append(crop)
+            else:
+                self.odd = [crop]
+        self.fresh = []
+        usual = sum(c.quality for c in self.crops) / max(len(self.crops), 1)
+        weight = sum(c.quality for c in self.odd)
+        lasting = len(self.odd) >= LASTING and weight >= LASTING_WEIGHT * usual
+        if not lasting and len(self.odd) < LASTING_MOST:
+            return False
+        if self.revision == 0 and len(self.crops) == 1:  # the first one was the odd one
+            self.crops, self.odd = self.odd, []
+            return False
+        return True
 
 
 class Collector:
@@ -94,6 +161,7 @@ class Collector:
         quality_options: QualityOptions | None = None,
         foot_options: ground.FootOptions | None = None,
         terrain: Terrain | None = None,
+        like_min: float | None = None,
     ) -> None:
         """Set up.
 
@@ -107,6 +175,8 @@ class Collector:
             quality_options: what makes a crop a good one.
             foot_options: what is assumed for the ground position.
             terrain: the ground; None = it is flat.
+            like_min: from which cosine on two crops may show one person; None = nobody knows, and
+                no track is cut.
         """
         self._embed, self._spec = embed, spec
         self._camera, self._modality = camera, modality
@@ -114,10 +184,15 @@ class Collector:
         self._options = options or CollectorOptions()
         self._quality = quality_options or QualityOptions()
         self._foot, self._terrain = foot_options or ground.FootOptions(), terrain
+        self._like_min = -1.0 if like_min is None else like_min
         self._open: dict[int, _Tracklet] = {}
         self._now_ns = 0
         self.judged: dict[int, Judged] = {}
         """By track, what became of the crop of the latest frame."""
+        self.changed: list[int] = []
+        """Tracks in which, as the latest frame told, somebody else goes on. Nothing but the last
+        word is said of them any more: see `go_on`."""
+        self._left: dict[int, list[_Crop]] = {}
 
     @property
     def watermark_ns(self) -> int:
@@ -143,10 +218,15 @@ class Collector:
         ended = [t for number, t in self._open.items() if number not in alive]
         for tracklet in ended:
             del self._open[tracklet.number]
+        self._left = {number: crops for number, crops in self._left.items() if number in alive}
         seen = [track for track in tracks if track.detected]
         self._take(frame, seen, pose)
         due = [t for track in seen if self._is_due(t := self._open[track.number])]
         return self._state([(t, Kind.END) for t in ended] + [(t, self._kind(t)) for t in due])
+
+    def go_on(self, number: int, as_number: int) -> None:
+        """Whoever goes on in a track of `changed` is followed under another number from here on."""
+        self._left[as_number] = self._open[number].odd
 
     def finish(self) -> list[Statement]:
         """The video is over: the last word about everybody."""
@@ -170,10 +250,12 @@ class Collector:
             tracklet = self._open.get(track.number)
             if tracklet is None:
                 tracklet = _Tracklet(track.number, frame.captured_at_ns)
+                tracklet.crops = self._left.pop(track.number, [])
+                tracklet.last = tracklet.crops[-1] if tracklet.crops else None
                 self._open[track.number] = tracklet
             self._note(tracklet, frame, track, (x0, y0, x1, y1))
             tracklet.pose = pose
-            last = tracklet.crops[-1] if tracklet.crops else None
+            last = tracklet.last
             early = (
                 last is not None
                 and frame.captured_at_ns - last.captured_at_ns < o.crop_every_s * 1e9
@@ -191,12 +273,7 @@ class Collector:
                 self.judged[track.number] = Judged(quality, False, why)
                 continue
             self.judged[track.number] = Judged(quality, True, "")
-            if early:
-                tracklet.crops.pop()
-            crop = _Crop(frame.captured_at_ns, quality, picture)
-            tracklet.crops.append(crop)
-            if len(tracklet.crops) > o.crops_max:
-                tracklet.crops.remove(min(tracklet.crops, key=lambda c: c.quality))
+            tracklet.keep(_Crop(frame.captured_at_ns, quality, picture), instead=early)
 
     def _note(
         self,
@@ -219,26 +296,40 @@ class Collector:
 
     def _is_due(self, tracklet: _Tracklet) -> bool:
         o = self._options
-        if not tracklet.confirmed or not tracklet.crops:
+        if not tracklet.confirmed or not (tracklet.crops or tracklet.fresh):
             return False
+        if tracklet.odd:  # the next crop says who it is
+            return bool(tracklet.fresh)
         if tracklet.revision == 0:
-            return len(tracklet.crops) >= o.crops_min
+            return len(tracklet.crops) + len(tracklet.fresh) >= o.crops_min
         if tracklet.captured_at_ns - tracklet.stated_ns >= o.update_every_s * 1e9:
             return True
-        return max(c.quality for c in tracklet.crops) >= BETTER_FACTOR * tracklet.stated_best
+        return tracklet.quality >= BETTER_FACTOR * tracklet.stated_best
 
     def _kind(self, tracklet: _Tracklet) -> Kind:
         return Kind.NEW if tracklet.revision == 0 else Kind.UPDATE
 
     def _state(self, due: Sequence[tuple[_Tracklet, Kind]]) -> list[Statement]:
         """Embed what is not embedded yet, all in one batch, and make the statements."""
-        due = [(t, kind) for t, kind in due if t.crops and (t.confirmed or t.revision)]
-        waiting = [c for t, _ in due for c in t.crops if c.embedding is None]
+        due = [(t, k) for t, k in due if (t.crops or t.fresh) and (t.confirmed or t.revision)]
+        for tracklet, _ in due:
+            tracklet.choose(self._options.crops_max)
+        waiting = [c for t, _ in due for c in (*t.crops, *t.fresh) if c.embedding is None]
         if waiting:
             fitted = np.stack([fit(c.picture, self._spec) for c in waiting])
             for crop, vector in zip(waiting, self._embed(fitted), strict=True):
                 crop.embedding = vector
-        return [self._statement(tracklet, kind) for tracklet, kind in due]
+        self.changed = [
+            t.number for t, kind in due if t.compare(self._like_min) and kind is not Kind.END
+        ]
+        for tracklet, _ in due:
+            while len(tracklet.crops) > self._options.crops_max:
+                tracklet.crops.remove(min(tracklet.crops, key=lambda c: c.quality))
+        return [
+            self._statement(tracklet, kind)
+            for tracklet, kind in due
+            if kind is Kind.END or not tracklet.odd
+        ]
 
     def _statement(self, tracklet: _Tracklet, kind: Kind) -> Statement:
         best = max(tracklet.crops, key=lambda c: c.quality)

@@ -221,8 +221,23 @@ class Tracker:
                 track.out_of = None
             elif wide < self._tuning.parting_width_max * track.of_width:
                 track.out_of = None
-                other.number, other.born_s, other.hits = self._next, time_s, 1
-                self._next += 1
+                self._renew(other, time_s)
+
+    def begin_anew(self, number: int) -> int:
+        """Somebody else goes on in a track: from the next frame on it has another number, returned.
+
+        Raises:
+            KeyError: nobody of that number is followed.
+        """
+        track = next((t for t in self._live if t.number == number), None)
+        if track is None:
+            raise KeyError(number)
+        self._renew(track, self._time_s or 0.0)
+        return track.number
+
+    def _renew(self, track: _Live, time_s: float) -> None:
+        track.number, track.born_s, track.hits = self._next, time_s, 1
+        self._next += 1
 
     def _public(self, track: _Live, box: Float32, time_s: float) -> Track:
         return Track(
