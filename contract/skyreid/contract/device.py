@@ -88,7 +88,7 @@ class TelemetryHealth(Part):
     lag_seen: bool = False
     """Whether the picture's motion told it; else the settings."""
     fault: Word | None = None
-    """What telemetry says that the picture does not show, for people."""
+    """What cannot be used of it, does not come, or does not go with the picture, for people."""
 
 
 class Health(JsonMessage):

@@ -352,6 +352,40 @@ def test_a_ground_station_s_time_on_the_same_port_is_not_the_drone_s(
             assert np.linalg.norm((pose.model.position - model_at(time_s).position)[:2]) < 0.1
 
 
+def test_what_does_not_come_is_said_by_its_name(feed: MavlinkFeed, port: UdpLink) -> None:
+    """Nobody had a place, and nobody was told what was missing."""
+    drone = Autopilot(ORIGIN, flags=VEHICLE)
+    options = TelemetryOptions(source="udp://127.0.0.1:0")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+
+        def missed(*says: str) -> str:
+            poses = TelemetryPoses(feed, options, plane_m=MIDDLE_M)
+            for number in range(7):
+                assert poses.fault == ""
+                for name in says:
+                    data = getattr(drone, name)(number)
+                    link.sendto(data, ("127.0.0.1", port.port))
+                placed = poses.at(frame_at(number)) is not None
+            assert placed == (poses.fault == "")
+            assert (poses.condition.fault or "") == poses.fault
+            return poses.fault
+
+        assert missed().endswith("no GLOBAL_POSITION_INT comes, nor anything else")
+        assert missed("gimbal").endswith("no GLOBAL_POSITION_INT comes")
+        assert missed("position", "attitude", "system_time", "gimbal") == ""
+
+
+def test_a_gimbal_or_a_heading_that_does_not_come_is_said(feed: MavlinkFeed, port: UdpLink) -> None:
+    drone = Autopilot(ORIGIN, flags=VEHICLE)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as link:
+        link.sendto(drone.position(0), ("127.0.0.1", port.port))
+        feed.take(frame_at(0))
+        assert "no GIMBAL_DEVICE_ATTITUDE_STATUS" in feed.lacks
+        link.sendto(drone.gimbal(0), ("127.0.0.1", port.port))
+        feed.take(frame_at(0))
+        assert "no ATTITUDE comes" in feed.lacks
+
+
 def test_a_zoom_is_looked_up_in_the_lens_table_unless_the_camera_says_its_angle(
     tmp_path: Path,
 ) -> None:

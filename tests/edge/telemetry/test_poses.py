@@ -343,6 +343,15 @@ def test_what_cannot_be_used_is_said_once_and_nobody_is_placed_by_it() -> None:
     assert poses.at(frame_with(media_ns=1_900_000_000)) is None
 
 
+def test_a_stream_without_klv_is_said() -> None:
+    poses = TelemetryPoses(KlvFeed(ORIGIN), TelemetryOptions(source="klv"), plane_m=MIDDLE_M)
+    for second in range(8):
+        assert poses.at(frame_with(media_ns=second * 1_000_000_000)) is None
+        assert ("no packet of MISB ST 0601 comes" in poses.fault) == (second > 5)
+    assert poses.at(frame_with((8_000_000_000, encode(WHOLE)), media_ns=8_000_000_000)) is not None
+    assert poses.fault == ""
+
+
 def test_a_clock_of_the_drone_that_is_put_right_moves_nobody() -> None:
     poses = TelemetryPoses(KlvFeed(ORIGIN), TelemetryOptions(source="klv"), plane_m=MIDDLE_M)
     for index in range(20):

@@ -88,6 +88,14 @@ class CsvFeed:
         self._next = max(end, self._next)
         return said
 
+    @property
+    def lacks(self) -> str:
+        """See ``poses.Feed``."""
+        return (
+            f"no row is of these frames, rows are of {self._times[0]} to {self._times[-1]} ns; see "
+            "camera.file_start_ns"
+        )
+
     def now(self, frame: Picture) -> int:
         """See ``poses.Feed``: both say UTC."""
         return frame.captured_at_ns

@@ -63,6 +63,14 @@ class KlvFeed:
                 said.append((packet.time_ns + self._put_right_ns, model))
         return said
 
+    @property
+    def lacks(self) -> str:
+        """See ``poses.Feed``."""
+        return (
+            "no packet of MISB ST 0601 comes beside the video; a transport stream names it KLVA "
+            "(ffprobe lists it as klv)"
+        )
+
     def now(self, frame: Picture) -> int:
         """See ``poses.Feed``: on the drone's clock."""
         return frame.media_ns - (median_low(self._offsets) if self._offsets else 0)

@@ -89,6 +89,7 @@ class MavlinkFeed:
         self._pilot: tuple[int, int] | None = None
         self._first: set[int] = set()
         self._heard_ns = 0
+        self._turned = False
         self.fault = ""
 
     def close(self) -> None:
@@ -148,6 +149,17 @@ class MavlinkFeed:
         # Cameras and gimbals count from starts of their own.
         anybodys = kind not in ("SYSTEM_TIME", "TIMESYNC")
         return anybodys or self._pilot in (None, (system, int(message.get_srcComponent())))
+
+    @property
+    def lacks(self) -> str:
+        """See ``poses.Feed``."""
+        if self._place is None:
+            return "no GLOBAL_POSITION_INT comes" + ("" if self._parts else ", nor anything else")
+        if not self._turned:
+            return "no GIMBAL_DEVICE_ATTITUDE_STATUS comes"
+        if self._attitude is None:
+            return "no ATTITUDE comes, which a gimbal's yaw counted from the nose needs"
+        return "GLOBAL_POSITION_INT, ATTITUDE and the gimbal's attitude are not of one time"
 
     def now(self, frame: Picture) -> int:
         """See ``poses.Feed``: the start of the autopilot is known in UTC."""
@@ -225,6 +237,7 @@ class MavlinkFeed:
             if not np.isnan(message.zoomLevel):  # it does not know
                 self._fov_deg = self._lens.fov_deg(float(message.zoomLevel))
         elif kind == "GIMBAL_DEVICE_ATTITUDE_STATUS":
+            self._turned = True
             at_ms = self._since_ms(message, arrived_ns)
             self._clock.arrived(at_ms * 1_000_000, arrived_ns)
             model = self._camera(message, at_ms, frame)

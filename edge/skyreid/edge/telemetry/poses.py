@@ -23,6 +23,8 @@ within what a tracker expects, and less than what a velocity from noisy packets 
 it at quality ``poor``, one of IDF1 97 had 53 (bench/tracker.py, a hovering drone)."""
 _AHEAD_MAX_S = KEPT_S
 """Farther in a frame's future nothing is said: taken in, it would drive out what is said of now."""
+_SILENT_S = 5.0
+"""Without anything of use it is said."""
 _ACCELERATION = (1.0, 5.0)
 """m/s² and degrees/s²: what a drone and its gimbal may do while nothing is said of it."""
 
@@ -72,6 +74,11 @@ class Feed(Protocol):
     fault: str
     """What of the latest could not be used; empty = nothing."""
 
+    @property
+    def lacks(self) -> str:
+        """What has to come and does not, for whoever looks why there is no pose."""
+        ...
+
     def take(self, frame: Picture) -> Sequence[tuple[int, CameraModel]]:
         """What was said since the frame before.
 
@@ -104,16 +111,19 @@ class TelemetryPoses:
         self._ahead = ""
         self._size: tuple[int, int] | None = None
         self._before_ns: int | None = None
+        self._said_ns: int | None = None
+        self._silent = ""
 
     @property
     def fault(self) -> str:
         """What could not be used of what came with the latest frame."""
-        return self._ahead or self._feed.fault or self._watch.fault
+        return self._ahead or self._feed.fault or self._silent or self._watch.fault
 
     @property
     def condition(self) -> TelemetryHealth:
         """For ``health``."""
-        return self._watch.condition
+        fault = self.fault[:200] or None
+        return self._watch.condition.model_copy(update={"fault": fault})
 
     def at(self, frame: Picture) -> Pose | None:
         """The camera at a frame; None where telemetry has not come, or stays away."""
@@ -123,6 +133,7 @@ class TelemetryPoses:
             self._watch.clear()
         self._ahead = ""
         said, now_ns = self._feed.take(frame), self._feed.now(frame)
+        self._note_silence(frame.captured_at_ns, silent=not said)
         for time_ns, model in said:
             ahead_s = (time_ns - now_ns) / 1e9
             if ahead_s > _AHEAD_MAX_S:
@@ -142,6 +153,13 @@ class TelemetryPoses:
             back = moment.model.displaced(moment.velocity * (before_ns - now_ns) / 1e9)
             motion = _told(moved(back, moment.model, self._plane_m), frame.width, frame.height)
         return Pose(moment.model, self._covariance(moment), motion)
+
+    def _note_silence(self, at_ns: int, *, silent: bool) -> None:
+        """Say what is missed, where nothing has come for a while."""
+        if not silent or self._said_ns is None:
+            self._said_ns, self._silent = at_ns, ""
+        elif at_ns - self._said_ns > _SILENT_S * 1e9:
+            self._silent = f"telemetry.source {self._options.source}: {self._feed.lacks}"
 
     def _covariance(self, moment: Moment) -> Float64:
         """[6, 6] as `Pose.cov` has it."""

@@ -57,7 +57,6 @@ class Watch:
             lag_ms=round(self.lag_ms, 1),
             lag_error_ms=round(self.lag_sigma_ms, 1),
             lag_seen=self._seen,
-            fault=self.fault[:200] or None,
         )
 
     def look(self, frame: Seen, now_ns: int, track: PoseTrack) -> None:
