@@ -8,6 +8,7 @@ latitude and longitude they know writes them into a table; the rest is a fit.
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,6 +29,9 @@ Float64 = NDArray[np.float64]
 
 CLICK_PX = 2.0
 """Standard deviation of where somebody finds a place, each axis, in a picture of 1280 columns."""
+_OF_A_MOMENT = (0.2, 0.2, 0.2, 0.4, 0.4, 0.4)
+"""Of what a pose may be off, so much is of one moment and no bias: the still's and any other's,
+carried on from noisy packets over the lag (measured on drawn flights: docs/LOG.md)."""
 _NEEDED = ("still", "x_px", "y_px", "latitude_deg", "longitude_deg")
 
 
@@ -145,7 +149,9 @@ def bias(places: list[Place], options: TelemetryOptions) -> tuple[Fitted, list[s
     ]
     fitted = fit([p.anchor for p in corrected], believed, _click_px(places))
     angles = -np.degrees(turned_by(turn(fitted.by[3:]) @ turn(set_by[3:])))
-    shift, sure = set_by[:3] + fitted.by[:3], np.sqrt(np.diag(fitted.cov))
+    shift = set_by[:3] + fitted.by[:3]
+    sure = _on_the_ground(corrected, fitted.cov) * np.sqrt(np.diag(fitted.cov))
+    sure = np.hypot(sure, np.array(_OF_A_MOMENT) * believed)
     return fitted, [
         *_table(corrected, fitted),
         "",
@@ -156,6 +162,29 @@ def bias(places: list[Place], options: TelemetryOptions) -> tuple[Fitted, list[s
         f"height_sigma_m = {sure[2]:.2f}",
         f"attitude_sigma_deg = {np.degrees(np.sqrt((sure[3:] ** 2).mean())):.2f}",
     ]
+
+
+def _on_the_ground(places: Sequence[Place], cov: Float64) -> float:
+    """By how much less a whole covariance is worth on the ground than its diagonal alone.
+
+    A place and an angle that make up for each other are each known badly, and both well.
+    """
+    whole = alone = 0.0
+    for place in places:
+        model, pixel = place.anchor.model, place.anchor.pixel
+        columns = []
+        for axis in range(6):
+            step = np.zeros(6)
+            step[axis] = 1e-4
+            ends = [model.displaced(sign * step).ground_point(*pixel) for sign in (1, -1)]
+            if ends[0] is None or ends[1] is None:
+                break
+            columns.append((ends[0] - ends[1]) / 2e-4)
+        else:
+            slopes = np.stack(columns, 1)
+            whole += float(np.trace(slopes @ cov @ slopes.T))
+            alone += float(np.trace(slopes @ np.diag(np.diag(cov)) @ slopes.T))
+    return (whole / alone) ** 0.5 if alone > 0 else 1.0
 
 
 def _click_px(places: list[Place]) -> float:

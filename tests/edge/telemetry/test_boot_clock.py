@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from autopilot import EARTH, Autopilot
 from flights import START_NS, frame_at, model_at
-from test_mavlink_feed import EARTH, Autopilot
 
 from skyreid.contract.errors import SettingsError
 from skyreid.edge.people.ground import MIDDLE_M

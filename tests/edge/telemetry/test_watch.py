@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from autopilot import EARTH, Autopilot
 from flights import FPS, SIZE, START_NS, model_at
 from ground_pictures import seen, spots
-from test_mavlink_feed import EARTH, Autopilot
 
 from skyreid.contract.camera import CameraModel
 from skyreid.contract.klv import encode
