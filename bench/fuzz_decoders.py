@@ -34,7 +34,7 @@ from skyreid.edge.config import read_settings as read_edge_settings
 from skyreid.edge.telemetry.csv_feed import CsvFeed
 from skyreid.edge.telemetry.options import TelemetryOptions
 from skyreid.edge.video.avi import wrong_index
-from skyreid.edge.video.continuity import missing
+from skyreid.edge.video.continuity import Packets
 from skyreid.edge.video.frame import Frame
 from skyreid.edge.video.mp4 import read_film
 from skyreid.edge.video.mpegts import read_programs
@@ -204,6 +204,14 @@ def _video(path: Path) -> None:
     read_programs(path)
 
 
+def _transport(data: bytes) -> None:
+    """Packets of a stream in pieces, and what is said of the pictures in them."""
+    packets = Packets()
+    for at in range(0, len(data), 300):
+        for pid in packets.missing(data[at : at + 300]):
+            packets.state(pid, at)
+
+
 def _avi() -> bytes:
     chunks = b"00dc" + struct.pack("<I", 4) + b"abcd" + b"LIST" + struct.pack("<I", 16) + b"rec "
     chunks += b"00db" + struct.pack("<I", 3) + b"abc\0"
@@ -310,7 +318,7 @@ def decoders(folder: Path) -> dict[str, tuple[Decode, list[bytes]]]:
         "npz": (lambda data: read_arrays(data, "it"), [_npz()]),
         "onnx": (lambda data: require_own_data(data, "it"), [model]),
         "video": (_in_a_file(folder, "v.avi", _video), [_avi(), *_packets()]),
-        "transport packets": (lambda data: missing(data, {}), _packets()),
+        "transport packets": (_transport, _packets()),
         "flight": (_in_a_file(folder, "flight.csv", _flight), [_FLIGHT]),
         "zip": (_in_a_file(folder, "bundle.zip", open_bundle), [_zip()]),
         "edge settings": (

@@ -124,7 +124,7 @@ def device(folder: Path, frames: int, rounds: int) -> dict[str, float]:
     def path(sealer: Sealer | None) -> None:
         nonlocal count
         count = 0
-        said = bench._Replayed(recorded, recording.spec, recording.model)
+        said = bench._Replayed(recorded, recording)
         finder: bench.Finder = said
         stand_in = replace(plan, detector=FrameDetector(finder, with_looks), embedder=said)  # type: ignore[arg-type]
         with tempfile.TemporaryDirectory() as place, Spool(Path(place) / "s.db") as spool:
