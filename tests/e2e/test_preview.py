@@ -1,6 +1,7 @@
 """A camera is aimed by what the device makes of it; nothing is stored or sent."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from chain import Chain
 from skyreid.contract.camera import read_poses
 from skyreid.contract.geodesy import to_earth
 from skyreid.contract.site import read_site
+from skyreid.contract.telemetry import packet_of
 from skyreid.edge.__main__ import main
 from skyreid.edge.people.sketch import GRID, KEPT, LANDMARK, LEFT, ground_grid
 
@@ -70,6 +72,49 @@ def test_a_landmark_is_drawn_where_the_pose_puts_it(
     near = (np.abs(rows - y) < 22) & (np.abs(columns - x) < 22)
     assert near.sum() > 40
     assert columns[near].mean() == pytest.approx(x, abs=6)
+
+
+def test_a_still_keeps_the_pose_that_telemetry_said_and_calibrate_reads_it(
+    chain: Chain, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site, still = chain.work / "site.toml", tmp_path / "still.png"
+    head, mark, cameras = re.sub(r"poses = .*\n", "", site.read_text()).partition("[[camera]]")
+    origin = "[origin]\nlatitude_deg = 46.5\nlongitude_deg = 8.0\nellipsoid_height_m = 500.0\n"
+    site.write_text(head + origin + mark + cameras)
+    tied = read_site(site).origin
+    assert tied is not None
+    model = read_poses(repository / "examples/clip/calib.json", "cam6").models[0]
+    said, start_ns = packet_of(model, tied, 0), 10**18
+    rows = ["time_ns,latitude_deg,longitude_deg,height_ellipsoid_m,yaw_deg,pitch_deg,fov_deg"]
+    latitude, longitude, up = to_earth(tied, model.position)
+    for second in range(3):
+        looks = f"{said.sensor_azimuth_deg},{said.sensor_elevation_deg},{said.horizontal_fov_deg}"
+        time_ns = start_ns + second * 10**9
+        rows.append(f"{time_ns},{latitude:.9f},{longitude:.9f},{up},{looks}")
+    (tmp_path / "flight.csv").write_text("\n".join(rows) + "\n")
+    told = [
+        *("--camera.file_start_ns", str(start_ns), "--telemetry.quality", "exact"),
+        *("--telemetry.source", str(tmp_path / "flight.csv")),
+        *("--telemetry.boresight_deg", "[4, -3, 1]"),
+    ]
+    command = ["check", str(chain.work / "cam6.toml"), "--still", str(still), "--after", "0.1"]
+    assert main([*command, "--landmark", "46.5,8.0", *told]) == 0
+    assert str(tmp_path / "still.json") in capsys.readouterr().out
+    kept = read_poses(tmp_path / "still.json", "cam6").models[0]
+    assert np.abs(model.displacement(kept)).max() < 2e-3
+    turned = model.displaced(-np.radians([0, 0, 0, 2, 1, 0]))
+    places = ["still,x_px,y_px,latitude_deg,longitude_deg"]
+    for east, north in ((-5, 1), (-2, 4), (-6, -2), (0, 1)):
+        place = np.array([[east, north, 0.0]])
+        x, y = turned.project(place)[0][0]
+        where = to_earth(tied, place[0])
+        places.append(f"still.png,{x:.2f},{y:.2f},{where[0]:.9f},{where[1]:.9f}")
+    (tmp_path / "places.csv").write_text("\n".join(places) + "\n")
+    asked = ["calibrate", str(chain.work / "cam6.toml"), "--boresight"]
+    assert main([*asked, str(tmp_path / "places.csv"), *told]) == 0
+    found = re.search(r"boresight_deg = \[(.*)\]", capsys.readouterr().out)
+    assert found is not None
+    np.testing.assert_allclose([float(v) for v in found[1].split(",")], [2, 1, 0], atol=0.15)
 
 
 def test_the_grid_lies_on_the_ground(repository: Path) -> None:
