@@ -136,7 +136,8 @@ def test_without_poses_looks_are_enough_where_many_strangers_were_seen(world, bl
         scores.refresh(owner, whole=True)
         asked = [(row, who, other) for row, who in rows.items() for other in (who, who % 299 + 1)]
         asked = [(row, who, other) for row, who, other in asked if other in of]
-        odds, pairs = scores.links([row for row, _, _ in asked], [of[o] for _, _, o in asked])
+        odds, part = scores.links([row for row, _, _ in asked], [of[o] for _, _, o in asked])
+        pairs = [part(k) for k in range(len(asked))]
         sure[known] = [
             who == other
             for (_, who, other), one, several in zip(asked, odds, pairs, strict=True)

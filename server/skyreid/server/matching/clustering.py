@@ -89,15 +89,16 @@ def unique_pairs(rows: Int64, partners: list[Int64]) -> tuple[Int64, Int64]:
 
 
 def _alike(scores: Scores, rows: Int64, among: Int64) -> list[Int64]:
-    facts = scores.window.facts
+    names = ("first_ns", "last_ns", "camera", "model")
+    first_ns, last_ns, camera, model = (scores.window.facts[name] for name in names)
     similarity = scores.unit[rows] @ scores.unit[among].T
-    one, two = facts[rows][:, None], facts[among][None]
-    barred = rows[:, None] == among[None]
-    barred |= one["model"] != two["model"]
-    together = np.minimum(one["last_ns"], two["last_ns"])
-    together = together - np.maximum(one["first_ns"], two["first_ns"])
-    barred |= (one["camera"] == two["camera"]) & (together > scores.window.tolerance_ns)
-    similarity[barred] = -2.0
+    similarity[rows[:, None] == among] = -2.0
+    similarity[model[rows][:, None] != model[among]] = -2.0
+    of, by = np.nonzero(camera[rows][:, None] == camera[among])
+    a, b = rows[of], among[by]
+    together = np.minimum(last_ns[a], last_ns[b]) - np.maximum(first_ns[a], first_ns[b])
+    barred = together > scores.window.tolerance_ns
+    similarity[of[barred], by[barred]] = -2.0
     chosen = np.argpartition(-similarity, ALIKE, axis=1)[:, :ALIKE]
     good = np.take_along_axis(similarity, chosen, 1) > 0.0
     return [np.sort(among[c[g]]) for c, g in zip(chosen, good, strict=True)]

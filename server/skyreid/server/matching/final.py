@@ -33,6 +33,8 @@ OVERLAP_TOLERANCE_S = 0.3
 to a ghost after it had begun anew)."""
 _ROWS_A_PIECE = 64
 """Rows that are taken in, or compared with all others, in a piece of work."""
+_COMPARED_A_PIECE = 2**18
+"""Pairs of rows that are looked at in a piece of work."""
 _SCORED_A_PIECE = 4096
 _CONCLUDED_A_PIECE = 64
 """Tracklets whose identities are made to agree with what was found, in a piece of work."""
@@ -78,7 +80,8 @@ def settle(
         names.append(identities[key] if actor.settled else None)
         told.append(actor.told)
         began.append(actor.began)
-        if len(names) % (4 * _ROWS_A_PIECE) == 0:
+        if len(names) % (2 * _ROWS_A_PIECE) == 0:
+            window.taken()  # has what was put noted
             yield
     fresh = np.array([k for k, name in enumerate(names) if name is None], np.int64)
     if not len(fresh):
@@ -89,13 +92,14 @@ def settle(
     partners: list[Int64] = []
     # By time: those of a piece have the same few in reach.
     fresh = fresh[np.argsort(window.facts["start"][fresh], kind="stable")]
-    for at in range(0, len(fresh), _ROWS_A_PIECE):
-        partners += candidates(scores, fresh[at : at + _ROWS_A_PIECE], rows)
+    some = max(8, min(_ROWS_A_PIECE, _COMPARED_A_PIECE // len(rows)))
+    for at in range(0, len(fresh), some):
+        partners += candidates(scores, fresh[at : at + some], rows)
         yield
     scores.near_as_others(fresh, np.array([k for k, n in enumerate(names) if n], np.int64))
-    since = np.array(began, np.int64) - (reach - 2)
+    since, last = np.array(began, np.int64) - (reach - 2), np.array(told, np.int64)
     a, b = unique_pairs(
-        fresh, [p[np.array(told)[p] >= since[k]] for k, p in zip(fresh, partners, strict=True)]
+        fresh, [p[last[p] >= since[k]] for k, p in zip(fresh, partners, strict=True)]
     )
     parts: list[Edges] = []
     for at in range(0, max(len(a), 1), _SCORED_A_PIECE):

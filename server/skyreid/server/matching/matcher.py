@@ -38,8 +38,9 @@ LOOKED_FOR_NS = 2_000_000_000
 it has ended, or so much time has passed. The first look is two pictures, and often wrong."""
 REGROUPED = 256
 """Tracklets that are grouped again at a time; the others' turn comes next."""
-PIECES = 4
-"""Pieces of the settling of blocks that are done in one go of ``advance``."""
+PIECES = 2
+"""Pieces of the settling of blocks that are done in one go of ``advance``; a block has a hundred or
+two, and a minute as many micro-batches. Where several blocks wait, twice as many."""
 _SET_BACK_NS = 60_000_000_000
 """Capture time that is ahead by more than this is a wrong clock's, and is set back."""
 
@@ -176,7 +177,7 @@ class Matcher:
             self._batch(tick)
         if horizon_ns is not None:
             self._through(horizon_ns // self._batch_ns)
-            self._settle(PIECES)
+            self._settle(PIECES if self._settling.waiting <= 2 else 2 * PIECES)
         elif self._changed:
             self._changed = False
             self._settling.over(block_of(self.decided_ns))  # as if it were

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -79,6 +79,8 @@ class Pairs:
         return self.appearance + self.tables.llr
 
 
+PairsOf = Callable[[int], Pairs]
+"""The pairs of one of several links."""
 _OF_TABLES = tuple(field.name for field in fields(Tables))
 _OF_PAIRS = tuple(field.name for field in fields(Pairs) if field.name != "tables")
 
@@ -174,7 +176,7 @@ class Scores:
         weight[placed] += (1 - QUIET) * np.exp(-unseen_s[placed] / 2.0)
         return Pairs(a, b, tables, similarity, appearance, prior, weight, most)
 
-    def links(self, rows: Sequence[int], groups: Sequence[Int64]) -> tuple[Float64, list[Pairs]]:
+    def links(self, rows: Sequence[int], groups: Sequence[Int64]) -> tuple[Float64, PairsOf]:
         """Log posterior odds that ``rows[k]`` belongs with ``groups[k]``; -inf if it cannot.
 
         A row is no evidence of itself: it is left out of its group, and alone in it is -inf.
@@ -182,9 +184,8 @@ class Scores:
         others = [group[group != row] for row, group in zip(rows, groups, strict=True)]
         sizes = np.array([len(group) for group in others], np.int64)
         odds = np.full(len(rows), -np.inf)
-        if not sizes.sum():
-            return odds, []
-        pairs = self.between(np.repeat(np.array(rows, np.int64), sizes), np.concatenate(others))
+        there = np.concatenate([*others, np.zeros(0, np.int64)])
+        pairs = self.between(np.repeat(np.array(rows, np.int64), sizes), there)
         some = np.flatnonzero(sizes)
         starts = (np.cumsum(sizes) - sizes)[some]
         mass = np.add.reduceat(pairs.weight, starts)
@@ -192,7 +193,8 @@ class Scores:
         prior = np.add.reduceat(pairs.prior, starts) / sizes[some]
         barred = np.logical_or.reduceat(pairs.tables.forbidden, starts)
         odds[some] = np.where(barred, -np.inf, mean * sizes[some] ** ACCUMULATION + prior)
-        return odds, _sliced(pairs, sizes)
+        ends = np.cumsum(sizes).tolist()  # each is cut out when it is asked for: most never are
+        return odds, lambda k: pairs.only(slice(ends[k] - int(sizes[k]), ends[k]))
 
     def reason(self, log_odds: float, pairs: Pairs, held: Float64, fpir: float) -> Match:
         """The stated reason for a link of a row with others, as ``links`` gave them.
@@ -389,11 +391,6 @@ def assign(tracklets: int, asked: Sequence[tuple[int, str]], odds: Float64) -> l
             if c < len(theirs) and which[r, c] >= 0:
                 chosen[int(ours[r])] = int(which[r, c])
     return chosen
-
-
-def _sliced(pairs: Pairs, sizes: Int64) -> list[Pairs]:
-    ends = np.cumsum(sizes).tolist()
-    return [pairs.only(slice(end - n, end)) for end, n in zip(ends, sizes.tolist(), strict=True)]
 
 
 def _short(value: float) -> float:

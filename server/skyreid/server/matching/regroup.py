@@ -88,8 +88,8 @@ class Grouped:
         fresh = [g[~self.settled[g]] for g in groups]
         rows = [row for some in fresh for row in self.rows[some].tolist()]
         others = [self.rows[g] for g, some in zip(groups, fresh, strict=True) for _ in some]
-        odds, pairs = self.scores.links(rows, others)
-        links.update(zip(rows, zip(odds.tolist(), pairs, strict=True), strict=True))
+        odds, of = self.scores.links(rows, others)
+        links.update((row, (float(odds[k]), of(k))) for k, row in enumerate(rows))
         for g, some in zip(groups, fresh, strict=True):
             if len(g) > 2:
                 own = self.rows[some].tolist()
@@ -98,8 +98,8 @@ class Grouped:
 
     def match(self, row: int, others: Int64, course: Course) -> Match:
         """The stated reason for a link of one of the rows with others of its group."""
-        (odds,), (pairs,) = self.scores.links([row], [others])
-        return self.reason(row, float(odds), pairs, course)
+        odds, of = self.scores.links([row], [others])
+        return self.reason(row, float(odds[0]), of(0), course)
 
     def reason(self, row: int, log_odds: float, pairs: Pairs, course: Course) -> Match:
         """The same for what ``links`` gave."""
@@ -201,15 +201,16 @@ def place_new(course: Course, scores: Scores, roster: Roster, new: Sequence[Trac
         keys = list(group)
         names_of = likely(scores, roster, [row_of[key] for key in keys])
         asked = [(place, name) for place, names in enumerate(names_of) for name in names]
-        odds, pairs = scores.links(
+        odds, of = scores.links(
             [row_of[keys[place]] for place, _ in asked], [roster.rows(name) for _, name in asked]
         )
         for key, at in zip(keys, assign(len(keys), asked, odds), strict=True):
             if at is None:
                 course.decide("assign", course.state.mint(key), (key,))
             else:
-                held = held_of(course.state, scores.window, pairs[at].b)
-                match = scores.reason(float(odds[at]), pairs[at], held, course.fpir)
+                pairs = of(at)
+                held = held_of(course.state, scores.window, pairs.b)
+                match = scores.reason(float(odds[at]), pairs, held, course.fpir)
                 course.decide("assign", asked[at][1], (key,), match=match)
 
 

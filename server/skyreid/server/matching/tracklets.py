@@ -91,6 +91,8 @@ class Tracklet:
         if not len(self.path):
             return self.path
         moments, here_s = self.path[:, 0], self.last_ns / 1e9
+        if moments[-1] - moments[0] <= PATH_GAP_S and abs(here_s - moments[-1]) <= PATH_GAP_S:
+            return self.path
         breaks = np.flatnonzero(np.diff(moments) > PATH_GAP_S) + 1
         for part in np.split(self.path, breaks):
             if len(part) and part[0, 0] - PATH_GAP_S <= here_s <= part[-1, 0] + PATH_GAP_S:
@@ -217,8 +219,8 @@ class Window:
             if row == len(self._tracklets):
                 self._tracklets.append(None)
                 if row >= len(self._facts):
-                    self._facts = _longer(self._facts, 2 * row)
-                    self._vectors = _longer(self._vectors, 2 * row)
+                    self._facts = np.concatenate([self._facts, np.zeros_like(self._facts)])
+                    self._vectors = np.concatenate([self._vectors, 0 * self._vectors])
             self.rows[tracklet.key] = row
         self._tracklets[row] = tracklet
         self._unnoted[row] = None
@@ -383,18 +385,14 @@ class Window:
         self._pool, self._filled = fresh, at
 
 
-def _longer(array: NDArray, rows: int) -> NDArray:  # type: ignore[type-arg]
-    out = np.zeros((rows, *array.shape[1:]), array.dtype)
-    out[: len(array)] = array
-    return out
-
-
 def _on_grid(path: Float64) -> tuple[int, Float64]:
     """A path at multiples of ``STEP_S``: number of the first point, and points [M, 5]."""
     if not len(path):
         return 0, np.zeros((0, 5))
-    start = round(path[0, 0] / STEP_S)
-    end = round(path[-1, 0] / STEP_S)
-    moments = np.arange(start, end + 1) * STEP_S
-    columns = [np.interp(moments, path[:, 0], path[:, c]) for c in range(1, 6)]
-    return start, np.stack(columns, 1)
+    moments, points = path[:, 0], path[:, 1:]
+    start = round(moments[0] / STEP_S)
+    at = np.arange(start, round(moments[-1] / STEP_S) + 1) * STEP_S
+    k = np.searchsorted(moments[1:-1], at, "right")
+    after = np.minimum(k + 1, len(path) - 1)
+    part = (at - moments[k]) / np.maximum(moments[after] - moments[k], 1e-9)
+    return start, points[k] + np.clip(part, 0.0, 1.0)[:, None] * (points[after] - points[k])
