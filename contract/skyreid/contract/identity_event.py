@@ -16,7 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 CONTENT_TYPE = "application/cloudevents+json"
 LinkState = Literal["accepted", "tentative"]
-EventType = Literal["assigned", "tentative", "merged", "split", "erased"]
+ReturnState = Literal["accepted", "tentative", "undone"]
+EventType = Literal["assigned", "tentative", "merged", "split", "erased", "returned"]
 
 _MEASURES = {
     "appearance": "similarity",
@@ -130,8 +131,68 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Return:
+    """Why an identity may be a person who had left: how sure, and by which tracklet of each.
+
+    It joins nothing: both identities keep their ids and their tracklets, and it can be undone.
+    """
+
+    state: ReturnState
+    probability: float
+    """Posterior, 0 to 1, that the two are one person."""
+    track: TrackKey
+    """Of who came."""
+    other: TrackKey
+    """Of who had left."""
+    gap_s: float
+    """From when the one was last seen to when the other was seen first, s."""
+    told_from: int
+    """How many people it could have been."""
+    similarity: float | None
+    """Cosine of the two, each less the mean look of its camera; None where one is forgotten."""
+    views: tuple[str, str]
+    """From where who came was seen, and who had left: ``aerial`` or ``ground``."""
+    reason: str = ""
+    """Why it is not accepted, for people to read."""
+
+    def to_json(self) -> dict[str, Any]:
+        """As the HTTP API and events show it."""
+        return {
+            "state": self.state,
+            "probability": self.probability,
+            "track": self.track.to_json(),
+            "with": self.other.to_json(),
+            "gap_s": self.gap_s,
+            "told_from": self.told_from,
+            "similarity": self.similarity,
+            "views": list(self.views),
+            "reason": self.reason,
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Return:
+        """Inverse of ``to_json``."""
+        later, earlier = data["views"]
+        return cls(
+            data["state"],
+            data["probability"],
+            TrackKey.from_json(data["track"]),
+            TrackKey.from_json(data["with"]),
+            data["gap_s"],
+            data["told_from"],
+            data["similarity"],
+            (later, earlier),
+            data["reason"],
+        )
+
+
+@dataclass(frozen=True)
 class Event:
-    """What changed for whoever follows an identity. ``other`` is the second identity, if any."""
+    """What changed for whoever follows an identity. ``other`` is the second identity, if any.
+
+    Of ``returned`` it is the one that had left, and ``person`` the id by which ``identity`` is
+    known from now on.
+    """
 
     type: EventType
     identity: str
@@ -139,6 +200,8 @@ class Event:
     tracks: tuple[TrackKey, ...] = ()
     other: str | None = None
     match: Match | None = None
+    link: Return | None = None
+    person: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The event's data as a JSON object."""
@@ -152,6 +215,10 @@ class Event:
             data["other"] = self.other
         if self.match is not None:
             data["match"] = self.match.to_json()
+        if self.link is not None:
+            data["return"] = self.link.to_json()
+        if self.person is not None:
+            data["person"] = self.person
         return data
 
 

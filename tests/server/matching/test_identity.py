@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.identity_event import Evidence, LinkState, Match, TrackKey
+from skyreid.contract.identity_event import Evidence, LinkState, Match, Return, TrackKey
 from skyreid.server.matching.identity import Decision, State, apply, replay
+from skyreid.server.matching.known import Identity
 
 
 def key(number: int) -> TrackKey:
@@ -40,6 +41,7 @@ def logs(draw: st.DrawFn) -> list[Decision]:
         kinds = ["assign", "postpone"]
         kinds += ["revise", "join", "erase", "erase some", "forget"] if names else []
         kinds += ["merge"] if len(names) > 1 else []
+        kinds += ["return"] * 4 if len(names) > 1 else []
         kinds += ["split"] if big else []
         kinds += ["move"] if big and len(names) > 1 else []
         kind = draw(st.sampled_from(kinds))
@@ -54,6 +56,25 @@ def logs(draw: st.DrawFn) -> list[Decision]:
         elif kind == "merge":
             keep, gone = draw(st.permutations(names))[:2]
             decision = Decision("merge", at, keep, (), gone, match(key(0)))
+        elif kind == "return":
+            later, earlier = draw(st.permutations(names))[:2]
+            ends = [
+                draw(st.sampled_from(sorted(state.identities[n].members))) for n in (later, earlier)
+            ]
+            said = draw(st.sampled_from(["accepted", "tentative", "undone"]))
+            link = Return(said, 0.5 + at / 100, *ends, 3600.0, 9, 0.5, ("ground", "aerial"))
+            decision = Decision("return", at, later, (ends[0],), earlier, link=link)
+            if (
+                any(
+                    k.state == "undone"
+                    and {state.tracks[k.track], state.tracks[k.other]} == {later, earlier}
+                    for k in state.identities[later].links
+                )
+                and said != "undone"
+            ):
+                with pytest.raises(InputError, match="undone"):
+                    apply(state, decision)
+                continue
         elif kind == "erase":
             decision = Decision("erase", at, draw(st.sampled_from(names)))
         elif kind == "postpone":
@@ -113,6 +134,35 @@ def test_a_decision_survives_its_json(log):
     for decision in log:
         assert Decision.from_json(decision.to_json()) == decision
     assert replay([Decision.from_json(d.to_json()) for d in log]) == replay(log)
+
+
+@settings(max_examples=200, deadline=None)
+@given(logs())
+def test_every_return_lies_with_both_of_its_identities_and_one_at_most_says_who_came_back(log):
+    state = replay(log)
+    for name, identity in state.identities.items():
+        assert Identity.from_json(identity.to_json()) == identity
+        for link in identity.links:
+            homes = [state.tracks[link.track], state.tracks[link.other]]
+            assert name in homes
+            assert homes[0] != homes[1]
+            assert all(link in state.identities[home].links for home in homes)
+        own = [k for k in identity.links if k.state != "undone" and k.track in identity.members]
+        assert own == ([identity.link] if identity.link else [])
+        undone = {
+            frozenset((state.tracks[k.track], state.tracks[k.other]))
+            for k in identity.links
+            if k.state == "undone"
+        }
+        assert not [
+            k
+            for k in identity.links
+            if k.state != "undone"
+            and frozenset((state.tracks[k.track], state.tracks[k.other])) in undone
+        ]
+        person = state.person(name)
+        assert state.person(person) == person or identity.link is not None
+        assert person in state.identities
 
 
 def test_applying_leaves_the_state_before_it_as_it_was():

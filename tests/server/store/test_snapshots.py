@@ -11,7 +11,7 @@ import pytest
 from one_life import Life, plain
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.identity_event import Evidence, Match, TrackKey
+from skyreid.contract.identity_event import Evidence, Match, Return, ReturnState, TrackKey
 from skyreid.server import writer
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Applied, Decision, State
@@ -35,7 +35,19 @@ def drawn(draw: random.Random, state: State, at: int) -> Decision:
     """Some decision that fits."""
     names = sorted(state.identities)
     big = [n for n in names if len(state.identities[n].members) > 1]
-    kind = draw.choice(["assign"] * 3 + ["join", "revise", "merge", "split", "erase", "forget"])
+    kinds = ["join", "revise", "merge", "split", "erase", "forget", "return", "return"]
+    kind = draw.choice(["assign"] * 3 + kinds)
+    if kind == "return" and len(names) > 1:
+        later, earlier = draw.sample(names, 2)
+        ends = [min(state.identities[name].members) for name in (later, earlier)]
+        known = state.identities[later].links
+        never = any(
+            k.state == "undone" and earlier in (state.tracks[k.track], state.tracks[k.other])
+            for k in known
+        )
+        said: ReturnState = "undone" if never else draw.choice(["accepted", "tentative", "undone"])
+        link = Return(said, 0.9, ends[0], ends[1], 3600.0, 9, 0.5, ("ground", "aerial"))
+        return Decision("return", at, later, (ends[0],), earlier, link=link)
     if kind == "merge" and len(names) > 1:
         keep, gone = draw.sample(names, 2)
         return Decision("merge", at, keep, (), gone, match(key(0)))
@@ -89,6 +101,9 @@ def test_states_stay_what_they_were_while_the_snapshot_moves_on_and_a_start_give
             len(was_folded.tracks),
             len(was_folded.identities),
         )
+        assert [was.person(n) for n in was_folded.identities] == [
+            was_folded.person(n) for n in was_folded.identities
+        ]
         assert [was.resolve(n) for n in was_folded.aliases] == [
             was_folded.resolve(n) for n in was_folded.aliases
         ]

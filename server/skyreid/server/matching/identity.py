@@ -14,10 +14,16 @@ from typing import Any, Literal
 from immutables import Map
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.identity_event import Event, EventType, Match, TrackKey
+from skyreid.contract.identity_event import Event, EventType, Match, Return, TrackKey
+from skyreid.server.matching import returns
+from skyreid.server.matching.known import Identity
+from skyreid.server.matching.returns import Homes
 from skyreid.server.matching.shelf import PersistentMap
 
-DecisionKind = Literal["assign", "revise", "merge", "move", "split", "erase", "forget", "postpone"]
+DecisionKind = Literal[
+    "assign", "revise", "merge", "move", "split", "return", "erase", "forget", "postpone"
+]
+_MOVES = ("merge", "move", "split", "erase", "forget")
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,8 @@ class Decision:
     ``merge``   ``identity`` takes in ``other``, whose id resolves to it for ever
     ``move``    ``tracks[0]`` leaves ``other`` for ``identity``, because of ``match``
     ``split``   ``tracks`` leave ``other`` and found ``identity``
+    ``return``  ``identity`` may be the person that ``other`` was, who had left (``link``), or is
+                not, for ever (a ``link`` that is undone); both stay as they are
     ``erase``   ``tracks`` of ``identity`` (all where none are named; of nobody where it is "") are
                 forgotten, and refused if they come again
     ``forget``  ``tracks`` are forgotten because their time is up, whoever they belong to
@@ -47,6 +55,7 @@ class Decision:
     tracks: tuple[TrackKey, ...] = ()
     other: str | None = None
     match: Match | None = None
+    link: Return | None = None
 
     def to_json(self) -> str:
         """One canonical line: equal decisions give equal text."""
@@ -57,6 +66,8 @@ class Decision:
             data["other"] = self.other
         if self.match is not None:
             data["match"] = self.match.to_json()
+        if self.link is not None:
+            data["link"] = self.link.to_json()
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @classmethod
@@ -75,6 +86,7 @@ class Decision:
                 tuple(TrackKey.from_json(t) for t in data.get("tracks", ())),
                 data.get("other"),
                 None if "match" not in data else Match.from_json(data["match"]),
+                None if "link" not in data else Return.from_json(data["link"]),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"decision {text!r:.120}: {error!r}") from error
@@ -86,48 +98,6 @@ class Applied:
 
     decision: Decision
     events: tuple[Event, ...]
-
-
-@dataclass(frozen=True)
-class Identity:
-    """One person, as far as is known: tracklets, each with the reason why it is here."""
-
-    id: str
-    founded_ns: int
-    """``at_ns`` of the founding decision: of two that merge, the older one keeps its id."""
-    members: Mapping[TrackKey, Match | None]
-    """Tracklets in the order they joined; None for a founder. Treat as frozen."""
-    aliases: tuple[str, ...] = ()
-    """Ids of the identities that were merged into this one."""
-
-    def to_json(self) -> str:
-        """One line, for a snapshot; equal identities give equal text."""
-        members = [[k.to_json(), m and m.to_json()] for k, m in self.members.items()]
-        whole = [self.id, self.founded_ns, members, self.aliases]
-        return json.dumps(whole, sort_keys=True, separators=(",", ":"))
-
-    @classmethod
-    def from_json(cls, text: str) -> Identity:
-        """Inverse of ``to_json``."""
-        name, founded_ns, members, aliases = json.loads(text)
-        return cls(
-            name,
-            founded_ns,
-            {TrackKey.from_json(k): Match.from_json(m) if m else None for k, m in members},
-            tuple(aliases),
-        )
-
-    @property
-    def state(self) -> Literal["confirmed", "tentative"]:
-        """``tentative`` while any link waits for better evidence."""
-        waiting = any(m is not None and m.state == "tentative" for m in self.members.values())
-        return "tentative" if waiting else "confirmed"
-
-    @property
-    def confidence(self) -> float | None:
-        """Posterior of the weakest accepted link; None where there is no such link."""
-        links = [m.probability for m in self.members.values() if m and m.state == "accepted"]
-        return min(links, default=None)
 
 
 @dataclass(frozen=True)
@@ -157,6 +127,10 @@ class State:
         while identity in self.aliases:
             identity = self.aliases[identity]
         return identity if identity in self.identities else None
+
+    def person(self, identity: str) -> str:
+        """The id that a person is known by: of the earliest identity that is linked to this one."""
+        return returns.person_of(self.identities, self.tracks, identity)
 
     def mint(self, founder: TrackKey) -> str:
         """A fresh id for an identity founded by ``founder``; the same state gives the same id."""
@@ -204,6 +178,13 @@ class _Draft:
     def step(self, d: Decision) -> tuple[Event, ...]:
         if d.kind != "forget":  # which looked at no capture time
             self.at_ns = d.at_ns
+        before = self._links(d) if d.kind in _MOVES else {}
+        events = self._change(d)
+        if before:
+            self._relink(before, returns.rehomed(before, self.tracks, self._founder))
+        return events
+
+    def _change(self, d: Decision) -> tuple[Event, ...]:
         if d.kind == "assign":
             return self._assign(d)
         if d.kind == "revise":
@@ -214,6 +195,8 @@ class _Draft:
             return self._move(d)
         if d.kind == "split":
             return self._split(d)
+        if d.kind == "return":
+            return self._return(d)
         if d.kind == "erase":
             return self._erase(d)
         if d.kind == "forget":
@@ -279,6 +262,42 @@ class _Draft:
             Event("split", source.id, d.at_ns, d.tracks, d.identity),
             _told(d, d.tracks),
         )
+
+    def _return(self, d: Decision) -> tuple[Event, ...]:
+        later, earlier = self._identity(d, d.identity), self._identity(d, d.other)
+        link, homes = d.link, (later.id, earlier.id)
+        if link is None or link.track not in later.members or link.other not in earlier.members:
+            raise InputError(f"decision return of {d.identity} does not fit: no link of the two")
+        _fits(later.id != earlier.id, d, "nobody is a return of itself")
+        before = later.link if link.state != "undone" else None
+        old = {k: h for k, h in self._links(d).items() if before == k or {*h} == {*homes}}
+        undone = any(k.state == "undone" for k in old)
+        _fits(link.state == "undone" or not undone, d, "it was undone")
+        self._relink(old, {link: homes})
+        person = returns.person_of(self.identities, self.tracks, later.id)
+        tracks = (link.track,)
+        return (Event("returned", later.id, d.at_ns, tracks, earlier.id, None, link, person),)
+
+    def _links(self, d: Decision) -> dict[Return, Homes]:
+        """The returns of those whom a decision is about, and where they lie."""
+        names = [d.identity, d.other or "", *(self.tracks.get(t) or "" for t in d.tracks)]
+        found = [self.identities.get(name) for name in dict.fromkeys(names)]
+        return {
+            link: (self.tracks[link.track], self.tracks[link.other])
+            for identity in found
+            if identity is not None
+            for link in identity.links
+        }
+
+    def _relink(self, old: Mapping[Return, Homes], new: Mapping[Return, Homes]) -> None:
+        for name in sorted({name for homes in (*old.values(), *new.values()) for name in homes}):
+            if (identity := self.identities.get(name)) is not None:
+                links = {*identity.links} - old.keys() | {k for k, h in new.items() if name in h}
+                self._keep(replace(identity, links=returns.in_order(links)))
+
+    def _founder(self, name: str) -> TrackKey | None:
+        identity = self.identities.get(name)
+        return None if identity is None else next(iter(identity.members))
 
     def _erase(self, d: Decision) -> tuple[Event, ...]:
         tracks = d.tracks

@@ -190,15 +190,15 @@ class Matcher:
         return made
 
     def apply(self, decision: Decision) -> tuple[Event, ...]:
-        """Take in a decision from elsewhere (an operator, an erasure).
-
-        Of an erasure or of what is forgotten it keeps nothing: see `drop`.
+        """Take in a decision from elsewhere (an operator, an erasure); of the erased keep nothing.
 
         Raises:
             InputError: it does not fit the state.
         """
         before = self.state
         self.state, events = identity.apply(before, decision)
+        if decision.kind == "return":  # who is grouped with whom stays
+            return events
         self._roster.note(decision, self._window)
         if decision.kind in ("erase", "forget"):
             self.drop(decision.tracks or before.identities[decision.identity].members)

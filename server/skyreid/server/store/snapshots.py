@@ -22,7 +22,8 @@ import numpy as np
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching import identity
-from skyreid.server.matching.identity import Decision, Identity, State
+from skyreid.server.matching.identity import Decision, State
+from skyreid.server.matching.known import Identity
 from skyreid.server.matching.shelf import Shelf
 from skyreid.server.matching.tracklets import Tracklet
 from skyreid.server.store.quarantine import SingleKey

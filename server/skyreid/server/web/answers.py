@@ -20,7 +20,8 @@ from skyreid.contract.sighting import Clock, Kind, Lane, View
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.contract.site import PicturePolicy, Site, poses_of
 from skyreid.server.live import EventId, event_text
-from skyreid.server.matching.identity import Identity, State
+from skyreid.server.matching.identity import State
+from skyreid.server.matching.known import Identity
 from skyreid.server.store.beside import ask_erasure, read_erasure
 from skyreid.server.store.erasures import Target
 from skyreid.server.store.journal import open_to_read
