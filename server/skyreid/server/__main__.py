@@ -98,7 +98,9 @@ def _serve(given: argparse.Namespace, rest: Sequence[str]) -> int:
             print(f"broker {settings.mqtt.url}, journal {settings.journal.path}")
             print(f"kept: {settings.retention.text()}")
         return 0
-    print(app.rebuild_log(settings))
+    from skyreid.server.admin.rebuilding import rebuild_log
+
+    print(rebuild_log(settings))
     return 0
 
 

@@ -29,7 +29,6 @@ from skyreid.contract.errors import (
 from skyreid.contract.identity_event import CONTENT_TYPE
 from skyreid.contract.settings import effective
 from skyreid.contract.site import Site, read_site
-from skyreid.server.audit.local import note
 from skyreid.server.broker.ingest import Broker, Queue
 from skyreid.server.broker.opening import Opening, opening_of
 from skyreid.server.broker.outbox import Outbox
@@ -42,12 +41,11 @@ from skyreid.server.isolation import told
 from skyreid.server.live import Hub
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
-from skyreid.server.owner import as_owner
+from skyreid.server.people.asking import People
 from skyreid.server.reload import Reload
 from skyreid.server.store.faults import DamagedJournal, damaged_journal
 from skyreid.server.store.gallery import Gallery, gallery_of
 from skyreid.server.store.journal import Journal
-from skyreid.server.store.rebuild import rebuild
 from skyreid.server.store.repair import open_sound
 from skyreid.server.web.answers import Lookup, ShownSite
 from skyreid.server.web.connections import BACKLOG
@@ -216,26 +214,6 @@ def run(read: Callable[[], ServerSettings]) -> int:
     return 0
 
 
-def rebuild_log(settings: ServerSettings) -> str:
-    """Decide everything that a journal holds anew; what was done, in one line.
-
-    Raises:
-        SkyreidError: it cannot be done, and nothing was changed.
-    """
-    options, path = settings.matching, settings.journal.path
-    if not path.is_file():
-        raise InputError(f"journal {path} does not exist")
-    note(path, settings.audit, "rebuild", "who is who, decided anew")
-    matcher = Matcher(options, priors=score_priors(options.bundle, settings.trust))
-    site = read_site(settings.site).id
-    with as_owner(path.parent), _readable(path):
-        sightings, decisions, kept = rebuild(path, site, matcher, options.batch_s)
-    return (
-        f"{path}: {len(matcher.state.identities)} identities from {sightings} sightings by "
-        f"{decisions} decisions; as it was: {kept}"
-    )
-
-
 def make_writer(
     settings: ServerSettings,
     site: Site,
@@ -252,9 +230,10 @@ def make_writer(
         InputError: the journal is damaged, or its log does not fit together.
     """
     options = settings.matching
-    with _readable(settings.journal.path):
+    with readable(settings.journal.path):
         start = journal.start()
-        matcher = Matcher(options, start.state, score_priors(options.bundle, settings.trust))
+        priors = score_priors(options.bundle, settings.trust)
+        matcher = Matcher(options, start.state, priors)
         matcher.recall = partial(told, journal)
         cameras = [camera.id for camera in site.camera]
         door = Door(
@@ -285,6 +264,7 @@ def make_writer(
             Gallery(gallery_of(journal.path), last=journal.last[0]),
             None if settings.mqtt.replayed else settings.retention,
             opening_for(settings, site),
+            partial(People, options=settings.people, priors=priors),
             batch_messages=settings.journal.batch_messages,
             batch_wait_s=settings.journal.batch_wait_ms / 1000,
             period_s=options.period_s,
@@ -305,7 +285,7 @@ def make_writer(
 
 
 @contextmanager
-def _readable(journal: Path) -> Iterator[None]:
+def readable(journal: Path) -> Iterator[None]:
     """Say of a journal that turns out to be damaged while it is read that it is."""
     try:
         yield

@@ -19,6 +19,7 @@ from skyreid.contract.settings import Seconds, Section, Settings, load
 from skyreid.server.access.options import AccessOptions
 from skyreid.server.audit.options import AuditOptions
 from skyreid.server.matching.options import MatchingOptions
+from skyreid.server.people.options import PeopleOptions
 from skyreid.server.store.retention_options import RetentionOptions
 
 PROGRAM = "skyreid-server"
@@ -203,6 +204,7 @@ class ServerSettings(Settings):
     access: AccessOptions = Field(default_factory=AccessOptions)
     audit: AuditOptions = Field(default_factory=AuditOptions)
     matching: MatchingSection = Field(default_factory=MatchingSection)
+    people: PeopleOptions = Field(default_factory=PeopleOptions)
     devices: DevicesSection = Field(default_factory=DevicesSection)
     authority: AuthoritySection = Field(default_factory=AuthoritySection)
     pictures: PicturesSection = Field(default_factory=PicturesSection)

@@ -84,6 +84,22 @@ class Metrics:
             "1 where this server's start found rows of its journal lost",
             registry=r,
         )
+        self.returns = Counter(
+            "skyreid_returns_total",
+            "Returns told, by state: accepted, tentative, undone",
+            ["state"],
+            registry=r,
+        )
+        self.returns_rate = Gauge(
+            "skyreid_returns_false_positive_rate",
+            "Strangers taken for somebody who had left: configured, and as measured on people whom "
+            "one camera saw beside each other (NaN before there were any)",
+            ["kind"],
+            registry=r,
+        )
+        self.returns_measured = Gauge(
+            "skyreid_returns_measured", "Identities that the rate was measured on", registry=r
+        )
         self.identities = Gauge("skyreid_identities", "Identities known", registry=r)
         self.model_keys = Gauge(
             "skyreid_model_keys",

@@ -28,6 +28,11 @@ def watch(writer: Writer, metrics: Metrics) -> None:
     metrics.listeners.set_function(lambda: len(writer.hub))
     metrics.model_keys.set_function(lambda: len(devices.model_keys()))
     metrics.devices_online.set_function(devices.online)
+    people = writer.people
+    rate = metrics.returns_rate
+    rate.labels("configured").set_function(lambda: people.options.fpir)
+    rate.labels("measured").set_function(lambda: people.measured.rate(people.options.fpir))
+    metrics.returns_measured.set_function(lambda: len(people.measured))
     metrics.seal_keys.set(writer.opening.keys)
 
 

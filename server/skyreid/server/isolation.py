@@ -17,6 +17,7 @@ from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.quarantine import culprit
 from skyreid.server.store.records import Arrived
+from skyreid.server.store.snapshots import Start
 
 _log = logging.getLogger(__name__)
 
@@ -45,6 +46,18 @@ def shown_to(state: State, journal: Journal, shown_s: float) -> list[Arrived]:
         if key not in state.tracks:
             shown += journal.sightings_of(key)
     return shown
+
+
+def resumed(start: Start, journal: Journal, matcher: Matcher) -> list[Arrived]:
+    """Give matching what it held at the snapshot; the stored sightings it has to be given beside.
+
+    Where there is no snapshot, or of another window, it is all of what it looks back to.
+    """
+    held = start.held
+    if held is None or held.window_s != matcher.window_s:
+        return shown_to(start.state, journal, matcher.shown_s)
+    matcher.restore(held.window)
+    return list(journal.sightings_after(held.sighting, held.waiting))
 
 
 def told(

@@ -50,6 +50,7 @@ class Hub:
         self._closed = False
         self.dropped = 0
         """Listeners cut off so far."""
+        self._counted = 0  # of them
 
     def __len__(self) -> int:
         return len(self._listeners)
@@ -61,6 +62,11 @@ class Hub:
             listeners = list(self._listeners)
         for listener in listeners:
             _call(listener.loop, self._put, listener, text)
+
+    def count_dropped(self, count: Callable[[int], None]) -> None:
+        """Give ``count`` how many were cut off since the last call."""
+        since, self._counted = self.dropped - self._counted, self.dropped
+        count(since)
 
     def close(self) -> None:
         """End every stream."""
@@ -159,6 +165,14 @@ class DeviceNews:
     def note(self, device: str) -> None:
         """Something about it may have changed."""
         self._noted.add(device)
+
+    def alarm(self, alarms: list[tuple[str, str]], count: Callable[[str], None]) -> None:
+        """Tell what was noticed of devices, by name and kind, and ``count`` it; none is left."""
+        for name, kind in alarms:
+            count(kind)
+            self._hub.send("alarm", {"device": name, "kind": kind})
+            self.note(name)
+        alarms.clear()
 
     def tell(self, now_s: float, devices: Mapping[str, Shown]) -> None:
         """Tell the listeners what changed, if it is time; ``now_s`` are monotonic seconds."""

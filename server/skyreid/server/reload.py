@@ -26,7 +26,7 @@ from skyreid.server.writer import Writer
 
 _log = logging.getLogger(__name__)
 
-LIVE = ("site", "a camera's poses", "matching.", "devices.", "trust.")
+LIVE = ("site", "a camera's poses", "matching.", "people.", "devices.", "trust.")
 """What may change while the server runs, by the beginnings of its keys."""
 FIXED = frozenset(("matching.batch_s", "site file: id"))
 """What may not all the same: decisions are numbered by micro-batches, a journal is a site's."""
@@ -81,7 +81,7 @@ class Reload:
         except Exception:  # a defect of reading them must not end what runs
             _log.exception("not reloaded, the settings stay as they were")
             return self._refused()
-        taken = self._writer.follow(_rules(settings, site, self._begin(settings, priors)))
+        taken = self._writer.follow(_rules(settings, site, priors, self._begin(settings, priors)))
         while not taken.wait(0.05):
             if stopped.is_set():
                 return False
@@ -110,7 +110,12 @@ class Reload:
         return partial(Matcher, options, priors=priors)
 
 
-def _rules(settings: ServerSettings, site: Site, begin: Callable[[State], Matcher] | None) -> Rules:
+def _rules(
+    settings: ServerSettings,
+    site: Site,
+    priors: Priors,
+    begin: Callable[[State], Matcher] | None,
+) -> Rules:
     return Rules(
         site=site,
         period_s=settings.matching.period_s,
@@ -119,6 +124,8 @@ def _rules(settings: ServerSettings, site: Site, begin: Callable[[State], Matche
         is_open=settings.devices.admission == "open",
         max_devices=settings.devices.max,
         messages_per_s=settings.devices.messages_per_s,
+        people=settings.people,
+        priors=priors,
         begin=begin,
     )
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from skyreid.contract.site import Site
 from skyreid.server.devices import Devices
 from skyreid.server.matching.identity import State
+from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.people.options import PeopleOptions
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class Rules:
     """See `Door`, as the next two."""
     max_devices: int
     messages_per_s: float
+    people: PeopleOptions
+    priors: Mapping[str, Normals]
+    """Of the embedder's bundle."""
     begin: Callable[[State], Matcher] | None = None
     """Makes an empty matcher where a log left off; None = the one that there is goes on."""
 

@@ -38,10 +38,11 @@ from skyreid.server.counters import Metrics
 from skyreid.server.devices import Devices, Oldest
 from skyreid.server.disk import Disk, Stopped
 from skyreid.server.forget import Also, Forgetting
-from skyreid.server.isolation import isolate, shown_to
+from skyreid.server.isolation import isolate, resumed, shown_to
 from skyreid.server.live import DeviceNews, Hub
 from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.people.asking import People
 from skyreid.server.rules import Rules
 from skyreid.server.store.faults import Fault
 from skyreid.server.store.gallery import Gallery
@@ -51,6 +52,7 @@ from skyreid.server.store.records import Arrived
 from skyreid.server.store.retention_options import RetentionOptions
 from skyreid.server.store.scrub import scrub
 from skyreid.server.store.snapshots import Held, Start
+from skyreid.server.store.spans import Spans
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -77,6 +79,7 @@ class Writer:
         gallery: Gallery,
         retention: RetentionOptions | None,
         opening: Opening,
+        people: Callable[..., People],
         *,
         batch_messages: int,
         batch_wait_s: float,
@@ -98,7 +101,6 @@ class Writer:
         self.oldest, self.opening = Oldest(), opening
         self.notices: tuple[str, ...] = ()
         """What is wrong and not the writer's: what the journal lost, certificates."""
-        self._cut_off = 0  # listeners, as far as they are counted
         self._disk = Disk(journal, metrics, self._stopping)
         self.devices = devices
         """Read by the API; changed here only."""
@@ -117,6 +119,8 @@ class Writer:
             retention,
             window_s=lambda: self._matcher.shown_s,
         )
+        self.people = people(gallery, lambda: self.state, self._link, Spans(journal.reading))
+        """Asked by the API to undo a return; turned here."""
         self._keeps_pictures = retention is None or retention.pictures_h > 0
         self._scrub = journal.reading(scrub)
 
@@ -176,12 +180,14 @@ class Writer:
         while self._given:
             self._change(*self._given.popleft())
         self._match(time.monotonic())
+        self.people.turn(self._matcher.decided_ns, everything=self._settled)
         self._bring_snapshot(SNAPSHOT_ROWS)
         self._persist(lambda: next(self._scrub, None))
         self._persist(self.outbox.pump)
-        self._tell_alarms()
+        self._news.alarm(self.devices.alarms, lambda kind: self._metrics.alarms.labels(kind).inc())
         self._news.tell(time.monotonic(), self.devices.by_id)
-        self._show()
+        self.devices.wait.show(self._metrics)  # what `gauges` does not ask for, and the next
+        self.hub.count_dropped(self._metrics.listeners_dropped.inc)
 
     def follow(self, rules: Rules) -> threading.Event:
         """Go by other rules from the next step on; the event is set once that is so. Any thread."""
@@ -331,24 +337,16 @@ class Writer:
             matcher.recall, self._matcher = self._matcher.recall, matcher
             self.feed(window)
         self._site, self._period_s = rules.site, rules.period_s
+        self.people.options, self.people.priors = rules.people, rules.priors
         rules.hold_for(self.devices)
         taken.set()
 
-    def _tell_alarms(self) -> None:
-        for name, kind in self.devices.alarms:
-            self._metrics.alarms.labels(kind).inc()
-            self.hub.send("alarm", {"device": name, "kind": kind})
-            self._news.note(name)
-        self.devices.alarms.clear()
-
     def begin(self, start: Start) -> None:
         """Show matching what it had in hand at the snapshot, and what came after it."""
-        held, window_s = start.held, self._matcher.window_s
-        if held is None or held.window_s != window_s:
-            self.feed(shown_to(start.state, self._journal, self._matcher.shown_s))
-            return
-        self._matcher.restore(held.window)
-        self.feed(self._journal.sightings_after(held.sighting, held.waiting))
+        shown = resumed(start, self._journal, self._matcher)
+        held = [tracklet.key for tracklet in self._matcher.held()]
+        self.people.resume([*held, *(item.key for item in shown)])
+        self.feed(shown)
 
     def _held(self) -> Held:
         matcher, (sighting, _) = self._matcher, self._journal.last
@@ -371,6 +369,12 @@ class Writer:
         self.stored, _ = self._journal.counts()
         self.quarantined = self._journal.aside.quarantined()
 
+    def _link(self, decision: Decision) -> None:
+        """Take in a return, or that it is undone."""
+        self._write_down([Applied(decision, self._matcher.apply(decision))])
+        if decision.link is not None:
+            self._metrics.returns.labels(decision.link.state).inc()
+
     def _write_down(
         self, made: Sequence[Applied], also: Also | None = None, *, bring: bool = False
     ) -> None:
@@ -382,6 +386,7 @@ class Writer:
         if held is not None:
             self._matcher.state = self._journal.brought(state, held)
         self.state = self._matcher.state
+        self.people.note(applied.decision for applied in made)
         for number, applied in enumerate(made, after + 1):
             self._metrics.decisions.labels(applied.decision.kind).inc()
             for position, event in enumerate(applied.events):
@@ -392,9 +397,3 @@ class Writer:
             return write()
         except sqlite3.Error as error:
             return self._disk.again(write, error)
-
-    def _show(self) -> None:
-        """Bring up to date what `gauges` does not ask for."""
-        self.devices.wait.show(self._metrics)
-        self._metrics.listeners_dropped.inc(self.hub.dropped - self._cut_off)
-        self._cut_off = self.hub.dropped

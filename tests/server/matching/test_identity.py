@@ -5,7 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skyreid.contract.errors import InputError
-from skyreid.contract.identity_event import Evidence, LinkState, Match, Return, TrackKey
+from skyreid.contract.identity_event import (
+    Evidence,
+    LinkState,
+    Match,
+    Return,
+    ReturnState,
+    TrackKey,
+)
 from skyreid.server.matching.identity import Decision, State, apply, replay
 from skyreid.server.matching.known import Identity
 
@@ -58,20 +65,18 @@ def logs(draw: st.DrawFn) -> list[Decision]:
             decision = Decision("merge", at, keep, (), gone, match(key(0)))
         elif kind == "return":
             later, earlier = draw(st.permutations(names))[:2]
-            ends = [
+            track, other = (
                 draw(st.sampled_from(sorted(state.identities[n].members))) for n in (later, earlier)
+            )
+            said: ReturnState = draw(st.sampled_from(["accepted", "tentative", "undone"]))
+            link = Return(said, 0.5, track, other, 3600.0, at, 0.5, ("ground", "aerial"))
+            decision = Decision("return", at, later, (track,), earlier, link=link)
+            undone = [
+                k
+                for k in state.identities[later].links
+                if k.state == "undone" and earlier in (state.tracks[k.track], state.tracks[k.other])
             ]
-            said = draw(st.sampled_from(["accepted", "tentative", "undone"]))
-            link = Return(said, 0.5 + at / 100, *ends, 3600.0, 9, 0.5, ("ground", "aerial"))
-            decision = Decision("return", at, later, (ends[0],), earlier, link=link)
-            if (
-                any(
-                    k.state == "undone"
-                    and {state.tracks[k.track], state.tracks[k.other]} == {later, earlier}
-                    for k in state.identities[later].links
-                )
-                and said != "undone"
-            ):
+            if undone and said != "undone":
                 with pytest.raises(InputError, match="undone"):
                     apply(state, decision)
                 continue

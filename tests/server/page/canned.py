@@ -65,6 +65,27 @@ def identity(name: str, *tracklets: dict[str, Any], **more: Any) -> dict[str, An
         "views": [v for v in ("aerial", "ground") if v in views],
         "tracklets": list(tracklets),
         "aliases": [],
+        "person": name,
+        "returns": None,
+        **more,
+    }
+
+
+def back(name: str, **more: Any) -> dict[str, Any]:
+    """The return of somebody who had left."""
+    return {
+        "identity": name,
+        "person": name,
+        "state": "accepted",
+        "probability": 0.93,
+        "track": track_key("cam6", 5),
+        "with": track_key("cam1", 1),
+        "gap_s": 3900.0,
+        "told_from": 213,
+        "similarity": 0.81,
+        "views": ["ground", "aerial"],
+        "reason": "",
+        "tracklet": tracklet("cam1", 1, at_s=-3900.0),
         **more,
     }
 

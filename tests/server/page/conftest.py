@@ -86,6 +86,8 @@ class FakeServer:
         }  # fmt: skip
         self.changed: list[tuple[str, str, Any, str]] = []
         """What was asked to change: method, path, body, the word against forged requests."""
+        self.undone: dict[str, Any] = {}
+        """The identity as it is once its return is undone."""
         self._streams: list[queue.Queue[str | None]] = []
         self._server: ThreadingHTTPServer | None = None
         self.port = 0
@@ -167,6 +169,9 @@ class FakeServer:
             self.session = None
         elif request.command == "PUT" and self.session is not None:
             self.session = self.session | body
+        elif request.path.endswith("/return/undo"):
+            _send(request, 200, "application/json", json.dumps(self.undone).encode())
+            return
         elif body in ({"token": TOKEN}, {"link": LINK}):
             self.session = self.offered
         else:

@@ -12,7 +12,7 @@ from one_life import Life, plain
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.identity_event import Evidence, Match, Return, ReturnState, TrackKey
-from skyreid.server import writer
+from skyreid.server import isolation, writer
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Applied, Decision, State
 from skyreid.server.store import beside, drop, snapshots
@@ -155,7 +155,7 @@ def test_a_life_that_begins_from_a_snapshot_goes_on_as_one_that_reads_everything
     def whole_window(*_values: Any) -> Any:
         raise AssertionError("the window was read from the sightings")
 
-    monkeypatch.setattr(writer, "shown_to", whole_window)
+    monkeypatch.setattr(isolation, "shown_to", whole_window)
     second = life(stall_s=3600)
     held = second.writer._matcher.held()
     assert [t.key for t in held] == [t.key for t in tracks]

@@ -21,8 +21,11 @@ from skyreid.server.devices import Devices, Oldest
 from skyreid.server.live import Hub
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
+from skyreid.server.people.asking import People, Undo
+from skyreid.server.people.options import PeopleOptions
 from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.records import Heard
+from skyreid.server.store.spans import Spans
 from skyreid.server.web.answers import Lookup, ShownSite
 from skyreid.server.web.api import make_api
 from skyreid.server.web.gate import Access
@@ -66,12 +69,25 @@ class StandingWriter:
         self.devices = Devices([], [], stall_s=5, now_s=0)
         self.devices.hear(Heard("uav1", 9, "1-a", 50, "cam1", 1, "key"), 1)
         self.gallery = Gallery()
+        nothing = Spans(lambda read: [])
+        options = PeopleOptions()
+        self._people = People(self.gallery, lambda: self.state, self.decide, nothing, options, {})
+        self.people = SimpleNamespace(undo=self.undo)
         self.fault: str | None = None
         self.storing, self.settled = True, True
         self.stored = self.undecided = self.quarantined = 0
         self.notices: tuple[str, ...] = ()
         self.oldest, self.queue = Oldest(), Queue(1, 1)
         self.broker = SimpleNamespace(connected=True, was_connected=True)
+
+    def decide(self, decision: Decision) -> None:
+        self.state, _ = identity.apply(self.state, decision)
+
+    def undo(self, name: str) -> Undo:
+        """As one whose thread does it at once."""
+        asked = self._people.undo(name)
+        self._people.turn(0)
+        return asked
 
 
 Get = Callable[..., httpx.Response]

@@ -21,7 +21,7 @@ class Role(IntEnum):
     VIEWER = 1
     """Looks at the live page, and at what is on it."""
     OPERATOR = 2
-    """Searches, and pages through what was."""
+    """Searches, pages through what was, and says who did not come back."""
     OFFICER = 3
     """Data protection: erases."""
     ADMIN = 4
@@ -74,6 +74,7 @@ RULES: dict[tuple[str, str], Rule] = {
     ("GET", "/v1/sightings"): Rule(Role.VIEWER, "watch"),
     ("GET", "/v1/events"): Rule(Role.VIEWER, "watch"),
     ("GET", "/v1/identities/{identity}"): Rule(Role.VIEWER, "look"),
+    ("POST", "/v1/identities/{identity}/return/undo"): Rule(Role.OPERATOR, "undo"),
     ("GET", "/v1/pictures/{device}/{boot}/{camera}/{track}"): Rule(
         Role.VIEWER, "picture", "picture"
     ),

@@ -7,6 +7,7 @@ import { allLinks, clearestLink, faceOf } from "/page/links.js";
 import { identityName } from "/page/mark.js";
 import { lookOf } from "/page/palette.js";
 import { pictureOf } from "/page/picture.js";
+import { returned } from "/page/returned.js";
 import { inView, isCross } from "/page/store.js";
 
 /** The inside of a card, as a list of nodes. */
@@ -25,6 +26,7 @@ function wide(identity, link, pictures) {
     h("div", { class: "why" },
       head(identity, link),
       link ? [title(link), reasons(link)] : "",
+      returned(identity),
       h("footer", {}, places(identity), others(identity, link)),
     ),
   ];
@@ -34,7 +36,7 @@ function narrow(identity, link) {
   const view = identity.views[0] ?? "ground";
   return [
     pictureOf(faceOf(identity, view, link), view, identity.id),
-    h("div", { class: "why" }, head(identity, link), places(identity)),
+    h("div", { class: "why" }, head(identity, link), places(identity), returned(identity)),
   ];
 }
 

@@ -67,7 +67,7 @@ function fill({ list, count }, people) {
 
 function cardOf(identity) {
   // Times read differently in another zone.
-  const shown = zoneName() + (store.site?.notice ?? "") + JSON.stringify(identity);
+  const shown = zoneName() + (store.session?.role ?? "") + (store.site?.notice ?? "") + JSON.stringify(identity);
   let entry = elements.get(identity.id);
   if (!entry) {
     const card = h("article", { class: "card", tabindex: 0, "data-identity": identity.id, "aria-label": `Identity ${identity.id}` });

@@ -1,7 +1,7 @@
 // What happened, newest first, as sentences.
 
 import { h } from "/page/dom.js";
-import { clock, percent } from "/page/format.js";
+import { clock, duration, percent } from "/page/format.js";
 import { lookOf } from "/page/palette.js";
 import { grouped, identityName } from "/page/mark.js";
 import { store, trackletName } from "/page/store.js";
@@ -41,6 +41,12 @@ function before() {
       })));
 }
 
+function back({ other, return: link }) {
+  if (link.state === "undone") return `is not ${grouped(other)}, somebody said`;
+  const sure = `${duration(link.gap_s)} (${percent(link.probability)})`;
+  return `${link.state === "tentative" ? "perhaps " : ""}is ${grouped(other)}, back after ${sure}`;
+}
+
 function sentence(event) {
   const where = (event.tracks ?? []).map((t) => t.camera);
   const cameras = [...new Set(where)].join(", ");
@@ -54,6 +60,8 @@ function sentence(event) {
       return `is the same as ${grouped(event.other ?? "another")}${sure}`;
     case "split":
       return `${cameras || "a tracklet"} is somebody else, now ${grouped(event.other ?? "apart")}`;
+    case "returned":
+      return back(event);
     case "erased":
       return "was erased";
     default:

@@ -133,7 +133,8 @@ export async function leave() {
 /** Say another purpose. */
 export const ask = () => draw(purposeForm());
 
-function send(method, path, body) {
+/** Ask the server to do something, with the word against forged requests. */
+export function send(method, path, body) {
   const headers = { "Content-Type": "application/json" };
   if (store.session?.csrf) headers["Skyreid-CSRF"] = store.session.csrf;
   return fetch(path, {

@@ -61,7 +61,9 @@ class Gallery:
         ``last`` is the number of the journal's last sighting: what was flushed after it belongs to
         another journal, and nothing of it is used.
         """
-        self._folder, self._lock = folder, threading.RLock()
+        self._folder = folder
+        self.lock = threading.RLock()
+        """Held by whoever uses what ``of`` and ``find`` give."""
         self._all: list[Segment] = []
         self._behind: list[Arrived] = []
         self._number = 0
@@ -72,7 +74,7 @@ class Gallery:
         self._reindex()
 
     def __len__(self) -> int:
-        with self._lock:
+        with self.lock:
             self._catch_up()
             return self._count()
 
@@ -80,16 +82,20 @@ class Gallery:
         return sum(int(each.alive[: each.rows].sum()) for each in self._all)
 
     def __contains__(self, key: TrackKey) -> bool:
-        with self._lock:
+        return self.find(key) is not None
+
+    def find(self, key: TrackKey) -> tuple[Segment, int] | None:
+        """The segment and the row in which a tracklet lies; None where it is not here."""
+        with self.lock:
             self._catch_up()
-            return self._find(key, _hash(key)) is not None
+            return self._find(key, _hash(key))
 
     def take(self, arrived: Iterable[Arrived]) -> None:
         """Take in stored sightings: a later revision replaces an earlier one, never the reverse.
 
         They are put into segments when somebody asks, or when there are many.
         """
-        with self._lock:
+        with self.lock:
             self._behind += arrived
             if len(self._behind) >= BEHIND:
                 self._catch_up()
@@ -136,7 +142,7 @@ class Gallery:
             revision: one that is not above that which is here changes nothing.
             at_ns: when it came.
         """
-        with self._lock:
+        with self.lock:
             number = _hash(key)
             found = self._find(key, number)
             if found is not None:
@@ -172,7 +178,7 @@ class Gallery:
         Only within the model that ``key`` was embedded by; ``key`` itself is left out. None if
         there is no such tracklet.
         """
-        with self._lock:
+        with self.lock:
             self._catch_up()
             found = self._find(key, _hash(key))
             if found is None:
@@ -212,9 +218,9 @@ class Gallery:
         """
         query = query.astype(np.float32)
         hits: list[Hit] = []
-        with self._lock:
+        with self.lock:
             self._catch_up()
-            for segment in self._of(model_key, len(query), view):
+            for segment in self.of(model_key, len(query), view):
                 rows = segment.rows
                 wanted = segment.alive[:rows].copy()
                 if since_ns > 0:
@@ -239,7 +245,7 @@ class Gallery:
         Raises:
             InputError: a file cannot be written: call again.
         """
-        with self._lock:
+        with self.lock:
             self._catch_up()
             numbers = np.array([_hash(key) for key in keys], np.uint64)
             there: set[TrackKey] = set()
@@ -262,7 +268,7 @@ class Gallery:
 
     def expire(self, before_ns: int) -> int:
         """Drop the segments of which everything came before a moment; how many."""
-        with self._lock:
+        with self.lock:
             self._catch_up()
             old = [each for each in self._all if each.last_ns < before_ns]
             if old:
@@ -279,7 +285,7 @@ class Gallery:
         """
         if self._folder is None:
             return
-        with self._lock:
+        with self.lock:
             self._catch_up()
             self._all = [self._rewritten(each) if each.dirty else each for each in self._all]
             self.through = through
@@ -326,7 +332,7 @@ class Gallery:
 
     def _open_segment(self, model_key: str, dim: int, view: View, at_ns: int) -> Segment:
         """The one that is filled."""
-        for segment in reversed(self._of(model_key, dim, view)):
+        for segment in reversed(self.of(model_key, dim, view)):
             if segment.sealed:
                 continue
             if segment.rows < segments.SEGMENT_ROWS and at_ns - segment.first_ns < SPAN_NS:
@@ -336,7 +342,8 @@ class Gallery:
         self._all.append(segment)
         return segment
 
-    def _of(self, model_key: str, dim: int, view: View) -> list[Segment]:
+    def of(self, model_key: str, dim: int, view: View) -> list[Segment]:
+        """The segments of a model and a view."""
         of = model_key, dim, view
         return [each for each in self._all if (each.model_key, each.dim, each.view) == of]
 

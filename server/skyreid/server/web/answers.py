@@ -25,6 +25,7 @@ from skyreid.server.matching.known import Identity
 from skyreid.server.store.beside import ask_erasure, read_erasure
 from skyreid.server.store.erasures import Target
 from skyreid.server.store.journal import open_to_read
+from skyreid.server.web.returned import keys_of, returned
 
 Json = dict[str, Any]
 Cursor = tuple[int, str, str, str, int]
@@ -120,8 +121,8 @@ class Lookup:
                 fresh = [i for i in dict.fromkeys(names) if i is not None and i not in told]
                 told.update(fresh)
                 people = [state.identities[name] for name in fresh]
-                seen = _tracklets(db, (key for i in people for key in i.members))
-                shown = {i.id: self._identity(i, seen) for i in people}
+                seen = _tracklets(db, (key for i in people for key in keys_of(i)))
+                shown = {i.id: self._identity(state, i, seen) for i in people}
                 for row, name in zip(part, names, strict=True):
                     if len(chosen) == limit or looked == SCANNED_MAX:
                         more = True
@@ -146,7 +147,7 @@ class Lookup:
             return None
         with open_to_read(self._path) as db:
             identity = state.identities[current]
-            found = self._identity(identity, _tracklets(db, identity.members))
+            found = self._identity(state, identity, _tracklets(db, keys_of(identity)))
         return found if current == name else {**found, "merged_into": current}
 
     def sightings(
@@ -253,7 +254,7 @@ class Lookup:
         shown["picture_reason"] = None if has else why_no_picture(policy)
         return shown
 
-    def _identity(self, identity: Identity, rows: Mapping[TrackKey, Json]) -> Json:
+    def _identity(self, state: State, identity: Identity, rows: Mapping[TrackKey, Json]) -> Json:
         tracklets = []
         for key, match in identity.members.items():
             row = rows.get(key)
@@ -263,6 +264,8 @@ class Lookup:
         views = {t["view"] for t in tracklets}
         return {
             "id": identity.id,
+            "person": state.person(identity.id),
+            "returns": returned(state, identity, rows, self._with_picture),
             "state": identity.state,
             "confidence": identity.confidence,
             "first_seen_ns": min((t["first_seen_ns"] for t in tracklets), default=None),

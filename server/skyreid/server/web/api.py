@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 _EVENT_ID = r"^[0-9]{1,18}-[0-9]{1,9}$"
 _INT64 = (1 << 63) - 1
+UNDO_WAIT_S = 10.0
+"""An answer to an undoing waits so long for the writer."""
 ERASE_WAIT_S = 30.0
 """An answer to DELETE waits so long for the receipt."""
 PAGE = Path(__file__).parents[1] / "page"
@@ -98,6 +100,19 @@ def make_api(
         found = lookup.identity(writer.state, identity)
         if found is None:
             raise HTTPException(404, f"no identity {identity!r}")
+        return found
+
+    @api.post(
+        "/v1/identities/{identity}/return/undo",
+        summary="They are two people: undo the return of an identity, for good",
+    )
+    def post_undo(identity: str) -> dict[str, Any]:
+        asked = writer.people.undo(identity)
+        if not asked.done.wait(UNDO_WAIT_S):
+            raise HTTPException(503, "the server is busy; it will be undone", {"Retry-After": "10"})
+        found = None if asked.link is None else lookup.identity(writer.state, identity)
+        if found is None:
+            raise HTTPException(404, f"no return of an identity {identity!r}")
         return found
 
     @api.get("/v1/sightings", summary="Sightings as devices sent them, newest first")

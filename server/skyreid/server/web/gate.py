@@ -51,7 +51,7 @@ REFUSALS_PER_MIN = 120
 PURPOSE_MAX = 200
 PURPOSE, CASE, CSRF = "skyreid-purpose", "skyreid-case", "skyreid-csrf"
 _SAFE = ("GET", "HEAD")
-BEFORE = ("erase", "token")
+BEFORE = ("erase", "token", "undo")
 """Acts of which a line is on the disk before they are begun: what cannot be written is not done."""
 _IDENTITY = re.compile(r"[0-9A-Z]{8}")
 

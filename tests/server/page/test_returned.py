@@ -1,0 +1,46 @@
+"""A card of who came back: a picture of who had left, how sure, and a button that undoes it."""
+
+from typing import Any
+
+from canned import back, eventually, identity, show, tracklet
+
+
+def came(**returns: Any) -> dict[str, Any]:
+    return identity("AB12CD34", tracklet("cam6", 5), returns=back("XY98ZW76", **returns))
+
+
+def test_a_card_says_who_came_back_and_a_button_undoes_it(browser: Any, server: Any) -> None:
+    server.people = {"AB12CD34": came()}
+    show(browser, server)
+    eventually(lambda: browser.count(".returned img"), "the picture of who had left loads")
+    said = browser.text(".returned")
+    for words in ("Back after 65 min 0 s", "XY98 ZW76", "93 % by looks", "told from about 213"):
+        assert words in said, (words, said)
+    undone = came(state="undone")
+    server.session = server.session | {"csrf": "a-word"}
+    server.people = {"AB12CD34": undone}
+    server.undone = undone
+    browser.run("document.querySelector('.returned button').click()")
+    eventually(lambda: "somebody said so" in browser.text(".returned"), "it is undone")
+    assert ("POST", "/v1/identities/AB12CD34/return/undo") in [c[:2] for c in server.changed]
+    assert browser.count(".returned button") == 0
+
+
+def test_a_suggestion_says_why_it_is_none_and_a_viewer_has_no_button(
+    browser: Any, server: Any
+) -> None:
+    server.pictures = "never"
+    server.session = server.session | {"role": "viewer", "open": False}
+    then = tracklet("cam1", 1, picture=None, picture_reason="policy: never")
+    why = "others look as much alike"
+    server.people = {"AB12CD34": came(state="tentative", reason=why, tracklet=then)}
+    show(browser, server)
+    eventually(lambda: browser.count(".returned"), "the card is there")
+    said = browser.text(".returned")
+    for words in ("Perhaps back after", why, "policy: never"):
+        assert words in said, (words, said)
+    assert browser.count(".returned button") == 0
+    link = {"state": "tentative", "gap_s": 3900.0, "probability": 0.7}
+    event = {"type": "returned", "identity": "AB12CD34", "other": "XY98ZW76", "at_ns": 1}
+    server.tell("identity", {**event, "return": link, "tracks": []})
+    eventually(lambda: "perhaps is XY98 ZW76" in browser.text("#feed"), "the feed says it")
