@@ -92,6 +92,7 @@ class Server:
                 "journal": {"path": folder / "journal.sqlite", "batch_wait_ms": 0},
                 "matching": {"stall_s": 0.01, "period_s": 1e-6},
                 "mqtt": {"replayed": True},  # no retention, which sweeps beside a sighting's way
+                "people": {"returns": False},  # nor who had been here: asked later, of identities
             }
         )
         self.site, self._tell, self._count = read_site(settings.site), tell, 0

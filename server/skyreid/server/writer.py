@@ -180,7 +180,8 @@ class Writer:
         while self._given:
             self._change(*self._given.popleft())
         self._match(time.monotonic())
-        self.people.turn(self._matcher.decided_ns, everything=self._settled)
+        if self.people.options.returns or self.people.undos:
+            self.people.turn(self._matcher.decided_ns, everything=self._settled)
         self._bring_snapshot(SNAPSHOT_ROWS)
         self._persist(lambda: next(self._scrub, None))
         self._persist(self.outbox.pump)
@@ -344,8 +345,7 @@ class Writer:
     def begin(self, start: Start) -> None:
         """Show matching what it had in hand at the snapshot, and what came after it."""
         shown = resumed(start, self._journal, self._matcher)
-        held = [tracklet.key for tracklet in self._matcher.held()]
-        self.people.resume([*held, *(item.key for item in shown)])
+        self.people.resume([t.key for t in self._matcher.held()] + [item.key for item in shown])
         self.feed(shown)
 
     def _held(self) -> Held:
@@ -386,7 +386,8 @@ class Writer:
         if held is not None:
             self._matcher.state = self._journal.brought(state, held)
         self.state = self._matcher.state
-        self.people.note(applied.decision for applied in made)
+        if self.people.options.returns:
+            self.people.note(applied.decision for applied in made)
         for number, applied in enumerate(made, after + 1):
             self._metrics.decisions.labels(applied.decision.kind).inc()
             for position, event in enumerate(applied.events):

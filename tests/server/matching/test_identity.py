@@ -14,7 +14,7 @@ from skyreid.contract.identity_event import (
     TrackKey,
 )
 from skyreid.server.matching.identity import Decision, State, apply, replay
-from skyreid.server.matching.known import Identity
+from skyreid.server.store.snapshots import identity_text, read_identity
 
 
 def key(number: int) -> TrackKey:
@@ -146,7 +146,7 @@ def test_a_decision_survives_its_json(log):
 def test_every_return_lies_with_both_of_its_identities_and_one_at_most_says_who_came_back(log):
     state = replay(log)
     for name, identity in state.identities.items():
-        assert Identity.from_json(identity.to_json()) == identity
+        assert read_identity(identity_text(identity)) == identity
         for link in identity.links:
             homes = [state.tracks[link.track], state.tracks[link.other]]
             assert name in homes

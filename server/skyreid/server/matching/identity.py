@@ -16,7 +16,6 @@ from immutables import Map
 from skyreid.contract.errors import InputError
 from skyreid.contract.identity_event import Event, EventType, Match, Return, TrackKey
 from skyreid.server.matching import returns
-from skyreid.server.matching.known import Identity
 from skyreid.server.matching.returns import Homes
 from skyreid.server.matching.shelf import PersistentMap
 
@@ -38,8 +37,7 @@ class Decision:
     ``merge``   ``identity`` takes in ``other``, whose id resolves to it for ever
     ``move``    ``tracks[0]`` leaves ``other`` for ``identity``, because of ``match``
     ``split``   ``tracks`` leave ``other`` and found ``identity``
-    ``return``  ``identity`` may be the person that ``other`` was, who had left (``link``), or is
-                not, for ever (a ``link`` that is undone); both stay as they are
+    ``return``  ``identity`` may be ``other``, who had left, or is not, for ever: ``link`` says it
     ``erase``   ``tracks`` of ``identity`` (all where none are named; of nobody where it is "") are
                 forgotten, and refused if they come again
     ``forget``  ``tracks`` are forgotten because their time is up, whoever they belong to
@@ -101,6 +99,39 @@ class Applied:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """One person, as far as is known: tracklets, each with the reason why it is here."""
+
+    id: str
+    founded_ns: int
+    """``at_ns`` of the founding decision: of two that merge, the older one keeps its id."""
+    members: Mapping[TrackKey, Match | None]
+    """Tracklets in the order they joined; None for a founder. Treat as frozen."""
+    aliases: tuple[str, ...] = ()
+    """Ids of the identities that were merged into this one."""
+    links: tuple[Return, ...] = ()
+    """Returns, of this one and to this one, and those that were undone."""
+
+    @property
+    def link(self) -> Return | None:
+        """By which this may be somebody who had left; None where nobody says so."""
+        own = (k for k in self.links if k.state != "undone" and k.track in self.members)
+        return next(own, None)
+
+    @property
+    def state(self) -> Literal["confirmed", "tentative"]:
+        """``tentative`` while any link waits for better evidence."""
+        waiting = any(m is not None and m.state == "tentative" for m in self.members.values())
+        return "tentative" if waiting else "confirmed"
+
+    @property
+    def confidence(self) -> float | None:
+        """Posterior of the weakest accepted link; None where there is no such link."""
+        links = [m.probability for m in self.members.values() if m and m.state == "accepted"]
+        return min(links, default=None)
+
+
+@dataclass(frozen=True)
 class State:
     """Everything the log says. It never changes: ``apply`` makes a new one.
 
@@ -130,7 +161,8 @@ class State:
 
     def person(self, identity: str) -> str:
         """The id that a person is known by: of the earliest identity that is linked to this one."""
-        return returns.person_of(self.identities, self.tracks, identity)
+        alone = self.identities[identity].link is None
+        return identity if alone else returns.person_of(self.identities, self.tracks, identity)
 
     def mint(self, founder: TrackKey) -> str:
         """A fresh id for an identity founded by ``founder``; the same state gives the same id."""
@@ -176,34 +208,20 @@ class _Draft:
         return State(*kept, self.at_ns, self.postponed)
 
     def step(self, d: Decision) -> tuple[Event, ...]:
+        changes = {
+            "assign": self._assign, "revise": self._revise, "merge": self._merge,
+            "move": self._move, "split": self._split, "return": self._return,
+            "erase": self._erase, "forget": self._forget, "postpone": self._postpone,
+        }  # fmt: skip
+        if d.kind not in changes:
+            raise InputError(f"decision kind {d.kind!r} is unknown")
         if d.kind != "forget":  # which looked at no capture time
             self.at_ns = d.at_ns
         before = self._links(d) if d.kind in _MOVES else {}
-        events = self._change(d)
+        events = changes[d.kind](d)
         if before:
-            self._relink(before, returns.rehomed(before, self.tracks, self._founder))
+            self._relink(before, returns.rehomed(before, self.identities, self.tracks))
         return events
-
-    def _change(self, d: Decision) -> tuple[Event, ...]:
-        if d.kind == "assign":
-            return self._assign(d)
-        if d.kind == "revise":
-            return self._revise(d)
-        if d.kind == "merge":
-            return self._merge(d)
-        if d.kind == "move":
-            return self._move(d)
-        if d.kind == "split":
-            return self._split(d)
-        if d.kind == "return":
-            return self._return(d)
-        if d.kind == "erase":
-            return self._erase(d)
-        if d.kind == "forget":
-            return self._forget(d)
-        if d.kind == "postpone":
-            return self._postpone(d)
-        raise InputError(f"decision kind {d.kind!r} is unknown")
 
     def _assign(self, d: Decision) -> tuple[Event, ...]:
         track = self._one(d)
@@ -265,39 +283,28 @@ class _Draft:
 
     def _return(self, d: Decision) -> tuple[Event, ...]:
         later, earlier = self._identity(d, d.identity), self._identity(d, d.other)
-        link, homes = d.link, (later.id, earlier.id)
-        if link is None or link.track not in later.members or link.other not in earlier.members:
-            raise InputError(f"decision return of {d.identity} does not fit: no link of the two")
-        _fits(later.id != earlier.id, d, "nobody is a return of itself")
+        link, homes, why = d.link, (later.id, earlier.id), "it links no two identities"
+        _fits(link is not None and later.id != earlier.id, d, why)
+        assert link is not None
+        _fits(link.track in later.members and link.other in earlier.members, d, why)
         before = later.link if link.state != "undone" else None
         old = {k: h for k, h in self._links(d).items() if before == k or {*h} == {*homes}}
-        undone = any(k.state == "undone" for k in old)
-        _fits(link.state == "undone" or not undone, d, "it was undone")
+        if link.state != "undone":
+            _fits(all(k.state != "undone" for k in old), d, "it was undone")
         self._relink(old, {link: homes})
         person = returns.person_of(self.identities, self.tracks, later.id)
-        tracks = (link.track,)
-        return (Event("returned", later.id, d.at_ns, tracks, earlier.id, None, link, person),)
+        of = later.id, d.at_ns, (link.track,), earlier.id
+        return (Event("returned", *of, link=link, person=person),)
 
     def _links(self, d: Decision) -> dict[Return, Homes]:
-        """The returns of those whom a decision is about, and where they lie."""
         names = [d.identity, d.other or "", *(self.tracks.get(t) or "" for t in d.tracks)]
-        found = [self.identities.get(name) for name in dict.fromkeys(names)]
-        return {
-            link: (self.tracks[link.track], self.tracks[link.other])
-            for identity in found
-            if identity is not None
-            for link in identity.links
-        }
+        return returns.links_of(self.identities, self.tracks, names)
 
     def _relink(self, old: Mapping[Return, Homes], new: Mapping[Return, Homes]) -> None:
         for name in sorted({name for homes in (*old.values(), *new.values()) for name in homes}):
             if (identity := self.identities.get(name)) is not None:
                 links = {*identity.links} - old.keys() | {k for k, h in new.items() if name in h}
                 self._keep(replace(identity, links=returns.in_order(links)))
-
-    def _founder(self, name: str) -> TrackKey | None:
-        identity = self.identities.get(name)
-        return None if identity is None else next(iter(identity.members))
 
     def _erase(self, d: Decision) -> tuple[Event, ...]:
         tracks = d.tracks

@@ -7,17 +7,36 @@ was undone stays with the identities as long as both are there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
-from skyreid.contract.identity_event import Return, TrackKey
-from skyreid.server.matching.known import Identity
+from skyreid.contract.identity_event import Match, Return, TrackKey
 
 K_contra = TypeVar("K_contra", contravariant=True)
 V_co = TypeVar("V_co", covariant=True)
 Homes = tuple[str, str]
 """The identity that came, and the one that had left."""
+
+
+class Linked(Protocol):
+    """An identity, as far as it matters here."""
+
+    @property
+    def link(self) -> Return | None:
+        """By which it may be somebody who had left."""
+
+    @property
+    def members(self) -> Mapping[TrackKey, Match | None]:
+        """Its tracklets, the founder first."""
+
+    @property
+    def links(self) -> tuple[Return, ...]:
+        """All that lie with it."""
+
+    @property
+    def founded_ns(self) -> int:
+        """When it was founded."""
 
 
 class Get(Protocol[K_contra, V_co]):
@@ -26,7 +45,7 @@ class Get(Protocol[K_contra, V_co]):
     def get(self, key: K_contra, /) -> V_co | None: ...
 
 
-def person_of(identities: Get[str, Identity], tracks: Get[TrackKey, str], name: str) -> str:
+def person_of(identities: Get[str, Linked], tracks: Get[TrackKey, str], name: str) -> str:
     """The id that a person is known by: of the first identity that accepted returns lead to."""
     way = [name]
     while (identity := identities.get(way[-1])) is not None:
@@ -41,17 +60,32 @@ def person_of(identities: Get[str, Identity], tracks: Get[TrackKey, str], name: 
     return way[-1]
 
 
+def links_of(
+    identities: Get[str, Linked], tracks: Get[TrackKey, str], names: Iterable[str]
+) -> dict[Return, Homes]:
+    """The returns of some identities, and where they lie."""
+    found: dict[Return, Homes] = {}
+    for name in dict.fromkeys(names):
+        identity = identities.get(name)
+        for link in () if identity is None else identity.links:
+            later, earlier = tracks.get(link.track), tracks.get(link.other)
+            assert later, "it had gone with its tracklets"
+            assert earlier
+            found[link] = later, earlier
+    return found
+
+
 def rehomed(
     links: Mapping[Return, Homes],
+    identities: Get[str, Linked],
     tracks: Get[TrackKey, str],
-    founder: Callable[[str], TrackKey | None],
 ) -> dict[Return, Homes]:
     """The links that are left after tracklets have moved or gone, and where they lie now.
 
     Args:
         links: those of all identities that changed, and where they lay before.
+        identities: as they are now.
         tracks: which identity each tracklet is in now.
-        founder: of an identity; None where it is no more.
     """
     left: dict[Return, Homes] = {}
     for link, (later, earlier) in links.items():
@@ -59,9 +93,9 @@ def rehomed(
         if link.state == "undone":  # as long as both identities are there
             track, other = link.track, link.other
             if tracks.get(track) is None:
-                track = founder(later) or track
+                track = _founder(identities, later) or track
             if tracks.get(other) is None:
-                other = founder(earlier) or other
+                other = _founder(identities, earlier) or other
             if (track, other) != (link.track, link.other):
                 now = replace(link, track=track, other=other, similarity=None)
         homes = tracks.get(now.track), tracks.get(now.other)
@@ -88,6 +122,11 @@ def _strength(link: Return) -> tuple[bool, float, TrackKey, TrackKey]:
     return link.state == "accepted", link.probability, link.track, link.other
 
 
-def _founded(identities: Get[str, Identity], name: str) -> int:
+def _founder(identities: Get[str, Linked], name: str) -> TrackKey | None:
+    identity = identities.get(name)
+    return None if identity is None else next(iter(identity.members))
+
+
+def _founded(identities: Get[str, Linked], name: str) -> int:
     identity = identities.get(name)
     return 0 if identity is None else identity.founded_ns

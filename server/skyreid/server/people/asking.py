@@ -101,13 +101,14 @@ class People:
         self._undone = list(undone)
         self._waiting: dict[str, tuple[int, int]] = {}  # touched first, due: capture time
         self._asked: dict[str, int] = {}  # how many tracklets it had then
-        self._undos: list[Undo] = []
+        self.undos: list[Undo] = []
+        """What waits for a ``turn``."""
         self._arrivals, self._returns = 0, 0.0
 
     def undo(self, identity: str) -> Undo:
         """Have the return of an identity undone; the answer comes with the writer's next turn."""
         asked = Undo(identity)
-        self._undos.append(asked)
+        self.undos.append(asked)
         return asked
 
     def note(self, decisions: Iterable[Decision]) -> None:
@@ -119,15 +120,17 @@ class People:
 
     def resume(self, keys: Iterable[TrackKey]) -> None:
         """Ask of those whom matching held when it began."""
-        state = self._state()
+        state, keys = self._state(), keys if self.options.returns else ()
         for name in dict.fromkeys(state.tracks.get(key) for key in keys):
             if name is not None and state.identities[name].link is None:
                 self._waiting[name] = state.at_ns, state.at_ns
 
     def turn(self, now_ns: int, *, everything: bool = False, most: int = ASKED_AT_ONCE) -> None:
         """Do what is due at a capture time; ``everything`` where nothing more will come."""
-        while self._undos:
-            self._carry_out(self._undos.pop(0))
+        while self.undos:
+            self._carry_out(self.undos.pop(0))
+        if not self.options.returns:
+            return
         if everything and self._undone:
             self._undo_again(None)
         due = [
@@ -140,7 +143,7 @@ class People:
             if asked >= most:
                 break
             del self._waiting[name]
-            asked += self.options.returns and self._ask(name)
+            asked += self._ask(name)
 
     def _carry_out(self, asked: Undo) -> None:
         state = self._state()

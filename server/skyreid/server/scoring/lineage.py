@@ -12,8 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from skyreid.contract.identity_event import Match, TrackKey
-from skyreid.server.matching.identity import Decision, State, apply
-from skyreid.server.matching.known import Identity
+from skyreid.server.matching.identity import Decision, Identity, State, apply
 
 Steps = tuple[tuple[int, "str | None"], ...]
 

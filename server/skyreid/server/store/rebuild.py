@@ -14,7 +14,6 @@ from skyreid.contract.files import FileLock
 from skyreid.contract.identity_event import Return
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching.identity import Applied, Decision
-from skyreid.server.matching.known import Identity
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.store import snapshots
 from skyreid.server.store.drop import drop_decisions
@@ -84,7 +83,7 @@ def _undone(db: sqlite3.Connection) -> list[Return]:
     found: dict[Return, None] = {}
     for (body,) in db.execute("SELECT body FROM snapshot_identity WHERE body LIKE '%\"undone\"%'"):
         with suppress(ValueError, KeyError, TypeError):
-            found |= dict.fromkeys(Identity.from_json(body).links)
+            found |= dict.fromkeys(snapshots.read_identity(body).links)
     for (body,) in db.execute("SELECT body FROM decision WHERE body LIKE '%\"undone\"%'"):
         with suppress(InputError):
             link = Decision.from_json(body).link

@@ -19,11 +19,10 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.identity_event import Match, Return, TrackKey
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching import identity
-from skyreid.server.matching.identity import Decision, State
-from skyreid.server.matching.known import Identity
+from skyreid.server.matching.identity import Decision, Identity, State
 from skyreid.server.matching.shelf import Shelf
 from skyreid.server.matching.tracklets import Tracklet
 from skyreid.server.store.quarantine import SingleKey
@@ -167,7 +166,7 @@ class _File:
     def __init__(self, db: sqlite3.Connection) -> None:
         self.lock = threading.RLock()
         self.identities: _Table[str, Identity] = _Table(
-            db, "snapshot_identity", _alone, _first, Identity.from_json, Identity.to_json
+            db, "snapshot_identity", _alone, _first, read_identity, identity_text
         )
         self.tracks: _Table[TrackKey, str] = _Table(
             db, "snapshot_track", _columns, lambda row: TrackKey(*row), str, str
@@ -300,6 +299,26 @@ def read_head(db: sqlite3.Connection) -> dict[str, Any] | None:
         raise sqlite3.DatabaseError("snapshot: a malformed row")
     head: dict[str, Any] = json.loads(row[0])
     return head
+
+
+def identity_text(identity: Identity) -> str:
+    """One line; equal identities give equal text."""
+    members = [[k.to_json(), m and m.to_json()] for k, m in identity.members.items()]
+    whole = [identity.id, identity.founded_ns, members, identity.aliases]
+    whole += [[link.to_json() for link in identity.links]] if identity.links else []
+    return json.dumps(whole, sort_keys=True, separators=(",", ":"))
+
+
+def read_identity(text: str) -> Identity:
+    """Inverse of ``identity_text``."""
+    name, founded_ns, members, aliases, *links = json.loads(text)
+    return Identity(
+        name,
+        founded_ns,
+        {TrackKey.from_json(k): Match.from_json(m) if m else None for k, m in members},
+        tuple(aliases),
+        tuple(Return.from_json(link) for link in (links[0] if links else ())),
+    )
 
 
 def check(db: sqlite3.Connection) -> str | None:

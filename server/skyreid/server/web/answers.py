@@ -15,17 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from skyreid.contract.identity_event import TrackKey
-from skyreid.contract.sighting import Clock, Kind, Lane, View
-from skyreid.contract.sighting_wire import decode_sighting
+from skyreid.contract.identity_event import Return, TrackKey
+from skyreid.contract.sighting import View
 from skyreid.contract.site import PicturePolicy, Site, poses_of
 from skyreid.server.live import EventId, event_text
-from skyreid.server.matching.identity import State
-from skyreid.server.matching.known import Identity
+from skyreid.server.matching.identity import Identity, State
 from skyreid.server.store.beside import ask_erasure, read_erasure
 from skyreid.server.store.erasures import Target
 from skyreid.server.store.journal import open_to_read
-from skyreid.server.web.returned import keys_of, returned
+from skyreid.server.web.sent import sighting_json
 
 Json = dict[str, Any]
 Cursor = tuple[int, str, str, str, int]
@@ -121,7 +119,7 @@ class Lookup:
                 fresh = [i for i in dict.fromkeys(names) if i is not None and i not in told]
                 told.update(fresh)
                 people = [state.identities[name] for name in fresh]
-                seen = _tracklets(db, (key for i in people for key in keys_of(i)))
+                seen = _tracklets(db, (key for i in people for key in _keys(i)))
                 shown = {i.id: self._identity(state, i, seen) for i in people}
                 for row, name in zip(part, names, strict=True):
                     if len(chosen) == limit or looked == SCANNED_MAX:
@@ -147,7 +145,7 @@ class Lookup:
             return None
         with open_to_read(self._path) as db:
             identity = state.identities[current]
-            found = self._identity(state, identity, _tracklets(db, keys_of(identity)))
+            found = self._identity(state, identity, _tracklets(db, _keys(identity)))
         return found if current == name else {**found, "merged_into": current}
 
     def sightings(
@@ -176,7 +174,7 @@ class Lookup:
                         f"{wanted}WHERE {clause} {order}", (*values, *_columns(key), limit)
                     )
                     rows += found.fetchall()
-        listed = [_sighting(row, state) for row in rows]
+        listed = [sighting_json(row, state) for row in rows]
         listed.sort(key=lambda item: (item["captured_at_ns"], item["seq"]), reverse=True)
         return {"sightings": listed[:limit]}
 
@@ -254,6 +252,19 @@ class Lookup:
         shown["picture_reason"] = None if has else why_no_picture(policy)
         return shown
 
+    def _returns(
+        self, state: State, link: Return | None, rows: Mapping[TrackKey, Json]
+    ) -> Json | None:
+        if link is None:
+            return None
+        before, row = state.tracks[link.other], rows.get(link.other)
+        return {
+            "identity": before,
+            "person": state.person(before),
+            **link.to_json(),
+            "tracklet": None if row is None else self._with_picture(row),
+        }
+
     def _identity(self, state: State, identity: Identity, rows: Mapping[TrackKey, Json]) -> Json:
         tracklets = []
         for key, match in identity.members.items():
@@ -265,7 +276,7 @@ class Lookup:
         return {
             "id": identity.id,
             "person": state.person(identity.id),
-            "returns": returned(state, identity, rows, self._with_picture),
+            "returns": self._returns(state, _return_of(identity), rows),
             "state": identity.state,
             "confidence": identity.confidence,
             "first_seen_ns": min((t["first_seen_ns"] for t in tracklets), default=None),
@@ -274,6 +285,18 @@ class Lookup:
             "tracklets": tracklets,
             "aliases": list(identity.aliases),
         }
+
+
+def _return_of(identity: Identity) -> Return | None:
+    """The return that is shown: the one that holds, else one that was undone."""
+    undone = [k for k in identity.links if k.state == "undone" and k.track in identity.members]
+    return identity.link or (undone[-1] if undone else None)
+
+
+def _keys(identity: Identity) -> list[TrackKey]:
+    """The tracklets that an answer about an identity shows."""
+    link = _return_of(identity)
+    return [*identity.members, *([] if link is None else [link.other])]
 
 
 def _newest(db: sqlite3.Connection, after_ns: int, before: Cursor | None) -> sqlite3.Cursor:
@@ -351,42 +374,6 @@ def _tracklets(db: sqlite3.Connection, keys: Iterable[TrackKey]) -> dict[TrackKe
                 "has_picture": bool(row[13]),
             }
     return out
-
-
-def _sighting(row: tuple[Any, ...], state: State) -> Json:
-    device, boot, lane, model_key, dim, received_at_ns, body = row
-    s = decode_sighting(body, dim)
-    key = TrackKey(device, boot, s.camera, s.track)
-    return {
-        **key.to_json(),
-        "seq": s.seq,
-        "view": s.view.word,
-        "modality": s.modality.word,
-        "revision": s.revision,
-        "kind": Kind(s.kind).name.lower(),
-        "lane": Lane(lane).name.lower(),
-        "first_seen_ns": s.first_seen_ns,
-        "captured_at_ns": s.captured_at_ns,
-        "received_at_ns": received_at_ns,
-        "clock": Clock(s.clock).name.lower(),
-        "clock_error_ms": s.clock_error_ms,
-        "box": {
-            "x0": s.box.x0,
-            "y0": s.box.y0,
-            "x1": s.box.x1,
-            "y1": s.box.y1,
-            "frame_width": s.box.frame_width,
-            "frame_height": s.box.frame_height,
-        },
-        "quality": s.quality,
-        "crops": s.crops,
-        "spread": s.spread,
-        "ground": None
-        if s.ground is None
-        else {"east_m": s.ground.east_m, "north_m": s.ground.north_m},
-        "model_key": model_key,
-        "identity": state.tracks.get(key),
-    }
 
 
 def _picture_path(tracklet: Json) -> str:
