@@ -23,7 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from world_crops import Embedded, Rendering
-from world_score import idf1, pairs, returns, stated, strangers, visits_of
+from world_people import Asked
+from world_score import idf1, pairs, returns, stated, strangers, told, visits_of
 from world_site import REPORT_SEED, TEST_SEED, TUNE_SEED, Day, day
 from world_told import Positions, Told, Truth, tell
 
@@ -33,6 +34,7 @@ from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
+from skyreid.server.people.options import PeopleOptions
 from skyreid.server.scoring.lineage import Lineage, lineage_of
 
 SEEDS = {"report": (REPORT_SEED, 4400), "tune": (TUNE_SEED, 1500), "test": (TEST_SEED, 24)}
@@ -41,23 +43,25 @@ BUNDLE = Path(__file__).parents[1] / "examples/bundle/vdt-tiny"
 
 
 def decide(
-    told: Sequence[Told], options: MatchingOptions, priors: Mapping[str, Normals]
-) -> tuple[list[Decision], list[float]]:
-    """What the matcher decides as the day goes by, and the CPU seconds of each step of it."""
-    matcher, made = Matcher(options, priors=priors), []
+    happened: Sequence[Told], options: MatchingOptions, priors: Mapping[str, Normals]
+) -> tuple[list[Decision], list[float], Asked]:
+    """What is decided as the day goes by, the CPU seconds of each step of it, and who was asked."""
+    matcher, made = Matcher(options, priors=priors), list[Decision]()
+    asked = Asked(matcher, PeopleOptions(fpir=options.fpir), priors)
     batch_ns, steps_s = round(options.batch_s * 1e9), []
-    horizon_ns = told[0][3].captured_at_ns if told else 0
+    horizon_ns = happened[0][3].captured_at_ns if happened else 0
     begin_s = time.process_time()
-    for device, boot, model, sighting in told:
+    for device, boot, model, sighting in happened:
         if sighting.captured_at_ns > horizon_ns + batch_ns:
             horizon_ns = sighting.captured_at_ns - 1
-            made += matcher.advance(horizon_ns)
+            made += asked.after(matcher.advance(horizon_ns), end=False)
             steps_s.append(time.process_time() - begin_s)
             begin_s = time.process_time()
         matcher.add(device, boot, model, sighting)
-    made += matcher.advance(None)
+        asked.take(device, boot, model, sighting)
+    made += asked.after(matcher.advance(None), end=True)
     steps_s.append(time.process_time() - begin_s)
-    return [applied.decision for applied in made], steps_s
+    return made, steps_s, asked
 
 
 def report(
@@ -72,6 +76,7 @@ def report(
         "identities": len({said.final(track) for track in truth} - {None}),
         "returns": returns(visits, truth, happened),
         "strangers": strangers(visits, happened, options.window_s),
+        "told_returns": told(truth, said),
         "cross_view": pairs(truth, said),
         "idf1": idf1(truth, said),
         "idf1_of_visits": idf1(truth, said, visits=True),
@@ -89,16 +94,18 @@ def run(
 ) -> dict[str, Any]:
     """One day with one kind of positions."""
     options = MatchingOptions(fpir=fpir)
-    told, truth = tell(happened, embedded, positions, until_s)
-    log, steps_s = decide(told, options, priors)
+    sightings, truth = tell(happened, embedded, positions, until_s)
+    log, steps_s, asked = decide(sightings, options, priors)
     steps_s.sort()
     return {
         "positions": positions,
         "fpir": fpir,
         **report(happened, truth, lineage_of(log), options),
         "decisions": dict(sorted(Counter(d.kind for d in log).items())),
-        "sightings": len(told),
-        "cpu_ms_a_sighting": round(1e3 * sum(steps_s) / max(len(told), 1), 2),
+        "measured_fpir": {"rate": asked.rate(fpir), "n": asked.measured},
+        "cpu_ms_a_question": asked.cpu_ms,
+        "sightings": len(sightings),
+        "cpu_ms_a_sighting": round(1e3 * sum(steps_s) / max(len(sightings), 1), 2),
         "cpu_s_of_a_step": {
             "p50": round(steps_s[len(steps_s) // 2], 4),
             "p99": round(steps_s[int(0.99 * (len(steps_s) - 1))], 4),
@@ -131,6 +138,11 @@ def table(found: Mapping[str, Any]) -> str:
         cells = "  ".join(_share(row[word]) for word in ("linked", "linked_beyond_window"))
         alike = _word(row["look_alikes"])
         lines.append(f"  {row['gallery']:<20}   {alike:<5} {row['n']:>6}   {cells}")
+    for state, one in found["told_returns"].items():
+        lines.append(f"  returns {state}: {one['n']}, stated {one['stated']}, right {one['right']}")
+    lines.append(
+        f"  measured FPIR {found['measured_fpir']}; a question {found['cpu_ms_a_question']} ms"
+    )
     for when, by_slice in found["stated"].items():
         lines.append(
             f"  links, {when:<10}     n   calibration error     right of those stated at least"

@@ -2,9 +2,10 @@
 
 Everything here is read out of the log of decisions, by tracklet, so that any matcher that writes
 one can be measured. A *visit* is one person from the first tracklet to the last before leaving; its
-public id is the identity that most of its tracklets are in. *Linked* means that this identity holds
-tracklets that had ended before the visit began; the link is right if most of them show the same
-person. Tracklets whose link is tentative are in no identity here.
+public id is the person that most of its tracklets are of: the identity that accepted returns lead
+to. *Linked* means that this person has tracklets that had ended before the visit began; the link is
+right if most of them show the same person. Tracklets whose link is tentative are in no identity
+here, and tentative returns are counted apart.
 
 Intervals are 95 %, drawn over people, who differ; another day with other light they do not draw.
 """
@@ -64,8 +65,8 @@ def visits_of(truth: Tracks, said: Lineage) -> list[Visit]:
         by_visit[one.pid, one.visit].append(track)
         final = said.final(track)
         if final is not None and track not in doubtful:
-            name[track] = final
-            members[final].append(track)
+            name[track] = said.person.get(final, final)
+            members[name[track]].append(track)
     out = []
     for (pid, number), tracks in by_visit.items():
         begin_s = min(truth[track].begin_s for track in tracks)
@@ -110,6 +111,21 @@ def returns(visits: Sequence[Visit], truth: Tracks, day: Day) -> list[dict[str, 
         }
         for (gap_s, seen, alike), outcomes in sorted(cells.items())
     ]
+
+
+def told(truth: Tracks, said: Lineage) -> dict[str, Any]:
+    """Returns as they are stated in the end: how many, how sure, and how many of them are right."""
+    out: dict[str, Any] = {}
+    for state in ("accepted", "tentative"):
+        some = [link for link in said.returns if link.state == state]
+        right = [truth[link.track].pid == truth[link.other].pid for link in some]
+        sure = [link.probability for link in some]
+        out[state] = {
+            "n": len(some),
+            "stated": round(float(np.mean(sure)), 4) if some else None,
+            "right": _rate(right),
+        }
+    return out
 
 
 def strangers(visits: Sequence[Visit], day: Day, window_s: float) -> list[dict[str, Any]]:
@@ -268,8 +284,10 @@ def idf1(truth: Tracks, said: Lineage, *, visits: bool = False) -> float:
     names: dict[Any, int] = {}
     for track, one in truth.items():
         who = (one.pid, one.visit) if visits else one.pid
+        final = said.final(track) or ""
+        name = final if visits else said.person.get(final, final)
         rows.append(people.setdefault(who, len(people)))
-        columns.append(names.setdefault(said.final(track) or track, len(names)))
+        columns.append(names.setdefault(name or track, len(names)))
         lengths.append(one.end_s - one.begin_s)
     table = coo_array((lengths, (rows, columns)), shape=(len(people), len(names))).tocsr()
     table.sum_duplicates()

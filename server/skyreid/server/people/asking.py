@@ -203,6 +203,11 @@ class People:
         return self.share
 
     @property
+    def asked_for(self) -> int:
+        """How many were asked for the first time."""
+        return self._arrivals
+
+    @property
     def share(self) -> float:
         """Of those who came, how many had been here before."""
         return min(0.9, (self._returns + SHARE * COUNTED) / (self._arrivals + COUNTED))

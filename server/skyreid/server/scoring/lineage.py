@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from skyreid.contract.identity_event import Match, TrackKey
+from skyreid.contract.identity_event import Match, Return, TrackKey
 from skyreid.server.matching.identity import Decision, Identity, State, apply
 
 Steps = tuple[tuple[int, "str | None"], ...]
@@ -43,6 +43,10 @@ class Lineage:
     steps: Mapping[TrackKey, Steps]
     told: tuple[Statement, ...] = ()
     held: tuple[Statement, ...] = ()
+    person: Mapping[str, str] = field(default_factory=dict)
+    """Of each identity in the end, the id of the person that accepted returns make it."""
+    returns: tuple[Return, ...] = ()
+    """Those that hold in the end."""
 
     def final(self, key: TrackKey) -> str | None:
         """The tracklet's identity after the last decision; None if it has none."""
@@ -85,8 +89,13 @@ def lineage_of(decisions: Iterable[Decision]) -> Lineage:
         for identity in state.identities.values()
         for track, match in identity.members.items()
     ]
+    links = [identity.link for identity in state.identities.values()]
     return Lineage(
-        {track: tuple(history) for track, history in steps.items()}, tuple(told), tuple(held)
+        {track: tuple(history) for track, history in steps.items()},
+        tuple(told),
+        tuple(held),
+        {name: state.person(name) for name in state.identities},
+        tuple(link for link in links if link is not None),
     )
 
 
