@@ -195,12 +195,11 @@ class People:
                 self._decide(_decision(state, homes[0], homes[1], link))
         self._undone = left
 
-    def count(self, sure: float, first: bool) -> float:
-        """Note how sure it is that somebody had been here; the share of those who had."""
+    def count(self, sure: float, first: bool) -> None:
+        """Note how sure it is that somebody had been here."""
         if first:
             self._arrivals += 1
             self._returns += sure
-        return self.share
 
     @property
     def asked_for(self) -> int:
