@@ -1,11 +1,11 @@
 """`skyreid-edge calibrate`: places in stills, to lines for the settings."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tomllib
 from flights import SIZE, model_at
 
 from skyreid.contract.errors import InputError, SettingsError
@@ -15,6 +15,11 @@ from skyreid.edge.__main__ import main
 from skyreid.edge.calibrate import read_places, uncorrected, write_pose
 from skyreid.edge.telemetry.options import TelemetryOptions
 from skyreid.synth.telemetry import ORIGIN
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 SETTINGS = """
 site = "site.toml"
