@@ -228,7 +228,8 @@ class GstSource:
         damaged = 0
 
         def left_out(waiting: int = 2) -> dict[str, int]:
-            dropped = {"telemetry_torn": gate.torn}
+            dropped = {}
+            dropped["telemetry_torn"] = gate.torn
             dropped["frame_overtaken"] = max(arrived - taken - waiting, 0)
             dropped["frame_damaged"] = damaged + gate.held
             if gate.lossy and not live:
