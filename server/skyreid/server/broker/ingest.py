@@ -2,9 +2,9 @@
 
 The only file that knows paho-mqtt. A persistent MQTT 5 session with a fixed client id: while the
 server is away the broker keeps what devices send, and what was not acknowledged comes again. So
-does a packet that ends the connection: a packet that paho refuses is read by ``packet`` instead,
-nothing is sent that the broker said it would refuse, and a session that goes on killing its
-connections is given up for a new one (the devices still have what has no receipt).
+does a packet that ends the connection: packets are read by ``packet``, not by paho, nothing is sent
+that the broker said it would refuse, and a session that goes on killing its connections is given up
+for a new one (the devices still have what has no receipt).
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from skyreid.contract import topics
 from skyreid.contract.broker import explain_lost, explain_refused, explain_unreachable
 from skyreid.contract.topics import DeviceChannel
 from skyreid.server.broker.decoding import Message
-from skyreid.server.broker.packet import MISREAD, Publish, read_publish
+from skyreid.server.broker.packet import Publish, read_publish
 
 if TYPE_CHECKING:
-    from paho.mqtt.client import Client, MQTTMessage
+    from paho.mqtt.client import Client
 
 _log = logging.getLogger(__name__)
 
@@ -38,9 +38,8 @@ SHORT_LIFE_S, SHORT_LIVES_MAX = 5.0, 5
 are an unreadable session's."""
 TAKEN_OVER = 0x8E
 """What a broker says to a client when another one comes with its id."""
-Trouble = Literal["unjudged", "unsendable", "renewed"]
-"""A packet that paho refused and `packet` read; a message larger than the broker takes, not sent; a
-session given up for a new one."""
+Trouble = Literal["unsendable", "renewed"]
+"""A message larger than the broker takes, not sent; a session given up for a new one."""
 CHANNELS: tuple[DeviceChannel, ...] = ("sightings", "birth", "status", "health", "picture")
 RECEIVED_AT = "received_at_ns"
 """The user property with which `skyreid-server replay` says when a message came first."""
@@ -58,6 +57,7 @@ class Queue:
         self._items: deque[Message] = deque()
         self._bytes = 0
         self._in_hand = 0
+        self._wanted = 1
         self._closed = False
         self._changed = threading.Condition()
 
@@ -68,11 +68,14 @@ class Queue:
             if not self._closed:
                 self._items.append(message)
                 self._bytes += len(message.payload)
-                self._changed.notify_all()
+                # Whoever takes waits for the first and for the last, and is not woken for others.
+                if len(self._items) in (1, self._wanted) or self._full():
+                    self._changed.notify_all()
 
     def take(self, limit: int, *, first_s: float, more_s: float) -> list[Message]:
         """Up to ``limit`` messages: waits ``first_s`` for the first, ``more_s`` for the others."""
         with self._changed:
+            self._wanted = limit
             self._changed.wait_for(lambda: self._closed or bool(self._items), first_s)
             if self._items and not self._closed:
                 self._changed.wait_for(
@@ -245,9 +248,8 @@ class Broker:
         client.on_connect_fail = self._unreachable
         client.on_disconnect = self._disconnected
         client.on_subscribe = self._subscribed
-        client.on_message = self._message
         client.on_publish = self._published
-        _forgive(client, self._take_unjudged)
+        _read_ourselves(client, self._take)
         return client
 
     def _connected(
@@ -331,25 +333,16 @@ class Broker:
             self._on_refused(str(reason))
         self._on_taken(mid)
 
-    def _message(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
-        if message.topic == BROKER_DROPPED:
-            if message.payload.isdigit():
-                self._on_dropped(int(message.payload))
+    def _take(self, packet: Publish) -> None:
+        if packet.topic == BROKER_DROPPED:
+            if packet.payload.isdigit():
+                self._on_dropped(int(packet.payload))
             return
-        self._gets_on |= message.qos > 0 and not message.dup
-        user = dict(getattr(message.properties, "UserProperty", ()))
-        self._take(message.topic, bytes(message.payload), user, message.mid, message.qos)
-
-    def _take_unjudged(self, packet: Publish) -> None:
-        self._on_trouble("unjudged")
-        self._take(packet.topic, packet.payload, packet.properties, packet.mid, packet.qos)
-
-    def _take(
-        self, topic: str, payload: bytes, user: Mapping[str, str], mid: int, qos: int
-    ) -> None:
-        at_ns = _said_ns(user) if self._replayed else None
+        self._gets_on |= packet.qos > 0 and not packet.dup
+        at_ns = _said_ns(packet.properties) if self._replayed else None
         at_ns = time.time_ns() if at_ns is None else at_ns
-        self._queue.put(Message(topic, payload, user, at_ns, mid, qos, self._generation))
+        of = packet.mid, packet.qos, self._generation
+        self._queue.put(Message(packet.topic, packet.payload, packet.properties, at_ns, *of))
 
 
 def _said_ns(user: Mapping[str, str]) -> int | None:
@@ -358,27 +351,23 @@ def _said_ns(user: Mapping[str, str]) -> int | None:
     return int(said) if len(said) < 20 and said.isascii() and said.isdigit() else None
 
 
-def _forgive(client: Client, take: Callable[[Publish], None]) -> None:
-    """Have ``take`` called with a PUBLISH that paho refuses, instead of losing the connection.
+def _read_ourselves(client: Client, take: Callable[[Publish], None]) -> None:
+    """Have ``take`` called with each PUBLISH, instead of what paho makes of it.
 
-    paho has no hook for this: its reader is wrapped. Were it renamed in a later release, a packet
-    that it refuses would end the connection again, and the session be given up for it.
+    paho ends the connection on letters that MQTT allows, and looking at properties is most of its
+    time. It has no hook for this: its reader is replaced. Were it renamed in a later release,
+    nothing would arrive, and every test with a broker would say so.
     """
-    from paho.mqtt import MQTTException
     from paho.mqtt.enums import MQTTErrorCode
 
-    read = client._handle_publish
-
-    def read_or_take() -> MQTTErrorCode:
+    def read() -> MQTTErrorCode:
         packet = client._in_packet
         try:
-            return read()
-        except (*MISREAD, MQTTException) as error:
-            try:
-                found = read_publish(packet["command"], bytes(packet["packet"]))
-            except ValueError:
-                raise error from None
-            take(found)
-            return MQTTErrorCode.MQTT_ERR_SUCCESS
+            found = read_publish(packet["command"], bytes(packet["packet"]))
+        except ValueError as error:
+            _log.error("a packet of the broker is none: %s", error)
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        take(found)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
-    client._handle_publish = read_or_take  # type: ignore[method-assign]
+    client._handle_publish = read  # type: ignore[method-assign]

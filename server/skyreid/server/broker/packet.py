@@ -1,4 +1,4 @@
-"""A PUBLISH packet read without judging its strings: for what paho refuses and a broker may send.
+"""A PUBLISH packet read without judging its strings: paho refuses some that a broker may send.
 
 MQTT 5 lets a broker forward code points that paho takes for a violation (U+FEFF, MQTT-1.5.4-3; it
 then ends the connection, and the same packet comes again after each reconnect). Here every length
@@ -7,11 +7,7 @@ is checked and no letter is. OASIS MQTT 5.0, sections 2.2.2 and 3.3.
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
-
-MISREAD = (ValueError, IndexError, KeyError, struct.error)
-"""What paho's reader ends in besides its own errors, on a packet that it refuses."""
 
 _USER_PROPERTY = 0x26
 # How long the value of each other property of a PUBLISH is; None = 2 bytes say how long.
@@ -37,6 +33,8 @@ class Publish:
     mid: int
     """0 where the QoS is 0."""
     qos: int
+    dup: bool
+    """Whether it came before, as the broker says."""
 
 
 def read_publish(command: int, body: bytes) -> Publish:
@@ -57,7 +55,7 @@ def read_publish(command: int, body: bytes) -> Publish:
     length, at = _variable(body, at)
     end = at + length
     properties = _user_properties(_bytes(body, at, length))
-    return Publish(topic, body[end:], properties, mid, qos)
+    return Publish(topic, body[end:], properties, mid, qos, bool(command & 0x08))
 
 
 def _user_properties(data: bytes) -> dict[str, str]:
