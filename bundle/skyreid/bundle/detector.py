@@ -59,6 +59,7 @@ class Detector:
             BundleError: the family is unknown.
         """
         self._run, self._spec, self._size, self.close = run, spec, size, close
+        self._least_px = spec.least_side_px
         self.cut = cut
         self._family: Family = family_of(spec)
         self._score_min = spec.score_min if score_min is None else score_min
@@ -81,7 +82,7 @@ class Detector:
         """Whether people in a picture may be too large, and a network takes it at half its size."""
         height, width = picture.shape[:2]
         wide = 0 < self._spec.half_from_px <= width
-        return bool(wide and min(height, width) >= 2 * self._spec.least_side_px)
+        return bool(wide and min(height, width) >= 2 * self._least_px)
 
     def _look(self, picture: UInt8) -> Detections:
         """One pass of the network: boxes in the picture's pixels, overlapping, in any order."""

@@ -42,6 +42,10 @@ class Device:
     """When a live message last said less than one before."""
     lag_s: float | None = None
     """How long after capture its live messages come, see `LAG_QUANTILE`; None = not known yet."""
+    lead_ns: int = round(AHEAD_S * 1e9)
+    """How far beyond its last message its watermark is believed. Nothing arrives before it was
+    captured; a clock that is ahead shows by how much in every message, and a single wrong or forged
+    one would take the site along for as long."""
     late: bool = False
     """Whether nobody waits for it, as it is too far behind: see `Devices.horizon_ns`."""
     sightings: int = 0
@@ -57,17 +61,6 @@ class Device:
     lags_s: deque[float] = field(default_factory=lambda: deque(maxlen=LAGS_KEPT))
     """Arrival minus watermark of its latest live messages."""
     _words: dict[str, tuple[Birth | Health | None, dict[str, Any]]] = field(default_factory=dict)
-
-    @property
-    def mark_ns(self) -> int:
-        """Its watermark, as far as that is believed.
-
-        Nothing arrives before it was captured. A clock that is ahead shows by how much in every
-        message; a single wrong or forged one would take the site along for as long.
-        """
-        shown = len(self.lags_s) >= AHEAD_MESSAGES
-        lead_s = max(AHEAD_S, -max(self.lags_s)) if shown else AHEAD_S
-        return min(self.watermark_ns, (self.heard_at_ns or 0) + round(lead_s * 1e9))
 
     @property
     def cameras(self) -> set[str]:

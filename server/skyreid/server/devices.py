@@ -19,6 +19,7 @@ from skyreid.contract.device import Birth, Health
 from skyreid.contract.sighting import View
 from skyreid.server.counters import Metrics
 from skyreid.server.device import (
+    AHEAD_MESSAGES,
     AHEAD_S,
     CLOCK_SET_NS,
     LAG_QUANTILE,
@@ -300,7 +301,8 @@ class Devices:
         judges = [d for d in rising if d.lag_s is None or d.lag_s >= -AHEAD_S]
         if 2 * len(judges) < len(rising):
             judges = rising
-        marks = sorted((d.mark_ns for d in judges), reverse=True)
+        mark_ns = {d.id: min(d.watermark_ns, (d.heard_at_ns or 0) + d.lead_ns) for d in rising}
+        marks = sorted((mark_ns[d.id] for d in judges), reverse=True)
         if not marks:
             self._note_late(rising, float("inf"))
             self.wait = Wait()
@@ -310,8 +312,8 @@ class Devices:
         limit_s = lags[(len(lags) - 1) // 2] + self._hold_s if lags else float("inf")
         self._note_late(rising, limit_s)
         waited = [d for d in rising if not d.late]
-        last = min(waited or rising, key=lambda d: d.mark_ns)
-        horizon_ns = max(last.mark_ns, middle_ns - self._hold_ns)
+        last = min(waited or rising, key=lambda d: mark_ns[d.id])
+        horizon_ns = max(mark_ns[last.id], middle_ns - self._hold_ns)
         by_s = (middle_ns - horizon_ns) / 1e9
         late = tuple(sorted(d.id for d in rising if d.late))
         self.wait = Wait(last.id, by_s, late) if by_s > 1 else Wait(late=late)
@@ -365,6 +367,8 @@ class Devices:
         device.lags_s.append((row.heard_at_ns - row.watermark_ns) / 1e9)
         ordered = sorted(device.lags_s)
         device.lag_s = ordered[int(LAG_QUANTILE * (len(ordered) - 1))]
+        shown_s = -ordered[-1] if len(ordered) >= AHEAD_MESSAGES else AHEAD_S
+        device.lead_ns = round(max(AHEAD_S, shown_s) * 1e9)
         if row.watermark_ns > was_ns:
             device.rose_at_s = now_s
         elif not ahead:

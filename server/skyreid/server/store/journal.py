@@ -20,14 +20,14 @@ from typing import TypeVar
 from skyreid.contract.errors import InputError
 from skyreid.contract.files import FileLock
 from skyreid.contract.identity_event import TrackKey, encode_event
-from skyreid.contract.migration import require_newest
+from skyreid.contract.migration import require_newest, require_own
 from skyreid.contract.sighting import Kind
 from skyreid.server.matching.identity import Applied, State
 from skyreid.server.owner import refuse_root
 from skyreid.server.store.aside import Aside
 from skyreid.server.store.faults import cannot_open
 from skyreid.server.store.mark import forget_closed, mark_of, note_closed, say_damaged
-from skyreid.server.store.migrations import STEPS, check_own, prepare
+from skyreid.server.store.migrations import OWN, REMEDY, STEPS, prepare
 from skyreid.server.store.pictures import put_pictures
 from skyreid.server.store.reading import Reading
 from skyreid.server.store.records import (
@@ -257,7 +257,7 @@ def open_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
             db.execute("PRAGMA busy_timeout = 5000")
-            check_own(db, path)
+            require_own(db, OWN, what=f"journal {path}", remedy=REMEDY)
             by = "run skyreid-server run on it"
             require_newest(db, STEPS, what=f"journal {path}", by=by)
             yield db

@@ -11,6 +11,7 @@ from skyreid.contract.migration import Step, execute_all, migrate, require_own
 
 OWN = frozenset({"meta", "sighting", "decision"})
 """Tables by which a file is told from another program's."""
+REMEDY = "give another journal.path"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS sighting (
@@ -159,7 +160,7 @@ STEPS: tuple[Step, ...] = (_first, _sums_and_events, _set_aside, _erasures, _sna
 
 def check_own(db: sqlite3.Connection, path: Path) -> None:
     """Raise InputError where the file is another program's; see ``contract.migration``."""
-    require_own(db, OWN, what=f"journal {path}", remedy="give another journal.path")
+    require_own(db, OWN, what=f"journal {path}", remedy=REMEDY)
 
 
 def prepare(db: sqlite3.Connection, path: Path, site: str) -> None:
