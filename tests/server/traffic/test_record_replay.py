@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from skyreid.contract.receipt import batch_properties
 from skyreid.contract.recording import Recorder, RunInfo
 from skyreid.contract.traffic import Recorded, TrafficWriter, read_traffic
 from skyreid.server.broker.ingest import RECEIVED_AT, Broker, Queue
+from skyreid.server.broker.packet import Publish
 from skyreid.server.config import MqttSection
 from skyreid.server.store.beside import read_keys
 from skyreid.server.store.journal import open_to_read
@@ -180,17 +180,7 @@ def test_only_a_server_that_is_replayed_to_believes_when_a_message_came(
             session_expiry_s=1, on_taken=lambda mid: None, on_dropped=lambda count: None,
             on_trouble=lambda kind: None, replayed=replayed,
         )  # fmt: skip
-        user = [(RECEIVED_AT, said), ("k", "v")]
-        broker._message(
-            None,  # type: ignore[arg-type]
-            None,
-            SimpleNamespace(
-                topic="a/b",
-                payload=b"",
-                mid=1,
-                qos=1,
-                properties=SimpleNamespace(UserProperty=user),
-            ),  # type: ignore[arg-type]
-        )
+        user = {RECEIVED_AT: said, "k": "v"}
+        broker._take(Publish("a/b", b"", user, mid=1, qos=1, dup=False))
         (message,) = queue.take(1, first_s=1, more_s=0)
         assert (message.received_at_ns == 1_700_000_000_000_000_000) == (believed and replayed)
