@@ -39,7 +39,7 @@ from skyreid.train.data.pictures import read_rgb
 ARMS = ("nothing", "view", "geometry")
 FPIR = 0.01
 CEILING = (0.02, 0.9)
-STEPS, BATCH, RATE, SCALE, HIDDEN, DRAWS = 1500, 256, 1e-3, 16.0, 32, 1000
+STEPS, BATCH, RATE, SCALE, HIDDEN, DRAWS = 1500, 256, 1e-3, 16.0, 32, 300
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
