@@ -109,7 +109,9 @@ def test_a_real_clip_as_a_file_through_signed_bundles_only(
     info = read_run(chain.run_directory(CAMERA))
     assert info.ended
     assert info.frames == 795
-    assert info.dropped == {"fps_max": 397}
+    dropped = dict(info.dropped)
+    assert dropped.pop("track_cut", 0) <= 1  # people meet there, and a track is cut for it
+    assert dropped == {"fps_max": 397}
     identities = chain.get("/v1/identities?limit=200")
     assert identities["total"] >= 5
 
