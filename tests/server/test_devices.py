@@ -204,6 +204,15 @@ def test_one_heartbeat_a_device_that_is_ahead_does_not_make_everybody_late() -> 
         assert horizon_s(site, at_s) == 0.2
 
 
+def test_a_clock_that_is_put_right_is_progress_from_its_first_message_on() -> None:
+    """Nobody seemed to speak, and the first of each device was decided alone."""
+    hour_ahead = Heard("a", DAY_NS + HOUR_NS, "b", DAY_NS + HOUR_NS, "cam1", 1, "key")
+    site = devices(hour_ahead)
+    assert site.horizon_ns(110) is None  # silent for longer than it is waited for
+    live(site, "a", 110, 0.5)
+    assert horizon_s(site, 110) == 0.5
+
+
 def test_clocks_that_were_all_ahead_and_are_put_right_count_again_at_once() -> None:
     site = devices()
     for second in range(101, 130):

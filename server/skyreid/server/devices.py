@@ -369,11 +369,8 @@ class Devices:
         device.lag_s = ordered[int(LAG_QUANTILE * (len(ordered) - 1))]
         shown_s = -ordered[-1] if len(ordered) >= AHEAD_MESSAGES else AHEAD_S
         device.lead_ns = round(max(AHEAD_S, shown_s) * 1e9)
-        if row.watermark_ns > was_ns:
-            device.rose_at_s = now_s
-        elif not ahead:
-            return  # a repeated message does not turn time back
-        device.watermark_ns = row.watermark_ns
+        if row.watermark_ns > was_ns or ahead:  # a repeated message does not turn time back
+            device.watermark_ns, device.rose_at_s = row.watermark_ns, now_s
 
     def _note_late(self, rising: Sequence[Device], limit_s: float) -> None:
         """Say once of a device that nobody waits for it, and once that it is waited for again."""
