@@ -30,6 +30,8 @@ from skyreid.train.data import catalogue
 from skyreid.train.data.pictures import read_rgb
 from skyreid.train.models.method import Method
 from skyreid.train.models.variants import WIDTHS, construct
+from skyreid.train.models.vdt import Vdt
+from skyreid.train.models.vit import Vit
 from skyreid.train.serving import build
 
 FEWEST, MOST = 32, 512
@@ -181,7 +183,7 @@ def _config(parts: _Parts, spec: InputSpec) -> dict[str, Any]:
         whole = 2 ** sum(down == 2 for _, _, (down, _) in parts.kernels)
         stride = (whole, whole)
     dim, tokens = parts.leading.shape[2], parts.leading.shape[1]
-    method = "vdt" if tokens == 2 else "vit"
+    method = (Vdt if tokens == 2 else Vit).declaration.name
     width = next((name for name, of in WIDTHS.items() if of["dim"] == dim), "other")
     return {
         "variant": f"{method}-{width}",

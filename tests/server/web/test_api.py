@@ -24,6 +24,8 @@ def test_identities_have_the_agreed_shape(serve: Callable[..., Served], make: An
     air, street = first.pop("tracklets")
     assert first == {
         "id": AIR.identity_id(),
+        "person": AIR.identity_id(),
+        "returns": None,
         "state": "confirmed",
         "confidence": 0.93,
         "first_seen_ns": make.start_ns,
@@ -284,6 +286,7 @@ def test_every_endpoint_is_described(serve: Callable[..., Served]) -> None:
     paths = serve().get("/v1/openapi.json").json()["paths"]
     assert {
         *("/v1/site", "/v1/identities", "/v1/identities/{identity}", "/v1/sightings"),
+        "/v1/identities/{identity}/return/undo",
         *("/v1/pictures/{device}/{boot}/{camera}/{track}", "/v1/devices", "/v1/events"),
         "/v1/similar/{device}/{boot}/{camera}/{track}",
         *("/v1/tracklets/{device}/{boot}/{camera}/{track}", "/v1/erasures/{number}"),
