@@ -5,7 +5,7 @@ import pty
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -83,7 +83,13 @@ def test_answers_to_what_was_not_asked_and_answers_of_another_life_say_nothing()
 class Answers(threading.Thread):
     """An autopilot that says where it is and answers TIMESYNC; no UTC of its own, real time."""
 
-    def __init__(self, drone: Autopilot, boot_ns: int, send: object, receive: object) -> None:
+    def __init__(
+        self,
+        drone: Autopilot,
+        boot_ns: int,
+        send: Callable[[bytes], object],
+        receive: Callable[[], bytes],
+    ) -> None:
         super().__init__(daemon=True)
         self._drone, self._boot_ns = drone, boot_ns
         self._send, self._receive = send, receive
@@ -96,17 +102,17 @@ class Answers(threading.Thread):
         packer = common.MAVLink(None, srcSystem=1, srcComponent=1)
         due = 0.0
         while not self.over.wait(0.002):
-            for message in parser.parse_buffer(self._receive()) or ():  # type: ignore[operator]
+            for message in parser.parse_buffer(self._receive()) or ():
                 if message.get_type() == "TIMESYNC" and message.tc1 == 0:
                     self.asked += 1
                     since = time.time_ns() - self._boot_ns
                     answer = packer.timesync_encode(since, message.ts1)
-                    self._send(answer.pack(packer))  # type: ignore[operator]
+                    self._send(answer.pack(packer))
             if time.monotonic() >= due:
                 due = time.monotonic() + 0.05
                 now_s = (time.time_ns() - START_NS) / 1e9
                 data = self._drone.position(now_s) + self._drone.gimbal(now_s)
-                self._send(data)  # type: ignore[operator]
+                self._send(data)
 
 
 def placed_in_real_time(feed: MavlinkFeed, thread: Answers) -> float:
@@ -132,6 +138,16 @@ def placed_in_real_time(feed: MavlinkFeed, thread: Answers) -> float:
     return float(np.median(off))
 
 
+def place_what_answers(
+    feed: MavlinkFeed, send: Callable[[bytes], object], receive: Callable[[], bytes]
+) -> None:
+    """An autopilot that has been on for 100 s, at the other end of a link: asked, and placed."""
+    boot_ns = time.time_ns() - 100_000 * MS
+    thread = Answers(Autopilot(ORIGIN, flags=EARTH, boot_ns=boot_ns), boot_ns, send, receive)
+    assert placed_in_real_time(feed, thread) < 0.15
+    assert thread.asked >= 2
+
+
 def test_over_udp_an_autopilot_without_utc_is_asked_and_its_drone_is_where_it_is() -> None:
     link = UdpLink("127.0.0.1", 0)
     options = TelemetryOptions(source="udp://127.0.0.1:0", fov_deg=55)
@@ -144,15 +160,8 @@ def test_over_udp_an_autopilot_without_utc_is_asked_and_its_drone_is_where_it_is
             except BlockingIOError:
                 return b""
 
-        boot_ns = time.time_ns() - 100_000 * MS
-        thread = Answers(
-            Autopilot(ORIGIN, flags=EARTH, boot_ns=boot_ns),
-            boot_ns,
-            lambda data: drone.sendto(data, ("127.0.0.1", link.port)),
-            receive,
-        )
-        assert placed_in_real_time(MavlinkFeed(link, ORIGIN, options), thread) < 0.15
-        assert thread.asked >= 2
+        feed = MavlinkFeed(link, ORIGIN, options)
+        place_what_answers(feed, lambda data: drone.sendto(data, ("127.0.0.1", link.port)), receive)
 
 
 @pytest.fixture
@@ -178,15 +187,8 @@ def test_over_a_serial_line_the_same(line: tuple[int, str]) -> None:
         except BlockingIOError:
             return b""
 
-    boot_ns = time.time_ns() - 100_000 * MS
-    thread = Answers(
-        Autopilot(ORIGIN, flags=EARTH, boot_ns=boot_ns),
-        boot_ns,
-        lambda data: os.write(end, data),
-        receive,
-    )
-    assert placed_in_real_time(MavlinkFeed(link, ORIGIN, options), thread) < 0.15
-    assert thread.asked >= 2
+    feed = MavlinkFeed(link, ORIGIN, options)
+    place_what_answers(feed, lambda data: os.write(end, data), receive)
 
 
 def test_a_line_that_is_none_is_said(tmp_path: object) -> None:
