@@ -53,7 +53,8 @@ class Rules:
     """Reason codes of the first CONNACKs."""
     properties: bytes = b""
     """Of a CONNACK."""
-    acknowledge: Callable[[Published], bool] = lambda message: True
+    acknowledge: Callable[[Published], int | None] = lambda message: 0
+    """Reason code of a PUBACK; None = there is none."""
     on_publish: Callable[["Peer", Published], None] = lambda peer, message: None
     greet: bytes | None = None
     """Sent instead of any answer."""
@@ -193,8 +194,8 @@ class FakeBroker:
         self.published.append(message)
         peer.outstanding += mid > 0
         self.most_outstanding = max(self.most_outstanding, peer.outstanding)
-        if mid and self.rules.acknowledge(message):
-            peer.acknowledge(mid)
+        if mid and (reason := self.rules.acknowledge(message)) is not None:
+            peer.acknowledge(mid, reason)
         self.rules.on_publish(peer, message)
 
 

@@ -152,7 +152,7 @@ def test_no_more_messages_are_on_their_way_than_the_broker_takes_at_once(make: M
                 who.acknowledge(mid)
             held.clear()
 
-    rules = Rules(properties=at_once, acknowledge=lambda message: False, on_publish=slow)
+    rules = Rules(properties=at_once, acknowledge=lambda message: None, on_publish=slow)
     device = make(rules, 200)
     device.until(lambda: device.spool.count() == 0)
     assert device.broker.most_outstanding == 2
@@ -208,7 +208,7 @@ def test_a_broker_that_never_acknowledges_is_left_and_holds_nothing(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("skyreid.edge.delivery.connection.ANSWER_S", 0.2)
-    device = make(Rules(acknowledge=lambda message: False), 500)
+    device = make(Rules(acknowledge=lambda message: None), 500)
     device.until(lambda: device.publisher.troubles["no_answer"] >= 3)
     assert device.spool.count() == 500
     assert not device.broker.of("sightings")  # it has not even taken the birth
@@ -262,13 +262,8 @@ def test_a_packet_that_the_client_library_cannot_read_costs_one_connection(make:
 def test_nothing_is_sent_before_somebody_listens(make: Make) -> None:
     """After the broker was killed its oldest were lost, while what followed arrived."""
     deaf = [True]
-
-    def answer(message: Published) -> bool:
-        if deaf[0]:
-            device.broker.peers[-1].acknowledge(message.mid, 0x10)
-        return not deaf[0]
-
-    device = make(Rules(acknowledge=answer, on_publish=stores), 100)
+    rules = Rules(acknowledge=lambda _: 0x10 if deaf[0] else 0, on_publish=stores)
+    device = make(rules, 100)
     device.until(lambda: len(device.broker.of("status")) >= 3)
     assert not device.broker.of("sightings")
     assert device.publisher.troubles == {"nobody": 1}
@@ -284,14 +279,15 @@ def test_what_a_broker_says_that_nobody_got_is_sent_again_before_what_follows(
     """With a server that was away for over a minute, live ones were stored before earlier ones."""
     monkeypatch.setattr(connection, "LISTENER_S", 0.1)
     deaf, heard = [True], list[int]()
+    lost: list[Published] = []
 
-    def answer(message: Published) -> bool:
+    def answer(message: Published) -> int:
         if deaf[0]:
-            device.broker.peers[-1].acknowledge(message.mid, 0x10)
-        return not deaf[0]
+            lost.append(message)
+        return 0x10 if message in lost else 0
 
     def listens(peer: Peer, message: Published) -> None:
-        if not deaf[0] and holds_sightings(message):
+        if message not in lost and holds_sightings(message):
             batch = decode_batch(message.payload, site="square", device="dev1")
             heard.extend(s.seq for s in batch.sightings)
             stores(peer, message)
@@ -306,16 +302,35 @@ def test_what_a_broker_says_that_nobody_got_is_sent_again_before_what_follows(
     assert device.publisher.troubles["nobody"] >= 2
 
 
+def test_a_server_that_comes_between_two_messages_gets_them_in_order(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What followed the first one, which nobody heard, was on its way already and overtook it."""
+    monkeypatch.setattr(connection, "LISTENER_S", 0.1)
+    heard, lost = list[int](), list[Published]()
+
+    def answer(message: Published) -> int:
+        if not any(map(holds_sightings, lost)):
+            lost.append(message)
+        return 0x10 if message in lost else 0
+
+    def listens(peer: Peer, message: Published) -> None:
+        if holds_sightings(message) and message not in lost:
+            batch = decode_batch(message.payload, site="square", device="dev1")
+            heard.extend(s.seq for s in batch.sightings)
+            stores(peer, message)
+
+    device = make(Rules(acknowledge=answer, on_publish=listens), 1000)
+    device.until(lambda: device.spool.count() == 0)
+    assert heard == list(range(1, 1001))
+    assert device.broker.connects == 1
+
+
 def test_a_broker_that_is_wrong_about_who_listens_is_believed_no_more_once_receipts_come(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(connection, "LISTENER_S", 0.1)
-
-    def answer(message: Published) -> bool:
-        device.broker.peers[-1].acknowledge(message.mid, 0x10)
-        return False
-
-    device = make(Rules(acknowledge=answer, on_publish=stores), 1000)
+    device = make(Rules(acknowledge=lambda _: 0x10, on_publish=stores), 1000)
     device.until(lambda: device.spool.count() == 0)
     assert device.publisher.state == "connected"
     assert device.broker.connects == 1

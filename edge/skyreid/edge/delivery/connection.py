@@ -123,7 +123,7 @@ class Connection:
         self._receipt_topic = topics.command(who.site, who.device, "receipt")
         self._quality = 1
         self.packet_bytes = _NO_LIMIT
-        self.unacknowledged_max = who.inflight_max
+        self._granted_max = self.unacknowledged_max = who.inflight_max
         self.ready = False
         """The broker has answered, and somebody listens to this device, as far as it says."""
         self.introduced = False
@@ -272,7 +272,7 @@ class Connection:
             return
         self.packet_bytes = getattr(properties, "MaximumPacketSize", _NO_LIMIT)
         at_once = getattr(properties, "ReceiveMaximum", 65_535)
-        self.unacknowledged_max = min(self._who.inflight_max, at_once)
+        self._granted_max = self.unacknowledged_max = min(self._who.inflight_max, at_once)
         self._retain = self._retain and getattr(properties, "RetainAvailable", 1) == 1
         self._quality = min(1, getattr(properties, "MaximumQoS", 1))
         limit = "any size" if self.packet_bytes == _NO_LIMIT else f"{self.packet_bytes} bytes"
@@ -321,6 +321,7 @@ class Connection:
             self.ready = False
             self._notify(Down())  # what it sent is lost: it begins with that again
         elif self.ready:
+            self.unacknowledged_max = self._granted_max
             self._notify(Taken(mid))
         else:
             self.introduced = True
@@ -342,6 +343,7 @@ class Connection:
             self._complain(Trouble("nobody", "has nobody who listens to this device"))
         elif now >= self._nobody_until_s and not self.ready:
             self._nobody_until_s = None
+            self.unacknowledged_max = 1  # a trial: else what follows it could overtake it
             return False
         self._ask_again_s = now + 1.0
         return True

@@ -173,7 +173,8 @@ class Outbox:
         self._unacknowledged.clear()
         self._picture = None
         self._pause_s = self._round_s = self._options.resend_after_s
-        self._round_at = self._heard_sent_at = self._spoke_at = self._live_at = _NEVER
+        self._round_at = self._heard_sent_at = self._live_at = _NEVER
+        self._spoke_at = _NEVER if self.idle else self._monotonic()  # what waits shows who listens
         self._back_sent = 0
         self._live_sent = self._back_until = self._split()
 
@@ -370,11 +371,10 @@ class Outbox:
         return handed and number not in self._too_large
 
     def _send_picture(self, link: Link) -> None:
-        if self._picture is not None or (picture := self._spool.next_picture()) is None:
+        picture = None if self._picture is not None else self._spool.next_picture()
+        if picture is None or not self._may_post(link):
             return
         said, kind = picture_properties(picture), content_type(picture)
-        if not self._may_post(link):
-            return
         if len(picture.jpeg) > (room := link.room("picture", said)):
             why = f"takes {room} bytes of a picture in a message at most (max_packet_size)"
             link.complain(Trouble("packet_limit", why, human=True))
