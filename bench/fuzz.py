@@ -5,7 +5,8 @@ decoder's name and a number alone, so that a find can be made again:
 
     python bench/fuzz.py --seconds 3600 --finds finds      # all decoders in turn
     python bench/fuzz.py --only klv --count 100000 --seed 7
-    python bench/fuzz.py --only klv --atheris 60           # guided by coverage: pip install atheris
+
+``fuzz_guided.py`` lets coverage choose instead.
 
 A find is another exception, a call of more than 1 s of CPU, or memory that stays. Exit code 1.
 """
@@ -120,24 +121,6 @@ def resident_mb() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def atheris_run(name: str, decode: Decode, seeds: list[bytes], seconds: int) -> None:
-    """Guided by coverage, without an end but time; ends the process at a find."""
-    import atheris
-
-    def give(data: bytes) -> None:
-        outcome = Outcome()
-        one(name, decode, data, outcome)
-        if outcome.finds:
-            raise AssertionError(outcome.finds[0]["said"])
-
-    with tempfile.TemporaryDirectory() as folder:
-        for number, seed in enumerate(seeds):
-            (Path(folder) / str(number)).write_bytes(seed)
-        atheris.instrument_all()
-        atheris.Setup([sys.argv[0], f"-max_total_time={seconds}", "-max_len=8192", folder], give)
-        atheris.Fuzz()
-
-
 def main() -> int:
     """Run; one JSON object a decoder on stdout."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -146,16 +129,11 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="inputs of each decoder")
     parser.add_argument("--seconds", type=float, default=60, help="of all, where no count is given")
     parser.add_argument("--finds", type=Path, help="directory for the inputs that were finds")
-    parser.add_argument("--atheris", type=int, metavar="SECONDS", help="guided, one decoder")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         chosen = decoders(Path(folder))
         if options.only:
             chosen = {name: chosen[name] for name in options.only}
-        if options.atheris:
-            ((name, (decode, seeds)),) = chosen.items()
-            atheris_run(name, decode, seeds, options.atheris)
-            return 0
         outcomes = {name: Outcome() for name in chosen}
         streams = {name: inputs(name, seeds, options.seed) for name, (_, seeds) in chosen.items()}
         for name, (decode, _) in chosen.items():  # what is imported and cached comes first

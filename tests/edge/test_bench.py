@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from skyreid.edge import bench
 from skyreid.edge.__main__ import main
-from skyreid.edge.bench import _growth
+from skyreid.edge.bench import _growth, _Meter
 
 FIGURES = {
     *("decode_cpu_ms", "source_cpu_ms", "path_cpu_ms", "full_cpu_ms"),
@@ -53,9 +54,21 @@ def test_memory_is_measured_over_whole_passes() -> None:
     """The last one was cut short, and what the networks had said did not fit it: a traceback."""
     asked: list[int] = []
 
-    def run(frames: int) -> int:
-        asked.append(frames)
-        return frames
+    def run() -> int:
+        asked.append(6)
+        return 6
 
-    assert _growth(run, 6, 20)["rss_mb"] > 0
+    assert _growth(run, 20)["rss_mb"] > 0
     assert asked == [6] * 4
+
+
+def test_what_starting_costs_and_what_is_decoded_ahead_is_in_no_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The source was charged for the five frames that wait in its queue when a pass is over."""
+    spent_s = iter([0.0, 9.0, 9.5])  # when it starts, at frame 8, when it is over
+    monkeypatch.setattr(bench, "_cpu_s", lambda: next(spent_s))
+    meter = _Meter(108)
+    for _ in range(108):
+        meter.count()
+    assert meter.frame_ms == pytest.approx(5.0)

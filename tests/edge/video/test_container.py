@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import clips
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from clips import FPS, Video, picture, read, write
 
 from skyreid.contract.errors import InputError
+from skyreid.edge.video import source
 from skyreid.edge.video.mp4 import read_film
 from skyreid.edge.video.mpegts import read_programs
 
@@ -49,6 +51,26 @@ def test_a_video_that_was_filmed_on_its_side_or_mirrored_is_turned(
     assert len(seen) == 3
     assert seen[0].shape == expected.shape
     assert np.abs(seen[0] - expected).mean() < 6
+
+
+def test_a_video_that_lies_as_it_was_filmed_is_not_copied_to_be_turned(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half a millisecond for 1280 x 720: a videoflip that was told `auto` copied every frame."""
+    found: list[Any] = []
+    parse = source._parse
+
+    def kept(gst: Any, description: str) -> Any:
+        found.append(pipeline := parse(gst, description))
+        return pipeline
+
+    monkeypatch.setattr(source, "_parse", kept)
+    for name, matrix in (("plain.mp4", None), ("turned.mp4", TURNS["upside down"])):
+        path = write(tmp_path / name, Video(frames=3))
+        if matrix is not None:
+            clips.turn(path, matrix)
+        assert len(read(path).pictures) == 3
+    assert [p.get_by_name("turn").is_passthrough() for p in found] == [True, False]
 
 
 def test_an_angle_that_is_no_quarter_is_said_and_not_guessed(

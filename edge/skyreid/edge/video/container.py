@@ -46,6 +46,10 @@ class Container:
         """
         self._gst, self._source, self._track = gst, source, track
         self._turn = pipeline.get_by_name(TURN)
+        if self._turn is not None:
+            # Told `auto`, a videoflip copies every frame until a tag has turned it once: only then
+            # does it ask itself whether frames may pass as they are. What turns it says so again.
+            self._turn.set_passthrough(True)
         self._film: Film | None = None
         self._programs: tuple[int, ...] = ()
         self.videos: int | None = None
