@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ports import free_port, listens
 from secured import secure
 from settings_files import DETECTOR, EMBEDDER, Plan, write_settings
 from videos import Video
@@ -241,17 +241,3 @@ class Chain:
                     f"{part.name} was not ready after {timeout_s:g} s, {part.log}:\n{part.tail()}"
                 )
             time.sleep(0.1)
-
-
-def free_port() -> int:
-    """A TCP port on loopback that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def listens(port: int) -> bool:
-    """Whether somebody accepts connections on a loopback port."""
-    with socket.socket() as probe:
-        probe.settimeout(1.0)
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from bookkeeping import produced, stored, wait_until
-from chain import Chain, free_port
+from chain import Chain
+from ports import free_port
 
 from skyreid.contract.recording import read_run, read_sightings
 from skyreid.contract.sighting import Lane

@@ -4,7 +4,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from one_life import Life
+from ports import free_port, listens
 
 from skyreid.contract import topics
 from skyreid.contract.receipt import Receipt, decode_receipt
@@ -121,17 +121,11 @@ def site_file(tmp_path: Path) -> Path:
     return path
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 class Mosquitto:
     """A broker with the shipped settings, on a port of its own."""
 
     def __init__(self, directory: Path, shipped: Path) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._directory = directory
         directory.mkdir()
         text = shipped.read_text().replace("listener 1883 ", f"listener {self.port} ")
@@ -149,17 +143,13 @@ class Mosquitto:
             self._process = subprocess.Popen(
                 [program, "-c", "mosquitto.conf"], cwd=self._directory, stdout=log, stderr=log
             )
-        wait_for("mosquitto listens", self._answers)
+        wait_for("mosquitto listens", lambda: listens(self.port))
 
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
             self._process = None
-
-    def _answers(self) -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
 
 @pytest.fixture

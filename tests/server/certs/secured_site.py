@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import threading
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port, listens
 
 from skyreid.server.__main__ import main as server
 from skyreid.server.certs.authority import Authority
@@ -23,12 +23,6 @@ def wait_for(what: str, condition: Callable[[], Any], timeout_s: float = 200.0) 
     while not condition():
         assert time.monotonic() < end, f"not within {timeout_s:g} s: {what}"
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Site:
@@ -60,12 +54,7 @@ class Site:
         with open(self.folder / "log", "ab") as log:
             words = [program, "-c", str(self.folder / "mosquitto.conf")]
             self._process = subprocess.Popen(words, stdout=log, stderr=log)
-
-        def listens() -> bool:
-            with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-        wait_for("mosquitto listens", listens)
+        wait_for("mosquitto listens", lambda: listens(self.port))
         wait_for("it says who it is", (self.folder / "broker" / "mosquitto.pid").is_file)
 
     def token(self, device: str, capsys: pytest.CaptureFixture[str]) -> str:
