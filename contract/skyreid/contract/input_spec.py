@@ -9,14 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 UInt8 = NDArray[np.uint8]
+Float32 = NDArray[np.float32]
 
 
 class InputSpec(BaseModel):
@@ -76,44 +78,79 @@ def fit(image: UInt8, spec: InputSpec) -> UInt8:
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"expected uint8 [h, w, 3], got {image.dtype} {list(image.shape)}")
-    tall = _resample(image.reshape(len(image), -1).astype(np.float32), spec.height)  # [H, w*3]
-    wide = _resample(_turned(tall), spec.width)  # [W, H*3]
-    wide += 0.5
-    rounded = np.minimum(wide, 255, out=wide).astype(np.uint8)
-    return _turned(rounded).reshape(spec.height, spec.width, 3)
+    height, width = image.shape[:2]
+    tall = np.empty((spec.height, 3 * width), np.float32)
+    rows = image.reshape(height, -1).astype(np.float32)
+    for at, first, weights in _down(height, spec.height):
+        _product(weights, rows[first : first + weights.shape[1]], tall[at : at + len(weights)])
+    wide = np.empty((spec.height, 3 * spec.width), np.float32)
+    for at, first, weights in _across(width, spec.width):
+        source = tall[:, first : first + len(weights)]
+        _product(source, weights, wide[:, at : at + weights.shape[1]])
+    wide += 0.5  # of rows of weights that sum up to 1: never 256
+    return wide.astype(np.uint8).reshape(spec.height, spec.width, 3)
 
 
-def _turned(picture: NDArray[Any]) -> NDArray[Any]:
-    """[A, B*3] to [B, A*3]: rows of pixels become columns."""
-    pixels = picture.view(np.dtype((np.void, 3 * picture.itemsize)))
-    return np.ascontiguousarray(pixels.T).view(picture.dtype)
-
-
-_BAND = 16
-"""Rows of the output that are computed together, from the few rows of the source under them."""
 _ONE_THREAD = 1 << 18
 """Multiplications of a product up to which OpenBLAS does not share it (65536 times its
 GEMM_MULTITHREAD_THRESHOLD of 4); larger ones are cut."""
+_ROWS, _COLUMNS = 16, 8
+"""Of the output that are computed together, from what little of the source is under them."""
 
 
-def _resample(rows: NDArray[np.float32], target: int) -> NDArray[np.float32]:
-    """float32 [source, n] to float32 [target, n], along the first axis."""
-    out = np.empty((target, rows.shape[1]), np.float32)
-    for number, (first, weights) in enumerate(_bands(len(rows), target)):
-        source = rows[first : first + weights.shape[1]]
-        band = out[number * _BAND : (number + 1) * _BAND]
-        step = max(1, _ONE_THREAD // weights.size)
-        for at in range(0, rows.shape[1], step):
-            np.matmul(weights, source[:, at : at + step], out=band[:, at : at + step])
-    return out
+def _product(left: Float32, right: Float32, out: Float32) -> None:
+    """The product of two matrices into a third, in parts that nobody shares."""
+    rows, inner = left.shape
+    columns = right.shape[1]
+    if rows * inner * columns <= _ONE_THREAD:
+        np.matmul(left, right, out=out)
+    elif columns > rows:
+        step = max(1, _ONE_THREAD // (rows * inner))
+        for at in range(0, columns, step):
+            np.matmul(left, right[:, at : at + step], out=out[:, at : at + step])
+    else:
+        step = max(1, _ONE_THREAD // (inner * columns))
+        for at in range(0, rows, step):
+            np.matmul(left[at : at + step], right, out=out[at : at + step])
 
 
 @lru_cache(maxsize=256)  # of some 10 kB each
-def _bands(source: int, target: int) -> list[tuple[int, NDArray[np.float32]]]:
-    """The antialiased triangle filter, row-stochastic, in bands of `_BAND` rows of the output.
+def _down(source: int, target: int) -> list[tuple[int, int, Float32]]:
+    """The filter from rows to rows, in bands of `_ROWS`.
 
     Returns:
-        Of each band the first row of the source that it needs, and float32 weights [band, rows].
+        Of each band its first row in the output and in the source, and weights [band, rows].
+    """
+    return [(at, first, _frozen(weights)) for at, first, weights in _bands(source, target, _ROWS)]
+
+
+@lru_cache(maxsize=256)  # of some 30 kB each
+def _across(source: int, target: int) -> list[tuple[int, int, Float32]]:
+    """The filter from columns of RGB pixels to such, in bands of `_COLUMNS`.
+
+    Two of three weights are for another channel, and 0: the product with them takes less time than
+    turning the picture twice, so that columns are rows.
+
+    Returns:
+        Of each band its first value in a row of the output and of the source, three a pixel, and
+        weights [values of the source, values of the output].
+    """
+    bands = []
+    for at, first, weights in _bands(source, target, _COLUMNS):
+        band, pixels = weights.shape
+        spread = np.zeros((pixels, 3, band, 3), np.float32)
+        for channel in range(3):
+            spread[:, channel, :, channel] = weights.T
+        bands.append((3 * at, 3 * first, _frozen(spread.reshape(3 * pixels, 3 * band))))
+    return bands
+
+
+def _bands(source: int, target: int, band: int) -> Iterator[tuple[int, int, Float32]]:
+    """The antialiased triangle filter, row-stochastic, cut into bands of the output.
+
+    Yields:
+        Of each band its first pixel, the first of the source that it needs, and float32 weights
+        [band, pixels].
     """
     scale = source / target
     support = max(scale, 1.0)
@@ -121,12 +158,14 @@ def _bands(source: int, target: int) -> list[tuple[int, NDArray[np.float32]]]:
     distance = np.abs((np.arange(source) + 0.5)[None] - centre[:, None]) / support
     weight = np.clip(1.0 - distance, 0.0, None)
     weight /= weight.sum(1, keepdims=True)
-    bands = []
-    for at in range(0, target, _BAND):
-        part = weight[at : at + _BAND].astype(np.float32)
+    for at in range(0, target, band):
+        part = weight[at : at + band].astype(np.float32)
         used = np.flatnonzero(part.any(0))
         first, last = int(used[0]), int(used[-1]) + 1
-        weights = np.ascontiguousarray(part[:, first:last])
-        weights.setflags(write=False)
-        bands.append((first, weights))
-    return bands
+        yield at, first, part[:, first:last]
+
+
+def _frozen(weights: Float32) -> Float32:
+    result = np.ascontiguousarray(weights)
+    result.setflags(write=False)
+    return result
