@@ -29,9 +29,6 @@ Float64 = NDArray[np.float64]
 
 CLICK_PX = 2.0
 """Standard deviation of where somebody finds a place, each axis, in a picture of 1280 columns."""
-_OF_A_MOMENT = (0.2, 0.2, 0.2, 0.4, 0.4, 0.4)
-"""Of what a pose may be off, so much is of one moment and no bias: the still's and any other's,
-carried on from noisy packets over the lag (measured on drawn flights: docs/LOG.md)."""
 _NEEDED = ("still", "x_px", "y_px", "latitude_deg", "longitude_deg")
 
 
@@ -151,7 +148,10 @@ def bias(places: list[Place], options: TelemetryOptions) -> tuple[Fitted, list[s
     angles = -np.degrees(turned_by(turn(fitted.by[3:]) @ turn(set_by[3:])))
     shift = set_by[:3] + fitted.by[:3]
     sure = _on_the_ground(corrected, fitted.cov) * np.sqrt(np.diag(fitted.cov))
-    sure = np.hypot(sure, np.array(_OF_A_MOMENT) * believed)
+    # Each still was off by an error of its own moment, which the fit took for the flight's, and so
+    # will every frame be.
+    moment = np.minimum([s.moment_m] * 3 + [float(np.radians(s.moment_deg))] * 3, believed)
+    sure = np.hypot(sure, moment * (1 + 1 / len({p.still for p in places})) ** 0.5)
     return fitted, [
         *_table(corrected, fitted),
         "",

@@ -20,11 +20,12 @@ from skyreid.edge.telemetry.agreement import _said_path
 from skyreid.edge.telemetry.klv_feed import KlvFeed
 from skyreid.edge.telemetry.mavlink_feed import MavlinkFeed
 from skyreid.edge.telemetry.mavlink_link import UdpLink
-from skyreid.edge.telemetry.options import TelemetryOptions
+from skyreid.edge.telemetry.options import QUALITIES, TelemetryOptions
 from skyreid.edge.telemetry.poses import TelemetryPoses
 from skyreid.edge.video.frame import Frame
 from skyreid.edge.video.motion import PictureMotion
-from skyreid.synth.telemetry import ORIGIN
+from skyreid.synth.options import FlightPath
+from skyreid.synth.telemetry import LEVELS, ORIGIN
 
 LATE_S = 0.3
 SECONDS = 23
@@ -176,3 +177,32 @@ def test_pictures_of_nothing_say_nothing(pictures: list[np.ndarray]) -> None:
     poses = flown(blank, lambda time_s: model_at(time_s, "transit"))
     assert not poses.condition.lag_seen
     assert poses.fault == ""
+
+
+def test_of_a_drone_that_hovers_the_quality_s_lag_is_taken_and_said_not_to_be_seen() -> None:
+    """Noise of packets is more than a hovering drone moves: whatever is seen in it is no lag."""
+    ground, rng = spots(), np.random.default_rng(8)
+    path: FlightPath = "hover"
+    errors, sigmas = LEVELS["poor"], QUALITIES["poor"]
+
+    def said(time_s: float) -> CameraModel:
+        sizes = [errors.position_noise_m] * 3 + [float(np.radians(errors.attitude_noise_deg))] * 3
+        noise = rng.normal(size=6) * sizes
+        return model_at(time_s - LATE_S, path).displaced(noise)
+
+    poses = TelemetryPoses(
+        KlvFeed(ORIGIN), TelemetryOptions(source="klv", quality="poor"), plane_m=MIDDLE_M
+    )
+    pose = None
+    for index in range(SECONDS * FPS):
+        picture = seen(ground, model_at(index / FPS, path))
+        pose = poses.at(frame_of(index, picture, klv(said(index / FPS), index)))
+    told = poses.condition
+    assert not told.lag_seen
+    assert (told.lag_ms, told.lag_error_ms) == (sigmas.lag_ms, sigmas.lag_sigma_ms)
+    assert told.fault is None
+    assert pose is not None
+    assert pose.cov is not None
+    # Somebody who stands still for the camera moves on the ground by what the drone does meanwhile.
+    late = pose.cov - np.diag(np.diag(pose.cov))
+    assert np.abs(late).max() > 0, "the lag's own error is in no covariance"

@@ -151,7 +151,7 @@ def _packets(
         lost = rng.random() < errors.loss
         if lost:
             continue
-        old = _pose_at(truth, max(0.0, time_s - constant.lag_ms / 1000))
+        old = pose_at(truth, max(0.0, time_s - constant.lag_ms / 1000))
         place = old.position + constant.position_m + errors.position_noise_m * noise[:3]
         angles = np.radians(constant.attitude_deg + errors.attitude_noise_deg * noise[3:])
         rotation = turn(angles) @ old.rotation
@@ -164,7 +164,7 @@ def _packets(
     return packets
 
 
-def _pose_at(truth: CameraPoses, time_s: float) -> CameraModel:
+def pose_at(truth: CameraPoses, time_s: float) -> CameraModel:
     """Between the poses of two frames: a lag is no number of frames."""
     at = time_s * truth.fps
     first = min(int(at), len(truth.models) - 1)

@@ -28,13 +28,21 @@ class Sigmas:
     lag_ms: float
     """By which a pose is older than its time stamp, on average."""
     lag_sigma_ms: float
+    moment_m: float
+    """What of the place is no constant of a flight but of one moment: noise of packets, and what is
+    made of it where a pose is carried on over the lag by their slope; what the lag itself is off by
+    is apart (measured on drones that hover: docs/LOG.md)."""
+    moment_deg: float
+    """The same of the attitude."""
 
 
 QUALITIES: dict[Quality, Sigmas] = {
-    "exact": Sigmas(0.02, 0.09, 0.02, 0, 0),  # what KLV's own steps leave, of height .3 m
-    "rtk": Sigmas(0.04, 0.14, 0.51, 75, 15),
-    "gnss": Sigmas(1.0, 1.5, 1.02, 175, 45),
-    "poor": Sigmas(2.5, 4.0, 2.04, 300, 60),
+    "exact": Sigmas(
+        0.02, 0.09, 0.02, 0, 0, 0.02, 0.02
+    ),  # what KLV's own steps leave, of height .3 m
+    "rtk": Sigmas(0.04, 0.14, 0.51, 75, 15, 0.02, 0.12),
+    "gnss": Sigmas(1.0, 1.5, 1.02, 175, 45, 0.14, 0.28),
+    "poor": Sigmas(2.5, 4.0, 2.04, 300, 60, 0.51, 0.69),
 }
 
 
@@ -133,4 +141,6 @@ class TelemetryOptions(Section):
             either(self.attitude_sigma_deg, of.attitude_deg),
             either(self.lag_ms, of.lag_ms),
             either(self.lag_sigma_ms, of.lag_sigma_ms),
+            of.moment_m,
+            of.moment_deg,
         )
