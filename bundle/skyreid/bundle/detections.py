@@ -43,7 +43,7 @@ def nobody() -> Detections:
 
 def area(boxes: NDArray[np.floating]) -> Float64:
     """Areas [N] of boxes [N, 4]; 0 for a box that is inside out."""
-    size = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).astype(np.float64)
+    size = np.maximum(boxes[:, 2:] - boxes[:, :2], 0).astype(np.float64, copy=False)
     result: Float64 = size[:, 0] * size[:, 1]
     return result
 
@@ -52,7 +52,7 @@ def intersection(a: NDArray[np.floating], b: NDArray[np.floating]) -> Float64:
     """Common area [A, B] of boxes [A, 4] and [B, 4]."""
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    size = np.maximum(high - low, 0).astype(np.float64)
+    size = np.maximum(high - low, 0).astype(np.float64, copy=False)
     result: Float64 = size[..., 0] * size[..., 1]
     return result
 

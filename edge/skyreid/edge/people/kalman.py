@@ -9,6 +9,7 @@ person's height is what one metre is worth in pixels there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,8 +85,7 @@ def predict(state: State, step_s: float, noise: Noise) -> State:
     if not len(state):
         return state
     drive = np.array([[step_s**3 / 3, step_s**2 / 2], [step_s**2 / 2, step_s]])
-    height = np.maximum(state.mean[:, 3:, 0], 1.0)  # [N, 1]
-    density = height * np.array([noise.acceleration] * 2 + [noise.growth] * 2)  # [N, 4]
+    density = np.maximum(state.mean[:, 3:, 0], 1.0) * _shares(noise)[1]  # [N, 4]
     mean, cov = state.mean.copy(), state.cov.copy()
     # F P F' with F = [[1, step_s], [0, 1]]: numpy multiplies stacks of 2 x 2 one by one.
     mean[..., 0] += step_s * mean[..., 1]
@@ -160,6 +160,14 @@ def nothing() -> State:
 
 def _measured(height: Float64, noise: Noise) -> Float64:
     """Variances [N, 4] of measured boxes of these heights [N] in pixels."""
-    share = np.array([noise.centre, noise.centre, noise.width, noise.height])
-    result: Float64 = (np.maximum(height, 1.0)[:, None] * share) ** 2
+    result: Float64 = (np.maximum(height, 1.0)[:, None] * _shares(noise)[0]) ** 2
     return result
+
+
+@lru_cache(maxsize=8)
+def _shares(noise: Noise) -> tuple[Float64, Float64]:
+    """Of a measurement and of the acceleration, [4] each."""
+    return (
+        np.array([noise.centre, noise.centre, noise.width, noise.height]),
+        np.array([noise.acceleration] * 2 + [noise.growth] * 2),
+    )

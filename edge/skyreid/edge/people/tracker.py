@@ -157,18 +157,28 @@ class Tracker:
         if not pairs:
             return
         rows, columns = np.array(pairs).T
-        free = np.clip(1 - 2 * hidden(boxes)[rows], 0, 1)
         after = kalman.update(self._state[rows], detections.boxes[columns], self._tuning.noise)
         self._state.mean[rows], self._state.cov[rows] = after.mean, after.cov
-        for (row, column), share in zip(pairs, free, strict=True):
-            track = self._live[row]
-            track.score = float(detections.scores[column])
+        tracks = [self._live[row] for row, _ in pairs]
+        if detections.looks is not None:
+            free = np.clip(1 - 2 * hidden(boxes)[rows], 0, 1)
+            self._look_again(tracks, detections.looks[columns], self._tuning.look_rate * free)
+        scores = detections.scores[columns].tolist()
+        for track, score in zip(tracks, scores, strict=True):
+            track.score = score
             track.seen_s = time_s
-            if detections.looks is not None and track.look is not None:
-                rate = np.float32(self._tuning.look_rate * share)
-                track.look = track.look + rate * (detections.looks[column] - track.look)
             track.hits += 1
             track.confirmed = track.confirmed or track.hits >= self._options.hits_min
+
+    def _look_again(self, tracks: list[_Live], looks: Float32, rates: Float64) -> None:
+        """What tracks look like follows what was seen of them, float32 [N, D], at ``rates`` [N]."""
+        known = [n for n, track in enumerate(tracks) if track.look is not None]
+        if not known:
+            return
+        before = np.array([tracks[n].look for n in known])
+        after = before + rates[known].astype(np.float32)[:, None] * (looks[known] - before)
+        for n, look in zip(known, after, strict=True):
+            tracks[n].look = look
 
     def _start(self, candidates: NDArray[np.int64], detections: Detections, time_s: float) -> None:
         seen = [i for i, t in enumerate(self._live) if t.seen_s == time_s]
@@ -275,9 +285,11 @@ class _Costs:
         """
         if not tracks or not len(candidates):
             return [], tracks, candidates
-        these = np.ix_(np.array(tracks), candidates)
-        total, doubt = self.total[these], self.doubt[tracks]
-        possible = (self.away[these] <= distance_max) & (total < self.cost_max)
+        total, away, doubt = self.total, self.away, self.doubt
+        if len(tracks) < total.shape[0] or len(candidates) < total.shape[1]:
+            these = np.ix_(np.array(tracks), candidates)
+            total, away, doubt = total[these], away[these], doubt[tracks]
+        possible = (away <= distance_max) & (total < self.cost_max)
         # Whether a pair can be one is a matter of its cost alone; who of several has a detection,
         # of how likely each is: who was hidden a while must not take it from who is seen.
         cost = np.where(possible, total + doubt[:, None], np.inf)
