@@ -60,3 +60,12 @@ def test_walkers_look_where_they_go(crowded: Walks):
     heading, moving = crowded.heading[1:][both], np.hypot(east, north) * 8 > 0.8
     along = (east * np.cos(heading) + north * np.sin(heading)) / (np.hypot(east, north) + 1e-9)
     assert np.mean(along[moving] > 0.8) > 0.95
+
+
+def test_another_visit_is_of_the_same_people_on_other_ways(stage: Stage, crowded: Walks):
+    first = walk(stage.plaza, PEOPLE, frames=60, fps=2.0, seed=8, visit=0)
+    assert np.array_equal(first.present, crowded.present[::4])
+    later = walk(stage.plaza, PEOPLE, frames=60, fps=2.0, seed=8, visit=1)
+    both = first.present & later.present
+    apart = np.hypot(first.east - later.east, first.north - later.north)[both]
+    assert np.median(apart) > 3.0

@@ -1,6 +1,7 @@
 """The page in headless Chromium, against a server with canned answers."""
 
 import json
+import threading
 import time
 from typing import Any
 
@@ -285,3 +286,30 @@ def test_nothing_runs_out_of_the_window(browser: Any, server: Any, width: int):
         "return [...document.querySelectorAll('.card *')].map(e => e.getBoundingClientRect().right)"
     )
     assert max(browser.run(edges)) <= width
+
+
+def test_a_better_picture_takes_the_place_of_the_last_once_it_is_there(browser: Any, server: Any):
+    may_come = threading.Event()
+    server.people = {"AB12CD34": seen_from_both()}
+    show(browser, server)
+    loaded = "return [...document.querySelectorAll('.card img')].filter(i => i.naturalWidth).length"
+    eventually(lambda: browser.run(loaded) == 2, "both pictures load")
+    at_once, asked = server.picture, []
+
+    def later(path: str, view: str) -> bytes:
+        asked.append(path)
+        assert may_come.wait(30)
+        return bytes(at_once(path, view))
+
+    server.picture = later
+    better = seen_from_both()
+    for each in better["tracklets"]:
+        each["revision"] = 3
+    server.people = {"AB12CD34": better}
+    server.tell("identity", {"type": "assigned", "identity": "AB12CD34", "tracks": []})
+    eventually(lambda: len(asked) == 2, "the better ones are asked for")
+    assert browser.run(loaded) == 2
+    may_come.set()
+    shown = "return [...document.querySelectorAll('.card img')].map(i => i.src).join()"
+    eventually(lambda: browser.run(shown).count("revision=3") == 2, "they are shown")
+    assert browser.run(loaded) == 2

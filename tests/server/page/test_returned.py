@@ -4,6 +4,8 @@ from typing import Any
 
 from canned import back, eventually, identity, show, tracklet
 
+PRESS = "document.querySelector('.returned button').click()"
+
 
 def came(**returns: Any) -> dict[str, Any]:
     return identity("AB12CD34", tracklet("cam6", 5), returns=back("XY98ZW76", **returns))
@@ -14,13 +16,16 @@ def test_a_card_says_who_came_back_and_a_button_undoes_it(browser: Any, server: 
     show(browser, server)
     eventually(lambda: browser.count(".returned img"), "the picture of who had left loads")
     said = browser.text(".returned")
-    for words in ("Back after 65 min 0 s", "XY98 ZW76", "93 % by looks", "told from about 213"):
+    for words in ("Back after 65 min", "XY98 ZW76", "93 % by looks", "told from about 213"):
         assert words in said, (words, said)
     undone = came(state="undone")
     server.session = server.session | {"csrf": "a-word"}
     server.people = {"AB12CD34": undone}
     server.undone = undone
-    browser.run("document.querySelector('.returned button').click()")
+    browser.run(PRESS)
+    eventually(lambda: "cannot be taken back" in browser.text(".returned"), "it is asked again")
+    assert not server.changed
+    browser.run(PRESS)
     eventually(lambda: "somebody said so" in browser.text(".returned"), "it is undone")
     assert ("POST", "/v1/identities/AB12CD34/return/undo") in [c[:2] for c in server.changed]
     assert browser.count(".returned button") == 0
@@ -36,11 +41,17 @@ def test_a_suggestion_says_why_it_is_none_and_a_viewer_has_no_button(
     server.people = {"AB12CD34": came(state="tentative", reason=why, tracklet=then)}
     show(browser, server)
     eventually(lambda: browser.count(".returned"), "the card is there")
+    assert "perhaps is XY98 ZW76, back after 65 min (93 %)" in browser.text("#feed")
     said = browser.text(".returned")
+    assert said.index(why) < said.index("93 % by looks"), "what it is comes before how sure"
     for words in ("Perhaps back after", why, "policy: never"):
         assert words in said, (words, said)
     assert browser.count(".returned button") == 0
     link = {"state": "tentative", "gap_s": 3900.0, "probability": 0.7}
     event = {"type": "returned", "identity": "AB12CD34", "other": "XY98ZW76", "at_ns": 1}
     server.tell("identity", {**event, "return": link, "tracks": []})
-    eventually(lambda: "perhaps is XY98 ZW76" in browser.text("#feed"), "the feed says it")
+    eventually(lambda: "(70 %)" in browser.text("#feed"), "the feed says it")
+    assert browser.text("#feed").count("perhaps is XY98 ZW76") == 1
+    browser.press("4")
+    pressed = '[aria-pressed="true"]'
+    eventually(lambda: browser.text(pressed) == "Here before 1", "who may be back alone")

@@ -176,3 +176,20 @@ def test_words_can_be_read_in_light_and_in_the_dark(browser: Any, server: Any, s
           return [e.className || e.tagName, e.textContent.slice(0, 30), (a + .05) / (b + .05)]; })
         .filter(([, , contrast]) => contrast < 4.5)""")
     assert faint == []
+
+
+def test_what_the_demo_says_of_itself_has_room_in_one_line(browser: Any, server: Any):
+    server.notice, server.pictures = "RENDERED PEOPLE", "always"
+    server.people = {"AB12CD34": identity("AB12CD34", tracklet("cam6", 3))}
+    server.sightings = [sighting("cam6"), sighting("cam1")]
+    state(browser, server, "Replay")
+    server.ready["sightings"] = 10_040
+    server.tell("identity", {"type": "assigned", "identity": "AB12CD34", "tracks": []})
+    eventually(lambda: "sightings/s" in browser.text("#status"), "how much arrives")
+    assert "captured" in browser.text("#status")
+    high = "return document.querySelector('#status').offsetHeight"
+    assert browser.run(high) < 45
+    all_gone(server)
+    state(browser, server, "Replay ended")
+    assert "sightings/s" not in browser.text("#status"), "of what is over nothing arrives"
+    assert browser.run(high) < 45

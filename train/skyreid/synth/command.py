@@ -70,6 +70,9 @@ def add_verbs(verbs: Subparsers) -> None:
     clip.add_argument(
         "--rim", type=float, default=0.0, metavar="X", help="part of the people no drone sees"
     )
+    clip.add_argument(
+        "--visit", type=int, default=0, metavar="N", help="of the same people: they go other ways"
+    )
     clip.add_argument("--hour", choices=HOURS, default="day", help="of the light")
     clip.add_argument("--place", choices=PLACES, default="plaza")
     _add_world(clip)
@@ -168,6 +171,7 @@ def _run_clip(args: argparse.Namespace) -> int:
         path=args.path,
         layout=args.layout,
         rim=args.rim,
+        visit=args.visit,
         hour=args.hour,
         place=args.place,
         altitude=args.altitude,

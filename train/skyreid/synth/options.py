@@ -42,14 +42,15 @@ class ClipOptions:
     """A multi-camera clip.
 
     `family` is how many people share most of their clothes; at 1 nobody has a look-alike.
-    `camera_jitter` is how far the cameras stray from the rig of this package: 0 not at all, 1
-    as far as another site would put them. `oversample` is rendered pixels per delivered pixel along
-    a side. `crf` is the encoder's quality: lower is better and larger. `telemetry` is a level of
+    `camera_jitter` is how far the cameras stray from the rig of this package: 0 not at all, 1 as
+    far as another site would put them. `oversample` is rendered pixels per delivered pixel along a
+    side. `crf` is the encoder's quality: lower is better and larger. `telemetry` is a level of
     `telemetry.LEVELS`, whose errors the drones' KLV has; None writes no KLV. `path` is how the
     drones fly, `layout` where the street cameras look, `rim` the share of the people who keep to
-    the rim of the place, where drones that look at the middle do not see them, `hour` the light,
-    `codec` that of the videos, `place` where it is, `altitude` how high and steep the drones
-    are, `wardrobe` what people wear. `preview` asks for a contact sheet.
+    the rim of the place, where drones that look at the middle do not see them, `visit` which visit
+    of the same people to the same place it is: they go other ways. `hour` is the light, `codec`
+    that of the videos, `place` where it is, `altitude` how high and steep the drones are,
+    `wardrobe` what people wear. `preview` asks for a contact sheet.
     """
 
     out: Path
@@ -70,6 +71,7 @@ class ClipOptions:
     hour: Hour = "day"
     layout: Layout = "together"
     rim: float = 0.0
+    visit: int = 0
     codec: Codec = "h264"
     place: Place = "plaza"
     altitude: Altitude = "standard"
@@ -88,6 +90,7 @@ class ClipOptions:
         _between("--noise", self.noise, 0, 4)
         _between("--crf", self.crf, 0, 51)
         _between("--rim", self.rim, 0, 1)
+        _between("--visit", self.visit, 0, 9999)
         _known_cameras(self.cameras)
         if self.width_px % 32:
             raise SettingsError(

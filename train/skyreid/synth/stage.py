@@ -99,7 +99,9 @@ def build_stage(options: ClipOptions) -> Stage:
         options=options,
         plaza=plaza,
         people=people,
-        walks=walk(plaza, people, options.frame_count, options.fps, seed, options.rim),
+        walks=walk(
+            plaza, people, options.frame_count, options.fps, seed, options.rim, options.visit
+        ),
         stations=stations,
         looks={camera: _clip_look(camera, options) for camera in options.cameras},
         light=light,

@@ -63,7 +63,13 @@ class _Plan:
 
 
 def walk(
-    plaza: Plaza, people: list[Person], frames: int, fps: float, seed: int, rim: float = 0.0
+    plaza: Plaza,
+    people: list[Person],
+    frames: int,
+    fps: float,
+    seed: int,
+    rim: float = 0.0,
+    visit: int = 0,
 ) -> Walks:
     """Simulate everybody from some seconds before the first frame to the last.
 
@@ -74,8 +80,9 @@ def walk(
         fps: frames a second.
         seed: of the ways.
         rim: share of the people who walk along the rim and never cross the middle.
+        visit: of the same people; at another one they go other ways.
     """
-    rng = np.random.default_rng([seed, 5])
+    rng = np.random.default_rng([seed, 5, visit])  # [seed, 5, 0] draws what [seed, 5] does
     on_rim = np.random.default_rng([seed, 6]).permutation(len(people)) < round(rim * len(people))
     plans = [
         _plan(plaza, person, frames / fps, rng, bool(aside))

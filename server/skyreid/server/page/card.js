@@ -36,7 +36,8 @@ function narrow(identity, link) {
   const view = identity.views[0] ?? "ground";
   return [
     pictureOf(faceOf(identity, view, link), view, identity.id),
-    h("div", { class: "why" }, head(identity, link), places(identity), returned(identity)),
+    h("div", { class: "why" }, head(identity, link), places(identity)),
+    returned(identity),
   ];
 }
 

@@ -50,7 +50,7 @@ function reason(evidence, error) {
 }
 
 function words(evidence, error) {
-  const clocks = error === undefined ? "" : `, clocks ${plusMinus(error)}`;
+  const clocks = (error ?? 0) < 0.05 ? "" : `, clocks ${plusMinus(error)}`;
   switch (evidence.kind) {
     case "appearance":
       return `${evidence.llr < 0 ? "looks different" : "looks alike"} ${evidence.similarity.toFixed(2)}${strangers(evidence)}`;

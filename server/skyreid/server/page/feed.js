@@ -29,7 +29,11 @@ export function drawFeed() {
 /** What the identities themselves tell of the time before this page was opened. */
 function before() {
   const heard = new Set(store.events.flatMap((event) => (event.tracks ?? []).map(trackletName)));
-  return [...store.identities.values()].flatMap((identity) =>
+  const told = new Set(store.events.filter((event) => event.type === "returned").map((event) => event.identity));
+  const returns = [...store.identities.values()].filter((i) => i.returns && !told.has(i.id)).map((i) => ({
+    type: "returned", identity: i.id, other: i.returns.identity, at_ns: i.last_seen_ns, return: i.returns,
+  }));
+  const seen = [...store.identities.values()].flatMap((identity) =>
     identity.tracklets
       .filter((t) => !heard.has(trackletName(t)))
       .map((t) => ({
@@ -39,6 +43,7 @@ function before() {
         tracks: [t],
         match: t.match,
       })));
+  return [...seen, ...returns];
 }
 
 function back({ other, return: link }) {

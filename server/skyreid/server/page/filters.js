@@ -1,12 +1,13 @@
-// Which identities are shown: all, those seen from both views, those that need a better look.
+// Which identities are shown: all, those seen from both views, those that need a better look, those who may be back.
 
 import { h } from "/page/dom.js";
-import { change, isCross, isTentative, store } from "/page/store.js";
+import { change, isBack, isCross, isTentative, store } from "/page/store.js";
 
 export const FILTERS = [
   { name: "all", label: "Everyone", key: "1", keep: () => true },
   { name: "cross", label: "Both views", key: "2", keep: isCross },
   { name: "tentative", label: "Not sure yet", key: "3", keep: isTentative },
+  { name: "back", label: "Here before", key: "4", keep: isBack },
 ];
 
 const place = document.getElementById("filters");

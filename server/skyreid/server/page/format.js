@@ -24,12 +24,14 @@ export function span(firstNs, lastNs) {
   return first === last ? first : `${first} – ${last}`;
 }
 
-/** Seconds as `8 s`, `2 min 5 s`, `3 h 10 min`. */
+/** Seconds as `8 s`, `2 min 5 s`, `60 min`, `3 h 10 min`. */
 export function duration(seconds) {
   if (seconds < 10) return `${Number(seconds.toFixed(1))} s`;
   if (seconds < 90) return `${Math.round(seconds)} s`;
-  if (seconds < 5400) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+  const whole = Math.round(seconds);
+  if (whole < 600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  const minutes = Math.round(seconds / 60);
+  return minutes < 90 ? `${minutes} min` : `${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 export const metres = (m) => `${m < 9.95 ? m.toFixed(1) : Math.round(m)} m`;

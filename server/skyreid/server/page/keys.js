@@ -1,4 +1,4 @@
-// Keyboard: 1 2 3 choose the filter, j and k walk through the cards, Escape lets go.
+// Keyboard: 1 2 3 4 choose the filter, j and k walk through the cards, Escape lets go.
 
 import { FILTERS } from "/page/filters.js";
 import { change } from "/page/store.js";

@@ -28,17 +28,24 @@ function inside(tracklet, view, name) {
     alt: `${name} ${VIEW_WORD[view]}, ${tracklet.camera}`,
     decoding: "async",
   });
-  image.addEventListener("error", () => {
-    image.replaceWith(h("p", { class: "none" }, h("b", {}, "no picture"), h("br"), "it could not be loaded"));
-  });
+  image.addEventListener("error", () => image.replaceWith(unloadable()));
   return image;
 }
 
-/** Put the loaded images of `before` in the place of equal ones in `after`: no flicker. */
+const unloadable = () => h("p", { class: "none" }, h("b", {}, "no picture"), h("br"), "it could not be loaded");
+const ofWhat = (image) => image.getAttribute("src").split("?")[0];
+
+/** Put the loaded images of `before` in the place of equal ones in `after`, and of those of which a
+ * better one is on its way until it is there: no flicker. */
 export function keepImages(before, after) {
-  const loaded = new Map([...before.querySelectorAll("img")].map((i) => [i.getAttribute("src"), i]));
+  const loaded = new Map([...before.querySelectorAll("img")].map((i) => [ofWhat(i), i]));
   for (const image of after.querySelectorAll("img")) {
-    const old = loaded.get(image.getAttribute("src"));
-    if (old?.complete && old.naturalWidth) image.replaceWith(old);
+    const old = loaded.get(ofWhat(image));
+    if (!old?.complete || !old.naturalWidth) continue;
+    image.replaceWith(old);
+    const better = image.getAttribute("src") === old.getAttribute("src") ? null : image;
+    old.better = better; // the latest asked for, and no earlier one that comes late
+    better?.addEventListener("load", () => old.better === better && old.replaceWith(better));
+    better?.addEventListener("error", () => old.better === better && old.replaceWith(unloadable()));
   }
 }

@@ -23,8 +23,8 @@ export function returned(identity) {
     pictureOf(returns.tracklet, returns.views[1], returns.person),
     h("div", {},
       h("p", {}, h("b", {}, unsure ? "Perhaps back" : "Back"), ` after ${duration(returns.gap_s)}: `, who),
-      h("p", { class: "quiet" }, `${percent(returns.probability)} by looks, told from ${people(returns.told_from)}`,
-        unsure && returns.reason ? `; ${returns.reason}` : ""),
+      unsure && returns.reason ? h("p", {}, `Only a suggestion: ${returns.reason}`) : "",
+      h("p", { class: "quiet" }, `${percent(returns.probability)} by looks, told from ${people(returns.told_from)}`),
       MAY_UNDO.includes(store.session?.role) ? undoButton(identity) : "",
     ),
   );
@@ -33,10 +33,16 @@ export function returned(identity) {
 const people = (n) => (n === 1 ? "one person" : `about ${n} people`);
 
 function undoButton(identity) {
+  let asked = false;
   const said = h("span", { role: "status" });
   const button = h("button", {
     type: "button", class: "quiet-button",
     onclick: async () => {
+      if (!asked) {
+        asked = true;
+        said.textContent = " This cannot be taken back: press again.";
+        return;
+      }
       button.disabled = true;
       said.textContent = "";
       try {

@@ -13,7 +13,7 @@ export const store = {
   sightings: [], // newest first
   rate: null, // sightings per second
   events: [], // newest first
-  filter: "all", // all | cross | tentative
+  filter: "all", // all | cross | tentative | back
   pointed: null, // id under the pointer or the focus
 };
 
@@ -44,6 +44,7 @@ export function change(patch) {
 
 export const isCross = (identity) => identity.views.includes("aerial") && identity.views.includes("ground");
 export const isSeveral = (identity) => !isCross(identity) && new Set(identity.tracklets.map((t) => t.camera)).size > 1;
+export const isBack = ({ returns }) => returns !== null && returns.state !== "undone";
 export const isTentative = (identity) => identity.state === "tentative";
 
 /** Capture time of the latest thing that is known of anybody, ns; 0 = nothing is. */
