@@ -8,6 +8,7 @@ Zisserman, Multiple View Geometry, chapter 6.
 from __future__ import annotations
 
 import json
+import math
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -63,10 +64,11 @@ class CameraModel:
     width_px: int
     height_px: int
 
-    @property
+    @cached_property
     def position(self) -> Float64:
-        """[3] metres in the site frame."""
+        """[3] metres in the site frame, read-only."""
         centre: Float64 = -self.rotation.T @ self.translation
+        centre.flags.writeable = False
         return centre
 
     def project(self, points: Float64) -> tuple[Float64, Float64]:
@@ -131,16 +133,16 @@ class CameraModel:
 
         None where it does not (at or above the horizon, or the camera is below it).
         """
-        ray, centre = self.ray(x_px, y_px), self.position
-        falls = ray[2] - plane.east_slope * ray[0] - plane.north_slope * ray[1]
-        if falls >= -1e-6 * float(np.linalg.norm(ray)):
+        # Number by number: of three numbers numpy takes longer to begin than to end.
+        east, north, up = self.ray(x_px, y_px).tolist()
+        east_m, north_m, up_m = self.position.tolist()
+        falls = up - plane.east_slope * east - plane.north_slope * north
+        if falls >= -1e-6 * math.hypot(east, north, up):
             return None
-        over_m = centre[2] - plane.up(float(centre[0]), float(centre[1]))
+        over_m = up_m - plane.up(east_m, north_m)
         if over_m <= 0:
             return None
-        hit = centre - ray * over_m / falls
-        point: Float64 = hit[:2]
-        return point
+        return np.array([east_m - east * over_m / falls, north_m - north * over_m / falls])
 
     def ground(
         self,
@@ -164,7 +166,7 @@ class CameraModel:
             plane: the ground.
         """
         here = self.ground_point(x_px, y_px, plane)
-        if here is None or float(np.hypot(*(here - self.position[:2]))) > range_max_m:
+        if here is None or math.dist(here.tolist(), self.position[:2].tolist()) > range_max_m:
             return None
         step = 0.5
         right = self.ground_point(x_px + step, y_px, plane)
@@ -172,10 +174,10 @@ class CameraModel:
         if right is None or below is None:
             return None
         jacobian = np.stack([right - here, below - here], 1) / step  # [2, 2] metres per pixel
-        cov = jacobian @ jacobian.T * sigma_px**2 + np.eye(2) * sigma_m**2
-        return Ground(
-            float(here[0]), float(here[1]), float(cov[0, 0]), float(cov[0, 1]), float(cov[1, 1])
-        )
+        (ee, en), (_, nn) = (jacobian @ jacobian.T).tolist()
+        square, rest = sigma_px**2, sigma_m**2
+        east_m, north_m = here.tolist()
+        return Ground(east_m, north_m, ee * square + rest, en * square, nn * square + rest)
 
 
 @dataclass(frozen=True, eq=False)
