@@ -182,6 +182,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--parts", type=int, help="of the pictures, so many parts only: fewer people"
     )
+    parser.add_argument(
+        "--among", type=int, nargs=2, metavar=("FIRST", "LAST"),
+        help="people of these parts only, of all that are embedded",
+    )  # fmt: skip
     parser.add_argument("--hours", type=float, default=8.0, help="of the day, from its beginning")
     parser.add_argument(
         "--positions",
@@ -197,6 +201,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rendering = Rendering(happened, args.work)
     rendering.render(args.parts)
     embedded = rendering.embed(args.bundle, args.parts)
+    if args.among:
+        embedded = rendering.among(embedded, *args.among)
     priors = score_priors(args.bundle)
     runs = []
     for positions in args.positions:
@@ -206,7 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if args.json:  # what was measured is kept, whatever happens to the rest
                 head = {
                     "seed": seed, "people": len(happened.people), "hours": args.hours,
-                    "recipe": embedded.recipe, "bundle": embedded.model.bundle_sha256,
+                    "among": args.among, "recipe": embedded.recipe,
+                    "bundle": embedded.model.bundle_sha256,
                 }  # fmt: skip
                 args.json.write_text(json.dumps({**head, "runs": runs}, indent=1) + "\n")
 

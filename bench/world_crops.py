@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -156,6 +156,13 @@ class Rendering:
             ):
                 vectors.setdefault((pid, visit, camera), []).append(row)
         return Embedded({key: np.stack(rows) for key, rows in vectors.items()}, model, self.recipe)
+
+    def among(self, embedded: Embedded, first: int, last: int) -> Embedded:
+        """Of people whose pictures are all in the parts from ``first`` up to ``last``."""
+        inside = {p.pid for part in self.parts[first:last] for p in part}
+        inside -= {p.pid for part in self.parts[:first] + self.parts[last:] for p in part}
+        vectors = {key: rows for key, rows in embedded.vectors.items() if key[0] in inside}
+        return replace(embedded, vectors=vectors)
 
 
 def _fitted(data: UInt8, embedder: Embedder) -> UInt8:

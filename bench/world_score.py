@@ -105,7 +105,7 @@ def returns(visits: Sequence[Visit], truth: Tracks, day: Day) -> list[dict[str, 
             "look_alikes": alike,
             "n": len(outcomes),
             **{
-                f"{word}": _rate([o == word for o in outcomes])
+                f"{word}": rate([o == word for o in outcomes])
                 for word in ("right", "wrong", "missed")
             },
         }
@@ -123,7 +123,7 @@ def told(truth: Tracks, said: Lineage) -> dict[str, Any]:
         out[state] = {
             "n": len(some),
             "stated": round(float(np.mean(sure)), 4) if some else None,
-            "right": _rate(right),
+            "right": rate(right),
         }
     return out
 
@@ -146,8 +146,8 @@ def strangers(visits: Sequence[Visit], day: Day, window_s: float) -> list[dict[s
                     "gallery": f"{known} and more" if late else "filling",
                     "look_alikes": alike,
                     "n": len(some),
-                    "linked": _rate([visit.outcome == "wrong" for visit in some]),
-                    "linked_beyond_window": _rate(
+                    "linked": rate([visit.outcome == "wrong" for visit in some]),
+                    "linked_beyond_window": rate(
                         [(visit.since_s or 0.0) > window_s for visit in some]
                     ),
                 }
@@ -155,7 +155,7 @@ def strangers(visits: Sequence[Visit], day: Day, window_s: float) -> list[dict[s
     return out
 
 
-def _rate(hits: Sequence[bool]) -> dict[str, float] | None:
+def rate(hits: Sequence[bool]) -> dict[str, float] | None:
     """A share of people with its interval: each counts once, so what is drawn is a binomial."""
     if not hits:
         return None

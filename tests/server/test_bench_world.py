@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import world
 import world_crops
+import world_open
 from world_crops import Embedded, Rendering
 from world_score import idf1, pairs, returns, strangers, visits_of
 from world_site import CAMERAS, GAPS_S, KNOWN_S, TEST_SEED, Day, day, modality_at
@@ -83,6 +84,28 @@ def test_a_day_is_the_same_again_and_people_come_back_after_they_left(happened: 
     alike = [one for one in happened.people.values() if one.alike]
     assert len(alike) % 4 == 0
     assert sum(one.returns for one in alike) == len(alike) / 2
+
+
+def test_the_bound_of_returns_finds_who_looks_like_nobody_else_and_no_first_comer(
+    happened: Day, embedded: Embedded
+) -> None:
+    people = world_open.visits_of(happened, embedded, centre=True)
+    known, back, first = people
+    assert {*back.pid} <= {*known.pid}
+    assert known.end_s.min() < KNOWN_S <= first.begin_s.min()
+    assert {*first.pid}.isdisjoint(known.pid)
+    cosines = [world_open.alike(these, known) for these in (back, first)]
+    of = np.argmax(known.pid == back.pid[:, None], 1)
+    assert (cosines[0].argmax(1) == of).all()
+    for kind in ("cosine", "z-norm", "standing out"):
+        for line in world_open.table(people, cosines, kind):
+            assert line.count(" 1.000 (") == 3, line  # same view, across, look-alikes
+            assert "wrong 0.000 (" in line
+    told = world_open.judged(people, cosines, 0.2)
+    assert told[0].mean() > 0.9
+    assert not told[1].any()
+    lines = world_open.table(people, cosines, "as judged", told)
+    assert all("first comers 0.000 (" in line for line in lines)
 
 
 def test_every_sighting_is_told_in_order_and_positions_are_as_far_off_as_they_say(
@@ -200,6 +223,8 @@ def test_pictures_are_rendered_once_and_embedded_once(
     again = begun.embed(world.BUNDLE, 1)
     keys = {(p.pid, p.visit, p.camera) for p in begun.parts[0]}
     assert embedded.vectors.keys() == again.vectors.keys() == keys
+    assert begun.among(embedded, 0, 2).vectors.keys() == keys
+    assert not begun.among(embedded, 1, 2).vectors  # of nobody are all pictures there
     for key, rows in embedded.vectors.items():
         np.testing.assert_array_equal(rows, again.vectors[key])
         assert rows.shape == (2, embedded.model.dim)

@@ -213,11 +213,15 @@ def test_erasing_who_had_left_erases_the_link_and_nothing_of_who_came(
 def test_the_measured_rate_is_of_those_whom_one_camera_saw_together(site: Site) -> None:
     known(site)
     metrics = site.now.metrics
+    people = site.now.writer.people
+    site.come(100, 4000, "cam1")  # who comes together may be dressed alike for that
+    site.come(101, 4005, "cam1")
+    site.decide()
+    assert len(people.measured) == 0
     for k in range(20):
         site.come(200 + 2 * k, 5000 + 100 * k, "cam1")
-        site.come(201 + 2 * k, 5005 + 100 * k, "cam1")
+        site.come(201 + 2 * k, 5012 + 100 * k, "cam1")
     site.decide()
-    people = site.now.writer.people
     assert len(people.measured) >= 20
     assert 0 <= people.measured.rate(0.01) <= 0.1
     text = metrics.text()[0].decode()

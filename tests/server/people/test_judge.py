@@ -6,49 +6,71 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from skyreid.server.matching.likelihood import Normals
 from skyreid.server.people.judge import (
-    MEASURED_MIN,
+    COHORT_MIN,
+    FALLS,
     Candidate,
+    Cohort,
     Measured,
-    Tail,
     probabilities,
-    strength,
+    unit_of,
     why_not,
 )
 
-STRANGERS = np.sort(np.random.default_rng(5).normal(0, 1, 400))[::-1]
+STRANGERS = sorted(np.random.default_rng(5).normal(0, 0.8, 400), reverse=True)
 
 
-def test_a_tail_says_how_many_strangers_look_so_alike() -> None:
-    tail = Tail.of([9.0, *STRANGERS[:40]], 400)  # the first may be the person
-    for score in (2.0, 2.5, 3.0):
-        there = sum(STRANGERS >= score)
-        assert there / 2 <= tail.beyond(score) <= 2 * there + 3
-    assert tail.beyond(9.0) < 0.01
-    values = [tail.beyond(score) for score in np.linspace(-2, 9, 50)]
+def test_who_stands_out_is_told_from_who_is_one_of_many_alike() -> None:
+    alone = Cohort.of([4.5, *STRANGERS], 400)
+    among = Cohort.of([4.5, 4.4, 4.3, 4.2, *STRANGERS], 400)
+    assert alone.level < 0.8 * STRANGERS[0] < among.level
+    assert alone.beyond(4.5) < 0.01 < among.beyond(4.5)
+    values = [alone.beyond(score) for score in np.linspace(-20, 9, 50)]
     assert values == sorted(values, reverse=True)
+    assert values[0] == 400
+    level = alone.level + 2.0
+    assert alone.beyond(level + FALLS) == pytest.approx(alone.beyond(level) / math.e)
 
 
-def test_look_alikes_raise_the_bar_and_a_long_gap_lowers_what_is_known() -> None:
-    best = Candidate("a", 4.5, 4.0, 3600.0)
-    plain = Tail.of([4.5, *STRANGERS[:40]], 400)
-    alike = Tail.of([4.5, 4.4, 4.3, 4.2, 4.1, *STRANGERS[:36]], 400)
-    (alone,) = probabilities([best], plain, 0.3, 8.0)
-    (among,) = probabilities([best], alike, 0.3, 8.0)
-    (later,) = probabilities([replace(best, gap_s=16 * 3600.0)], plain, 0.3, 8.0)
-    assert among < alone > later
-    two = probabilities([best, replace(best, person="b")], plain, 0.3, 8.0)
-    assert two[0] == two[1] < alone
+def test_the_best_is_no_part_of_its_own_cohort_and_a_cohort_may_be_small() -> None:
+    assert Cohort.of([9.0, *STRANGERS], 400) == Cohort.of([3.0, *STRANGERS], 400)
+    assert Cohort.of([3.0], 1).level == Cohort.of([], 0).level == 0.0
+    assert Cohort.of([3.0, 1.0], 2).level == pytest.approx(0.8)
+
+
+def test_strangers_of_made_up_galleries_are_expected_as_often_as_they_are_there() -> None:
+    """Of normal cosines, of as much spread as rendered people have: the rate is kept."""
+    rng = np.random.default_rng(11)
+    for people in (60, 400, 2000):
+        linked = 0
+        for _ in range(400):
+            best = np.sort(rng.normal(0, 0.75, people))[::-1][:20]
+            linked += Cohort.of(best.tolist(), people).beyond(float(best[0])) <= 0.01
+        assert linked <= 0.02 * 400
+
+
+def test_alikes_share_what_is_sure_and_a_long_gap_lowers_it() -> None:
+    best = Candidate("a", 4.5, 3600.0)
+    cohort = Cohort.of([4.5, *STRANGERS], 400)
+    (alone,) = probabilities([best], cohort, 0.3, 8.0)
+    (later,) = probabilities([replace(best, gap_s=16 * 3600.0)], cohort, 0.3, 8.0)
+    (rare,) = probabilities([best], cohort, 0.01, 8.0)
+    assert 0.9 < alone <= 0.99
+    assert later < alone
+    assert rare < alone
+    two = probabilities([best, replace(best, person="b")], cohort, 0.3, 8.0)
+    assert two[0] == two[1] <= 0.5
     assert sum(two) <= 1
 
 
-def test_tracklets_of_one_stranger_are_not_counted_as_if_they_were_many() -> None:
-    one, expected = strength([(3.0, [2.0])])
-    many, _ = strength([(3.0, [2.0] * 20)])
-    assert one == pytest.approx(2.0)
-    assert one < many < 2.0 * math.sqrt(20) / 2
-    assert 0 < expected < 3.0
-    assert strength([(3.0, [])]) == (0.0, 0.0)
+def test_the_unit_is_what_a_bundle_says_of_strangers() -> None:
+    plain = Normals(0.6, 0.1, 0.0, 0.15)
+    pairs = ("aerial-aerial", "aerial-ground", "ground-ground")
+    assert unit_of(dict.fromkeys(pairs, plain)) == pytest.approx(0.15)
+    shared = Normals(0.6, 0.1, 0.1, 0.15)  # a part that all have is taken away from all
+    assert unit_of(dict.fromkeys(pairs, shared)) == pytest.approx(0.15 / 0.9)
+    assert unit_of({}) == pytest.approx(0.2)
 
 
 def test_what_was_measured_lowers_the_bar_to_the_configured_rate() -> None:
@@ -62,17 +84,14 @@ def test_what_was_measured_lowers_the_bar_to_the_configured_rate() -> None:
 
 
 def test_each_reason_to_suggest_only_is_said() -> None:
-    tail = Tail.of([6.0, *STRANGERS[:40]], 400)
+    cohort = Cohort.of([6.0, *STRANGERS], 400)
     measured = Measured()
 
     def reason(expected: float = 1e-4, sure: float = 0.9, gap_s: float = 60.0) -> str:
-        return why_not(tail, expected, sure, gap_s, 24.0, measured, 0.01)
+        return why_not(cohort, expected, sure, gap_s, 24.0, measured, 0.01)
 
     assert reason() == ""
     assert "over 24 h" in reason(gap_s=25 * 3600.0)
     assert reason(expected=0.5) == reason(sure=0.4) == "others look as much alike"
-    tail = replace(tail, people=12)
-    assert "12 people are too few" in reason()
-    for _ in range(MEASURED_MIN):
-        measured.note(0.7)
-    assert reason() == ""
+    cohort = replace(cohort, people=COHORT_MIN - 1)
+    assert f"{COHORT_MIN - 1} people are too few" in reason()

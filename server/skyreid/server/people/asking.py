@@ -18,17 +18,17 @@ import numpy as np
 from skyreid.contract.identity_event import Return, TrackKey
 from skyreid.contract.sighting import View
 from skyreid.server.matching.identity import Decision, State
-from skyreid.server.matching.likelihood import Normals, prior_of, view_pair
+from skyreid.server.matching.likelihood import Normals
 from skyreid.server.people.judge import (
+    COHORT_MIN,
     Candidate,
+    Cohort,
     Measured,
-    Tail,
-    power,
     probabilities,
-    strength,
+    unit_of,
     why_not,
 )
-from skyreid.server.people.looks import Float64, Looks, Seen
+from skyreid.server.people.looks import Looks, Seen
 from skyreid.server.people.options import PeopleOptions
 from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.spans import Span
@@ -37,7 +37,9 @@ ASK_AFTER_NS = 180 * 10**9
 LONG_NS = 600 * 10**9
 ASKED_AT_ONCE = 2
 AHEAD = 48
-"""Tracklets most like somebody, of each pair of views, whose people are compared as a whole."""
+"""Tracklets most like somebody, of each pair of views, whose people are looked at."""
+COMPARED = 20
+"""People who are compared as a whole: those of whom a tracklet is most alike."""
 TRACKLETS_MAX = 24
 """Tracklets of one person that are compared, the latest."""
 SHARE, COUNTED = 0.25, 40.0
@@ -45,6 +47,8 @@ SHARE, COUNTED = 0.25, 40.0
 REMEMBERED = 20_000
 AT_ONCE_NS = 10**9
 """Two that one camera shows for so long together are two people."""
+COMPANY_NS = 10 * 10**9
+"""Who came within so long of each other came together, and may be dressed alike for that."""
 
 
 class Times(Protocol):
@@ -69,12 +73,9 @@ class Undo:
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """One pair of views: what is seen there, in standard deviations of who it could be."""
+    """One pair of views: what is seen there, and whom it could be."""
 
     seen: Seen
-    power: float
-    scores: list[Float64]
-    """[rows] of each segment."""
     could_be: list[np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]
 
 
@@ -232,7 +233,9 @@ class _Question:
             min((s.first_ns for s in self._spans.values()), default=0),
             max((s.last_ns for s in self._spans.values()), default=0),
         )
-        self._looks = [self._look(seen) for seen in of.looks.of(members)] if self._spans else []
+        seen = of.looks.of(members) if self._spans else []
+        self._looks = [_Look(each, each.ended_before(self._span.first_ns)) for each in seen]
+        self._unit = unit_of(of.priors)
 
     def answer(self, first: bool) -> tuple[Return, str] | None:
         """The return to be told, and of whom; None where there is none."""
@@ -241,9 +244,9 @@ class _Question:
         if not people:
             return None
         candidates, where = self._candidates()
-        tail = Tail.of([each.score for each in candidates], people)
-        self._measure(tail)
-        sure = probabilities(candidates, tail, of.share, options.half_life_h)
+        cohort = Cohort.of([each.score for each in candidates], people)
+        self._measure(cohort)
+        sure = probabilities(candidates, cohort, of.share, options.half_life_h)
         if not sure:
             of.count(0.0, first)
             return None
@@ -251,14 +254,14 @@ class _Question:
         of.count(sure[best], first)
         if sure[best] < options.suggest_from:
             return None
-        return self._told(candidates[best], where[candidates[best].person], sure[best], tail)
+        return self._told(candidates[best], where[candidates[best].person], sure[best], cohort)
 
     def _told(
-        self, best: Candidate, rows: list[tuple[int, TrackKey, float]], sure: float, tail: Tail
+        self, best: Candidate, rows: list[tuple[int, TrackKey, float]], sure: float, cohort: Cohort
     ) -> tuple[Return, str] | None:
         options, state = self._of.options, self._state
         reason = why_not(
-            tail, tail.beyond(best.score), sure, best.gap_s, options.looks_h,
+            cohort, cohort.beyond(best.score), sure, best.gap_s, options.looks_h,
             self._of.measured, options.fpir,
         )  # fmt: skip
         number, other, similarity = max(rows, key=lambda row: (row[2], row[1]))
@@ -271,7 +274,7 @@ class _Question:
             track,
             other,
             round(best.gap_s, 1),
-            tail.people,
+            cohort.people,
             round(similarity, 4),
             (seen.query.word, seen.view.word),
             reason,
@@ -286,15 +289,6 @@ class _Question:
         found = self._of.looks.find(key)
         return None if found is None else found.view
 
-    def _look(self, seen: Seen) -> _Look:
-        could_be = seen.ended_before(self._span.first_ns)
-        all_of = [s[mask] for s, mask in zip(seen.similarity, could_be, strict=True)]
-        values = np.concatenate([np.zeros(0, np.float32), *all_of]).astype(np.float64)
-        mean, std = (values.mean(), max(values.std(), 0.02)) if len(values) > 1 else (0.0, 0.2)
-        normals = prior_of(self._of.priors, view_pair(seen.query.word, seen.view.word))
-        scores = [(s.astype(np.float64) - mean) / std for s in seen.similarity]
-        return _Look(seen, power(normals), scores, could_be)
-
     def _people(self) -> int:
         """About how many people had left: tracklets, by how many of them one has."""
         rows = {look.seen.view: sum(int(m.sum()) for m in look.could_be) for look in self._looks}
@@ -304,11 +298,12 @@ class _Question:
     def _candidates(self) -> tuple[list[Candidate], dict[str, list[tuple[int, TrackKey, float]]]]:
         """The most alike of them, and which of their tracklets are how much so."""
         state = self._state
-        ahead: dict[str, None] = {}
+        ahead: dict[str, float] = {}
         for look in self._looks:
-            for key in _ahead(look):
+            for key, alike in _ahead(look):
                 if (name := state.tracks.get(key)) is not None:
-                    ahead[state.person(name)] = None
+                    person = state.person(name)
+                    ahead[person] = max(ahead.get(person, -1.0), alike)
         ours = {state.person(self._name)}
         for link in state.identities[self._name].links:  # what was undone stays undone
             if link.state == "undone":
@@ -316,7 +311,7 @@ class _Question:
                     if (home := state.tracks[end]) != self._name:
                         ours.add(state.person(home))
         candidates, where = [], {}
-        for person in ahead:
+        for person in sorted(ahead, key=lambda one: (-ahead[one], one))[:COMPARED]:
             found = None if person in ours else self._compared(person)
             if found is not None:
                 candidates.append(found[0])
@@ -331,26 +326,26 @@ class _Question:
         before = {k: s.last_ns for k, s in spans.items() if s.last_ns < self._span.first_ns}
         if not before:
             return None
-        score, expected, rows = self._scored(before)
+        score, rows = self._scored(before)
         gap_s = (self._span.first_ns - max(before.values())) / 1e9
-        return (Candidate(person, score, expected, gap_s), rows) if rows else None
+        return (Candidate(person, score, gap_s), rows) if rows else None
 
     def _scored(
         self, last_ns: Mapping[TrackKey, int]
-    ) -> tuple[float, float, list[tuple[int, TrackKey, float]]]:
+    ) -> tuple[float, list[tuple[int, TrackKey, float]]]:
+        """Of the pair of views in which they are most alike; and by which tracklets."""
         latest = sorted(last_ns, key=lambda key: (last_ns[key], key))[-TRACKLETS_MAX:]
-        groups, rows = [], []
+        best, rows = -1.0, []
         for number, look in enumerate(self._looks):
-            scores = []
-            for key in latest:
-                if (at := self._of.looks.place(key, look.seen)) is not None:
-                    scores.append(float(look.scores[at.segment][at.row]))
-                    cosine = float(look.seen.similarity[at.segment][at.row])
-                    rows.append((number, key, cosine))
-            groups.append((look.power, scores))
-        return (*strength(groups), rows)
+            places = {key: self._of.looks.place(key, look.seen) for key in latest}
+            at = {key: place for key, place in places.items() if place is not None}
+            for key, (segment, row) in at.items():
+                rows.append((number, key, float(look.seen.similarity[segment][row])))
+            if at:
+                best = max(best, self._of.looks.together(look.seen, list(at.values())))
+        return best / self._unit, rows
 
-    def _measure(self, tail: Tail) -> None:
+    def _measure(self, cohort: Cohort) -> None:
         """Note how alike the most alike of those was who cannot be this one."""
         others: dict[str, dict[TrackKey, int]] = {}
         for key, span in self._of.times.beside(self._span).items():
@@ -364,23 +359,28 @@ class _Question:
             )
             if at_once:
                 others.setdefault(name, {})[key] = span.last_ns
-        scores = [
-            score for some in others.values() for score, _, rows in [self._scored(some)] if rows
-        ]
-        if scores:
-            self._of.measured.note(tail.beyond(max(scores)) / tail.people * len(scores))
+        others = {name: some for name, some in others.items() if not self._came_with(name)}
+        scores = [score for some in others.values() for score, rows in [self._scored(some)] if rows]
+        if scores and cohort.people >= COHORT_MIN:
+            self._of.measured.note(cohort.beyond(max(scores)))
+
+    def _came_with(self, name: str) -> bool:
+        """Whether somebody came in company with this one."""
+        spans = self._of.times.spans(self._state.identities[name].members)
+        begin_ns = min((span.first_ns for span in spans.values()), default=0)
+        return abs(begin_ns - self._span.first_ns) < COMPANY_NS
 
 
-def _ahead(look: _Look) -> list[TrackKey]:
-    """The tracklets most alike of those it could be."""
+def _ahead(look: _Look) -> list[tuple[TrackKey, float]]:
+    """The tracklets most alike of those it could be, and their cosines."""
     found: list[tuple[float, int, int]] = []
-    for number, (scores, mask) in enumerate(zip(look.scores, look.could_be, strict=True)):
+    for number, (scores, mask) in enumerate(zip(look.seen.similarity, look.could_be, strict=True)):
         rows = np.flatnonzero(mask)
         if len(rows) > AHEAD:
             rows = rows[np.argpartition(scores[rows], len(rows) - AHEAD)[-AHEAD:]]
         found += [(float(scores[row]), number, int(row)) for row in rows]
     found.sort(reverse=True)
-    return [look.seen.segments[number].key(row) for _, number, row in found[:AHEAD]]
+    return [(look.seen.segments[n].key(row), alike) for alike, n, row in found[:AHEAD]]
 
 
 def _tracklets(state: State, person: str) -> list[TrackKey]:

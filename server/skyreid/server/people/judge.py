@@ -1,80 +1,69 @@
 """From looks to a stated return: how sure, among how many, and whether that is within the rate.
 
-Everything is told against the query's own cohort: all people in the gallery whom it could be. Their
-cosines give the query its own zero and unit (z-norm), and the best of them the tail of strangers
-that look alike (an exponential one, from spacings of order statistics: A. Rényi 1953). So whoever
-has look-alikes raises the bar for all of them. Whether that tail is true is measured beside it, on
-people who cannot be the query because one camera saw both at once: see `Measured`.
+What counts is by how much somebody stands out: their cosine less what others of the gallery come to
+who are most alike but for them (a cohort of the query's own; test normalisation: R. Auckenthaler,
+M. Carey, H. Lloyd-Thomas 2000). So whoever has look-alikes raises the bar for all of them, and how
+often a stranger stands out by so much hardly depends on how many people are known: the more there
+are, the more alike others are, too. The constants are fitted on rendered people of whom nothing is
+reported (docs/LOG.md). Whether they hold at a site is measured beside it, on people who cannot be
+the query because one camera saw both at once: see `Measured`.
 """
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from skyreid.server.matching.likelihood import Normals
+from skyreid.server.matching.likelihood import Normals, prior_of
 
-Float64 = NDArray[np.float64]
-ALIKE = 0.4
-"""How far scores of one stranger go together, from tracklet to tracklet and from view to view."""
-TAIL = 20
-"""People, the most alike but for the first, whose scores the tail is taken from."""
-TAIL_LEAST = 5
-TAIL_PRIOR = 0.3
-TAIL_WEIGHT = 10.0
-"""Before any score was seen, the tail falls by e in so much; worth so many people."""
-LESS = 0.7
-"""Of what sets one person apart from others within the hour, so much is left hours later."""
-SPREAD = 1.6
-"""Standard deviation of a right score, in those of strangers."""
-ODD = 0.05
-"""Share of right ones that look like anybody (somebody else in the box, other clothes)."""
+COHORT = 10
+"""People, the most alike but for the first, whom a score has to stand out of."""
+SECOND, OTHERS = 0.35, 0.45
+"""What the first and the mean of the rest of them count."""
+ONE_STANDS_OUT, FALLS = 0.84, 0.29
+"""By so much somebody in the gallery stands out for every first comer; by so much more for e times
+fewer. In standard deviations of strangers' cosines, as the bundle states them."""
+EVEN, SURER = 1.4, 3.7
+"""Standing out by so much is as likely who came back as a stranger where half of those who come had
+been here before; odds are e**3.7 times that for each standard deviation more."""
 SURE_MAX = 0.99
 """No return is stated surer: beyond it no count of checked ones has held."""
 COHORT_MIN = 30
-"""People from whom a tail can be told; with fewer the measured rate must say it alone."""
-MEASURED_MIN = 100
+"""People from whom can be told how alike others are."""
 MEASURED_MAX = 5000
 
 
+def unit_of(priors: Mapping[str, Normals]) -> float:
+    """Standard deviation of strangers' centred cosines, as a bundle states it, of all views."""
+    pairs = ("aerial-aerial", "aerial-ground", "ground-ground")
+    return float(np.mean([prior_of(priors, pair).different_std for pair in pairs]))
+
+
 @dataclass(frozen=True)
-class Tail:
-    """How many strangers look so much alike, by score, of ``people``."""
+class Cohort:
+    """How much the most alike of ``people`` look like who came."""
 
     people: int
-    count: int
-    """Of them at ``start`` or above."""
-    start: float
-    scale: float
-    """By so much more score there are e times fewer."""
+    level: float
+    """What others come to, in the unit of scores."""
 
     @classmethod
-    def of(cls, scores: Sequence[float], people: int) -> Tail:
+    def of(cls, scores: Sequence[float], people: int) -> Cohort:
         """From the scores of the most alike, in any order; the first of them is left out."""
-        best = np.sort(np.asarray(scores, np.float64))[::-1][1:]
-        count = min(TAIL, max(TAIL_LEAST, people // 10), len(best))
-        if count < TAIL_LEAST:
-            return cls(people, 1, math.sqrt(2 * math.log(max(people, 2))), TAIL_PRIOR)
-        start = float(best[count - 1])
-        mean = float((best[: count - 1] - start).mean()) * (count - 1)
-        scale = (mean + TAIL_WEIGHT * TAIL_PRIOR) / (count - 1 + TAIL_WEIGHT)
-        return cls(people, count + 1, start, scale)
+        others = np.sort(np.asarray(scores, np.float64))[::-1][1 : 1 + COHORT]
+        if not len(others):
+            return cls(people, 0.0)
+        rest = others[1:] if len(others) > 1 else others
+        return cls(people, SECOND * float(others[0]) + OTHERS * float(rest.mean()))
 
     def beyond(self, score: float) -> float:
-        """How many strangers are expected at a score or above."""
-        bulk = 0.5 * math.erfc(score / math.sqrt(2)) * self.people
-        if score <= self.start:
-            return min(float(self.people), max(bulk, float(self.count)))
-        return max(bulk, self.count * math.exp(-(score - self.start) / self.scale))
-
-    def density(self, score: float) -> float:
-        """Of one stranger's score."""
-        return self.beyond(score) / self.people / self.scale
+        """How many strangers of the gallery are expected at a score or above."""
+        over = (score - self.level - ONE_STANDS_OUT) / FALLS
+        return min(float(self.people), math.exp(min(-over, 50.0)))
 
 
 @dataclass(frozen=True)
@@ -83,57 +72,26 @@ class Candidate:
 
     person: str
     score: float
-    """See `strength`."""
-    expected: float
-    """What it would be on average if they are one person."""
+    """Cosine, in standard deviations of strangers'."""
     gap_s: float
 
 
-def power(normals: Normals) -> float:
-    """How far apart a bundle puts one person and strangers, in strangers' standard deviations."""
-    return max(0.5, (normals.same_mean - normals.different_mean) / normals.different_std)
-
-
-def strength(groups: Sequence[tuple[float, Sequence[float]]]) -> tuple[float, float]:
-    """One score for a person, about standard normal for strangers, and the mean of a right one.
-
-    Args:
-        groups: for each pair of views what sets people apart there (`power`), and the person's
-            scores there in standard deviations of the query's cohort.
-    """
-    weights, values = [], []
-    for weight, scores in groups:
-        if len(scores):
-            alone = math.sqrt(ALIKE + (1 - ALIKE) / len(scores))
-            weights.append(weight / alone)
-            values.append(float(np.mean(scores)) / alone)
-    if not weights:
-        return 0.0, 0.0
-    w = np.array(weights)
-    together = float(ALIKE * w.sum() ** 2 + (1 - ALIKE) * (w**2).sum())
-    unit = math.sqrt(together)
-    return float(w @ np.array(values)) / unit, LESS * float((w**2).sum()) / unit
-
-
 def probabilities(
-    candidates: Sequence[Candidate], tail: Tail, share: float, half_life_h: float
+    candidates: Sequence[Candidate], cohort: Cohort, share: float, half_life_h: float
 ) -> list[float]:
     """Posterior of each that it is who came; what is left is somebody new, or nobody of these.
 
     Args:
         candidates: the most alike of all people.
-        tail: of strangers.
+        cohort: how much others look like who came.
         share: of those who come, how many had been here before.
         half_life_h: hours after which half of them look different.
     """
     odds = []
     for each in candidates:
-        known = 0.5 ** (each.gap_s / 3600 / half_life_h)
-        prior = share * known / max(tail.people, 1)
-        over = min(0.0, each.score - each.expected) / SPREAD
-        right = math.exp(-0.5 * over**2) / (SPREAD * math.sqrt(2 * math.pi))
-        stranger = max(tail.density(each.score), 1e-300)
-        odds.append(prior * ((1 - ODD) * right / stranger + ODD))
+        known = share * 0.5 ** (each.gap_s / 3600 / half_life_h)
+        over = SURER * (each.score - cohort.level - EVEN)
+        odds.append(known * math.exp(min(over, 50.0)))
     whole = (1 - share) + sum(odds)
     return [min(SURE_MAX, each / whole) for each in odds]
 
@@ -141,8 +99,9 @@ def probabilities(
 class Measured:
     """How often who cannot be the query would have been accepted: held against the configured rate.
 
-    One value each query: how many people as much alike as the most alike of those who were in one
-    camera's picture beside it were expected. If tails are true, it is below x for x of the queries.
+    One value each query: how many strangers are expected (`Cohort.beyond`) as much alike as the
+    most alike of those who were in one camera's picture beside it. They are far fewer than a
+    gallery has, so where more than a share x of the values is below x, the curve is not true here.
     """
 
     def __init__(self) -> None:
@@ -173,14 +132,14 @@ class Measured:
 
 
 def why_not(
-    tail: Tail, expected: float, probability: float, gap_s: float, looks_h: float,
+    cohort: Cohort, expected: float, probability: float, gap_s: float, looks_h: float,
     measured: Measured, fpir: float,
 ) -> str:  # fmt: skip
     """Why a return is a suggestion only; "" where it is accepted."""
     if gap_s > 3600 * looks_h:
         return f"gone for over {looks_h:g} h: looks alone are a suggestion"
-    if tail.people < COHORT_MIN and len(measured) < MEASURED_MIN:
-        return f"{tail.people} people are too few to say how many look alike"
+    if cohort.people < COHORT_MIN:
+        return f"{cohort.people} people are too few to say how many look alike"
     if expected > measured.accept_below(fpir) or probability < 0.5:
         return "others look as much alike"
     return ""

@@ -125,6 +125,12 @@ class Looks:
                 return Place(number, row)
         return None
 
+    def together(self, seen: Seen, places: Sequence[Place]) -> float:
+        """How like somebody another is, whose tracklets lie there: the cosine of their means."""
+        mean = np.mean([self._vector(seen.segments[at.segment], at.row) for at in places], 0)
+        alike = np.mean([seen.similarity[at.segment][at.row] for at in places])
+        return float(alike / max(float(np.linalg.norm(mean)), 1e-6))
+
     def _vector(self, segment: Segment, row: int) -> Float32:
         """A row less its camera's mean, of length 1."""
         centre = self._centre(segment)
