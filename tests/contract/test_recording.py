@@ -5,8 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from skyreid.contract.camera import CameraModel
 from skyreid.contract.errors import InputError
-from skyreid.contract.recording import Recorder, RunInfo, read_mot, read_run, read_sightings
+from skyreid.contract.recording import (
+    Recorder,
+    RunInfo,
+    read_mot,
+    read_run,
+    read_said_poses,
+    read_sightings,
+)
 from skyreid.contract.sighting import Lane, ModelRef, SightingBatch
 from skyreid.contract.sighting_wire import encode_batch
 
@@ -75,3 +83,25 @@ def test_a_bad_row_is_named(tmp_path: Path, text: str, complaint: str) -> None:
 def test_a_missing_recording_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"run\.json"):
         read_run(tmp_path)
+
+
+def test_where_a_camera_said_it_was_reads_back_but_for_the_row_that_a_kill_cut(
+    tmp_path: Path,
+) -> None:
+    turned = np.array([[0.0, 1, 0], [0, 0, -1], [-1, 0, 0]])
+    model = CameraModel(np.diag([615.25, 615.25, 1]), turned, np.array([1.5, -2, 22]), 640, 360)
+    with Recorder(tmp_path / "run", INFO) as recorder:
+        for at_ns in (5, 7, 6, 9):  # a clock that was put right between them
+            recorder.pose(1_800_000_000_000_000_000 + at_ns, model)
+    path = tmp_path / "run" / "poses" / "cam1.txt"
+    path.write_text(path.read_text()[:-9])
+    times, models = read_said_poses(tmp_path / "run", "cam1")
+    assert [at_ns % 10 for at_ns in times] == [5, 7]
+    np.testing.assert_allclose(models[0].matrix, model.matrix)
+    np.testing.assert_allclose(models[1].position, model.position)
+    assert (models[0].width_px, models[0].height_px) == (640, 360)
+    path.write_text(path.read_text().replace("615.25", "nan"))
+    with pytest.raises(InputError, match=r"cam1.txt, line 1: no camera"):
+        read_said_poses(tmp_path / "run", "cam1")
+    with pytest.raises(InputError, match="a device with telemetry"):
+        read_said_poses(tmp_path / "run", "cam2")

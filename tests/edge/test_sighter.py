@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 from skyreid.bundle.detections import Detections
 from skyreid.contract.camera import CameraModel, CameraPoses, Pose
 from skyreid.contract.errors import InputError
-from skyreid.contract.recording import Recorder, RunInfo, read_mot, read_sightings
+from skyreid.contract.recording import (
+    Recorder,
+    RunInfo,
+    read_mot,
+    read_said_poses,
+    read_sightings,
+)
 from skyreid.contract.sighting import Box, Clock, Kind, Modality, ModelRef, Sighting, View
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.edge.people.collector import Judged, Statement
@@ -170,6 +176,36 @@ def test_what_was_seen_is_recorded_and_what_is_said_once_it_is_stored(tmp_path: 
     assert read_mot(tmp_path / "run/detections/cam1.txt").frame.tolist() == [1, 2, 3]
     tracks = read_mot(tmp_path / "run/tracks/cam1.txt")
     assert (tracks.frame.tolist(), tracks.identity.tolist()) == ([2, 3], [1, 1])
+
+
+class Says:
+    """A camera that says where it is."""
+
+    fault, condition = "", None
+    cov: NDArray[np.float64] | None = np.eye(6)
+
+    def at(self, frame: Frame) -> Pose:
+        return Pose(CameraModel(np.eye(3), np.eye(3), np.zeros(3), 16, 16), self.cov)
+
+
+def test_where_a_camera_said_it_was_is_recorded_and_a_surveyed_pose_is_not(tmp_path: Path) -> None:
+    info = RunInfo(
+        site="square", device="dev1", boot="1-aa", camera="cam1", view="aerial", source="test",
+        start_ns=1, model_key=MODEL.key,
+    )  # fmt: skip
+    surveyed = Says()
+    surveyed.cov = None
+    for name, poses in (("said", Says()), ("surveyed", surveyed)):
+        with Recorder(tmp_path / name, info) as recorder:
+            sighter = Sighter(
+                WHO, OneBox(), lambda: (OneTrack(), SayEach()), recorder=recorder, poses=poses
+            )
+            frames = [frame(n) for n in (1, 2)]
+            for each in frames:
+                sighter.look(each)
+    times, _ = read_said_poses(tmp_path / "said", "cam1")
+    assert times == [each.captured_at_ns for each in frames]
+    assert not (tmp_path / "surveyed" / "poses").exists()
 
 
 def test_a_live_camera_that_changes_its_size_does_not_end_the_service(

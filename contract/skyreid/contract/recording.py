@@ -5,6 +5,8 @@
     DIR/run.json             device, boot, camera, view, bundle, start, when it ended, drop counters
     DIR/detections/cam1.txt  MOTChallenge rows: frame (from 1), -1, x, y, w, h, score, -1, -1, -1
     DIR/tracks/cam1.txt      MOTChallenge rows with the track's number as identity
+    DIR/poses/cam1.txt       of a camera that says where it is, a row a frame: capture time (UTC,
+                             ns), width, height, K, R (row by row) and t of `CameraModel`
     DIR/traffic.bin          every sighting produced, a message of one each: see ``traffic``
 
 Up to 0.1.0 sightings were in ``sightings.bin`` (uint32 LE length + SightingBatch of one), which is
@@ -22,13 +24,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from skyreid.contract import files, topics
+from skyreid.contract.camera import CameraModel
 from skyreid.contract.errors import InputError
 from skyreid.contract.sealed import Opener
 from skyreid.contract.sighting import SightingBatch
@@ -143,6 +146,7 @@ class Recorder:
         # Held open for the run, closed in close(): not a job for a with block.
         self._detections = open(directory / "detections" / f"{info.camera}.txt", "w")
         self._tracks = open(directory / "tracks" / f"{info.camera}.txt", "w")
+        self._poses: IO[str] | None = None
         self._traffic = TrafficWriter(directory)
         self._topic = topics.device(info.site, info.device, "sightings")
 
@@ -156,6 +160,15 @@ class Recorder:
         for track, box, score in rows:
             self._tracks.write(mot_row(frame, track, box, score) + "\n")
 
+    def pose(self, captured_at_ns: int, model: CameraModel) -> None:
+        """Add where a camera said it was when a frame was captured."""
+        if self._poses is None:
+            (self._directory / "poses").mkdir(exist_ok=True)
+            self._poses = open(self._directory / "poses" / f"{self._info.camera}.txt", "w")
+        numbers = [*model.matrix.flat, *model.rotation.flat, *model.translation]
+        said = [captured_at_ns, model.width_px, model.height_px, *(f"{n:.9g}" for n in numbers)]
+        self._poses.write(",".join(map(str, said)) + "\n")
+
     def sighting(self, batch: bytes) -> None:
         """Add an encoded batch, before it is sent; flushed, so that it survives a kill."""
         self._traffic.add(TrafficWriter.encode(Recorded(time.time_ns(), self._topic, batch)))
@@ -163,8 +176,7 @@ class Recorder:
 
     def close(self, **outcome: Any) -> None:
         """Write ``run.json`` again with how the run ended (fields of ``RunInfo``)."""
-        for stream in (self._detections, self._tracks, self._traffic):
-            stream.close()
+        self._close()
         self._write_info(self._info.model_copy(update={"ended": True, **outcome}))
 
     def _write_info(self, info: RunInfo) -> None:
@@ -179,8 +191,43 @@ class Recorder:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for stream in (self._detections, self._tracks, self._traffic):
-            stream.close()
+        self._close()
+
+    def _close(self) -> None:
+        for stream in (self._detections, self._tracks, self._traffic, self._poses):
+            if stream is not None:
+                stream.close()
+
+
+def read_said_poses(directory: Path, camera: str) -> tuple[list[int], list[CameraModel]]:
+    """Capture times, ascending, and where a camera said it was, but the row that a kill cut.
+
+    Raises:
+        InputError: the recording has none, or a row is none.
+    """
+    path = directory / "poses" / f"{camera}.txt"
+    try:
+        lines = path.read_text().split("\n")[:-1]
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"recording {path}: {why}; a device with telemetry.source writes it (run --record)"
+        ) from error
+    times, models = list[int](), list[CameraModel]()
+    for number, line in enumerate(lines, 1):
+        try:
+            time_ns, width, height = (int(word) for word in line.split(",")[:3])
+            numbers = np.array([float(word) for word in line.split(",")[3:]])
+            if numbers.size != 21 or not np.isfinite(numbers).all() or min(width, height) < 1:
+                raise ValueError("no camera")
+            if times and time_ns <= times[-1]:
+                continue  # a clock was put right
+        except ValueError as error:
+            raise InputError(f"recording {path}, line {number}: {error}") from error
+        matrix, rotation = numbers[:9].reshape(3, 3), numbers[9:18].reshape(3, 3)
+        times.append(time_ns)
+        models.append(CameraModel(matrix, rotation, numbers[18:], width, height))
+    return times, models
 
 
 def read_run(directory: Path) -> RunInfo:

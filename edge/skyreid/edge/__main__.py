@@ -90,6 +90,13 @@ def _main(arguments: Sequence[str]) -> int:
                 ("--bias", "what the telemetry of one flight is off by"),
             ):
                 which.add_argument(name, type=Path, metavar="CSV", help=asks)
+            command.add_argument(
+                "--run",
+                type=Path,
+                metavar="DIR",
+                help="recorded run that the places of --bias are of, by skyreid-server journal "
+                "places",
+            )
         if verb == "bench":
             command.add_argument("--frames", type=int, default=80, metavar="N", help="of a pass")
             command.add_argument("--rounds", type=int, default=5, metavar="N", help="of passes")
@@ -171,6 +178,13 @@ def _calibrate(settings: Any, given: argparse.Namespace) -> int:
     site = read_site(settings.site)
     table = given.boresight or given.bias
     terrain = app.terrain_of(settings, site)
+    if given.run is not None:
+        if given.bias is None:
+            raise InputError(f"--run {given.run}: is for --bias, whose places people are")
+        of = given.run, settings.telemetry, settings.camera.id, site.origin, terrain
+        seen = calibrate.read_people(table, *of)
+        print("\n".join(calibrate.bias_of_people(seen, settings.telemetry)))
+        return 0
     places = calibrate.read_places(table, settings.camera.id, site.origin, terrain)
     if given.bias is None:
         lines = calibrate.boresight(places)[1]

@@ -3,24 +3,37 @@
 A still of ``skyreid-edge check --landmark`` or ``preview --still`` has a file of its name beside it
 that ends in ``.json``: the pose that telemetry said. Whoever finds places in the stills whose
 latitude and longitude they know writes them into a table; the rest is a fit.
+
+People are places too, where street cameras with poses saw them at the moment at which the drone
+did: ``skyreid-server journal places`` writes the table, and a recorded run (``run --record``) has
+the poses.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.contract.camera import CameraModel, CameraPoses, read_poses, write_poses
+from skyreid.contract.camera import (
+    FLAT,
+    CameraModel,
+    CameraPoses,
+    Plane,
+    read_poses,
+    write_poses,
+)
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.geodesy import to_site
+from skyreid.contract.recording import read_said_poses
 from skyreid.contract.rotation import turn, turned_by
 from skyreid.contract.sighting import View
 from skyreid.contract.site import Origin
+from skyreid.edge.people.ground import MIDDLE_M
 from skyreid.edge.people.terrain import Terrain
 from skyreid.edge.telemetry.anchors import Anchor, Fitted, fit, off_px
 from skyreid.edge.telemetry.options import TelemetryOptions
@@ -30,6 +43,13 @@ Float64 = NDArray[np.float64]
 CLICK_PX = 2.0
 """Standard deviation of where somebody finds a place, each axis, in a picture of 1280 columns."""
 _NEEDED = ("still", "x_px", "y_px", "latitude_deg", "longitude_deg")
+_OF_PEOPLE = ("captured_at_ns", *_NEEDED[1:], "person")
+_FAR = 3.0
+"""Who is off by more than so many times the usual is somebody else, or stood behind something."""
+_AGREE_SHARE, _PLACES_MIN = 0.6, 8
+_SPREAD_SHARE = 0.1
+"""Of the picture's width and height, standard deviation: nearer to each other people say a place
+from an angle as little as one place does."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +57,10 @@ class Place:
     """A row of the table."""
 
     still: str
+    """Or the moment, where it is a recorded run's."""
     anchor: Anchor
+    person: str = ""
+    """Whom a street camera saw there."""
 
 
 def write_pose(still: Path, camera: str, view: View, model: CameraModel) -> Path:
@@ -64,21 +87,10 @@ def read_places(
     """
     if origin is None:
         raise SettingsError("a place on the earth: the site file needs an [origin]")
-    places = []
-    try:
-        with open(path, newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            missing = [name for name in _NEEDED if name not in (reader.fieldnames or ())]
-            if missing:
-                raise InputError(
-                    f"{path}: needs the columns {', '.join(_NEEDED)}, and may have "
-                    f"ellipsoid_height_m; lacks {', '.join(missing)}"
-                )
-            for row in reader:
-                where = f"{path}, line {reader.line_num}"
-                places.append(_place(row, where, path.parent, camera, origin, terrain))
-    except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: {error}") from error
+    places = [
+        _place(row, where, path.parent, camera, origin, terrain)
+        for where, row in _rows(path, _NEEDED)
+    ]
     if not places:
         raise InputError(f"{path}: no row")
     return places
@@ -111,6 +123,138 @@ def _place(
     return Place(str(row["still"]), Anchor(model, (x, y), point))
 
 
+def read_people(
+    path: Path,
+    run: Path,
+    options: TelemetryOptions,
+    camera: str,
+    origin: Origin | None,
+    terrain: Terrain | None,
+) -> list[Place]:
+    """Read a table of ``skyreid-server journal places``.
+
+    Args:
+        path: the table.
+        run: the recorded run whose poses they are of, with the settings that are in force now.
+        options: of the telemetry.
+        camera: the drone's.
+        origin: of the site.
+        terrain: the ground.
+
+    Raises:
+        InputError: table or run cannot be read, or they do not belong together.
+        SettingsError: the site is not tied to the earth.
+    """
+    if origin is None:
+        raise SettingsError("a place on the earth: the site file needs an [origin]")
+    poses = dict(zip(*read_said_poses(run, camera), strict=True))
+    places, away = [], 0
+    for where, row in _rows(path, _OF_PEOPLE):
+        try:
+            at_ns = int(row["captured_at_ns"])
+            x, y, latitude, longitude = (float(row[name]) for name in _NEEDED[1:])
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{where}: {error}") from error
+        model = poses.get(at_ns)
+        if model is None:
+            away += 1
+            continue
+        point = to_site(origin, latitude, longitude, origin.ellipsoid_height_m)
+        plane = FLAT if terrain is None else terrain.plane(float(point[0]), float(point[1]))
+        if plane is None or not np.isfinite([x, y, *point]).all():
+            raise InputError(f"{where}: the ground has no height there, or a number is none")
+        point[2] = plane.up(float(point[0]), float(point[1])) + MIDDLE_M
+        anchor = Anchor(uncorrected(model, options), (x, y), point)
+        places.append(Place(str(at_ns), anchor, str(row["person"])))
+    if not places:
+        raise InputError(f"{path}: none of its {away} moments is one of the recorded run {run}")
+    return places
+
+
+def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Where each row of a table stands, and the row."""
+    try:
+        with open(path, newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            missing = [name for name in needed if name not in (reader.fieldnames or ())]
+            if missing:
+                raise InputError(
+                    f"{path}: needs the columns {', '.join(needed)}; lacks {', '.join(missing)}"
+                )
+            for row in reader:
+                yield f"{path}, line {reader.line_num}", row
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def bias_of_people(places: Sequence[Place], options: TelemetryOptions) -> list[str]:
+    """What ``calibrate --bias --run`` prints.
+
+    Links may be wrong and people hidden in part, so that who is far off where the others agree is
+    left out. What a person's places are off by is mostly the same for all of them: people count,
+    and not places.
+
+    Raises:
+        InputError: there are too few, at one place of the picture, or they do not agree.
+    """
+    width, height = places[0].anchor.model.width_px, places[0].anchor.model.height_px
+    spread = np.std([p.anchor.pixel for p in places], axis=0) / (width, height)
+    if len(places) < _PLACES_MIN or spread.min() < _SPREAD_SHARE:
+        raise InputError(
+            f"{len(places)} places, spread over {spread[0]:.0%} and {spread[1]:.0%} of the "
+            f"picture's width and height: {_PLACES_MIN} and {_SPREAD_SHARE:.0%} are needed; fly on "
+            "until people were seen all over the picture"
+        )
+    kept, sigma_px = list(places), _click_px(places)
+    for _ in range(5):
+        fitted, _ = bias(kept, options, sigma_px)
+        off = np.linalg.norm(off_px([p.anchor for p in _set(places, options)], fitted.by), axis=1)
+        near = off <= _FAR * max(float(np.median(off)), _click_px(places))
+        agreed = [p for p, is_near in zip(places, near, strict=True) if is_near]
+        rms = float(np.sqrt((off[near] ** 2).mean() / 2))
+        people = len({p.person for p in agreed})
+        sigma_px = max(rms, _click_px(places)) * (len(agreed) / max(people, 1)) ** 0.5
+        if len(agreed) == len(kept):
+            break
+        kept = agreed
+    if len(kept) < _AGREE_SHARE * len(places):
+        raise InputError(
+            f"of {len(places)} places of people {len(places) - len(kept)} do not agree with the "
+            "others: see the street cameras' poses and clocks, and telemetry.quality"
+        )
+    fitted, lines = bias(kept, options, sigma_px)
+    before, after = (
+        _metres(_set(kept, options), by) for by in (np.zeros(6), np.asarray(fitted.by))
+    )
+    said = (
+        f"{len(kept)} places of {len({p.person for p in kept})} people; "
+        f"{len(places) - len(kept)} that do not agree are left out"
+    )
+    return [
+        said,
+        f"median {before:.2f} m off before, {after:.2f} m after",
+        *lines[lines.index("") :],
+    ]
+
+
+def _set(places: Sequence[Place], options: TelemetryOptions) -> list[Place]:
+    """With the corrections that are set."""
+    by = np.array([*options.position_shift_m, *-np.radians(options.boresight_deg)])
+    return [
+        replace(p, anchor=replace(p.anchor, model=p.anchor.model.displaced(by))) for p in places
+    ]
+
+
+def _metres(places: Sequence[Place], by: Float64) -> float:
+    """How far from where they were people are put, median."""
+    off = []
+    for place in places:
+        model, point = place.anchor.model.displaced(by), place.anchor.point
+        there = model.ground_point(*place.anchor.pixel, Plane(float(point[2])))
+        off.append(np.inf if there is None else float(np.hypot(*(there - point[:2]))))
+    return float(np.median(off))
+
+
 def boresight(places: list[Place]) -> tuple[Fitted, list[str]]:
     """The three angles, and what `skyreid-edge calibrate --boresight` prints.
 
@@ -129,8 +273,15 @@ def boresight(places: list[Place]) -> tuple[Fitted, list[str]]:
     ]
 
 
-def bias(places: list[Place], options: TelemetryOptions) -> tuple[Fitted, list[str]]:
+def bias(
+    places: Sequence[Place], options: TelemetryOptions, sigma_px: float | None = None
+) -> tuple[Fitted, list[str]]:
     """What one flight's telemetry is off by, and what ``calibrate --bias`` prints.
+
+    Args:
+        places: where they were found.
+        options: of the telemetry.
+        sigma_px: standard deviation of that, each axis; None = somebody clicked.
 
     Raises:
         InputError: the places do not say it.
@@ -141,10 +292,8 @@ def bias(places: list[Place], options: TelemetryOptions) -> tuple[Fitted, list[s
     if min(believed) <= 0:
         raise InputError("telemetry of quality exact has no bias to look for")
     set_by = np.array([*options.position_shift_m, *-np.radians(options.boresight_deg)])
-    corrected = [
-        replace(p, anchor=replace(p.anchor, model=p.anchor.model.displaced(set_by))) for p in places
-    ]
-    fitted = fit([p.anchor for p in corrected], believed, _click_px(places))
+    corrected = _set(places, options)
+    fitted = fit([p.anchor for p in corrected], believed, sigma_px or _click_px(places))
     angles = -np.degrees(turned_by(turn(fitted.by[3:]) @ turn(set_by[3:])))
     shift = set_by[:3] + fitted.by[:3]
     sure = _on_the_ground(corrected, fitted.cov) * np.sqrt(np.diag(fitted.cov))
@@ -187,11 +336,11 @@ def _on_the_ground(places: Sequence[Place], cov: Float64) -> float:
     return (whole / alone) ** 0.5 if alone > 0 else 1.0
 
 
-def _click_px(places: list[Place]) -> float:
+def _click_px(places: Sequence[Place]) -> float:
     return CLICK_PX * max(1.0, places[0].anchor.model.width_px / 1280)
 
 
-def _table(places: list[Place], fitted: Fitted) -> list[str]:
+def _table(places: Sequence[Place], fitted: Fitted) -> list[str]:
     """Where each place is seen, in pixels off, before and after."""
     before = off_px([p.anchor for p in places], np.zeros(6))
     lines = ["still                     pixel           off before px    off after px"]

@@ -202,6 +202,8 @@ class Follower:
                 frame.number,
                 ((t.number, [float(v) for v in t.box_xyxy], t.score) for t in seen),
             )
+            if pose is not None and pose.cov is not None:  # it says so itself
+                self._recorder.pose(frame.captured_at_ns, pose.model)
         statements = self._stated(self._collector.update(frame, tracks, pose))
         changed = list(self._collector.changed)
         for number in changed:
