@@ -107,10 +107,10 @@ def test_a_failure_that_does_not_come_again_costs_no_sighting(
 ) -> None:
     advance, failures = Matcher.advance, [ZeroDivisionError("once")]
 
-    def once(self: Matcher, horizon_ns: int | None) -> Any:
+    def once(self: Matcher, horizon_ns: int | None, *tell: Any) -> Any:
         if failures:
             raise failures.pop()
-        return advance(self, horizon_ns)
+        return advance(self, horizon_ns, *tell)
 
     monkeypatch.setattr(Matcher, "advance", once)
     one = life()
@@ -122,7 +122,7 @@ def test_a_failure_that_does_not_come_again_costs_no_sighting(
 def test_matching_that_fails_on_nothing_ends_the_server(
     life: Callable[..., Life], make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def never(self: Matcher, horizon_ns: int | None) -> Any:
+    def never(self: Matcher, horizon_ns: int | None, *tell: Any) -> Any:
         raise ZeroDivisionError("always")
 
     monkeypatch.setattr(Matcher, "advance", never)

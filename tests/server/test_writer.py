@@ -157,6 +157,32 @@ def test_other_cameras_are_waited_for_before_anything_is_decided(life: Any, make
     assert len(one.writer.state.tracks) == 2
 
 
+def test_a_micro_batch_of_which_everybody_has_spoken_does_not_wait_for_its_round(
+    life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = life(stall_s=3600, hold_s=3600, period_s=3600)
+    one.writer._round_at_s = float("-inf")
+    asked, horizon_ns = [], one.writer.devices.horizon_ns
+    monkeypatch.setattr(
+        one.writer.devices, "horizon_ns", lambda now_s: asked.append(now_s) or horizon_ns(now_s)
+    )
+
+    def say(device: str, camera: str, second: int) -> tuple[int, int]:
+        seen = [make.sighting(second, camera=camera, at_s=second)]
+        mark_ns = make.start_ns + second * 10**9 + 10**8
+        one.arrive(make.payload(seen, device=device, watermark_ns=mark_ns), device=device)
+        asked.clear()
+        one.writer.step(1)
+        return one.writer.undecided, len(asked)
+
+    assert say("uav1", "cam1", 1) == (1, 1)  # a round: the other camera is waited for
+    assert say("street", "cam6", 1) == (0, 1)
+    assert say("uav1", "cam1", 2) == (1, 1)  # it was the last one, and is not any more
+    assert say("uav1", "cam1", 3) == (2, 0)
+    assert say("street", "cam6", 2) == (1, 1)
+    assert len(one.writer.state.tracks) == 4
+
+
 def test_what_the_matcher_still_holds_counts_as_undecided(life: Any, make: Any) -> None:
     one = life(stall_s=3600, hold_s=3600)
     for device, camera in (("uav1", "cam1"), ("street", "cam6")):

@@ -158,7 +158,7 @@ class MatchingSection(MatchingOptions):
     hold_s: Seconds = Field(2.0, ge=0)
     """The others wait so long, in capture time, beyond the device in the middle, not longer."""
     period_s: Seconds = Field(0.2, gt=0)
-    """Wall seconds between two rounds of matching, at least."""
+    """Wall seconds between two rounds of matching, at least, but where every device has spoken."""
 
 
 class DevicesSection(Section):

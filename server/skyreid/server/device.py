@@ -68,6 +68,11 @@ class Device:
         born = {camera.id for camera in self.birth.cameras} if self.birth else set()
         return born | ({self.camera} if self.camera else set())
 
+    def has_spoken_of(self, at_ns: int | None) -> bool:
+        """Whether it is believed that nothing live that was captured before a moment will come."""
+        mark_ns = min(self.watermark_ns, (self.heard_at_ns or 0) + self.lead_ns)
+        return at_ns is not None and at_ns <= mark_ns
+
     def to_json(self) -> dict[str, Any]:
         """As ``/v1/devices`` shows it."""
         status = {None: "unknown", True: "online", False: "offline"}[self.online]

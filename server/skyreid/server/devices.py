@@ -204,6 +204,8 @@ class Devices:
         self.by_id: dict[str, Device] = {}
         self.wait = Wait()
         """Who holds the site up, as of the latest `horizon_ns`."""
+        self.last: Device | None = None
+        """The device that keeps the horizon where it is, as of then."""
         self.door = door
         """Who is let in; None = everybody."""
         self.alarms: list[tuple[str, str]] = []
@@ -312,7 +314,7 @@ class Devices:
         limit_s = lags[(len(lags) - 1) // 2] + self._hold_s if lags else float("inf")
         self._note_late(rising, limit_s)
         waited = [d for d in rising if not d.late]
-        last = min(waited or rising, key=lambda d: mark_ns[d.id])
+        self.last = last = min(waited or rising, key=lambda d: mark_ns[d.id])
         horizon_ns = max(mark_ns[last.id], middle_ns - self._hold_ns)
         by_s = (middle_ns - horizon_ns) / 1e9
         late = tuple(sorted(d.id for d in rising if d.late))

@@ -95,8 +95,7 @@ class Writer:
         self._given: deque[tuple[Rules, threading.Event]] = deque()
         self._settled = True  # nothing was fed since the last round without a horizon
         self._round_at_s = 0.0
-        self._news = DeviceNews(hub)
-        self._letters = DeadLetters(broker, site.id)
+        self._news, self._letters = DeviceNews(hub), DeadLetters(broker, site.id)
         self._early = EarlyPictures(journal.aside.has_sighting_of)
         self.oldest, self.opening = Oldest(), opening
         self.notices: tuple[str, ...] = ()
@@ -277,7 +276,8 @@ class Writer:
 
     def _match(self, now_s: float) -> None:
         """One round: decide what everybody has spoken for, write it down, then tell."""
-        if now_s - self._round_at_s < self._period_s:
+        early, last = now_s - self._round_at_s < self._period_s, self.devices.last
+        if early and not (last and last.has_spoken_of(self._matcher.next_ns)):
             return
         self._round_at_s = now_s
         horizon_ns = self.devices.horizon_ns(now_s)
@@ -302,7 +302,7 @@ class Writer:
     def _advance(self, horizon_ns: int | None) -> list[Applied]:
         """Decide; what matching fails on is set aside, in the journal too, and it goes on."""
         try:
-            return self._matcher.advance(horizon_ns)
+            return self._matcher.advance(horizon_ns, self._write_down)
         except MemoryError:
             raise
         except Exception:

@@ -8,6 +8,7 @@ import pytest
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Ground, Kind
 from skyreid.server.matching import identity as identity_module
+from skyreid.server.matching import regroup
 from skyreid.server.matching.identity import Decision, State, apply, replay
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
@@ -347,3 +348,29 @@ def test_a_log_whose_clock_was_ahead_is_gone_on_from_where_time_is(world, plaza)
     ahead, _ = joined(world, plaza, ahead_s=3600.0)
     again = Matcher(MatchingOptions(), ahead.state)
     assert START_NS <= again.decided_ns <= ahead.decided_ns < START_NS + 60 * 10**9
+
+
+def test_new_tracklets_are_told_before_others_are_grouped_again(world, plaza, monkeypatch):
+    """And what is decided is the same, in the same order."""
+    made, again, waited = world(3, plaza), regroup.again, []
+    logs = []
+    for early in (False, True):
+        matcher, log = Matcher(MatchingOptions()), []
+
+        def grouped_again(*args, matcher=matcher, log=log):
+            waited.append(len(matcher.state.tracks) - sum(a.decision.kind == "assign" for a in log))
+            again(*args)
+
+        monkeypatch.setattr(regroup, "again", grouped_again)
+        horizon_ns, tell = START_NS, (log.extend,) if early else ()
+        waited.clear()
+        for row in made.told:
+            while row[3].captured_at_ns > horizon_ns:
+                log += matcher.advance(horizon_ns, *tell)
+                horizon_ns += 500_000_000
+            matcher.add(*row)
+        log += matcher.advance(None, *tell)
+        logs.append([applied.decision for applied in log])
+        assert len(waited) > 5
+        assert any(waited) is not early
+    assert logs[0] == logs[1]

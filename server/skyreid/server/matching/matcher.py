@@ -5,15 +5,15 @@ time all devices have spoken; everything up to there is decided in micro-batches
 so that the order in which devices arrive does not matter.
 
 A micro-batch: take in what was captured, put each camera's new tracklets where they fit best or
-found somebody new, and now and then group again those who changed and their neighbours, which may
-merge, split and move. When a block of time is over it is decided once more, for good
-(``settling``). Only ``identity.apply`` changes who is who.
+found somebody new, and now and then, once that is told, group again those who changed and their
+neighbours, which may merge, split and move. When a block of time is over it is decided once more,
+for good (``settling``). Only ``identity.apply`` changes who is who.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -38,9 +38,6 @@ LOOKED_FOR_NS = 2_000_000_000
 it has ended, or so much time has passed. The first look is two pictures, and often wrong."""
 REGROUPED = 256
 """Tracklets that are grouped again at a time; the others' turn comes next."""
-PIECES = 2
-"""Pieces of the settling of blocks that are done in one go of ``advance``; a block has a hundred or
-two, and a minute as many micro-batches. Where several blocks wait, twice as many."""
 _SET_BACK_NS = 60_000_000_000
 """Capture time that is ahead by more than this is a wrong clock's, and is set back."""
 
@@ -81,10 +78,13 @@ class Matcher:
         self._roster = Roster()
         self._untold: dict[TrackKey, int] = {}  # in no identity; since when, of capture time passed
         self._due: dict[TrackKey, None] = {}  # changed since they were last grouped
+        self._regroup_ns: int | None = None  # as of when, and it is to be done yet
+        self._busy = False  # with micro-batches, since it was settled last
         self._settling = Settling(self.state, options.window_s, self._priors)
         self._passed_ns = 0  # capture time gone by since the start, forwards only
         self._touched_ns: dict[TrackKey, int] = {}  # when, of that, each tracklet was last revised
-        self._made: list[Applied] = []  # by the call of `advance` that is going on
+        self._made: list[Applied] = []  # by the call of `advance` that is going on, not handed on
+        self._tell: Callable[[list[Applied]], None] | None = None
         self._changed = False  # since the last call of `advance` without a horizon
 
     def afresh(self, state: State) -> Matcher:
@@ -159,15 +159,19 @@ class Matcher:
         within = next_ns is None or horizon_ns is None or next_ns <= horizon_ns
         return within or self._settling.waiting > 0 or bool(self._untold)
 
-    def advance(self, horizon_ns: int | None) -> list[Applied]:
+    def advance(
+        self, horizon_ns: int | None, tell: Callable[[list[Applied]], None] | None = None
+    ) -> list[Applied]:
         """Decide everything captured up to ``horizon_ns`` (None = everything there is).
 
         Time goes forward, but for a horizon that is ``_SET_BACK_NS`` behind what was decided (where
         there is none: the newest that waits): a clock was ahead and was put right.
 
         The decisions have been folded into ``state``, in this order and once each: write them to
-        the log in this order too, and tell their events.
+        the log in this order too, and tell their events. Those of the micro-batches are handed to
+        ``tell`` before what takes longer begins, and are not returned then.
         """
+        self._tell = tell
         self._set_back(horizon_ns)
         while (next_ns := self.next_ns) is not None:
             if horizon_ns is not None and next_ns > horizon_ns:
@@ -177,15 +181,15 @@ class Matcher:
             self._batch(tick)
         if horizon_ns is not None:
             self._through(horizon_ns // self._batch_ns)
-            self._settle(PIECES if self._settling.waiting <= 2 else 2 * PIECES)
+            self._settle(everything=False)
         elif self._changed:
             self._changed = False
             self._settling.over(block_of(self.decided_ns))  # as if it were
-            self._settle(None)
+            self._settle(everything=True)
         postponed = self._settling.postponed(block_of(self.decided_ns))
         if postponed != self.state.postponed:
-            blocks = " ".join(map(str, postponed))
-            self._decide(Decision("postpone", self.decided_ns, "", other=blocks))
+            other = " ".join(map(str, postponed))
+            self._decide(Decision("postpone", self.decided_ns, "", other=other))
         made, self._made = self._made, []
         return made
 
@@ -209,9 +213,8 @@ class Matcher:
     def drop(self, keys: Collection[TrackKey]) -> int:
         """Keep nothing of some tracklets; returns how many of them there were in here."""
         there = {entry[1] for entry in self._arrived if entry[1] in keys}
-        if there:
-            self._arrived = [entry for entry in self._arrived if entry[1] not in there]
-            heapq.heapify(self._arrived)
+        self._arrived = [entry for entry in self._arrived if entry[1] not in there]
+        heapq.heapify(self._arrived)
         for key in keys:
             if key in self._window:
                 there.add(key)
@@ -227,14 +230,12 @@ class Matcher:
             now_ns = max((entry[0] for entry in self._arrived), default=self.decided_ns)
         if not 0 < now_ns < self.decided_ns - _SET_BACK_NS:
             return
-        oldest_ns = now_ns - self._window_ns
-        waiting = [entry[0] for entry in self._arrived if oldest_ns <= entry[0] <= now_ns]
+        waiting = [t for t, *_ in self._arrived if now_ns - self._window_ns <= t <= now_ns]
         self._tick = min([*waiting, now_ns]) // self._batch_ns - 1
 
     def _pass(self, tick: int) -> None:
         """It is ``tick`` now."""
-        self._passed_ns = self._passed_by(tick)
-        before = block_of(self.decided_ns)
+        self._passed_ns, before = self._passed_by(tick), block_of(self.decided_ns)
         self._tick = tick
         now = block_of(self.decided_ns)
         # The block in which it was is over, and the one after it settles what began in it.
@@ -256,15 +257,16 @@ class Matcher:
             if overdue > tick:
                 break
             self._batch(overdue)
+        self._regroup()
         due = tick // self._every * self._every
-        if due <= self._tick or not self._due:
-            self._pass(max(self._tick, tick))
-            return
-        self._pass(tick)
-        self._regroup(due * self._batch_ns)
+        if due > self._tick and self._due:
+            self._regroup_ns = due * self._batch_ns
+        self._pass(max(self._tick, tick))
 
     def _batch(self, tick: int) -> None:
         """One micro-batch: everything captured up to ``tick``."""
+        self._busy = True
+        self._regroup()
         at_ns = tick * self._batch_ns
         now = block_of(at_ns)
         touched: dict[TrackKey, None] = {}
@@ -288,7 +290,7 @@ class Matcher:
         self._due.update(dict.fromkeys([*fresh, *ready]))
         self._pass(tick)
         if tick % self._every == 0:
-            self._regroup(at_ns)
+            self._regroup_ns = at_ns
 
     def _put(self, tracklet: Tracklet) -> None:
         """A tracklet enters the window, or is replaced there by its newer self."""
@@ -304,8 +306,7 @@ class Matcher:
         return began is not None and began >= now - 1
 
     def _forget(self, at_ns: int) -> None:
-        facts = self._window.facts
-        rows = self._window.taken()
+        facts, rows = self._window.facts, self._window.taken()
         late = set(rows[facts["last_ns"][rows] < at_ns - self._window_ns].tolist())
         old = [self._window.at(row).key for row in late]
         # By its own time, or, where a clock was ahead then, by how long nobody spoke of it.
@@ -321,8 +322,7 @@ class Matcher:
         """A tracklet leaves the window."""
         for noted in (self._touched_ns, self._untold, self._due):
             noted.pop(key, None)
-        row = self._window.rows.get(key)
-        if row is not None:
+        if (row := self._window.rows.get(key)) is not None:
             self._roster.partners.pop(row, None)
             self._roster.leave(row)
             self._window.drop(key)
@@ -334,6 +334,11 @@ class Matcher:
         self._roster.note(decision, self._window)
         self._made.append(Applied(decision, events))
         return self.state
+
+    def _hand(self) -> None:
+        if self._tell is not None and self._made:
+            made, self._made = self._made, []
+            self._tell(made)
 
     def _ready(self, new: Sequence[TrackKey], tick: int) -> list[TrackKey]:
         """Those in no identity of whom it is time to tell, in order of their keys."""
@@ -358,8 +363,12 @@ class Matcher:
             found = candidates(self._scores, rows, self._window.taken())
             self._roster.partners.update(zip(rows.tolist(), found, strict=True))
 
-    def _regroup(self, at_ns: int) -> None:
-        """Group those who changed again, with their neighbours: what would explain it better?"""
+    def _regroup(self) -> None:
+        """If it is time: group those who changed again, with their neighbours."""
+        at_ns, self._regroup_ns = self._regroup_ns, None
+        if at_ns is None:
+            return
+        self._hand()
         now = block_of(at_ns)
         first: list[int] = []
         while self._due and len(first) < REGROUPED:
@@ -380,9 +389,12 @@ class Matcher:
             REGROUPED,
         )
 
-    def _settle(self, pieces: int | None) -> None:
+    def _settle(self, *, everything: bool) -> None:
         """Go on with what is to be decided for good."""
-        self._settling.advance(self._course(self.decided_ns), self.recall, pieces)
+        self._regroup()
+        self._hand()
+        course, busy, self._busy = self._course(self.decided_ns), self._busy, False
+        self._settling.advance(course, self.recall, everything=everything, busy=busy)
 
     def _course(self, at_ns: int) -> Course:
         return Course(self.state, at_ns, self._options.fpir, self._decide)

@@ -22,6 +22,9 @@ from skyreid.server.matching.tracklets import Tracklet, begin, revised
 
 BLOCK_S = 60.0
 """What was told in a block of capture time is decided for good when it is over."""
+PIECES = 2
+"""Pieces of the steps that are done in one go; a block has a hundred or two, and a minute twice as
+many goes. Where several blocks wait, twice as many."""
 _RECALLED_AT_ONCE_S = 10.0
 QUIET_ROUNDS = 20
 """A block that something came late for waits until nothing more has for so many rounds: what was
@@ -132,6 +135,7 @@ class Settling:
         """How many blocks a step looks at."""
         self.blocks = Blocks()
         self._round = 0
+        self._left = False  # by the latest go, for the next
         self._due = {block: -QUIET_ROUNDS for block in state.postponed}
         """Blocks whose step is due, and the round in which something last came late for each."""
         self._work: tuple[int, Generator[None, None, None]] | None = None
@@ -199,9 +203,21 @@ class Settling:
             self._due.setdefault(self._work[0], -QUIET_ROUNDS)
             self._work = None
 
-    def advance(self, course: Course, recall: Recall | None, pieces: int | None) -> None:
-        """Do the steps that are due, the oldest first; at most so many pieces of them."""
-        self._course = course
+    def advance(
+        self, course: Course, recall: Recall | None, *, everything: bool, busy: bool = False
+    ) -> None:
+        """Do the steps that are due, the oldest first, or some pieces of them.
+
+        Args:
+            course: what it goes by.
+            recall: see `Recall`.
+            everything: all that is due; else ``PIECES`` or so.
+            busy: micro-batches have just taken their time, and the next must not wait longer: it
+                is left for the next go, once.
+        """
+        self._course, self._left = course, busy and not self._left and not everything
+        more = 0 if self._left else PIECES if self.waiting <= 2 else 2 * PIECES
+        pieces = None if everything else more
         self._round += 1
         self._look_again(block_of(course.at_ns))
         while self._work is not None or self._due:
