@@ -2,11 +2,13 @@
 
 ::
 
-    python bench/matching.py CLIP RUN... [--no-pose] [--fpir 0.01] [--bundle DIR] [--json]
+    python bench/matching.py CLIP RUN... [--no-pose] [--gap S] [--fpir 0.01] [--bundle DIR] [--json]
 
 RUN is one recorded run (``skyreid-edge run --record``, or ``bench/truth_sightings.py``), or a
 folder of them. Sightings are fed in order of capture and decided as they come, like live.
-``accepted`` counts tentative links as none; ``live`` is the identity at first assignment.
+``accepted`` counts tentative links as none; ``live`` is the identity at first assignment. With a
+``--gap`` the second half of the clip comes so many seconds later, as other tracklets; counted are
+then pairs of one from before and one from after it.
 """
 
 from __future__ import annotations
@@ -103,6 +105,37 @@ def measure(
     }
 
 
+def cut(
+    told: list[Told], person: Mapping[TrackKey, int | None], gap_s: float
+) -> tuple[list[Told], dict[TrackKey, int | None], set[TrackKey]]:
+    """The second half that much later; which tracklets are its."""
+    middle_ns = (told[0][3].captured_at_ns + told[-1][3].captured_at_ns) // 2
+    gap_ns = round(gap_s * 1e9)
+    out: list[Told] = []
+    whose: dict[TrackKey, int | None] = {}
+    later: set[TrackKey] = set()
+    for device, boot, model, s in told:
+        before = TrackKey(device, boot, s.camera, s.track)
+        if s.captured_at_ns >= middle_ns:
+            boot += "-later"
+            first_ns = max(s.first_seen_ns, middle_ns) + gap_ns
+            s = replace(s, first_seen_ns=first_ns, captured_at_ns=s.captured_at_ns + gap_ns)
+            later.add(TrackKey(device, boot, s.camera, s.track))
+        whose[TrackKey(device, boot, s.camera, s.track)] = person[before]
+        out.append((device, boot, model, s))
+    return out, whose, later
+
+
+def across(
+    names: Mapping[TrackKey, str], person: Mapping[TrackKey, int | None], later: set[TrackKey]
+) -> dict[str, int]:
+    """Pairs of a tracklet before and one after a gap."""
+    pairs = [(a, b) for a in person.keys() - later for b in later]
+    one = {pair for pair in pairs if names[pair[0]] == names[pair[1]]}
+    possible = {(a, b) for a, b in pairs if person[a] is not None and person[a] == person[b]}
+    return {"possible": len(possible), "joined": len(one), "right": len(one & possible)}
+
+
 def report(
     told: list[Told],
     person: dict[TrackKey, int | None],
@@ -143,6 +176,7 @@ def main() -> None:
     parser.add_argument("clip", type=Path)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--no-pose", action="store_true", help="forget positions on the ground")
+    parser.add_argument("--gap", type=float, help="seconds between the clip's two halves")
     parser.add_argument("--fpir", type=float, default=MatchingOptions().fpir)
     parser.add_argument("--bundle", type=Path, help="its score priors start the calibration")
     parser.add_argument("--json", action="store_true")
@@ -154,7 +188,13 @@ def main() -> None:
     told, person, boxes = read(args.clip, folders)
     if args.no_pose:
         told = [(d, b, m, replace(s, ground=None)) for d, b, m, s in told]
-    found = report(told, person, boxes, MatchingOptions(fpir=args.fpir), score_priors(args.bundle))
+    options, priors = MatchingOptions(fpir=args.fpir), score_priors(args.bundle)
+    found: Mapping[str, object]
+    if args.gap is None:
+        found = report(told, person, boxes, options, priors)
+    else:
+        told, person, later = cut(told, person, args.gap)
+        found = across(decide(told, options, priors)[0].state.tracks, person, later)
     if args.json:
         print(json.dumps(found))
     else:

@@ -2,13 +2,17 @@
 
 import json
 import shutil
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from skyreid.contract.errors import InputError
+from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.site import Site
 from skyreid.server.__main__ import main
-from skyreid.server.bench import chain, match, start
+from skyreid.server.bench import chain, events, match, start
 from skyreid.server.bench.load import A_MESSAGE, SITE, batches
 from skyreid.server.bench.world import World
 from skyreid.server.broker.decoding import sort_messages
@@ -75,3 +79,48 @@ def test_a_server_behind_a_broker_is_measured(tmp_path: Path) -> None:
     with chain.Chain(tmp_path) as one:
         assert chain.ingest_per_cpu_s(one, 30) > 0
         assert one.stored == 30 * A_MESSAGE
+
+
+def test_a_lost_event_is_seen_and_waits_are_counted_from_publishing_and_from_the_horizon() -> None:
+    end_ns = 10**18
+    early, late = (TrackKey(f"device-{n}", "1-bench", "cam0", 1) for n in range(2))
+    published = events.Published(
+        new=[(early, end_ns - 3 * 10**8, 9.7), (late, end_ns - 10**8, 9.9)],
+        marks={
+            "device-0": ([end_ns - 10**8, end_ns], [9.9, 10.0]),
+            "device-1": ([end_ns - 10**8, end_ns + 2 * 10**8], [9.9, 10.2]),
+        },
+    )
+    whole, after = events.waits_s(published, {early: 10.5, late: 10.5}, 9.0, 11.0)
+    assert whole == pytest.approx([0.8, 0.6])
+    assert after == pytest.approx([0.3, 0.3])
+    with pytest.raises(InputError, match="no event of 1 of 2 tracklets"):
+        events.waits_s(published, {late: 10.5}, 9.8, 11.0)
+
+
+def test_a_listener_hears_when_it_is_told_first_who_somebody_is() -> None:
+    ear = events.Ear()
+    track = {"device": "d", "boot": "1-b", "camera": "c", "track": 7}
+
+    def lines(kind: str) -> list[bytes]:
+        data = json.dumps({"type": kind, "tracks": [track]}).encode()
+        return [b"id: 1-0\n", b"event: identity\n", b"data: " + data + b"\n", b"\n"]
+
+    ear.listen([*lines("split"), b"event: devices\n", b"data: {}\n"])
+    assert ear.heard_s == {}
+    ear.listen(lines("tentative"))
+    (first,) = ear.heard_s.values()
+    ear.listen(lines("assigned"))
+    assert ear.heard_s == {TrackKey("d", "1-b", "c", 7): first}
+
+
+def test_more_people_come_where_more_are_asked_for() -> None:
+    def told(times: float) -> int:
+        world = World(600, placed=True)
+        return sum(map(len, islice(world.live(60, lambda _: times), 20, 60)))
+
+    usual: Any = told(1.0)
+    assert told(3.0) == pytest.approx(3 * usual, rel=0.25)
+    assert World(10_000, placed=True).cameras == {
+        f"cam{n}": ("aerial", "ground")[n % 2] for n in range(10)
+    }

@@ -27,6 +27,12 @@ SAYS = {
     "match_mb": "anonymous memory that matching takes with the most of them, MiB",
     "ingest_per_cpu_s": "sightings from a broker to the journal, a CPU second of the server",
     "broker_queue_per_s": "messages a second that a broker takes for a server that is away",
+    "event_s": "seconds from publishing a new tracklet to its event, most tracklets in the window",
+    "event_after_horizon_s": "the same from the moment at which every device had spoken of it",
+    "event_load_per_s": "sightings published a second meanwhile",
+    "event_cores": "cores that the server took of its one for it",
+    "event_capacity_per_s": "sightings it decides a second when more are published",
+    "event_overload": "where more come than it can decide: what waits, until when",
     "fleet_page_cores": "cores with 1,000 devices and one open page",
 }
 
@@ -42,7 +48,12 @@ def add_parser(verbs: Any) -> None:
     verb.add_argument(
         "--tracklets", type=int, default=100_000, metavar="N", help="ever, for a start"
     )
-    verb.add_argument("--seconds", type=float, default=20.0, help="for the fleet")
+    verb.add_argument(
+        "--seconds",
+        type=float,
+        default=20.0,
+        help="for the fleet, matching, events, and too many of them",
+    )
     verb.add_argument(
         "--active",
         type=int,
@@ -57,7 +68,7 @@ def add_parser(verbs: Any) -> None:
 
 
 def _run(given: argparse.Namespace) -> int:
-    from skyreid.server.bench import chain, match, parts, start
+    from skyreid.server.bench import chain, events, match, parts, start
     from skyreid.server.collector import collect_rarely
 
     collect_rarely()  # as in a server
@@ -77,6 +88,9 @@ def _run(given: argparse.Namespace) -> int:
             found["ingest_per_cpu_s"] = round(chain.ingest_per_cpu_s(one, given.messages))
         with _chain() as one:
             found["broker_queue_per_s"] = round(chain.queue_per_s(one, given.messages))
+        if given.active:
+            with tempfile.TemporaryDirectory() as folder:
+                found |= events.measure(Path(folder), max(given.active), given.seconds)
         with _chain() as one:
             found["fleet_page_cores"] = round(chain.fleet_cores(one, given.seconds), 3)
     if given.json:

@@ -7,7 +7,7 @@ import math
 import multiprocessing
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -16,13 +16,13 @@ from typing import Any
 
 from skyreid.contract.identity_event import Match, TrackKey
 from skyreid.server.bench.start import anonymous_bytes
-from skyreid.server.bench.world import START_NS, WINDOW_S, World, people_in_view
+from skyreid.server.bench.world import START_NS, WINDOW_S, Told, World, people_in_view
 from skyreid.server.matching import identity
 from skyreid.server.matching.identity import Decision
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
 from skyreid.server.matching.settling import BLOCK_S
-from skyreid.server.matching.tracklets import begin
+from skyreid.server.matching.tracklets import Tracklet, begin
 
 BATCH_NS = 500_000_000
 LIVE_MAX_S = 30.0
@@ -103,17 +103,23 @@ def cost_of(active: int, *, placed: bool, seconds: float) -> Cost:
 
 def filled(world: World) -> Matcher:
     """A matcher whose window is full, as a start finds it: everybody is known."""
+    held, log = known(world.past(WINDOW_S), START_NS)
+    matcher = Matcher(MatchingOptions(), identity.replay(log))
+    matcher.restore(held)
+    return matcher
+
+
+def known(past: Iterable[Told], at_ns: int) -> tuple[list[Tracklet], list[Decision]]:
+    """Tracklets of a world's past, and the decisions by which each is who it is."""
     held, log = [], []
     founder: dict[int, TrackKey] = {}
-    for device, boot, model, sighting in sorted(world.past(WINDOW_S), key=lambda row: row[3].track):
+    for device, boot, model, sighting in sorted(past, key=lambda row: row[3].track):
         key = TrackKey(device, boot, sighting.camera, sighting.track)
         first = founder.setdefault((sighting.track - 1) // 2, key)
         match = None if first == key else Match("accepted", 0.999, first, ())
         held.append(begin(key, model, sighting))
-        log.append(Decision("assign", START_NS, first.identity_id(0), (key,), match=match))
-    matcher = Matcher(MatchingOptions(), identity.replay(log))
-    matcher.restore(held)
-    return matcher
+        log.append(Decision("assign", at_ns, first.identity_id(0), (key,), match=match))
+    return held, log
 
 
 def _cpu_s(matcher: Matcher, horizon_ns: int) -> float:

@@ -7,7 +7,7 @@ that one person's have in common.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -37,7 +37,11 @@ def people_in_view(active: int) -> float:
 class World:
     """Sightings by capture time, about as many as a window of ``active`` tracklets has."""
 
-    def __init__(self, active: int, *, placed: bool, seed: int = 0) -> None:
+    def __init__(
+        self, active: int, *, placed: bool, seed: int = 0, start_ns: int = START_NS
+    ) -> None:
+        self.start_ns = start_ns
+        """When ``live`` begins."""
         self._rng = np.random.default_rng(seed)
         self._placed = placed
         self._pairs_per_s = tracklets_per_s(active) / 2
@@ -48,25 +52,35 @@ class World:
         self._tracks = 0
 
     def past(self, seconds: float) -> list[Told]:
-        """Who was there before ``START_NS``: of each tracklet the last that was told."""
+        """Who was there before ``start_ns``: of each tracklet the last that was told."""
         out = []
         for _ in range(round(self._pairs_per_s * seconds)):
             end_s = -self._rng.uniform(0, seconds)
             out += [rows[0] for rows in self._person(end_s - LASTS_S, since=LASTS_S - 1)]
         return sorted(out, key=lambda row: row[3].captured_at_ns)
 
-    def live(self, seconds: float) -> Iterator[list[Told]]:
-        """What is told second by second from ``START_NS`` on."""
+    @property
+    def cameras(self) -> dict[str, str]:
+        """View of each camera, as a site file has it."""
+        return {f"cam{n}": ("aerial", "ground")[n % 2] for n in range(self._cameras)}
+
+    def live(
+        self, seconds: float, times: Callable[[int], float] = lambda _: 1.0
+    ) -> Iterator[list[Told]]:
+        """What is told second by second from ``start_ns`` on.
+
+        ``times`` as many come in a second.
+        """
         waiting: list[Told] = []
         rate = self._pairs_per_s
         for _ in range(round(rate * LASTS_S)):  # those who are in view already
             begin_s = -self._rng.uniform(0, LASTS_S)
             waiting += [row for rows in self._person(begin_s) for row in rows]
         for second in range(round(seconds)):
-            for _ in range(self._rng.poisson(rate)):
+            for _ in range(self._rng.poisson(rate * times(second))):
                 begin_s = second + self._rng.uniform()
                 waiting += [row for rows in self._person(begin_s) for row in rows]
-            end_ns = START_NS + (second + 1) * 10**9
+            end_ns = self.start_ns + (second + 1) * 10**9
             now = [row for row in waiting if row[3].captured_at_ns < end_ns]
             waiting = [row for row in waiting if row[3].captured_at_ns >= end_ns]
             yield sorted(now, key=lambda row: row[3].captured_at_ns)
@@ -119,8 +133,8 @@ class World:
             track=self._tracks,
             revision=revision,
             kind=Kind.NEW if revision == 0 else Kind.UPDATE,
-            first_seen_ns=START_NS + round((begin_s - 0.5) * 1e9),
-            captured_at_ns=START_NS + round((begin_s + revision) * 1e9),
+            first_seen_ns=self.start_ns + round((begin_s - 0.5) * 1e9),
+            captured_at_ns=self.start_ns + round((begin_s + revision) * 1e9),
             clock=Clock.NTP,
             clock_error_ms=2,
             box=Box(10, 10, 60, 150, 1280, 720),
