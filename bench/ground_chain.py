@@ -54,8 +54,19 @@ def site_of(views: dict[str, str], poses: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def off_m(clip: Path, run: Path, camera: str, by: np.ndarray) -> np.ndarray:
-    """How far off a drone's places are whose every pose is displaced: metres, of each box."""
+WITHIN_90 = 4.605
+"""Squared Mahalanobis distance in two dimensions that nine of ten are within."""
+
+
+def off_m(clip: Path, run: Path, camera: str, options: TelemetryOptions) -> np.ndarray:
+    """Of each box how far off a drone's place is, metres, and whether the 90 % ellipse holds it.
+
+    Without what the lag may be off by, which a recorded pose does not say.
+    """
+    by = np.array([*options.position_shift_m, *-np.radians(options.boresight_deg)])
+    s = options.sigmas
+    turn, up = np.radians(s.attitude_deg), np.hypot(s.height_m, options.ground_sigma_m)
+    cov = np.diag(np.array([s.position_m, s.position_m, up, turn, turn, turn]) ** 2)
     info, fps = read_run(run), read_poses(clip / "calib.json", camera).fps
     poses = dict(zip(*read_said_poses(run, camera), strict=True))
     found = read_mot(run / "tracks" / f"{camera}.txt")
@@ -66,7 +77,7 @@ def off_m(clip: Path, run: Path, camera: str, by: np.ndarray) -> np.ndarray:
     for frame in np.unique(found.frame):
         there, here = truth.frame == frame, found.frame == frame
         at_ns = int(times[np.abs(times - info.start_ns - (frame - 1) * 1e9 / fps).argmin()])
-        pose = Pose(poses[at_ns].displaced(by))
+        pose = Pose(poses[at_ns].displaced(by), cov)
         boxes = found.box_xyxy[here]
         overlap = iou(boxes, truth.box_xyxy[there])
         for box, row in zip(boxes, overlap, strict=True):
@@ -74,7 +85,10 @@ def off_m(clip: Path, run: Path, camera: str, by: np.ndarray) -> np.ndarray:
                 put = locate(pose, box, View.AERIAL)
                 where = place[int(frame), int(truth.identity[there][row.argmax()])]
                 if put is not None:
-                    off.append(float(np.hypot(put.east_m - where[0], put.north_m - where[1])))
+                    away = np.array([put.east_m, put.north_m]) - where
+                    ellipse = [[put.cov_ee_m2, put.cov_en_m2], [put.cov_en_m2, put.cov_nn_m2]]
+                    held = away @ np.linalg.solve(ellipse, away) <= WITHIN_90
+                    off.append((float(np.hypot(*away)), bool(held)))
     return np.array(off)
 
 
@@ -87,13 +101,13 @@ def by_people(clip: Path, work: Path, camera: str, quality: str) -> None:
     options = TelemetryOptions.model_validate({"source": "klv", "quality": quality})
     lines = bias_of_people(read_people(table, run, options, camera, site.origin, None), options)
     told = tomllib.loads("\n".join(lines[lines.index("") :]))["telemetry"]
-    by = np.array([*told["position_shift_m"], *-np.radians(told["boresight_deg"])])
+    less = TelemetryOptions.model_validate({**options.model_dump(), **told})
     print(f"{camera}: {lines[0]}")
-    for name, displaced in (("as said", np.zeros(6)), ("less bias", by)):
-        off = off_m(clip, run, camera, displaced)
+    for name, these in (("as said", options), ("less bias", less)):
+        off, held = off_m(clip, run, camera, these).T
         print(
             f"  {name:10} {len(off)} boxes, median {np.median(off):.2f} m off, 90 % "
-            f"{np.percentile(off, 90):.2f}",
+            f"{np.percentile(off, 90):.2f}, ellipse holds {100 * held.mean():.1f} %",
             flush=True,
         )
 

@@ -1,8 +1,9 @@
 """What is left of a flight's errors once its bias is known: those of a moment, of every frame's."""
 
+import sys
+
 import numpy as np
 import pytest
-import tomllib
 from flights import FPS, SIZE, START_NS, flight, model_at
 
 from skyreid.contract.camera import Pose
@@ -16,6 +17,11 @@ from skyreid.edge.telemetry.options import QUALITIES, Quality, TelemetryOptions
 from skyreid.edge.telemetry.poses import TelemetryPoses
 from skyreid.edge.video.frame import Frame
 from skyreid.synth.telemetry import ORIGIN, Drawn, draw_packets
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 SECONDS, STILL = 2.0, 9
 FLIGHT = flight(SECONDS)
