@@ -49,6 +49,9 @@ class OneTrack:
     def begin_anew(self, number: int) -> int:
         raise AssertionError(number)
 
+    def go_on_as(self, number: int, as_number: int) -> None:
+        raise AssertionError(number)
+
 
 class SayEach:
     """One statement for each confirmed track; the same picture every time."""
@@ -59,6 +62,7 @@ class SayEach:
         self.revision = 0
         self.judged: dict[int, Judged] = {}
         self.changed: list[int] = []
+        self.regained: list[tuple[int, int]] = []
 
     def update(
         self, frame: Frame, tracks: Sequence[Track], pose: Pose | None = None

@@ -25,7 +25,7 @@ class Detections:
 
     ``boxes`` float32 [N, 4] x0, y0, x1, y1 in pixels of the picture; ``scores`` float32 [N], 0 to
     1. ``looks`` float32 [N, D] says what each one looks like, None where nobody has looked: a
-    detector does not, a device may (``edge/people/colours.py``).
+    detector does not, a device may (``edge/people/quality.py``).
     """
 
     boxes: Float32

@@ -92,7 +92,7 @@ def plan(settings: EdgeSettings, *, settings_directory: Path) -> Plan:
     from skyreid.bundle.detector import open_detector
     from skyreid.bundle.embedder import Embedder
     from skyreid.bundle.runner import Execution
-    from skyreid.edge.people.colours import with_looks
+    from skyreid.edge.people.quality import with_looks
     from skyreid.edge.people.tiling import tiled
 
     site, camera, source, pipeline = find_source(settings, settings_directory=settings_directory)

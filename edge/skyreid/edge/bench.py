@@ -27,7 +27,7 @@ from skyreid.bundle.runner import Execution, start
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import crop_box, fit
 from skyreid.edge.app import Plan, sighter_of, source_of
-from skyreid.edge.people.colours import with_looks
+from skyreid.edge.people.quality import with_looks
 from skyreid.edge.people.tiling import Finder
 from skyreid.edge.sighter import FrameDetector, Identity
 from skyreid.edge.video.platform import load_gst

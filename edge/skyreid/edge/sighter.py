@@ -19,6 +19,7 @@ from skyreid.contract.sealed import Sealer, about_picture, about_sighting
 from skyreid.contract.sighting import Kind, Modality, ModelRef, Sighting, View
 from skyreid.contract.sighting_wire import encode_sighting
 from skyreid.edge.delivery.rows import Row
+from skyreid.edge.people.recorded import Rows
 from skyreid.edge.video.frame import Frame
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class Tracker(Protocol):
 
     def begin_anew(self, number: int) -> int:
         """Somebody else goes on in a track: returns its number from the next frame on."""
+        ...
+
+    def go_on_as(self, number: int, as_number: int) -> None:
+        """Somebody who was lost is found again: has the old number from the next frame on."""
         ...
 
 
@@ -89,6 +94,11 @@ class Collector(Protocol):
         """Tracks in which, as the latest frame told, somebody else goes on."""
         ...
 
+    @property
+    def regained(self) -> Sequence[tuple[int, int]]:
+        """Tracks of whoever was lost, as the latest frame told: their number, and the old one."""
+        ...
+
     def go_on(self, number: int, as_number: int) -> None:
         """Whoever goes on in a track of ``changed`` has another number from here on."""
         ...
@@ -112,7 +122,7 @@ class FrameDetector:
 
         Args:
             finder: finds people in a picture.
-            look: a picture and its people to the people with looks: `colours.with_looks`.
+            look: a picture and its people to the people with looks: `quality.with_looks`.
         """
         self.finder, self._look = finder, look
 
@@ -168,14 +178,14 @@ class Follower:
     ) -> None:
         """See `Sighter`; ``camera`` is its name."""
         self._camera, self._detector, self._follow = camera, detector, follow
-        self._recorder, self._poses = recorder, poses
-        self._frame_size, self._live = frame_size, live
+        self._poses, self._frame_size, self._live = poses, frame_size, live
         self._tracker, self._collector = follow()
         self._size: tuple[int, int] | None = None
         self._first_ns: int | None = None
         self._offset = self._highest = 0
         self.tracks: list[Track] = []
         """Everybody who is followed in the latest frame; no number is ever used again."""
+        self._rows = None if recorder is None else Rows(recorder)
         self.pose: Pose | None = None
         """Where the camera was then."""
 
@@ -196,18 +206,17 @@ class Follower:
         self.tracks = [self._renumbered(t) for t in tracks]
         self._highest = max([self._highest, *(t.number for t in tracks)])
         seen = [t for t in self.tracks if t.confirmed and t.detected]
-        if self._recorder is not None:
-            self._recorder.detections(frame.number, detections.boxes, detections.scores)
-            self._recorder.tracks(
-                frame.number,
-                ((t.number, [float(v) for v in t.box_xyxy], t.score) for t in seen),
-            )
-            if pose is not None and pose.cov is not None:  # it says so itself
-                self._recorder.pose(frame.captured_at_ns, pose.model)
+        if self._rows is not None:
+            self._rows.add(frame, detections, seen, pose)
         statements = self._stated(self._collector.update(frame, tracks, pose))
         changed = list(self._collector.changed)
         for number in changed:
             self._collector.go_on(number, self._tracker.begin_anew(number))
+        followed = {t.number for t in tracks}
+        for number, as_number in self._collector.regained:
+            if number in followed:
+                self._tracker.go_on_as(number, as_number)
+        self._record(statements, self.tracks)
         return Seen(
             before + statements,
             max(self._collector.watermark_ns, 1),
@@ -228,7 +237,9 @@ class Follower:
 
     def finish(self) -> Seen:
         """The video is over: the last word about everybody."""
-        return Seen(self._stated(self._collector.finish()), self._collector.watermark_ns)
+        said = Seen(self._stated(self._collector.finish()), self._collector.watermark_ns)
+        self._record(said.statements, ())
+        return said
 
     def restart(self) -> Seen:
         """Nobody can be followed from here on into what comes: the last word about everybody."""
@@ -238,6 +249,10 @@ class Follower:
         self._first_ns = None
         self._tracker, self._collector = self._follow()
         return said
+
+    def _record(self, said: Sequence[Statement], followed: Sequence[Track]) -> None:
+        if self._rows is not None:
+            self._rows.write(said, followed, self._collector.regained, self._offset)
 
     def _resize(self, frame: Frame) -> tuple[Statement, ...]:
         """Another size is another picture: nobody can be followed from one into the other."""

@@ -16,7 +16,7 @@ from skyreid.bundle.embedder import Embedder
 from skyreid.bundle.signature import Trust
 from skyreid.contract.sighting import Clock, Kind, Modality, Sighting, View
 from skyreid.edge.people.collector import Collector
-from skyreid.edge.people.colours import with_looks
+from skyreid.edge.people.quality import with_looks
 from skyreid.edge.people.tracker import Tracker
 from skyreid.edge.sighter import Follower, FrameDetector
 from skyreid.edge.video.clock import FileClock

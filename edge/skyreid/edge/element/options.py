@@ -178,7 +178,7 @@ def open_models(options: Options) -> Opened:
     from skyreid.bundle.embedder import Embedder
     from skyreid.bundle.runner import Execution
     from skyreid.edge.people.collector import Collector
-    from skyreid.edge.people.colours import with_looks
+    from skyreid.edge.people.quality import with_looks
     from skyreid.edge.people.tiling import tiled
     from skyreid.edge.people.tracker import Tracker
 

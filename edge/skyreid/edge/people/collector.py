@@ -1,8 +1,8 @@
 """From tracks to statements: a tracklet's best crops, their aggregate, and when to say it.
 
-Where two people cross, a tracker may take one for the other and go on in the other's boxes. So each
-look compares the newest crops with those that the tracklet is known by: one odd crop is left out, a
-change that lasts is another person, and another tracklet.
+Where two people cross, a tracker may go on in the other's boxes. So each look compares the newest
+crops with those that the tracklet is known by: one odd crop is left out, a change that lasts is
+another tracklet. Who was lost and is found again has the tracklet that they had, also after END.
 
 A statement replaces the one before it of the same track; it never adds evidence. It carries the box
 and the ground position of the last frame in which the person was really detected.
@@ -21,7 +21,8 @@ from skyreid.contract.input_spec import InputSpec, crop_box, fit
 from skyreid.contract.sighting import Box, Clock, Ground, Kind, Modality, Sighting, View
 from skyreid.edge.people import ground
 from skyreid.edge.people.options import CollectorOptions
-from skyreid.edge.people.quality import QualityOptions, measure, sharpness
+from skyreid.edge.people.quality import Crop, QualityOptions, aggregate, measure, sharpness
+from skyreid.edge.people.regained import KEPT_S, TRAIL_S, Known, RegainTuning, Spot, regained
 from skyreid.edge.people.terrain import Terrain
 from skyreid.edge.people.tracker import Track
 from skyreid.edge.video.frame import Frame
@@ -58,8 +59,6 @@ class Judged:
     """Why it was not kept, in two or three words."""
 
 
-NEAREST = 3
-"""A crop looks like others if it does like so many of them: who turns round is like the latest."""
 LASTING = 2
 """So many odd crops in a row that look like each other are of somebody else ..."""
 LASTING_WEIGHT = 1.5
@@ -69,49 +68,58 @@ LASTING_MOST = 8
 
 
 @dataclass(eq=False)
-class _Crop:
-    captured_at_ns: int
-    quality: float
-    picture: UInt8
-    embedding: Float32 | None = None
-
-    def looks_like(self, others: Sequence[_Crop], like_min: float) -> bool:
-        """Whether it may show whom others show: the mean cosine to the nearest of them says so."""
-        known = [c.embedding for c in others if c.embedding is not None]
-        if self.embedding is None or not known:
-            return False
-        return float(np.sort(np.stack(known) @ self.embedding)[-NEAREST:].mean()) >= like_min
-
-
-@dataclass(eq=False)
 class _Tracklet:
     number: int
     first_seen_ns: int
-    captured_at_ns: int = 0
+    trail: list[Spot] = field(default_factory=list)
+    """Where it was detected in the last ``TRAIL_S``, the latest last; never empty."""
     clock: Clock = Clock.ARRIVAL
     clock_error_ms: int = 0
-    box_xyxy: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-    frame_size: tuple[int, int] = (0, 0)
-    pose: Pose | None = None
     confirmed: bool = False
-    crops: list[_Crop] = field(default_factory=list)
+    crops: list[Crop] = field(default_factory=list)
     """The best, all of one person."""
-    fresh: list[_Crop] = field(default_factory=list)
+    fresh: list[Crop] = field(default_factory=list)
     """Since the latest look: nobody has compared them yet."""
-    odd: list[_Crop] = field(default_factory=list)
+    odd: list[Crop] = field(default_factory=list)
     """The newest, where they look like somebody else."""
     revision: int = 0
     stated_ns: int = 0
     stated_best: float = 0.0
-    last: _Crop | None = None
+    last: Crop | None = None
     """The newest crop."""
+    not_of: int = 0
+    """In whose track it begins, as the newest crops told."""
+
+    @property
+    def spot(self) -> Spot:
+        """Where and when it was last detected."""
+        return self.trail[-1]
 
     @property
     def quality(self) -> float:
         """Of the best crop, 0 where there is none."""
         return max((c.quality for c in (*self.crops, *self.fresh)), default=0.0)
 
-    def keep(self, crop: _Crop, *, instead: bool) -> None:
+    def note(self, frame: Frame, track: Track, spot: Spot) -> None:
+        """Take in where the person is in a frame."""
+        self.clock, self.clock_error_ms = frame.clock, frame.clock_error_ms
+        self.confirmed = track.confirmed
+        self.trail.append(spot)
+        while self.trail[0].captured_at_ns < spot.captured_at_ns - TRAIL_S * 1e9:
+            del self.trail[0]
+
+    def known(self) -> Known:
+        """What it is found again by."""
+        return Known(self.first_seen_ns, self.trail, aggregate(self.crops)[0])
+
+    def go_on_as(self, lost: _Tracklet) -> None:
+        """Nothing was said of this one yet, and it is one that was lost."""
+        self.number, self.first_seen_ns = lost.number, lost.first_seen_ns
+        self.revision = lost.revision
+        self.stated_ns, self.stated_best = lost.stated_ns, lost.stated_best
+        self.crops, self.fresh = [*lost.crops, *self.crops], [*lost.fresh, *self.fresh]
+
+    def keep(self, crop: Crop, *, instead: bool) -> None:
         """Take in a crop, ``instead`` of the newest one or beside it."""
         for crops in (self.fresh, self.odd, self.crops):
             if instead and self.last in crops:
@@ -162,6 +170,7 @@ class Collector:
         foot_options: ground.FootOptions | None = None,
         terrain: Terrain | None = None,
         like_min: float | None = None,
+        regain: RegainTuning | None = None,
     ) -> None:
         """Set up.
 
@@ -176,7 +185,8 @@ class Collector:
             foot_options: what is assumed for the ground position.
             terrain: the ground; None = it is flat.
             like_min: from which cosine on two crops may show one person; None = nobody knows, and
-                no track is cut.
+                no track is cut, and nobody who was lost is found again.
+            regain: how near and how alike who is found again must be.
         """
         self._embed, self._spec = embed, spec
         self._camera, self._modality = camera, modality
@@ -184,7 +194,7 @@ class Collector:
         self._options = options or CollectorOptions()
         self._quality = quality_options or QualityOptions()
         self._foot, self._terrain = foot_options or ground.FootOptions(), terrain
-        self._like_min = -1.0 if like_min is None else like_min
+        self._like_min, self._regain = like_min, regain or RegainTuning()
         self._open: dict[int, _Tracklet] = {}
         self._now_ns = 0
         self.judged: dict[int, Judged] = {}
@@ -192,7 +202,12 @@ class Collector:
         self.changed: list[int] = []
         """Tracks in which, as the latest frame told, somebody else goes on. Nothing but the last
         word is said of them any more: see `go_on`."""
-        self._left: dict[int, list[_Crop]] = {}
+        self.regained: list[tuple[int, int]] = []
+        """Tracks, as the latest frame told, of somebody who was lost: their number, and that under
+        which they go on from the next frame on, where they are still followed."""
+        self._left: dict[int, _Tracklet] = {}
+        self._lost: list[_Tracklet] = []
+        self._size = (0, 0)
 
     @property
     def watermark_ns(self) -> int:
@@ -201,7 +216,7 @@ class Collector:
         It lags behind the frames while a person is lost but not yet given up: the last word about
         them will carry the time at which they were last detected.
         """
-        return min((t.captured_at_ns for t in self._open.values()), default=self._now_ns)
+        return min((t.spot.captured_at_ns for t in self._open.values()), default=self._now_ns)
 
     def update(
         self, frame: Frame, tracks: Sequence[Track], pose: Pose | None = None
@@ -213,12 +228,18 @@ class Collector:
             tracks: of everybody, seen in it or not.
             pose: the camera at the frame; None = nobody in it has a place on the ground.
         """
-        self._now_ns = frame.captured_at_ns
+        before_ns, self._now_ns = self._now_ns, frame.captured_at_ns
+        self._size = frame.width, frame.height
         alive = {track.number for track in tracks}
         ended = [t for number, t in self._open.items() if number not in alive]
         for tracklet in ended:
             del self._open[tracklet.number]
-        self._left = {number: crops for number, crops in self._left.items() if number in alive}
+        # Whose track ends although it was just seen was two people all along, or is cut.
+        cut = {t.number for t in self._left.values()}
+        oldest_ns = self._now_ns - KEPT_S * 1e9
+        self._lost = [t for t in self._lost if t.spot.captured_at_ns >= oldest_ns]
+        self._lost += [t for t in ended if t.spot.captured_at_ns < before_ns or t.number in cut]
+        self._left = {number: of for number, of in self._left.items() if number in alive}
         seen = [track for track in tracks if track.detected]
         self._take(frame, seen, pose)
         due = [t for track in seen if self._is_due(t := self._open[track.number])]
@@ -226,7 +247,7 @@ class Collector:
 
     def go_on(self, number: int, as_number: int) -> None:
         """Whoever goes on in a track of `changed` is followed under another number from here on."""
-        self._left[as_number] = self._open[number].odd
+        self._left[as_number] = self._open[number]
 
     def finish(self) -> list[Statement]:
         """The video is over: the last word about everybody."""
@@ -250,11 +271,11 @@ class Collector:
             tracklet = self._open.get(track.number)
             if tracklet is None:
                 tracklet = _Tracklet(track.number, frame.captured_at_ns)
-                tracklet.crops = self._left.pop(track.number, [])
+                if (of := self._left.pop(track.number, None)) is not None:
+                    tracklet.crops, tracklet.not_of = of.odd, of.number
                 tracklet.last = tracklet.crops[-1] if tracklet.crops else None
                 self._open[track.number] = tracklet
-            self._note(tracklet, frame, track, (x0, y0, x1, y1))
-            tracklet.pose = pose
+            tracklet.note(frame, track, Spot(frame.captured_at_ns, (x0, y0, x1, y1), pose))
             last = tracklet.last
             early = (
                 last is not None
@@ -273,26 +294,13 @@ class Collector:
                 self.judged[track.number] = Judged(quality, False, why)
                 continue
             self.judged[track.number] = Judged(quality, True, "")
-            tracklet.keep(_Crop(frame.captured_at_ns, quality, picture), instead=early)
+            tracklet.keep(Crop(frame.captured_at_ns, quality, picture), instead=early)
 
-    def _note(
-        self,
-        tracklet: _Tracklet,
-        frame: Frame,
-        track: Track,
-        box: tuple[float, float, float, float],
-    ) -> None:
-        tracklet.captured_at_ns = frame.captured_at_ns
-        tracklet.clock, tracklet.clock_error_ms = frame.clock, frame.clock_error_ms
-        tracklet.confirmed = track.confirmed
-        tracklet.box_xyxy, tracklet.frame_size = box, (frame.width, frame.height)
-
-    def _ground(self, tracklet: _Tracklet) -> Ground | None:
-        """Where somebody stood in the last frame they were detected in."""
-        if tracklet.pose is None:
+    def _place(self, spot: Spot) -> Ground | None:
+        """Where on the ground somebody stood."""
+        if spot.pose is None:
             return None
-        where = tracklet.pose, tracklet.box_xyxy, self._view
-        return ground.locate(*where, self._foot, self._terrain)
+        return ground.locate(spot.pose, spot.box_xyxy, self._view, self._foot, self._terrain)
 
     def _is_due(self, tracklet: _Tracklet) -> bool:
         o = self._options
@@ -302,7 +310,7 @@ class Collector:
             return bool(tracklet.fresh)
         if tracklet.revision == 0:
             return len(tracklet.crops) + len(tracklet.fresh) >= o.crops_min
-        if tracklet.captured_at_ns - tracklet.stated_ns >= o.update_every_s * 1e9:
+        if tracklet.spot.captured_at_ns - tracklet.stated_ns >= o.update_every_s * 1e9:
             return True
         return tracklet.quality >= BETTER_FACTOR * tracklet.stated_best
 
@@ -319,9 +327,9 @@ class Collector:
             fitted = np.stack([fit(c.picture, self._spec) for c in waiting])
             for crop, vector in zip(waiting, self._embed(fitted), strict=True):
                 crop.embedding = vector
-        self.changed = [
-            t.number for t, kind in due if t.compare(self._like_min) and kind is not Kind.END
-        ]
+        like_min = -1.0 if self._like_min is None else self._like_min
+        self.changed = [t.number for t, kind in due if t.compare(like_min) and kind is not Kind.END]
+        due = self._find_again(due)
         for tracklet, _ in due:
             while len(tracklet.crops) > self._options.crops_max:
                 tracklet.crops.remove(min(tracklet.crops, key=lambda c: c.quality))
@@ -331,14 +339,45 @@ class Collector:
             if kind is Kind.END or not tracklet.odd
         ]
 
+    def _find_again(
+        self, due: Sequence[tuple[_Tracklet, Kind]]
+    ) -> Sequence[tuple[_Tracklet, Kind]]:
+        """Of whom nothing was said yet goes on in whoever was lost, where both are one person."""
+        self.regained = []
+        new = [t for t, _ in due if t.revision == 0 and not t.odd]
+        lost = [t for t in (*self._lost, *self._open.values()) if self._may_be(t, new)]
+        if self._like_min is None or not new or not lost:
+            return due
+        known = [t.known() for t in new], [t.known() for t in lost]
+        kinds = dict(due)
+        for row, column in regained(*known, self._place, self._like_min, self._regain):
+            tracklet, before = new[row], lost[column]
+            number, alive = tracklet.number, before.number in self._open
+            tracklet.go_on_as(before)
+            kinds.pop(before, None)  # no last word
+            gone = (before, tracklet) if alive else (before,)
+            self._lost = [t for t in self._lost if t not in gone]
+            self.regained.append((number, before.number))
+            if number in self._open:
+                del self._open[number]
+            elif not alive:
+                continue  # it has ended, and so has who it shows
+            self._open[before.number] = tracklet
+            kinds[tracklet] = self._kind(tracklet)
+        return list(kinds.items())
+
+    def _may_be(self, lost: _Tracklet, new: Sequence[_Tracklet]) -> bool:
+        """Whether somebody is known, not seen now, and not in whose boxes a new one walked."""
+        if lost.spot.captured_at_ns == self._now_ns or lost in new or not lost.crops:
+            return False
+        return lost.number not in [t.not_of for t in new]
+
     def _statement(self, tracklet: _Tracklet, kind: Kind) -> Statement:
         best = max(tracklet.crops, key=lambda c: c.quality)
         tracklet.revision += 1
-        tracklet.stated_ns = tracklet.captured_at_ns
-        tracklet.stated_best = best.quality
-        weights = np.array([c.quality for c in tracklet.crops])
-        vectors = np.stack([c.embedding for c in tracklet.crops if c.embedding is not None])
-        embedding, spread = aggregate(vectors, weights)
+        spot = tracklet.spot
+        tracklet.stated_ns, tracklet.stated_best = spot.captured_at_ns, best.quality
+        embedding, spread = aggregate(tracklet.crops)
         sighting = Sighting(
             seq=0,
             camera=self._camera,
@@ -347,25 +386,15 @@ class Collector:
             revision=tracklet.revision,
             kind=kind,
             first_seen_ns=tracklet.first_seen_ns,
-            captured_at_ns=tracklet.captured_at_ns,
+            captured_at_ns=spot.captured_at_ns,
             clock=tracklet.clock,
             clock_error_ms=tracklet.clock_error_ms,
-            box=Box(*tracklet.box_xyxy, *tracklet.frame_size),
-            quality=float(weights.mean()),
+            box=Box(*spot.box_xyxy, *self._size),
+            quality=float(np.mean([c.quality for c in tracklet.crops])),
             crops=len(tracklet.crops),
             embedding=embedding,
             spread=spread,
-            ground=self._ground(tracklet),
+            ground=self._place(spot),
             modality=self._modality,
         )
         return Statement(sighting, best.picture)
-
-
-def aggregate(embeddings: Float32, weights: NDArray[np.float64]) -> tuple[Float32, float]:
-    """Weighted mean of embeddings float32 [K, D], L2-normalised [D], and its spread.
-
-    The spread is the mean cosine of the embeddings to the aggregate.
-    """
-    mean = (embeddings * weights[:, None]).sum(0)
-    unit = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
-    return unit, float((embeddings @ unit).mean())

@@ -1,7 +1,11 @@
-"""Quality of crops: which of a person deserve an embedding, and how much each of them counts."""
+"""What the pixels in a box say: quality of crops, how much each counts, and colours to follow by.
+
+Colours are not re-identification: enough to tell two who cross apart from one frame to the next.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,12 +13,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.bundle.detections import Float64, area, intersection
+from skyreid.bundle.detections import Detections, Float32, Float64, area, intersection
 
 UInt8 = NDArray[np.uint8]
 
 BORDER_PX = 2.0
 """A box that ends this close to the frame's border is taken to be cut by it."""
+ROWS, COLUMNS = 6, 2
+SIZE = 3 * ROWS * COLUMNS
+"""Numbers per person."""
+_SIDE, _END = 0.2, 0.06  # cut off left and right, top and bottom: background
+
+NEAREST = 3
+"""A crop looks like others if it does like so many of them: who turns round is like the latest."""
 
 
 @dataclass(frozen=True)
@@ -126,3 +137,69 @@ def sharpness(picture: UInt8, options: QualityOptions) -> float:
 
 def _variance(values: NDArray[Any]) -> float:
     return float(cv2.meanStdDev(values)[1][0, 0]) ** 2
+
+
+@dataclass(eq=False)
+class Crop:
+    """Somebody's picture, uint8 [h, w, 3] RGB, and its embedding once there was need of it."""
+
+    captured_at_ns: int
+    quality: float
+    picture: UInt8
+    embedding: Float32 | None = None
+
+    def looks_like(self, others: Sequence[Crop], like_min: float) -> bool:
+        """Whether it may show whom others show: the mean cosine to the nearest of them says so."""
+        known = [c.embedding for c in others if c.embedding is not None]
+        if self.embedding is None or not known:
+            return False
+        return float(np.sort(np.stack(known) @ self.embedding)[-NEAREST:].mean()) >= like_min
+
+
+def aggregate(crops: Sequence[Crop]) -> tuple[Float32, float]:
+    """Mean of the embeddings of crops by their quality, L2-normalised [D], and its spread.
+
+    The spread is the mean cosine of the embeddings to the aggregate.
+    """
+    weights = np.array([c.quality for c in crops])
+    vectors = np.stack([c.embedding for c in crops if c.embedding is not None])
+    mean = (vectors * weights[:, None]).sum(0)
+    unit = (mean / max(float(np.linalg.norm(mean)), 1e-12)).astype(np.float32)
+    return unit, float((vectors @ unit).mean())
+
+
+def with_looks(picture: NDArray[np.uint8], found: Detections) -> Detections:
+    """The same people, with what each of them looks like in the RGB picture uint8 [H, W, 3]."""
+    return Detections(found.boxes, found.scores, describe(picture, found.boxes))
+
+
+def describe(picture: NDArray[np.uint8], boxes: NDArray[np.floating]) -> Float32:
+    """Mean colour of the cells of a 6 x 2 grid on each box, float32 [N, 36] in CIE L*a*b*.
+
+    Args:
+        picture: RGB uint8 [H, W, 3].
+        boxes: [N, 4] x0, y0, x1, y1 in its pixels.
+    """
+    height, width = picture.shape[:2]
+    if not len(boxes):
+        return np.zeros((0, SIZE), np.float32)
+    cells = np.empty((len(boxes) * ROWS, COLUMNS, 3), np.uint8)
+    for index, (left, top, right, bottom) in enumerate(_insides(boxes, width, height)):
+        inside, into = picture[top:bottom, left:right], cells[ROWS * index : ROWS * (index + 1)]
+        cv2.resize(inside, (COLUMNS, ROWS), into, 0, 0, cv2.INTER_AREA)
+    lab = cv2.cvtColor(cells.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Lab)
+    return np.asarray(lab, np.float32).reshape(-1, SIZE)
+
+
+def _insides(
+    boxes: NDArray[np.floating], width: int, height: int
+) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes without their edges, in whole pixels; a pixel a cell where there are any."""
+    last_left, last_top = max(width - COLUMNS, 0), max(height - ROWS, 0)
+    for x0, y0, x1, y1 in boxes.tolist():  # few boxes: numpy takes longer to begin
+        beside, above = _SIDE * (x1 - x0), _END * (y1 - y0)
+        left = min(max(round(x0 + beside), 0), last_left)
+        top = min(max(round(y0 + above), 0), last_top)
+        right = min(max(round(x1 - beside), left + COLUMNS), width)
+        bottom = min(max(round(y1 - above), top + ROWS), height)
+        yield left, top, right, bottom

@@ -245,6 +245,20 @@ class Tracker:
         self._renew(track, self._time_s or 0.0)
         return track.number
 
+    def go_on_as(self, number: int, as_number: int) -> None:
+        """Somebody who was lost is found again: from the next frame on they have their old number.
+
+        Raises:
+            KeyError: nobody of that number is followed.
+        """
+        track = next((t for t in self._live if t.number == number), None)
+        if track is None:
+            raise KeyError(number)
+        stays = [t.number != as_number for t in self._live]
+        self._state = self._state[np.array(stays)]
+        self._live = [t for t in self._live if t.number != as_number]
+        track.number = as_number
+
     def _renew(self, track: _Live, time_s: float) -> None:
         track.number, track.born_s, track.hits = self._next, time_s, 1
         self._next += 1
