@@ -50,7 +50,7 @@ from skyreid.bundle.embedder import Embedder
 from skyreid.contract.errors import InputError, run_command
 from skyreid.contract.input_spec import crop_box, fit
 from skyreid.contract.sighting import View
-from skyreid.edge.people.colours import with_looks
+from skyreid.edge.people.quality import with_looks
 from skyreid.edge.people.tiling import Finder, tiled
 from skyreid.edge.people.tracker import Tracker
 

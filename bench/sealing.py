@@ -37,7 +37,7 @@ from skyreid.contract.site import Site
 from skyreid.edge import app, bench
 from skyreid.edge.config import EdgeSettings
 from skyreid.edge.delivery.spool import Spool
-from skyreid.edge.people.colours import with_looks
+from skyreid.edge.people.quality import with_looks
 from skyreid.edge.sighter import FrameDetector, Identity
 from skyreid.server.bench.load import A_MESSAGE, BOOT, DEVICE, SITE, batches
 from skyreid.server.broker.decoding import CLEAR, Message, sort_messages

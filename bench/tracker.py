@@ -2,11 +2,15 @@
 
     python bench/tracker.py CLIP_DIR                      # from the true boxes of CLIP_DIR/gt
     python bench/tracker.py CLIP_DIR --run RUN_DIR...     # from RUN_DIR/detections/*.txt
+    python bench/tracker.py CLIP_DIR --tracks RUN_DIR/tracks...  # tracks as they were recorded;
+                                                          # of others: bench/tracker_peers.py
     python bench/tracker.py CLIP_DIR --motion true gnss   # told how the camera moved: by its true
                                                           # poses, by telemetry with errors
 
-Recorded detections carry no colours, so that the tracker goes by position alone. People with a
-visibility below .5 or lower than 24 px are don't-care, handled as MOT17 does.
+Recorded detections carry no colours, so that the tracker goes by position alone. Recorded tracks
+are the device's, with colours, cut and put together by appearance. ``mixed``: tracks whose most
+frequent person has less than .8 of their boxes. People with a visibility below .5 or lower than
+24 px are don't-care, handled as MOT17 does.
 """
 
 from __future__ import annotations
@@ -73,6 +77,17 @@ def follow(rows: MotRows, motions: Motions, fps: float) -> Boxes:
     return out
 
 
+def recorded(rows: MotRows, truth: MotRows) -> Boxes:
+    """Tracks as they were written down, by frame."""
+    return {
+        frame: [
+            (int(n), box) for n, box in zip(rows.identity[here], rows.box_xyxy[here], strict=True)
+        ]
+        for frame in range(1, int(truth.frame.max()) + 1)
+        for here in (rows.frame == frame,)
+    }
+
+
 def judge(found: Boxes, truth: MotRows) -> str:
     """IDF1, HOTA and purity (boxes whose person is their track's majority) in percent."""
     from trackeval.metrics import HOTA, Identity
@@ -110,9 +125,11 @@ def judge(found: Boxes, truth: MotRows) -> str:
         hota, identity = HOTA().eval_sequence(data), Identity().eval_sequence(data)
     matched = sum(map(len, told.values()))
     pure = sum(int(np.bincount(ids).max()) for ids in told.values())
+    mixed = sum(np.bincount(ids).max() < 0.8 * len(ids) for ids in told.values())
     return (
         f"IDF1 {100 * identity['IDF1']:5.1f}  HOTA {100 * hota['HOTA'].mean():5.1f}  "
-        f"purity {100 * pure / max(matched, 1):5.1f}  tracks {len(told)}"
+        f"purity {100 * pure / max(matched, 1):5.1f}  tracks {len(told)}  "
+        f"mixed {mixed}"
     )
 
 
@@ -120,11 +137,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("clip", type=Path, help="directory with gt/cam{n}.txt")
     parser.add_argument("--run", type=Path, nargs="*", default=[], help="recorded runs")
+    parser.add_argument("--tracks", type=Path, nargs="*", default=[], help="folders of cam{n}.txt")
     parser.add_argument("--fps", type=float, default=8.0)
     parser.add_argument(
         "--motion", choices=["none", "true", *QUALITIES], nargs="+", default=["none"]
     )
     arguments = parser.parse_args()
+    for path in sorted(p for each in arguments.tracks for p in each.glob("*.txt")):
+        truth = read_mot(arguments.clip / "gt" / path.name, truth=True)
+        print(f"{path.stem:6s} {judge(recorded(read_mot(path), truth), truth)}  {path.parent}")
+    if arguments.tracks:
+        return
     sources = {path.stem: path for path in sorted((arguments.clip / "gt").glob("*.txt"))}
     if arguments.run:
         sources = {p.stem: p for run in arguments.run for p in (run / "detections").glob("*.txt")}
