@@ -132,8 +132,8 @@ def test_when_the_server_goes_the_page_says_so_and_comes_back_by_itself(browser:
 
 def test_a_broker_that_is_away_is_told_apart_from_a_server_that_is_gone(browser: Any, server: Any):
     server.ready = {**server.ready, "ready": False, "broker_connected": False}
-    show(browser, server)
-
+    browser.open(server.address)
+    eventually(lambda: browser.text(".connection") == "Nothing arrives", "it is not called live")
     eventually(lambda: "broker is away" in browser.text("#banner"), "the banner")
 
 

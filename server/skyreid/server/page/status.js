@@ -9,7 +9,7 @@ const place = document.getElementById("status");
 const time = h("time", { class: "clock" });
 
 const CONNECTION = { connecting: "Connecting", locked: "Locked", gone: "Server gone" };
-const SITE = { live: "Live", replay: "Replay", ended: "Replay ended", silent: "No device online", empty: "No device yet" };
+const SITE = { live: "Live", replay: "Replay", ended: "Replay ended", silent: "No device online", empty: "No device yet", cut: "Nothing arrives" };
 const PICTURES = {
   never: ["Pictures: never", "No picture of a person leaves a device (policy of the site)."],
   on_request: ["Pictures: on request", "A device sends a picture when an operator asks (policy of the site)."],

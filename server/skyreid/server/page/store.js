@@ -59,8 +59,9 @@ let newest = { of: null, ns: 0 };
 /** Whether all that is shown came from files: such a site is never live. */
 export const isReplay = () => store.sightings.length > 0 && store.sightings.every((s) => s.clock === "file");
 
-/** live | replay | ended (every device that played a file has gone) | silent | empty. */
+/** live | replay | ended (every device that played a file has gone) | silent | empty | cut (no broker). */
 export function siteState() {
+  if (store.ready?.broker_connected === false) return "cut";
   const known = store.ready?.devices ?? store.devices.length;
   if (!known) return "empty";
   const online = store.ready?.devices_online ?? store.devices.filter((d) => d.status === "online").length;
