@@ -96,8 +96,8 @@ def guided(
             finds = outcome.pop("finds")
             facts |= outcome
         else:
-            last = text.strip().splitlines()[-1:] or [""]
-            finds = [{"said": f"ended with {os.waitstatus_to_exitcode(status)}: {last[0]}"}]
+            why = re.findall(r"ERROR: .*", text) or ["libFuzzer does not say why"]
+            finds = [{"said": f"ended with {os.waitstatus_to_exitcode(status)}: {why[0]}"}]
             left = [
                 path for kind in ("crash", "oom", "timeout") for path in folder.glob(f"{kind}-*")
             ]

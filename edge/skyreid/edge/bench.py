@@ -36,7 +36,7 @@ BATCH = 8
 _CALLS = 20
 _AHEAD = 8
 """Frames that may be decoded before they are asked for: four wait, the rest are being made. A pass
-is measured from one such moment to another, and what starting costs is in none."""
+is measured from one such moment to another; what starting and ending cost is in none."""
 _WARM_FRAMES = 0.25
 """Of the frames of the memory test, until what is cached is cached."""
 
@@ -97,18 +97,23 @@ class _Meter:
     def __init__(self, frames: int) -> None:
         self._from = min(_AHEAD, frames // 4)
         self._seen = 0
-        self._began_s = _cpu_s()
+        self._began_s = self._ended_s = _cpu_s()
 
     def count(self) -> None:
         """A frame is done with."""
         self._seen += 1
+        self.end()
         if self._seen == self._from:
-            self._began_s = _cpu_s()
+            self._began_s = self._ended_s
+
+    def end(self) -> None:
+        """What comes from here on is measured only if another frame does."""
+        self._ended_s = _cpu_s()
 
     @property
     def frame_ms(self) -> float:
-        """Until now."""
-        return 1e3 * (_cpu_s() - self._began_s) / max(self._seen - self._from, 1)
+        """Of all but the first."""
+        return 1e3 * (self._ended_s - self._began_s) / max(self._seen - self._from, 1)
 
 
 def measure(plan: Plan, *, frames: int, rounds: int, growth_frames: int) -> dict[str, float]:
@@ -218,10 +223,12 @@ def _pass(plan: Plan, frames: int, networks: Any, meter: _Meter | None = None) -
                 frame.release()
             if meter is not None:
                 meter.count()
+        if sighter is not None:
+            sighter.finish()
+        if meter is not None:
+            meter.end()
     finally:
         stream.close()
-    if sighter is not None:
-        sighter.finish()
     return count
 
 
