@@ -227,3 +227,20 @@ def test_the_measured_rate_is_of_those_whom_one_camera_saw_together(site: Site) 
     text = metrics.text()[0].decode()
     assert 'skyreid_returns_false_positive_rate{kind="configured"} 0.01' in text
     assert f"skyreid_returns_measured {len(people.measured)}.0" in text
+
+
+def test_somebody_is_as_alike_as_the_mean_of_their_tracklets(site: Site) -> None:
+    known(site, 12)
+    tracks = [site.come(900, 2000 + 60 * k, likeness=0.8) for k in range(3)]
+    again = site.come(900, 2000 + HOUR_S, likeness=0.8)
+    site.decide()
+    keys = {key.track: key for key in site.now.writer.state.tracks}
+    looks = site.now.writer.people.looks
+    (seen,) = (each for each in looks.of([keys[again]]) if each.view is each.query)
+    places = [looks.place(keys[track], seen) for track in tracks]
+    there = [place for place in places if place is not None]
+    alone = [looks.together(seen, [place]) for place in there]
+    assert alone == pytest.approx([float(seen.similarity[at.segment][at.row]) for at in there])
+    together = looks.together(seen, there)
+    assert len(there) == 3
+    assert sum(alone) / 3 < together < 1  # what is each tracklet's own is less in their mean
