@@ -10,6 +10,7 @@ from skyreid.server.matching.likelihood import Normals
 from skyreid.server.people.judge import (
     COHORT_MIN,
     FALLS,
+    LEVEL_MIN,
     Candidate,
     Cohort,
     Measured,
@@ -35,8 +36,16 @@ def test_who_stands_out_is_told_from_who_is_one_of_many_alike() -> None:
 
 def test_the_best_is_no_part_of_its_own_cohort_and_a_cohort_may_be_small() -> None:
     assert Cohort.of([9.0, *STRANGERS], 400) == Cohort.of([3.0, *STRANGERS], 400)
-    assert Cohort.of([3.0], 1).level == Cohort.of([], 0).level == 0.0
-    assert Cohort.of([3.0, 1.0], 2).level == pytest.approx(0.8)
+    assert Cohort.of([3.0], 1).level == Cohort.of([], 0).level == LEVEL_MIN
+    assert Cohort.of([3.0, 2.0], 2).level == pytest.approx(1.6)
+
+
+def test_few_people_who_are_unlike_each_other_make_nobody_stand_out() -> None:
+    """A cosine of .15 among four people of one clip was told as perhaps back, at .40."""
+    few = Cohort.of([0.15 / 0.2, -0.3 / 0.2, -0.4 / 0.2], 4)
+    assert few.level == LEVEL_MIN
+    (sure,) = probabilities([Candidate("a", 0.15 / 0.2, 4.8)], few, 0.25, 8.0)
+    assert sure < 0.1
 
 
 def test_strangers_of_made_up_galleries_are_expected_as_often_as_they_are_there() -> None:

@@ -24,6 +24,9 @@ COHORT = 10
 """People, the most alike but for the first, whom a score has to stand out of."""
 SECOND, OTHERS = 0.35, 0.45
 """What the first and the mean of the rest of them count."""
+LEVEL_MIN = 0.9
+"""What they come to among some thirty people. Fewer are less alike, and unlike each other besides,
+less their own mean: what that says of one who is not among them has not been seen."""
 ONE_STANDS_OUT, FALLS = 0.84, 0.29
 """By so much somebody in the gallery stands out for every first comer; by so much more for e times
 fewer. In standard deviations of strangers' cosines, as the bundle states them."""
@@ -56,9 +59,10 @@ class Cohort:
         """From the scores of the most alike, in any order; the first of them is left out."""
         others = np.sort(np.asarray(scores, np.float64))[::-1][1 : 1 + COHORT]
         if not len(others):
-            return cls(people, 0.0)
+            return cls(people, LEVEL_MIN)
         rest = others[1:] if len(others) > 1 else others
-        return cls(people, SECOND * float(others[0]) + OTHERS * float(rest.mean()))
+        level = SECOND * float(others[0]) + OTHERS * float(rest.mean())
+        return cls(people, max(LEVEL_MIN, level))
 
     def beyond(self, score: float) -> float:
         """How many strangers of the gallery are expected at a score or above."""
