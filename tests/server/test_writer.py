@@ -333,6 +333,17 @@ def test_a_broker_that_is_lost_before_the_first_turn_leaves_the_server_ready(lif
     assert summary(one.writer)["ready"] is False
 
 
+def test_a_site_where_looks_cannot_tell_says_so_to_whoever_asks(life: Any) -> None:
+    one = life()
+    assert summary(one.writer)["appearance_uninformative"] == []
+    one.writer.uninformative = ("aerial-ground",)
+    said = summary(one.writer)
+    assert said["appearance_uninformative"] == ["aerial-ground"]
+    assert said["ready"]
+    (reason,) = said["degraded"]
+    assert reason.startswith("matching: appearance_uninformative (aerial-ground): ")
+
+
 def test_sightings_that_wait_for_their_decision_are_a_trouble_with_its_reason(
     life: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

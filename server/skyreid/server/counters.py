@@ -79,6 +79,11 @@ class Metrics:
             "Minutes of capture time that are over and not yet decided for good",
             registry=r,
         )
+        self.uninformative = Gauge(
+            "skyreid_appearance_uninformative",
+            "Pairs of views in which looks tell nobody apart, and count nothing",
+            registry=r,
+        )
         self.journal_lost = Gauge(
             "skyreid_journal_lost",
             "1 where this server's start found rows of its journal lost",

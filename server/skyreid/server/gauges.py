@@ -20,6 +20,7 @@ def watch(writer: Writer, metrics: Metrics) -> None:
     metrics.queue.set_function(lambda: len(writer.queue))
     metrics.undecided.set_function(lambda: writer.undecided)
     metrics.unsettled.set_function(lambda: writer.unsettled)
+    metrics.uninformative.set_function(lambda: len(writer.uninformative))
     metrics.quarantined.set_function(lambda: writer.quarantined)
     metrics.identities.set_function(lambda: len(writer.state.identities))
     metrics.broker_connected.set_function(lambda: writer.broker.connected)

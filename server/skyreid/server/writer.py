@@ -101,10 +101,10 @@ class Writer:
         self.notices: tuple[str, ...] = ()
         """What is wrong and not the writer's: what the journal lost, certificates."""
         self._disk = Disk(journal, metrics, self._stopping)
-        self.devices = devices
-        """Read by the API; changed here only."""
-        self.gallery = gallery
-        """Asked by the API; fed here."""
+        self.devices, self.gallery = devices, gallery
+        """Read and asked by the API; changed here only."""
+        self.uninformative: tuple[str, ...] = ()
+        """Pairs of views in which looks tell nobody apart; see ``Matcher``."""
         self.state: State = matcher.state
         """Who is who, as the log has it. Replaced as a whole, never changed."""
         self.undecided = self.unsettled = 0
@@ -243,8 +243,7 @@ class Writer:
         """Refuse what has the number of another sighting; it would be lost as a repeat."""
         fresh = {id(item) for item in new}
         repeated = [s for s in batch.sightings if id(s) not in fresh]
-        clashes = self._journal.aside.differing(repeated)
-        batch.refuse_clashes(clashes, self._site)
+        batch.refuse_clashes(self._journal.aside.differing(repeated), self._site)
 
     def _store_pictures(self, batch: Sorted) -> None:
         """Store pictures of sightings that are here; the others wait a little for theirs."""
@@ -262,8 +261,8 @@ class Writer:
         for name, count in Counter(item.device for item in new).items():
             if name in self.devices.by_id:
                 self.devices.by_id[name].sightings += count
-        late = sum(item.sighting.captured_at_ns <= self._matcher.decided_ns for item in new)
-        self._metrics.late.inc(late)
+        decided_ns = self._matcher.decided_ns
+        self._metrics.late.inc(sum(item.sighting.captured_at_ns <= decided_ns for item in new))
         self.stored += len(new)
 
     def _note_devices(self, batch: Sorted) -> None:
@@ -296,6 +295,7 @@ class Writer:
             self._write_down(made)
         # Only now: whoever reads that all is settled finds it in the log.
         self.undecided, self.unsettled = self._matcher.undecided, self._matcher.unsettled
+        self.uninformative = self._matcher.uninformative
         self.oldest.decided(self._matcher.decided_ns if self.undecided else None)
         self._settled = horizon_ns is None
 

@@ -6,24 +6,31 @@ from scipy.optimize import linear_sum_assignment
 
 from skyreid.server.matching.clustering import Edges, cluster
 from skyreid.server.matching.likelihood import (
-    APPEARANCE_MAX,
-    DEFAULT,
+    ODD_LOOKS,
     OUTLIERS,
     PLACE_MAX,
+    RARE,
+    Looks,
     Normals,
     accept_from,
-    appearance_llr,
     calibrate,
     odds,
     place_llr,
-    prior_of,
     shifts,
     time_llr,
 )
 from skyreid.server.matching.odds import assign
+from skyreid.server.matching.priors import DEFAULT, prior_of
 
 PRIOR = Normals(0.5, 0.2, 0.0, 0.2)
 NOBODY = np.zeros(0)
+
+
+def appearance_llr(similarity, normals):
+    """What cosines say where nothing was checked."""
+    return Looks(normals, NOBODY, 0.0).llr(similarity)
+
+
 metres = st.floats(-1e4, 1e4)
 
 
@@ -35,9 +42,9 @@ def test_place_is_bounded_both_ways_whatever_is_reported(east, north, variance, 
 
 def test_a_wrong_pose_neither_vetoes_overwhelming_looks_nor_decides_against_them():
     far = float(place_llr(np.array([500.0, 0.0]), np.array([0.1, 0.0, 0.1]), 400.0))
-    assert APPEARANCE_MAX + far > 0
+    assert np.log(1 / RARE) + far > 0
     near = float(place_llr(np.zeros(2), np.array([0.01, 0.0, 0.01]), 400.0))
-    assert near - APPEARANCE_MAX < np.log(1 / 0.01)  # not accepted, even with nobody else around
+    assert near + np.log(ODD_LOOKS) < np.log(1 / 0.01)  # not accepted, even with nobody else around
 
 
 def test_place_speaks_for_a_pair_near_by_and_against_one_far_off():

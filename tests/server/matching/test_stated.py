@@ -8,13 +8,15 @@ import pytest
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Kind
 from skyreid.server.matching.likelihood import (
-    APPEARANCE_MAX,
     FORGET_S,
+    GAPS_S,
+    ODD_LOOKS,
+    RARE,
     Looks,
     Normals,
     accept_from,
-    appearance_llr,
     arrivals_per_s,
+    by_gap,
 )
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.odds import Scores
@@ -145,10 +147,9 @@ def test_without_poses_looks_are_enough_where_many_strangers_were_seen(world, bl
             and scores.reason(float(one), several, np.full(len(several.b), np.inf), 0.01).state
             == "accepted"
         ]
-    # Nobody knows yet that they are not ten people who come again and again.
-    assert sure[False] == []
-    assert len(sure[True]) > 0.5 * len(rows)
-    assert np.mean(sure[True]) >= 0.98
+    for told in sure.values():
+        assert len(told) > 0.5 * len(rows)
+        assert np.mean(told) >= 0.98
     some = next(several for several in pairs if len(several.b))
     looks = scores.reason(0.0, some, np.full(len(some.b), np.inf), 0.01).evidence[0]
     assert looks.strangers is not None
@@ -162,21 +163,66 @@ def strangers(count, *, alike=0):
     return np.sort(values)
 
 
-def test_looks_that_nothing_was_held_against_say_as_much_as_before():
+def test_looks_that_nothing_was_held_against_say_what_is_believed():
     cosines = np.linspace(-1, 1, 21)
     unchecked = Looks(NORMALS, np.zeros(0), 0.0)
-    assert unchecked.most == pytest.approx(APPEARANCE_MAX)
-    assert np.abs(unchecked.llr(cosines)).max() <= APPEARANCE_MAX + 1e-9
-    assert (np.diff(unchecked.llr(cosines)) > -1e-9).all()
-    np.testing.assert_array_equal(unchecked.llr(cosines), appearance_llr(cosines, NORMALS))
+    llr, most = unchecked.says(cosines)
+    assert (llr >= np.log(ODD_LOOKS)).all()
+    assert (llr <= most).all()
+    assert most.max() == pytest.approx(np.log(1 / RARE))
+    assert (np.diff(llr) > -1e-9).all()
 
 
 def test_looks_say_more_where_many_strangers_were_seen_and_none_so_alike():
     many = Looks(NORMALS, strangers(4000), 4000.0)
     few = Looks(NORMALS, strangers(4000), 100.0)  # as many pairs, of fifteen people
-    assert many.llr(np.array(0.9)) > few.llr(np.array(0.9)) > APPEARANCE_MAX
-    assert many.llr(np.array(0.9)) <= many.most + 1e-9
-    assert many.most == pytest.approx(np.log(4050), abs=0.03)
+    nobody = Looks(NORMALS, np.zeros(0), 0.0)
+    assert many.llr(np.array(0.9)) > few.llr(np.array(0.9)) > nobody.llr(np.array(0.9))
+    assert many.says(np.array(1.0))[1] == pytest.approx(np.log(4000 + 1 / RARE))
+
+
+def test_two_strangers_who_look_alike_among_few_take_nearly_all_that_is_believed():
+    nobody = Looks(NORMALS, np.zeros(0), 0.0)
+    one_pair = Looks(NORMALS, strangers(15, alike=1), 15.0)
+    assert one_pair.llr(np.array(0.65)) < 4.2
+    assert one_pair.llr(np.array(0.65)) < nobody.llr(np.array(0.65)) - 2
+
+
+def test_the_prior_of_a_gap_is_how_many_come_back_after_it():
+    """A thousand pairs a class; nobody comes back after a minute, and looks can tell."""
+    rng = np.random.default_rng(5)
+    gap = np.repeat(np.arange(len(GAPS_S)), 1000)
+    same = rng.random(len(gap)) < np.where(gap < 3, 0.1, 0.0)
+    llr = np.where(same, 5.0, -2.5) + rng.normal(0, 0.5, len(gap))
+    added = by_gap(llr, np.full(len(gap), np.log(0.05)), gap)
+    assert added[:3] == pytest.approx(np.log(2), abs=0.35)
+    assert (added[3:] < -1.5).all()
+    # Looks that say nothing, and nobody there: nothing is known of gaps.
+    np.testing.assert_allclose(by_gap(0 * llr, np.full(len(gap), -3.0), gap), 0.0)
+    np.testing.assert_array_equal(by_gap(llr[:0], llr[:0], gap[:0]), 0.0)
+
+
+@pytest.mark.parametrize("telling", [True, False])
+def test_a_site_where_looks_cannot_tell_says_so_and_goes_by_place(telling, world, plaza, matched):
+    """Embeddings that say nothing: drawn anew for every sighting."""
+    made = world(4, plaza, people=14, seconds=14, noise=0.3, view_gap=0.3)
+    rng = np.random.default_rng(0)
+    told = []
+    for device, boot, model, s in made.told:
+        drawn = rng.normal(size=len(s.embedding)).astype(np.float32)
+        seen = s if telling else replace(s, embedding=drawn / np.linalg.norm(drawn))
+        told.append((device, boot, model, seen))
+    matcher = matched(replace(made, told=told))
+    assert ("aerial-ground" in matcher.uninformative) is not telling
+    looks = [
+        e.llr
+        for identity in matcher.state.identities.values()
+        for match in identity.members.values()
+        if match is not None
+        for e in match.evidence
+        if e.kind == "appearance" and e.llr
+    ]
+    assert bool(looks) or not telling
 
 
 def test_looks_say_no_more_than_strangers_who_look_so_alike_allow():

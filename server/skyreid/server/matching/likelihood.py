@@ -7,11 +7,11 @@ pose may be wrong, and so may a picture.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit, ndtr
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -19,21 +19,36 @@ Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
 ODD_LOOKS = 0.02
-"""How often strangers look like one person, and one person like strangers."""
-APPEARANCE_MAX = float(np.log((1 - ODD_LOOKS) / ODD_LOOKS))
-CHECKED_PAIRS = 1 / ODD_LOOKS
-"""How many pairs of strangers what is believed before any was seen is worth, one of them odd."""
+"""How often one person looks like a stranger: somebody else in the box, another light; its
+logarithm is the most that looks say against a pair."""
+LOOK_ALIKES = 0.01
+"""Believed part of the strangers who are look-alikes before any was seen at a site; their cosines
+are ``ALIKE_AT`` of the way from strangers' to one person's, give or take ``ALIKE_WIDTH`` of it."""
+ALIKE_AT, ALIKE_WIDTH = 0.6, 0.3
+CHECKED_PAIRS = 50.0
+"""How many pairs of strangers of a site that is worth."""
+RARE = 5e-4
+"""Nothing is believed to be rarer among strangers, unless more of them were seen."""
 PLACE_MAX = 6.0
 OUTLIERS = 0.03
 """How often a reported position is plainly wrong (box on somebody else, bad pose); its logarithm
 is the most that place can say against a pair, and less than looks can say for it."""
+COMPANY, COMPANY_M = 0.05, 1.0
+"""So many of the pairs of people that two cameras see at once walk side by side, so far apart in
+each direction, metres."""
+GAPS_S = np.array([0.0, 10.0, 30.0, 60.0, 120.0, 300.0])
+"""Between two tracklets: where classes begin in which it is counted how often they are one person;
+what overlaps is of the first."""
+BY_GAP = (-4.0, 1.0)
+GAP_PAIRS = 3.0
+"""So many pairs of one person are believed to have been found in each class as expected."""
+ARRIVALS_OVER_S = 60.0
+"""Over less time how often new people come is not known."""
 WALK_MPS = 1.3
 FORGET_S = 10.0
 """After about so long out of sight a person may be anywhere."""
 CUTS_MAX = 16
 """Members of a group from which cuts through it are looked for."""
-ARRIVALS_OVER_S = 60.0
-"""Over less time how often new people come is not known."""
 POSE_SIGMA_M = 0.4
 """What two cameras disagree about a standing person beyond the reported covariances."""
 ACCUMULATION = 0.25
@@ -49,10 +64,6 @@ class Normals:
     same_std: float
     different_mean: float
     different_std: float
-
-
-DEFAULT = Normals(0.45, 0.2, 0.0, 0.2)
-"""Where nothing is known of a model; for embeddings less their camera's mean."""
 
 
 def shifts(
@@ -141,10 +152,12 @@ class Looks:
     """Cosines of pairs that are known to be two people, ascending."""
     worth: float
     """So many of those pairs are different ones."""
+    blind: bool = False
+    """Nobody can be told apart by looks here: they say nothing (``telling``)."""
 
     @property
-    def most(self) -> float:
-        """The greatest log-likelihood ratio: as rare as nobody has seen two who look so alike."""
+    def checked(self) -> float:
+        """What they can come to by the strangers that were seen, and one odd pair in fifty."""
         return float(np.log((CHECKED_PAIRS + self.worth) * (1 - ODD_LOOKS)))
 
     def share(self, similarity: Float64) -> Float64:
@@ -153,39 +166,46 @@ class Looks:
         count = len(self.strangers)
         return ((count - below) / max(count, 1)).reshape(similarity.shape)
 
-    def llr(self, similarity: Float64) -> Float64:
-        """What cosines say; any shape.
-
-        Two normals, but some strangers look alike, and some tracklets of one person do not
-        (another person in the box): a share ``ODD_LOOKS`` of each side is as the other. Of the
-        strangers it is less where many have been seen, and none of them so alike.
-        """
+    def odd(self, similarity: Float64) -> Float64:
+        """Part of the strangers who look as alike, as far as is known; any shape."""
         n = self.normals
-        # As many as were seen, and one in CHECKED_PAIRS more before any was.
-        odd = (1 + self.worth * self.share(similarity)) / (CHECKED_PAIRS + self.worth)
+        apart = n.same_mean - n.different_mean
+        by = (similarity - n.different_mean - ALIKE_AT * apart) / (ALIKE_WIDTH * apart)
+        believed = np.maximum(LOOK_ALIKES * ndtr(-by), RARE)
+        seen = CHECKED_PAIRS * believed + self.worth * self.share(similarity)
+        out: Float64 = np.maximum(seen / (CHECKED_PAIRS + self.worth), 1 / (1 / RARE + self.worth))
+        return out
+
+    def says(self, similarity: Float64) -> tuple[Float64, Float64]:
+        """Log-likelihood ratios of cosines of any shape, and the most that those can come to.
+
+        Two normals, but some strangers look alike (``odd``), and some tracklets of one person do
+        not: a share ``ODD_LOOKS`` of them is as strangers are.
+        """
+        if self.blind:
+            return np.zeros(similarity.shape), np.zeros(similarity.shape)
+        n, odd = self.normals, self.odd(similarity)
         same = np.exp(-0.5 * ((similarity - n.same_mean) / n.same_std) ** 2) / n.same_std
         other = np.exp(-0.5 * ((similarity - n.different_mean) / n.different_std) ** 2)
         other /= n.different_std
         tiny = 1e-30  # far from both, nothing is known
-        few = np.minimum(odd, ODD_LOOKS)
         llr = np.log(
             ((1 - ODD_LOOKS) * same + ODD_LOOKS * other + tiny)
-            / ((1 - few) * other + few * same + tiny)
+            / ((1 - odd) * other + odd * same + tiny)
         )
-        bounded: Float64 = np.minimum(llr, -np.log(odd))
-        return bounded
+        most = -np.log(odd)
+        return np.minimum(llr, most), most
 
-
-def appearance_llr(similarity: Float64, normals: Normals) -> Float64:
-    """What cosines say where nothing was checked: within ``APPEARANCE_MAX`` of nothing."""
-    return Looks(normals, np.zeros(0), 0.0).llr(similarity)
+    def llr(self, similarity: Float64) -> Float64:
+        """The former of what it ``says``."""
+        return self.says(similarity)[0]
 
 
 def place_llr(offset: Float64, covariance: Float64, area_m2: float) -> Float64:
     """What two positions at one moment say.
 
     One person: normal about no offset, or anywhere with probability ``OUTLIERS``. Different
-    people: anywhere on the site.
+    people: anywhere on the site, or beside each other with probability ``COMPANY``.
 
     Args:
         offset: [..., 2] east and north in metres.
@@ -198,9 +218,12 @@ def place_llr(offset: Float64, covariance: Float64, area_m2: float) -> Float64:
     det = ee * nn - en**2
     east, north = offset[..., 0], offset[..., 1]
     distance2 = (nn * east**2 - 2 * en * east * north + ee * north**2) / det
-    density = np.exp(-0.5 * distance2) / (2 * np.pi * np.sqrt(det))
-    llr = np.log((1 - OUTLIERS) * density * area_m2 + OUTLIERS)
-    bounded: Float64 = np.minimum(llr, PLACE_MAX)
+    one = np.exp(-0.5 * distance2) / (2 * np.pi * np.sqrt(det))
+    side = (ee + nn) / 2 + COMPANY_M**2
+    beside = np.exp(-0.5 * (east**2 + north**2) / side) / (2 * np.pi * side)
+    two = (1 - COMPANY) / area_m2 + COMPANY * beside
+    llr = np.log(((1 - OUTLIERS) * one + OUTLIERS / area_m2) / two)
+    bounded: Float64 = np.clip(llr, np.log(OUTLIERS), PLACE_MAX)
     return bounded
 
 
@@ -216,29 +239,6 @@ def time_llr(offset: Float64, covariance: Float64, gap_s: Float64, area_m2: floa
     near = np.exp(place_llr(offset, wide, area_m2))
     llr: Float64 = np.log(kept * near + (1 - kept))
     return llr
-
-
-def view_pair(a: str, b: str) -> str:
-    """``aerial-ground`` and the like, as manifests spell it."""
-    return "-".join(sorted((a, b)))
-
-
-def prior_of(priors: Mapping[str, Normals], pair: str) -> Normals:
-    """A manifest's prior for a view pair, brought to the scale of centred embeddings.
-
-    If all embeddings share a part of squared length m, strangers' cosines are m on average, and
-    without that part a cosine c becomes (c - m) / (1 - m).
-    """
-    known = priors.get(pair)
-    if known is None:
-        return DEFAULT
-    shared = min(max(known.different_mean, 0.0), 0.9)
-    return Normals(
-        (known.same_mean - shared) / (1 - shared),
-        known.same_std / (1 - shared),
-        (known.different_mean - shared) / (1 - shared),
-        known.different_std / (1 - shared),
-    )
 
 
 def odds(evidence: Float64, prior: Float64, weight: Float64) -> float:
@@ -313,6 +313,33 @@ def open_after(at_s: Float64, before_s: Float64) -> Float64:
         recent = np.nan_to_num(np.exp((latest - at_s) / FORGET_S) * kept[count], nan=0.0)
     out: Float64 = (1 - OUTLIERS) * (count - np.minimum(recent, count))
     return out
+
+
+def by_gap(evidence: Float64, prior: Float64, gap: Int64) -> Float64:
+    """What to add to the prior of pairs so that as many are one person as their evidence says.
+
+    A prior says among how many people somebody is; not how many of those who left come back, and
+    after how long. That differs from site to site, and is counted here: in each class of gaps what
+    is added makes the pairs expected to be one person beforehand as many as those found to be
+    (expectation maximization; where evidence says nothing, nothing is added).
+
+    Args:
+        evidence: [P] log-likelihood ratios of pairs of a window.
+        prior: [P] their log prior odds.
+        gap: [P] class of each, a place in ``GAPS_S``.
+
+    Returns:
+        [len(GAPS_S)]
+    """
+
+    def count(of: Float64) -> Float64:
+        return np.bincount(gap, expit(of), len(GAPS_S)).astype(np.float64)
+
+    added: Float64 = np.zeros(len(GAPS_S))
+    for _ in range(8):
+        now = prior + added[gap]
+        added += np.log((count(now + evidence) + GAP_PAIRS) / (count(now) + GAP_PAIRS))
+    return np.clip(added, *BY_GAP)
 
 
 def weakest_cuts(

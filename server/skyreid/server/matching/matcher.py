@@ -119,6 +119,11 @@ class Matcher:
         return self._settling.waiting
 
     @property
+    def uninformative(self) -> tuple[str, ...]:
+        """Pairs of views, as ``aerial-ground``, in which looks tell nobody apart here."""
+        return self._scores.uninformative
+
+    @property
     def next_ns(self) -> int | None:
         """The horizon at which ``advance`` decides something next; None = nothing waits."""
         if not self._arrived:

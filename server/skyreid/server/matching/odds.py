@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import combinations_with_replacement
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -15,7 +16,7 @@ from skyreid.contract.identity_event import Evidence, LinkState, Match, TrackKey
 from skyreid.contract.sighting import View
 from skyreid.server.matching.likelihood import (
     ACCUMULATION,
-    APPEARANCE_MAX,
+    GAPS_S,
     OUTLIERS,
     Bool,
     Float32,
@@ -25,15 +26,16 @@ from skyreid.server.matching.likelihood import (
     Normals,
     accept_from,
     arrivals_per_s,
+    by_gap,
     calibrate,
     fullest,
     odds,
     open_after,
     overlapping,
-    prior_of,
     shifts,
-    view_pair,
 )
+from skyreid.server.matching.priors import priors_of, view_pair
+from skyreid.server.matching.telling import SEEN_LEAST, tells_nobody
 from skyreid.server.matching.tracklets import NONE, PLACE, STEP_S, TIME, Tables, Window
 
 CENTRING = 5.0
@@ -63,6 +65,8 @@ class Pairs:
     """Log of how few of the people here the pair could be by place alone; negative."""
     weight: Float64
     """How much a pair has to say where there are several."""
+    gap: Int64
+    """How long lies between them, as a place in ``GAPS_S``."""
     most: Float64
     """What looks can come to where nothing else speaks for the pair; ``inf`` where it does."""
 
@@ -90,20 +94,25 @@ class Scores:
 
     def __init__(self, window: Window, priors: Mapping[str, Normals]) -> None:
         self.window = window
-        self._priors = priors
+        self._priors = priors_of(priors)
         self.unit: Float32 = np.zeros((0, 1), np.float32)
         """[rows, D] embeddings less the mean look of their camera."""
         self._shift: dict[tuple[int, int, int], Float64] = {}
-        self._people, self._others, self._placed = 2.0, 0, 0
+        self._people, self._arrivals_per_s, self._others, self._placed = 2.0, 0.0, 0, 0
         self._ends, self._starts = np.zeros(0), np.zeros(0)  # of tracklets with positions, seconds
         self._rivals: Float64 = np.zeros(0)
         self._near: Float64 = np.zeros(0)
         self._looks: dict[tuple[int, int], Looks] = {}
-        self.arrivals_per_s = 0.0
-        """New people a second."""
+        self._by_gap: Float64 = np.zeros(len(GAPS_S))
         self._told_apart = 1
         self._stale = 0
         self._fresh: list[int] = []
+
+    @property
+    def uninformative(self) -> tuple[str, ...]:
+        """Pairs of views in which looks tell nobody apart, as far as place knows who is who."""
+        blind = [views for views, looks in self._looks.items() if looks.blind]
+        return tuple(sorted(view_pair(View(one).word, View(two).word) for one, two in blind))
 
     def touched(self, row: int) -> None:
         """A row was put."""
@@ -149,32 +158,33 @@ class Scores:
             self._shifted(new)
             self._count(new)
 
-    def between(self, a: Int64, b: Int64) -> Pairs:
-        """The pairs (``a[k]``, ``b[k]``), scored."""
-        facts, tables = self.window.facts, self.window.between(a, b)
+    def between(self, a: Int64, b: Int64, tables: Tables | None = None) -> Pairs:
+        """The pairs (``a[k]``, ``b[k]``), scored; ``tables`` as the window has them."""
+        facts, tables = self.window.facts, tables or self.window.between(a, b)
         similarity = np.einsum("ij,ij->i", self.unit[a], self.unit[b]).astype(np.float64)
         alien = facts["model"][a] != facts["model"][b]
+        unrelated = np.isinf(tables.clock_s)  # nobody knows among whom: only what was seen is sure
         similarity[alien] = 0.0
-        appearance, most = np.zeros(len(a)), np.full(len(a), APPEARANCE_MAX)
+        appearance, most = np.zeros(len(a)), np.zeros(len(a))
         low, high = (f(facts["view"][a], facts["view"][b]) for f in (np.minimum, np.maximum))
         for (one, two), looks in self._looks.items():
             of_pair = (low == one) & (high == two)
-            appearance[of_pair] = looks.llr(similarity[of_pair])
-            most[of_pair] = looks.most
-        appearance[alien] = 0.0
+            appearance[of_pair], most[of_pair] = looks.says(similarity[of_pair])
+            most[of_pair & unrelated] = np.minimum(most[of_pair & unrelated], looks.checked)
+        appearance[alien] = most[alien] = 0.0
+        appearance = np.minimum(appearance, most)
         most[tables.llr > 0] = np.inf
-        # Whoever came between the two could be either.
         unseen_s = np.maximum(facts["first_ns"][a], facts["first_ns"][b])
         unseen_s = (unseen_s - np.minimum(facts["last_ns"][a], facts["last_ns"][b])) / 1e9
-        came = self.arrivals_per_s * np.where(
-            np.isinf(tables.clock_s), 0.0, np.maximum(unseen_s, 0)
-        )
+        came = self._arrivals_per_s * np.where(unrelated, 0.0, np.maximum(unseen_s, 0))
         prior = -0.5 * (np.log(self._rivals[a] + came) + np.log(self._rivals[b] + came))
+        gap = np.searchsorted(GAPS_S[1:], unseen_s, "right")
+        prior += np.where(unrelated, 0.0, self._by_gap[gap])
         weight = np.full(len(a), QUIET)
         placed = tables.kind != NONE
         unseen_s = tables.clock_s + np.where(tables.kind == TIME, tables.measure, 0.0)
         weight[placed] += (1 - QUIET) * np.exp(-unseen_s[placed] / 2.0)
-        return Pairs(a, b, tables, similarity, appearance, prior, weight, most)
+        return Pairs(a, b, tables, similarity, appearance, prior, weight, gap, most)
 
     def links(self, rows: Sequence[int], groups: Sequence[Int64]) -> tuple[Float64, PairsOf]:
         """Log posterior odds that ``rows[k]`` belongs with ``groups[k]``; -inf if it cannot.
@@ -274,21 +284,16 @@ class Scores:
         self.unit[rows] = unit / np.maximum(length, 1e-9)
 
     def _crowd(self, rows: Int64, owner: Mapping[int, str | None]) -> None:
-        """How many people are here: about as many as the fullest moment of a camera shows.
-
-        Beside that, how many new ones come in a second, and for each moment how many tracklets
-        time leaves open to somebody seen then.
-        """
+        """How many are here: those of the fullest moment of a camera; and when all were seen."""
         facts, half_ns = self.window.facts[rows], self.window.tolerance_ns // 2
         first_ns, last_ns = facts["first_ns"] + half_ns, facts["last_ns"] - half_ns
         most = fullest(facts["camera"], first_ns, last_ns)
         self._people = 1 + float(most)
         held = [row for row in rows.tolist() if owner.get(row) is not None]
-        numbers: dict[str | None, int] = {}
-        person = np.array([numbers.setdefault(owner[k], len(numbers)) for k in held], np.int64)
+        person = np.unique([str(owner[row]) for row in held], return_inverse=True)[1]
         of = self.window.facts[np.array(held, np.int64)]
-        self.arrivals_per_s = arrivals_per_s(person, of["first_ns"], of["last_ns"])
-        self._told_apart = max(most, len(numbers))
+        self._arrivals_per_s = arrivals_per_s(person, of["first_ns"], of["last_ns"])
+        self._told_apart = max(most, len(np.unique(person)))
         placed = facts[facts["end"] > facts["start"]]
         self._others = len(rows) - 1
         self._placed = len(placed)
@@ -313,17 +318,18 @@ class Scores:
         facts = self.window.facts
         order = rows[np.lexsort((rows, facts["last_ns"][rows]))]
         reach = min(len(order) - 1, max(1, SAMPLE // len(order)))
-        a = np.concatenate([order[:-d] for d in range(1, reach + 1)] or [order[:0]])
-        b = np.concatenate([order[d:] for d in range(1, reach + 1)] or [order[:0]])
+        # Half of them neighbours in time, of whom place can tell; the others ever farther off.
+        far = np.geomspace(reach // 2 + 1, max(len(order) - 1, reach // 2 + 1), reach - reach // 2)
+        steps = np.unique([*range(1, reach // 2 + 1), *far.astype(np.int64)])[: len(order) - 1]
+        a = np.concatenate([*(order[:-d] for d in steps), order[:0]])
+        b = np.concatenate([*(order[d:] for d in steps), order[:0]])
         tables = self.window.between(a, b)
         similarity = np.einsum("ij,ij->i", self.unit[a], self.unit[b]).astype(np.float64)
         alike = facts["model"][a] == facts["model"][b]
         apart = (facts["eye"][a] != facts["eye"][b]) & (tables.kind == PLACE)
         same = alike & apart & (tables.llr >= 3.0) & (tables.shared_s >= 2.0)
         different: Bool = alike & ((apart & (tables.llr <= -3.0)) | tables.forbidden)
-        low = np.minimum(facts["view"][a], facts["view"][b])
-        high = np.maximum(facts["view"][a], facts["view"][b])
-        views = sorted(set(facts["view"][rows].tolist()))
+        low, high = (f(facts["view"][a], facts["view"][b]) for f in (np.minimum, np.maximum))
         strangers = similarity[different]
         # Who are seen at once by one camera: of n people so many pairs, however many tracklets.
         seen = facts[rows]
@@ -331,26 +337,22 @@ class Scores:
             seen["camera"], seen["first_ns"], seen["last_ns"] - self.window.tolerance_ns, STRANGERS
         )
         same_model = seen["model"][at] == seen["model"][to]
-        at, to = at[same_model], to[same_model]
-        one_of, other = self.unit[rows[at]], self.unit[rows[to]]
-        apart_cosines = np.einsum("ij,ij->i", one_of, other).astype(np.float64)
-        of_camera = int(np.bincount(seen["camera"][at], minlength=1).max())
+        at, to = rows[at[same_model]], rows[to[same_model]]
+        apart_cosines = np.einsum("ij,ij->i", self.unit[at], self.unit[to]).astype(np.float64)
+        of_camera = int(np.bincount(facts["camera"][at], minlength=1).max())
         worth = float(min(of_camera, self._told_apart * (self._told_apart - 1) // 2))
-        self._looks = {}
-        for one in views:
-            for two in [v for v in views if v >= one]:
-                of_pair = (low == one) & (high == two)
-                normals = calibrate(
-                    similarity,
-                    different & of_pair,
-                    same & of_pair,
-                    strangers,
-                    prior_of(self._priors, view_pair(View(one).word, View(two).word)),
-                    pairs=PRIOR_PAIRS,
-                )
-                own = similarity[different & of_pair]
-                checked = np.sort(own if len(own) >= worth else apart_cosines)
-                self._looks[one, two] = Looks(normals, checked, worth)
+        self._looks, self._by_gap = {}, np.zeros(len(GAPS_S))
+        for one, two in combinations_with_replacement(sorted({*facts["view"][rows].tolist()}), 2):
+            of_pair = (low == one) & (high == two)
+            d, s, prior = different & of_pair, same & of_pair, self._priors[one, two]
+            normals = calibrate(similarity, d, s, strangers, prior, pairs=PRIOR_PAIRS)
+            own = similarity[d]
+            checked = np.sort(own if len(own) >= worth else apart_cosines)
+            blind = int(s.sum()) >= SEEN_LEAST and tells_nobody(similarity[s], checked, a[s], b[s])
+            self._looks[one, two] = Looks(normals, checked, worth, blind)
+        pairs = self.between(a, b, tables)
+        pairs = pairs.only(~tables.forbidden & ~np.isinf(tables.clock_s))
+        self._by_gap = by_gap(pairs.evidence, pairs.prior, pairs.gap)
 
 
 def assign(tracklets: int, asked: Sequence[tuple[int, str]], odds: Float64) -> list[int | None]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skyreid.server.matching.likelihood import Normals, prior_of
+from skyreid.server.matching.priors import Normals, prior_of
 
 COHORT = 10
 """People, the most alike but for the first, whom a score has to stand out of."""

@@ -29,6 +29,13 @@ def degraded(said: Mapping[str, Any]) -> list[str]:
             f"matching: it failed on {said['quarantined']} sightings, which are set aside; "
             "skyreid-server quarantine shows them"
         )
+    if said["appearance_uninformative"]:
+        views = ", ".join(said["appearance_uninformative"])
+        reasons.append(
+            f"matching: appearance_uninformative ({views}): whom place says to be one person look "
+            "no more alike than strangers, so looks count nothing; is it the right bundle, and are "
+            "the poses right?"
+        )
     return reasons
 
 
@@ -51,6 +58,7 @@ def summary(writer: Writer) -> dict[str, Any]:
         "undecided": writer.undecided,
         "quarantined": writer.quarantined,
         "settled": writer.settled,
+        "appearance_uninformative": list(writer.uninformative),
         "identities": len(writer.state.identities),
         "devices": len(writer.devices.by_id),
         "devices_online": writer.devices.online(),
