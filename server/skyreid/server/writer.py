@@ -104,7 +104,7 @@ class Writer:
         self.devices, self.gallery = devices, gallery
         """Read and asked by the API; changed here only."""
         self.uninformative: tuple[str, ...] = ()
-        """Pairs of views in which looks tell nobody apart; see ``Matcher``."""
+        """Pairs of views in which looks tell nobody apart; see ``Scores``."""
         self.state: State = matcher.state
         """Who is who, as the log has it. Replaced as a whole, never changed."""
         self.undecided = self.unsettled = 0
@@ -295,7 +295,7 @@ class Writer:
             self._write_down(made)
         # Only now: whoever reads that all is settled finds it in the log.
         self.undecided, self.unsettled = self._matcher.undecided, self._matcher.unsettled
-        self.uninformative = self._matcher.uninformative
+        self.uninformative = self._matcher.scores.uninformative
         self.oldest.decided(self._matcher.decided_ns if self.undecided else None)
         self._settled = horizon_ns is None
 

@@ -213,7 +213,7 @@ def test_a_site_where_looks_cannot_tell_says_so_and_goes_by_place(telling, world
         seen = s if telling else replace(s, embedding=drawn / np.linalg.norm(drawn))
         told.append((device, boot, model, seen))
     matcher = matched(replace(made, told=told))
-    assert ("aerial-ground" in matcher.uninformative) is not telling
+    assert ("aerial-ground" in matcher.scores.uninformative) is not telling
     looks = [
         e.llr
         for identity in matcher.state.identities.values()

@@ -74,7 +74,7 @@ class Matcher:
         self._arrived: list[tuple[int, TrackKey, int, int, str, Sighting]] = []
         self._arrivals = 0
         self._window = Window(overlap_tolerance_s=OVERLAP_TOLERANCE_S)
-        self._scores = Scores(self._window, self._priors)
+        self.scores = Scores(self._window, self._priors)  # of the active window; read it
         self._roster = Roster()
         self._untold: dict[TrackKey, int] = {}  # in no identity; since when, of capture time passed
         self._due: dict[TrackKey, None] = {}  # changed since they were last grouped
@@ -117,11 +117,6 @@ class Matcher:
     def unsettled(self) -> int:
         """Blocks of time that are over and not yet decided for good."""
         return self._settling.waiting
-
-    @property
-    def uninformative(self) -> tuple[str, ...]:
-        """Pairs of views, as ``aerial-ground``, in which looks tell nobody apart here."""
-        return self._scores.uninformative
 
     @property
     def next_ns(self) -> int | None:
@@ -286,12 +281,12 @@ class Matcher:
                 touched[key] = None
         self._forget(at_ns)
         touched = {key: None for key in sorted(touched) if key in self._window}
-        self._scores.refresh(self._roster.owner)
+        self.scores.refresh(self._roster.owner)
         fresh = [key for key in touched if self._is_fresh(key, now)]
         ready = self._ready([key for key in fresh if key not in self.state.tracks], tick)
         self._compare(sorted({*fresh, *ready}))
         new = [key for key in ready if self._is_fresh(key, now)]
-        regroup.place_new(self._course(at_ns), self._scores, self._roster, new)
+        regroup.place_new(self._course(at_ns), self.scores, self._roster, new)
         self._due.update(dict.fromkeys([*fresh, *ready]))
         self._pass(tick)
         if tick % self._every == 0:
@@ -300,7 +295,7 @@ class Matcher:
     def _put(self, tracklet: Tracklet) -> None:
         """A tracklet enters the window, or is replaced there by its newer self."""
         key, row = tracklet.key, self._window.put(tracklet)
-        self._scores.touched(row)
+        self.scores.touched(row)
         self._touched_ns.pop(key, None)  # the latest touched is the last
         self._touched_ns[key] = self._passed_ns
         if (name := self.state.tracks.get(key)) is not None:
@@ -365,7 +360,7 @@ class Matcher:
         """Look for those with whom tracklets are worth comparing."""
         if keys:
             rows = np.array([self._window.rows[key] for key in keys], np.int64)
-            found = candidates(self._scores, rows, self._window.taken())
+            found = candidates(self.scores, rows, self._window.taken())
             self._roster.partners.update(zip(rows.tolist(), found, strict=True))
 
     def _regroup(self) -> None:
@@ -383,10 +378,10 @@ class Matcher:
                 first.append(self._window.rows[key])
         if not first:
             return
-        found = regroup.likely(self._scores, self._roster, first)
+        found = regroup.likely(self.scores, self._roster, first)
         regroup.again(
             self._course(at_ns),
-            self._scores,
+            self.scores,
             self._roster,
             first,
             [name for names in found for name in names],  # one hop further
