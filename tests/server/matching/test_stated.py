@@ -12,6 +12,7 @@ from skyreid.server.matching.likelihood import (
     GAPS_S,
     ODD_LOOKS,
     RARE,
+    SURE_MAX,
     Looks,
     Normals,
     accept_from,
@@ -155,6 +156,14 @@ def test_without_poses_looks_are_enough_where_many_strangers_were_seen(world, bl
     assert looks.strangers is not None
     assert looks.strangers > 1000
     assert looks.as_alike is not None
+
+
+def test_no_link_is_stated_surer_than_checked_ones_could_show(world, plaza, matched):
+    made = world(1, plaza, people=3, seconds=8, noise=0.2, view_gap=0.2, breaks=0.0)
+    identities = matched(made).state.identities.values()
+    stated = [m.probability for i in identities for m in i.members.values() if m is not None]
+    assert max(stated) == SURE_MAX
+    assert 1 / (1 - SURE_MAX) <= 3000
 
 
 def strangers(count, *, alike=0):

@@ -29,6 +29,8 @@ CHECKED_PAIRS = 50.0
 """How many pairs of strangers of a site that is worth."""
 RARE = 5e-4
 """Nothing is believed to be rarer among strangers, unless more of them were seen."""
+SURE_MAX = 0.999
+"""No link is stated surer: beyond it some 3,000 checked ones without an error would be needed."""
 PLACE_MAX = 6.0
 OUTLIERS = 0.03
 """How often a reported position is plainly wrong (box on somebody else, bad pose); its logarithm

@@ -18,6 +18,7 @@ from skyreid.server.matching.likelihood import (
     ACCUMULATION,
     GAPS_S,
     OUTLIERS,
+    SURE_MAX,
     Bool,
     Float32,
     Float64,
@@ -238,7 +239,7 @@ class Scores:
         probability = 1 / (1 + math.exp(-max(min(log_odds, 50.0), -50.0)))
         state: LinkState = "accepted" if probability >= accept_from(fpir) else "tentative"
         other: TrackKey = self.window.at(int(pairs.b[j])).key
-        return Match(state, _short(probability), other, tuple(evidence))
+        return Match(state, _short(min(probability, SURE_MAX)), other, tuple(evidence))
 
     def _looks_of(self, pairs: Pairs, j: int) -> Evidence:
         llr, cosine = _short(pairs.appearance[j]), _short(pairs.similarity[j])
