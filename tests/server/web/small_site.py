@@ -74,7 +74,7 @@ class StandingWriter:
         self._people = People(self.gallery, lambda: self.state, self.decide, nothing, options, {})
         self.people = SimpleNamespace(undo=self.undo)
         self.fault: str | None = None
-        self.storing, self.settled = True, True
+        self.storing, self.settled, self.uninformative = True, True, ()
         self.stored = self.undecided = self.quarantined = 0
         self.notices: tuple[str, ...] = ()
         self.oldest, self.queue = Oldest(), Queue(1, 1)
