@@ -43,11 +43,13 @@ HEARTBEAT_S = 1.0
 WARM_S = 10.0
 """What is published before is not counted: all come at once who are in view at the start."""
 BEGINS_IN_S = 2.0
-TOO_MANY = 2.5
+TOO_MANY = 3.2
 """Times what would fill the core at the usual cost of a sighting: the more come at once the less
 each costs, and the server gets behind then."""
 FEWER = 0.5
 """Of the same, what comes afterwards, when it catches up."""
+ENOUGH_S = 2.0
+"""It has caught up when no more waits than what comes in so long."""
 LOOKS_EVERY_S = 0.25
 NOBODY_RETURNS = "[people]\nreturns = false\n"
 """Three minutes after a start everybody in the window is asked for, which is not to be measured."""
@@ -204,8 +206,9 @@ class _Bench:
         self._go_on(coming, over_s + seconds)
         over = self._between(over_s, over_s + seconds)
         self._times = FEWER / share
-        # As little as with the usual load, for what comes then.
-        enough = round(max(look.behind for look in usual) * max(1.0, FEWER / share))
+        # As little as with the usual load, for what comes then, or what comes in some seconds.
+        least = max(look.behind for look in usual) * max(1.0, FEWER / share)
+        enough = round(max(least, ENOUGH_S * FEWER / share * _per_s(usual, "published")))
         self._go_on(coming, time.monotonic() + LIMIT_S, enough)
         drained = [*self._between(over[-1].at_s, time.monotonic()), self._look()]
         self._times = 0.0
