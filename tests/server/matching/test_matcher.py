@@ -9,7 +9,7 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Ground, Kind
 from skyreid.server.matching import identity as identity_module
 from skyreid.server.matching import regroup
-from skyreid.server.matching.identity import Decision, State, apply, replay
+from skyreid.server.matching.identity import Applied, Decision, State, apply, replay
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
 
@@ -355,7 +355,7 @@ def test_new_tracklets_are_told_before_others_are_grouped_again(world, plaza, mo
     made, again, waited = world(3, plaza), regroup.again, []
     logs = []
     for early in (False, True):
-        matcher, log = Matcher(MatchingOptions()), []
+        matcher, log = Matcher(MatchingOptions()), list[Applied]()
 
         def grouped_again(*args, matcher=matcher, log=log):
             waited.append(len(matcher.state.tracks) - sum(a.decision.kind == "assign" for a in log))

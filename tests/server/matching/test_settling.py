@@ -8,16 +8,11 @@ import numpy as np
 import pytest
 
 from skyreid.contract.identity_event import TrackKey
-from skyreid.server.matching.identity import State
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
-from skyreid.server.matching.regroup import Course
 from skyreid.server.matching.settling import (
     BLOCK_S,
-    PIECES,
-    QUIET_ROUNDS,
     Blocks,
-    Settling,
     block_of,
 )
 
@@ -207,22 +202,3 @@ def test_what_is_dropped_is_in_no_block_any_more(world, plaza):
     assert matcher.drop(keys) == 3
     assert all(matcher._settling.blocks.began(key) is None for key in keys)
     assert matcher.drop(keys) == 0
-
-
-def test_a_step_waits_for_a_micro_batch_that_has_just_been_done_and_not_for_the_next():
-    settling, done = Settling(State(), 600.0, {}), []
-
-    def step(block, recall):
-        for piece in range(100):
-            done.append(piece)
-            yield
-
-    settling._step, settling._due = step, {5: -QUIET_ROUNDS}
-    course = Course(State(), 10 * 60 * 10**9, 0.01, lambda _: State())
-    counts = []
-    for busy in (True, True, True, False, False):
-        settling.advance(course, None, everything=False, busy=busy)
-        counts.append(len(done))
-    assert counts == [0, PIECES, PIECES, 2 * PIECES, 3 * PIECES]
-    settling.advance(course, None, everything=True, busy=True)
-    assert len(done) == 100

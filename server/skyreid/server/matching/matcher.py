@@ -79,7 +79,6 @@ class Matcher:
         self._untold: dict[TrackKey, int] = {}  # in no identity; since when, of capture time passed
         self._due: dict[TrackKey, None] = {}  # changed since they were last grouped
         self._regroup_ns: int | None = None  # as of when, and it is to be done yet
-        self._busy = False  # with micro-batches, since it was settled last
         self._settling = Settling(self.state, options.window_s, self._priors)
         self._passed_ns = 0  # capture time gone by since the start, forwards only
         self._touched_ns: dict[TrackKey, int] = {}  # when, of that, each tracklet was last revised
@@ -265,7 +264,6 @@ class Matcher:
 
     def _batch(self, tick: int) -> None:
         """One micro-batch: everything captured up to ``tick``."""
-        self._busy = True
         self._regroup()
         at_ns = tick * self._batch_ns
         now = block_of(at_ns)
@@ -393,8 +391,8 @@ class Matcher:
         """Go on with what is to be decided for good."""
         self._regroup()
         self._hand()
-        course, busy, self._busy = self._course(self.decided_ns), self._busy, False
-        self._settling.advance(course, self.recall, everything=everything, busy=busy)
+        course = self._course(self.decided_ns)
+        self._settling.advance(course, self.recall, everything=everything)
 
     def _course(self, at_ns: int) -> Course:
         return Course(self.state, at_ns, self._options.fpir, self._decide)

@@ -135,7 +135,6 @@ class Settling:
         """How many blocks a step looks at."""
         self.blocks = Blocks()
         self._round = 0
-        self._left = False  # by the latest go, for the next
         self._due = {block: -QUIET_ROUNDS for block in state.postponed}
         """Blocks whose step is due, and the round in which something last came late for each."""
         self._work: tuple[int, Generator[None, None, None]] | None = None
@@ -203,21 +202,16 @@ class Settling:
             self._due.setdefault(self._work[0], -QUIET_ROUNDS)
             self._work = None
 
-    def advance(
-        self, course: Course, recall: Recall | None, *, everything: bool, busy: bool = False
-    ) -> None:
+    def advance(self, course: Course, recall: Recall | None, *, everything: bool) -> None:
         """Do the steps that are due, the oldest first, or some pieces of them.
 
         Args:
             course: what it goes by.
             recall: see `Recall`.
             everything: all that is due; else ``PIECES`` or so.
-            busy: micro-batches have just taken their time, and the next must not wait longer: it
-                is left for the next go, once.
         """
-        self._course, self._left = course, busy and not self._left and not everything
-        more = 0 if self._left else PIECES if self.waiting <= 2 else 2 * PIECES
-        pieces = None if everything else more
+        self._course = course
+        pieces = None if everything else PIECES if self.waiting <= 2 else 2 * PIECES
         self._round += 1
         self._look_again(block_of(course.at_ns))
         while self._work is not None or self._due:
