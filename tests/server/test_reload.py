@@ -15,6 +15,7 @@ import pytest
 from skyreid.contract.errors import SettingsError
 from skyreid.contract.site import read_site
 from skyreid.server.config import ServerSettings
+from skyreid.server.matching.priors import Normals
 from skyreid.server.reload import Reload
 from skyreid.server.store.beside import read_decisions, read_keys
 from skyreid.server.web.answers import Lookup, ShownSite
@@ -286,7 +287,7 @@ def test_what_waits_for_its_decision_is_decided_by_the_new_thresholds(
 def test_priors_of_another_bundle_make_a_new_matcher(hangup: Any) -> None:
     one = hangup()
     matcher = one.life.writer._matcher
-    one.priors = {"aerial-ground": object()}
+    one.priors = {"aerial-ground": Normals(0.6, 0.1, 0.0, 0.1)}
     assert one()
     assert one.life.writer._matcher is not matcher
 
