@@ -74,7 +74,7 @@ def test_sightings_leave_only_by_the_ranges_of_their_boot(tmp_path: Path) -> Non
         assert dropped == {"rejected": 2}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(
         st.one_of(

@@ -24,7 +24,7 @@ def make_frame(width: int, height: int, layout: str) -> Frame:
     return Frame(1, 1, Clock.FILE, 0, width, height, planes=planes)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(2, 41), st.integers(2, 41), st.sampled_from(["nv12", "i420"]), st.data())
 def test_a_crop_equals_the_same_region_of_the_whole_frame(
     width: int, height: int, layout: str, data: st.DataObject

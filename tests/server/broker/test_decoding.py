@@ -252,7 +252,7 @@ def test_a_defect_of_ours_costs_the_message_that_met_it(
     assert "ZeroDivisionError: of ours" in refused.detail
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(["sightings", "birth", "status", "health", "picture"]),
     st.binary(max_size=300),

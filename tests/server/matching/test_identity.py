@@ -108,7 +108,7 @@ def logs(draw: st.DrawFn) -> list[Decision]:
     return log
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs(), st.data())
 def test_any_log_replays_to_the_same_state_whole_or_in_two_parts(log, data):
     cut = data.draw(st.integers(0, len(log)))
@@ -119,7 +119,7 @@ def test_any_log_replays_to_the_same_state_whole_or_in_two_parts(log, data):
     assert replay(log[cut:], replay(log[:cut])) == whole
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs())
 def test_every_log_keeps_each_tracklet_in_exactly_one_identity(log):
     state = replay(log)
@@ -133,7 +133,7 @@ def test_every_log_keeps_each_tracklet_in_exactly_one_identity(log):
     assert len(used) == len(state.identities) + len(state.aliases) + len(state.erased)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(logs())
 def test_a_decision_survives_its_json(log):
     for decision in log:
@@ -141,7 +141,7 @@ def test_a_decision_survives_its_json(log):
     assert replay([Decision.from_json(d.to_json()) for d in log]) == replay(log)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(logs())
 def test_every_return_lies_with_both_of_its_identities_and_one_at_most_says_who_came_back(log):
     state = replay(log)

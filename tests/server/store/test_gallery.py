@@ -77,7 +77,7 @@ def test_a_dropped_vector_is_overwritten_and_never_found_again():
     assert gallery._all == []
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 9), st.booleans())))
 def test_any_history_of_adds_and_removes_leaves_the_last_word_of_each_key(history):
     data, gallery = vectors(10), Gallery()

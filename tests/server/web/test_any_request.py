@@ -59,7 +59,6 @@ def test_no_request_is_a_defect_of_the_server(serve: Callable[..., Served], know
         max_examples=150,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )

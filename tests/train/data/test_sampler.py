@@ -67,7 +67,7 @@ def test_more_people_than_there_are_is_refused() -> None:
         sampler(crops_per_person=3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(1, 9), min_size=3, max_size=8),
     st.integers(2, 3),
@@ -118,7 +118,7 @@ def test_in_passes_people_come_as_often_as_their_pictures_allow() -> None:
     assert share[0] == pytest.approx(share[1], abs=0.05)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)).filter(any), min_size=4, max_size=8),
     st.sampled_from([2, 4, 6]),

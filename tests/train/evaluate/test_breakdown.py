@@ -46,7 +46,7 @@ def sums(estimate: Estimate | None) -> tuple[int, float, float]:
     return (0, 0.0, 0.0) if estimate is None else pooled([estimate.score])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31 - 1))
 def test_without_its_camera_a_query_searches_a_gallery_that_never_held_it(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -76,7 +76,7 @@ def test_across_views_no_camera_can_be_left_out() -> None:
     ]  # fmt: skip
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**31 - 1))
 def test_a_drone_asks_with_its_queries_and_is_searched_with_its_gallery_alone(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -65,7 +65,7 @@ def same(found: Score, wanted: tuple[int, list[float], float, float]) -> None:
         assert found.means["mINP"] == pytest.approx(penalties / valid, rel=1e-12)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 7))
 def test_scores_equal_a_naive_loop_whatever_the_block(seed: int, blocks: int) -> None:
     rng = np.random.default_rng(seed)
@@ -73,7 +73,7 @@ def test_scores_equal_a_naive_loop_whatever_the_block(seed: int, blocks: int) ->
     same(score(query, gallery, block_bytes=blocks * 12 * 31), naive(query, gallery))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 6), st.integers(1, 40))
 def test_every_protocol_equals_the_naive_loop_on_its_own_subset_even_where_all_is_tied(
     seed: int, people: int, count: int

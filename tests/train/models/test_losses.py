@@ -26,7 +26,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_batch_hard_triplet_equals_a_loop_over_explicit_triplets(seed: int) -> None:
     features, people, _ = batch(seed)
@@ -40,7 +40,7 @@ def test_batch_hard_triplet_equals_a_loop_over_explicit_triplets(seed: int) -> N
     assert losses.batch_hard_triplet(features, people).item() == pytest.approx(wanted, rel=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS, st.floats(0, 3))
 def test_with_a_margin_the_triplet_is_a_hinge_over_the_same_triplets(
     seed: int, margin: float
@@ -66,7 +66,7 @@ def test_the_soft_margin_stays_finite_where_the_exponential_overflows() -> None:
     assert torch.isfinite(features.grad).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SEEDS)
 def test_cross_view_triplet_equals_a_loop_that_skips_rows_without_a_counterpart(seed: int) -> None:
     features, people, views = batch(seed)
@@ -143,7 +143,7 @@ def test_orthogonality_is_one_for_opposite_and_zero_for_perpendicular_rows() -> 
     assert losses.orthogonality(left, left.roll(1, 1)).item() == pytest.approx(0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS)
 def test_orthogonality_equals_a_loop_over_rows(seed: int) -> None:
     left, right = torch.from_numpy(np.random.default_rng(seed).normal(0, 2, (2, 6, 5)))
@@ -154,7 +154,7 @@ def test_orthogonality_equals_a_loop_over_rows(seed: int) -> None:
     assert losses.orthogonality(left, right).item() == pytest.approx(wanted, rel=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(SEEDS, st.integers(1, 9), st.integers(1, 8))
 def test_balance_equals_a_loop_and_lies_between_one_and_the_number_of_experts(
     seed: int, samples: int, experts: int

@@ -113,7 +113,7 @@ def test_without_a_turn_patches_are_scaled_by_one_plus_eta_exactly(
     torch.testing.assert_close(found, (1 + eta) * patches)  # the same but for a rounding
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31 - 1), st.sampled_from(GRIDS), st.floats(0.1, 4))
 @example(200698, (21, 10), 0.36246320813125665)
 def test_hat_weights_and_their_gradients_equal_grid_sample(
