@@ -38,6 +38,7 @@ from skyreid.edge import app, bench
 from skyreid.edge.config import EdgeSettings
 from skyreid.edge.delivery.spool import Spool
 from skyreid.edge.people.quality import with_looks
+from skyreid.edge.people.tiling import Finder
 from skyreid.edge.sighter import FrameDetector, Identity
 from skyreid.server.bench.load import A_MESSAGE, BOOT, DEVICE, SITE, batches
 from skyreid.server.broker.decoding import CLEAR, Message, sort_messages
@@ -125,7 +126,7 @@ def device(folder: Path, frames: int, rounds: int) -> dict[str, float]:
         nonlocal count
         count = 0
         said = bench._Replayed(recorded, recording)
-        finder: bench.Finder = said
+        finder: Finder = said
         stand_in = replace(plan, detector=FrameDetector(finder, with_looks), embedder=said)  # type: ignore[arg-type]
         with tempfile.TemporaryDirectory() as place, Spool(Path(place) / "s.db") as spool:
             who = Identity(SITE, DEVICE, spool.boot, "cam1", plan.view, recording.model)

@@ -275,3 +275,17 @@ def test_the_looks_must_be_alike_and_no_other_who_can_be_it_nearly_so() -> None:
     # Two parts of one person, who were never seen at once, are no rivals: the nearer one has it.
     earlier = known((-2.0, -1.5), (-2.8, -2.1), look(0.95))
     assert pairs(new, [earlier, WALKS]) == [(0, 1)]
+
+
+def test_in_a_crowd_nobody_is_placed_who_looks_like_somebody_else() -> None:
+    """Each lost one costs three places; of a hundred only who may be it, or a rival, is asked."""
+    asked: list[Spot] = []
+
+    def counting(at: Spot) -> Ground | None:
+        asked.append(at)
+        return place(at)
+
+    like = HERE * np.float32(LIKE + T.like_more - T.margin - 0.01)
+    crowd = [known((0, 0.5, 1.0), (0.0, 0.7, 1.4), like) for _ in range(100)]
+    assert pairs([known((2.0,), (2.8,))], [*crowd, WALKS], counting) == [(0, 100)]
+    assert len(asked) == 3

@@ -100,30 +100,35 @@ def regained(
     """
     if not new or not lost:
         return []
-    spans = [(k.first_ns / 1e9, k.trail[-1].captured_at_ns / 1e9) for k in lost]
-    apart_s = np.array([[n.first_ns / 1e9 - end for _, end in spans] for n in new])
-    starts_s = np.array([n.trail[0].captured_at_ns / 1e9 for n in new])
-    gaps_s: Float64 = np.maximum(starts_s[:, None] - np.array([end for _, end in spans]), 0.0)
+    spans = np.array([(k.first_ns, k.trail[-1].captured_at_ns) for k in lost]) / 1e9
+    firsts_s = np.array([n.first_ns for n in new]) / 1e9
+    starts_s = np.array([n.trail[0].captured_at_ns for n in new]) / 1e9
+    apart_s = firsts_s[:, None] - spans[:, 1]
+    gaps_s: Float64 = np.maximum(starts_s[:, None] - spans[:, 1], 0.0)
+    looks = (np.stack([n.look for n in new]) @ np.stack([k.look for k in lost]).T).astype(
+        np.float64
+    )
+    # Who is less alike is neither the one nor a rival: in a crowd most are, and are not placed.
+    maybe = looks >= like_min + tuning.like_more - tuning.margin
+    maybe &= (apart_s >= -tuning.overlap_s) & (gaps_s <= KEPT_S)
     away = np.full(gaps_s.shape, np.inf)
-    for i, j in np.argwhere((apart_s >= -tuning.overlap_s) & (gaps_s <= KEPT_S)):
+    for i, j in np.argwhere(maybe):
         away[i, j] = _away(lost[j].trail, new[i].trail, gaps_s[i, j], locate, tuning)
-    looks = np.stack([n.look for n in new]) @ np.stack([k.look for k in lost]).T
-    alike = np.where(away <= tuning.away_max, looks.astype(np.float64), _NEVER)
+    alike = np.where(away <= tuning.away_max, looks, _NEVER)
     least = like_min + tuning.like_more + tuning.like_more_each_s * gaps_s
     sure = (alike >= least) & (alike - _rivals(alike, spans, tuning.overlap_s) >= tuning.margin)
     cost = np.where(sure, 1 - alike + tuning.away_weight * away, np.inf)
     return assign(cost, 2.0 + tuning.away_weight * tuning.away_max)
 
 
-def _rivals(alike: Float64, spans: Sequence[tuple[float, float]], overlap_s: float) -> Float64:
+def _rivals(alike: Float64, spans: Float64, overlap_s: float) -> Float64:
     """How alike each pair's closest rival is, [new, lost]: another new one, or somebody else lost.
 
-    Two who were not seen at once, by the ``spans`` of when the lost ones were, may be one person,
-    and are no rivals.
+    Two who were not seen at once, by the ``spans`` [lost, 2] of when the lost ones were, may be one
+    person, and are no rivals.
     """
-    others = np.array(
-        [[min(a[1], b[1]) - max(a[0], b[0]) > overlap_s for b in spans] for a in spans]
-    )
+    first, last = spans.T
+    others = np.minimum(last[:, None], last) - np.maximum(first[:, None], first) > overlap_s
     np.fill_diagonal(others, False)
     rivals: Float64 = np.where(others[None], alike[:, None, :], _NEVER).max(2)
     for row in range(len(alike)):
