@@ -43,7 +43,7 @@ class Asked:
         decided = [applied.decision for applied in made]
         begin_s = time.process_time()
         self._people.note(decided)
-        self._people.turn(self._matcher.decided_ns, everything=end, most=1 << 30)
+        self._people.turn(self._matcher.decided_ns, everything=end, live=False)
         self._spent_s += time.process_time() - begin_s
         out, self._made = [*decided, *self._made], []
         return out

@@ -102,6 +102,9 @@ class Metrics:
             ["kind"],
             registry=r,
         )
+        self.returns_waiting = Gauge(
+            "skyreid_returns_waiting", "Identities that are due to be asked for", registry=r
+        )
         self.returns_measured = Gauge(
             "skyreid_returns_measured", "Identities that the rate was measured on", registry=r
         )

@@ -33,6 +33,9 @@ def watch(writer: Writer, metrics: Metrics) -> None:
     rate = metrics.returns_rate
     rate.labels("configured").set_function(lambda: people.options.fpir)
     rate.labels("measured").set_function(lambda: people.measured.rate(people.options.fpir))
+    metrics.returns_waiting.set_function(
+        lambda: people.waiting.due if people.options.returns else 0
+    )
     metrics.returns_measured.set_function(lambda: len(people.measured))
     metrics.seal_keys.set(writer.opening.keys)
 

@@ -76,7 +76,7 @@ def _ask(
 ) -> list[Applied]:
     """What ``people`` makes of what was decided."""
     people.note(applied.decision for applied in decided)
-    people.turn(matcher.decided_ns, everything=end, most=1 << 30)
+    people.turn(matcher.decided_ns, everything=end, live=False)
     told = list(made)
     made.clear()
     return told

@@ -1,9 +1,8 @@
 """Asks of everybody who came whether they had been here before; proposes returns as decisions.
 
 An identity is asked for once nothing joined it for `ASK_AFTER_NS` (its blocks are settled by then),
-or once it has been here for `LONG_NS`, and again when it has twice as many tracklets. At most
-`ASKED_AT_ONCE` are asked in one turn of the writer, between two rounds of matching: a question is
-an exact product with every vector that is kept. Nothing here joins identities (`matching.returns`).
+or once it has been here for `LONG_NS`, and again when it has twice as many tracklets; how many at a
+time, `waiting` says. Nothing here joins identities (`matching.returns`).
 """
 
 from __future__ import annotations
@@ -30,12 +29,10 @@ from skyreid.server.people.judge import (
 )
 from skyreid.server.people.looks import Looks, Seen
 from skyreid.server.people.options import PeopleOptions
+from skyreid.server.people.waiting import Waiting
 from skyreid.server.store.gallery import Gallery
 from skyreid.server.store.spans import Span
 
-ASK_AFTER_NS = 180 * 10**9
-LONG_NS = 600 * 10**9
-ASKED_AT_ONCE = 2
 AHEAD = 48
 """Tracklets most like somebody, of each pair of views, whose people are looked at."""
 COMPARED = 20
@@ -100,7 +97,7 @@ class People:
         """Replaced as a whole, from the same thread."""
         self.measured = Measured()
         self._undone = list(undone)
-        self._waiting: dict[str, tuple[int, int]] = {}  # touched first, due: capture time
+        self.waiting = Waiting()
         self._asked: dict[str, int] = {}  # how many tracklets it had then
         self.undos: list[Undo] = []
         """What waits for a ``turn``."""
@@ -116,35 +113,30 @@ class People:
         """Follow what was decided."""
         for d in decisions:
             if d.kind in ("assign", "merge", "move", "split"):
-                first_ns, _ = self._waiting.get(d.identity, (d.at_ns, 0))
-                self._waiting[d.identity] = first_ns, d.at_ns
+                self.waiting.touch(d.identity, d.at_ns)
 
     def resume(self, keys: Iterable[TrackKey]) -> None:
-        """Ask of those whom matching held when it began."""
+        """Ask of those whom matching held when it began.
+
+        Not where the log has an answer, undone or not; that there was none it does not say.
+        """
         state, keys = self._state(), keys if self.options.returns else ()
         for name in dict.fromkeys(state.tracks.get(key) for key in keys):
-            if name is not None and state.identities[name].link is None:
-                self._waiting[name] = state.at_ns, state.at_ns
+            if name is None:
+                continue
+            identity = state.identities[name]
+            if not any(link.track in identity.members for link in identity.links):
+                self.waiting.touch(name, state.at_ns)
 
-    def turn(self, now_ns: int, *, everything: bool = False, most: int = ASKED_AT_ONCE) -> None:
-        """Do what is due at a capture time; ``everything`` where nothing more will come."""
+    def turn(self, now_ns: int, *, everything: bool = False, live: bool = True) -> None:
+        """Do what is due at a capture time (see ``Waiting.turn``)."""
         while self.undos:
             self._carry_out(self.undos.pop(0))
         if not self.options.returns:
             return
         if everything and self._undone:
             self._undo_again(None)
-        due = [
-            name
-            for name, (first_ns, last_ns) in sorted(self._waiting.items(), key=lambda kv: kv[1])
-            if everything or now_ns >= min(last_ns + ASK_AFTER_NS, first_ns + LONG_NS)
-        ]
-        asked = 0
-        for name in due:
-            if asked >= most:
-                break
-            del self._waiting[name]
-            asked += self._ask(name)
+        self.waiting.turn(now_ns, self._ask, everything=everything, live=live)
 
     def _carry_out(self, asked: Undo) -> None:
         state = self._state()
