@@ -184,7 +184,7 @@ class Follower:
         self._first_ns: int | None = None
         self._offset = self._highest = 0
         self.tracks: list[Track] = []
-        """Everybody who is followed in the latest frame; no number is ever used again."""
+        """Everybody who is followed in the latest frame; no number is ever somebody else's."""
         self._rows = None if recorder is None else Rows(recorder)
         self.pose: Pose | None = None
         """Where the camera was then."""

@@ -129,6 +129,16 @@ def test_who_is_still_in_the_picture_is_nobody_s_past() -> None:
     assert {s.track for s in sightings(seen)} == {1, 2}
 
 
+def test_nobody_was_last_seen_earlier_than_they_were() -> None:
+    """A second box of somebody, in three of their last five frames, ends before they do."""
+    frames = [{50: RED}] * 19 + [{50: RED, 100: RED}] * 3 + [{50: RED}] * 2 + [{}] * 24
+    seen, _ = play(frames)
+    said = sightings(seen)
+    assert {s.track for s in said} == {1}
+    assert said[-1].captured_at_ns == 10**9 + 24 * 10**9 // FPS
+    in_order(seen)
+
+
 def test_two_who_are_alike_and_were_both_lost_stay_apart() -> None:
     """Which of them it is nobody knows."""
     seen, _ = play([{50: RED, 110: RED}] * 24 + [{}] * 12 + [{80: RED}] * 24)

@@ -114,9 +114,9 @@ class _Tracklet:
 
     def go_on_as(self, lost: _Tracklet) -> None:
         """Nothing was said of this one yet, and it is one that was lost."""
-        self.number, self.first_seen_ns = lost.number, lost.first_seen_ns
-        self.revision = lost.revision
-        self.stated_ns, self.stated_best = lost.stated_ns, lost.stated_best
+        self.number, self.revision, self.stated_ns = lost.number, lost.revision, lost.stated_ns
+        self.first_seen_ns, self.stated_best = lost.first_seen_ns, lost.stated_best
+        self.trail = max(self, lost, key=lambda t: t.spot.captured_at_ns).trail
         self.crops, self.fresh = [*lost.crops, *self.crops], [*lost.fresh, *self.fresh]
 
     def keep(self, crop: Crop, *, instead: bool) -> None:

@@ -54,7 +54,7 @@ class Track:
     """One followed person in one frame."""
 
     number: int
-    """From 1, never used again."""
+    """From 1; never given to anybody else: see `Tracker.go_on_as`."""
     box_xyxy: Float32
     """float32 [4], filtered, pixels of the frame; may reach out of it."""
     score: float
