@@ -45,7 +45,7 @@ def logs(draw: st.DrawFn) -> list[Decision]:
     for at in range(1, draw(st.integers(1, 25))):
         names = sorted(state.identities)
         big = [n for n in names if len(state.identities[n].members) > 1]
-        kinds = ["assign", "postpone"]
+        kinds = ["assign", "postpone", "check"]
         kinds += ["revise", "join", "erase", "erase some", "forget"] if names else []
         kinds += ["merge"] if len(names) > 1 else []
         kinds += ["return"] * 4 if len(names) > 1 else []
@@ -85,6 +85,9 @@ def logs(draw: st.DrawFn) -> list[Decision]:
         elif kind == "postpone":
             blocks = draw(st.lists(st.integers(0, 99), max_size=3))
             decision = Decision("postpone", at, "", other=" ".join(map(str, blocks)))
+        elif kind == "check":
+            counts = draw(st.lists(st.integers(0, 99), min_size=8, max_size=9))
+            decision = Decision("check", at, "", other=" ".join(map(str, counts)))
         elif kind == "erase some":
             name = draw(st.sampled_from(names))
             some = draw(

@@ -9,6 +9,7 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Ground, Kind
 from skyreid.server.matching import identity as identity_module
 from skyreid.server.matching import regroup
+from skyreid.server.matching.checked import NOTHING_CHECKED, Checked
 from skyreid.server.matching.identity import Applied, Decision, State, apply, replay
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
@@ -123,7 +124,10 @@ def test_every_decision_is_folded_once(world, plaza, monkeypatch):
             log += matcher.advance(row[3].captured_at_ns)
     log += matcher.advance(None)
     assert folded == [a.decision for a in log]
-    assert {d.kind for d in folded} == {"assign", "merge", "move", "split", "revise"}
+    assert {d.kind for d in folded} == {"assign", "merge", "move", "split", "revise", "check"}
+    checks = [Checked.read(d.other or "") for d in folded if d.kind == "check"]
+    assert sum(checks, NOTHING_CHECKED) == matcher.state.checked
+    assert any(c.wrong == c.told and sum(c.wrong) for c in checks), "some were taken back"
 
 
 def test_a_rebuilt_matcher_goes_on_as_the_old_one(world, plaza):

@@ -48,6 +48,7 @@ def link(camera: str, track: int, **more: Any) -> dict[str, Any]:
             {"kind": "clock", "error_s": 0.2, "llr": 0.0},
             {"kind": "prior", "llr": -2.0},
         ],
+        "checked": {"told": None, "wrong": None, "source": "prior"},
         **more,
     }
 
@@ -85,6 +86,7 @@ def back(name: str, **more: Any) -> dict[str, Any]:
         "similarity": 0.81,
         "views": ["ground", "aerial"],
         "reason": "",
+        "checked": {"told": None, "wrong": None, "source": "prior"},
         "tracklet": tracklet("cam1", 1, at_s=-3900.0),
         **more,
     }

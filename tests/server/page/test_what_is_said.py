@@ -3,7 +3,17 @@
 from typing import Any
 
 import pytest
-from canned import START_NS, eventually, identity, link, show, track_key, tracklet
+from canned import (
+    START_NS,
+    back,
+    eventually,
+    identity,
+    link,
+    seen_from_both,
+    show,
+    track_key,
+    tracklet,
+)
 
 
 def sighting(camera: str, **more: Any) -> dict[str, Any]:
@@ -193,3 +203,21 @@ def test_what_the_demo_says_of_itself_has_room_in_one_line(browser: Any, server:
     state(browser, server, "Replay ended")
     assert "sightings/s" not in browser.text("#status"), "of what is over nothing arrives"
     assert browser.run(high) < 45
+
+
+def test_how_many_links_told_as_sure_were_taken_back_stands_under_the_reasons(
+    browser: Any, server: Any
+) -> None:
+    checked = {"told": 412, "wrong": 5, "source": "stream"}
+    seen = tracklet("cam6", 5, match=link("cam1", 3, checked=checked))
+    undone = back("XY98ZW76", checked={"told": 40, "wrong": 1, "source": "operator"})
+    server.people = {
+        "AB12CD34": identity("AB12CD34", tracklet("cam1", 3), seen, returns=undone),
+        "EF56GH78": seen_from_both("EF56GH78"),
+    }
+    show(browser, server)
+    said = "Of 412 links told as sure as this 5 were taken back since (stream)"
+    eventually(lambda: said in browser.text("#AB12CD34, .card"), "what became of links like it")
+    eventually(lambda: browser.count(".card .checked") == 2, "nothing of those that are too few")
+    returns = browser.text(".returned .checked")
+    assert returns == "Of 40 returns told as sure as this 1 was undone by operators"

@@ -35,7 +35,7 @@ def drawn(draw: random.Random, state: State, at: int) -> Decision:
     """Some decision that fits."""
     names = sorted(state.identities)
     big = [n for n in names if len(state.identities[n].members) > 1]
-    kinds = ["join", "revise", "merge", "split", "erase", "forget", "return", "return"]
+    kinds = ["join", "revise", "merge", "split", "erase", "forget", "return", "return", "check"]
     kind = draw.choice(["assign"] * 3 + kinds)
     if kind == "return" and len(names) > 1:
         later, earlier = draw.sample(names, 2)
@@ -48,6 +48,9 @@ def drawn(draw: random.Random, state: State, at: int) -> Decision:
         said: ReturnState = "undone" if never else draw.choice(["accepted", "tentative", "undone"])
         link = Return(said, 0.9, ends[0], ends[1], 3600.0, 9, 0.5, ("ground", "aerial"))
         return Decision("return", at, later, (ends[0],), earlier, link=link)
+    if kind == "check":
+        counts = [draw.randrange(9) for _ in range(9)]
+        return Decision("check", at, "", other=" ".join(map(str, counts)))
     if kind == "merge" and len(names) > 1:
         keep, gone = draw.sample(names, 2)
         return Decision("merge", at, keep, (), gone, match(key(0)))

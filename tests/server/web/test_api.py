@@ -63,7 +63,17 @@ def test_identities_have_the_agreed_shape(serve: Callable[..., Served], make: An
             {"kind": "time", "gap_s": 0.0, "llr": 0.0},
             {"kind": "prior", "llr": -3.0},
         ],
+        "checked": {"told": None, "wrong": None, "source": "prior"},
     }
+
+
+def test_beside_a_link_stands_what_became_of_links_told_as_sure(
+    serve: Callable[..., Served],
+) -> None:
+    served = serve()
+    served.writer.decide(Decision("check", 4, "", other="9 9 412 9 9 9 5 9 7"))
+    street = served.get(f"/v1/identities/{AIR.identity_id()}").json()["tracklets"][1]
+    assert street["match"]["checked"] == {"told": 412, "wrong": 5, "source": "stream"}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """Returns in the API: shown with what may be seen of who had left, and undone by an operator."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from small_site import AIR, OTHER, SITE, Served
 
 from skyreid.contract.identity_event import Return
 from skyreid.server.access.roles import Role
+from skyreid.server.matching.checked import Checked
 from skyreid.server.matching.identity import Decision
 
 CAME, LEFT = OTHER.identity_id(), AIR.identity_id()
@@ -27,6 +29,7 @@ def test_an_identity_says_of_whom_it_is_a_return_and_how_sure_that_is(served: Se
     told = came["returns"]
     assert (told["identity"], told["person"], told["state"]) == (LEFT, LEFT, "accepted")
     assert (told["probability"], told["gap_s"], told["told_from"]) == (0.93, 3900.0, 213)
+    assert told["checked"] == {"told": None, "wrong": None, "source": "prior"}, "it is one of one"
     assert told["with"] == AIR.to_json()
     assert told["tracklet"]["picture"] == "/v1/pictures/uav1/1-a/cam1/7"
     listed = served.get("/v1/identities").json()["identities"]
@@ -78,3 +81,17 @@ def test_a_busy_server_says_so(served: Served, monkeypatch: pytest.MonkeyPatch) 
     got = served.ask("POST", f"/v1/identities/{CAME}/return/undo", token=ana)
     assert got.status_code == 503
     assert "retry-after" in got.headers
+
+
+def test_beside_a_return_stands_how_many_like_it_operators_undid(served: Served) -> None:
+    counts = Checked((0, 0, 29, 0), (0, 0, 2, 0))
+    served.writer.state = replace(served.writer.state, checked_returns=counts)
+    told = served.get(f"/v1/identities/{CAME}").json()["returns"]
+    assert told["checked"]["source"] == "prior"
+    again = replace(LINK, probability=0.97)  # told anew, it is still one
+    served.writer.decide(Decision("return", 9, CAME, (OTHER,), LEFT, link=again))
+    assert served.writer.state.checked_returns == counts
+    more = replace(served.writer.state, checked_returns=Checked((0, 0, 30, 0), (0, 0, 2, 0)))
+    served.writer.state = more
+    told = served.get(f"/v1/identities/{CAME}").json()["returns"]
+    assert told["checked"] == {"told": 30, "wrong": 2, "source": "operator"}

@@ -7,12 +7,13 @@ goes in pieces of bounded work, between which what is new is decided.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.identity_event import Match, TrackKey
+from skyreid.server.matching import checked
 from skyreid.server.matching.clustering import (
     Edges,
     candidates,
@@ -117,7 +118,9 @@ def settle(
     return Grouped(scores, rows, old, found)
 
 
-def conclude(course: Callable[[], Course], found: Grouped) -> Generator[None, None, set[str]]:
+def conclude(
+    course: Callable[[], Course], found: Grouped, block: int, last: Collection[TrackKey]
+) -> Generator[None, None, set[str]]:
     """Make the identities agree with what was found, those included who are in none yet.
 
     In pieces, each of which leaves some groups as they were found to be. What is decided live in
@@ -126,6 +129,9 @@ def conclude(course: Callable[[], Course], found: Grouped) -> Generator[None, No
     Args:
         course: what it goes by, at the moment.
         found: the groups of a block; one without anybody fresh is what it was.
+        block: its number.
+        last: those that are settled by this, if this is the first time: links by which they were
+            told and are still are counted as looked at again.
 
     Returns:
         the identities that have other tracklets than before
@@ -136,6 +142,7 @@ def conclude(course: Callable[[], Course], found: Grouped) -> Generator[None, No
     for k, group in enumerate(found.label.tolist()):
         members.setdefault(group, []).append(k)
     changed, done, work = set[str](), set[int](), 0
+    kept: list[Match] = []
     for group in dict.fromkeys(found.label[~found.settled].tolist()):
         if group in done:
             continue
@@ -146,8 +153,13 @@ def conclude(course: Callable[[], Course], found: Grouped) -> Generator[None, No
         some = [k for one in sorted(groups) for k in members[one] if keys[k] not in erased]
         was = {keys[k]: now.state.tracks.get(keys[k]) for k in some}
         part = found.only(np.array(some, np.int64)).weighed()
+        names = dict.fromkeys(name for name in was.values() if name is not None)
+        links = checked.within(now.state.identities, names)
+        links = {key: match for key, match in links.items() if key in last and key in was}
         _assign_late(now, part)
         agree(now, part)
+        gone = checked.parted(links, now.state.tracks)
+        kept += [match for key, match in links.items() if key not in gone]
         revise(now, part)
         for key, before in was.items():
             if before != (after := now.state.tracks[key]):
@@ -156,6 +168,8 @@ def conclude(course: Callable[[], Course], found: Grouped) -> Generator[None, No
         if work >= _CONCLUDED_A_PIECE:
             work = 0
             yield
+    if kept:
+        course().decide("check", "", other=checked.count(kept, (), block).text)
     return {name for name in changed if name in course().state.identities}
 
 

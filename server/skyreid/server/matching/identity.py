@@ -15,12 +15,13 @@ from immutables import Map
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.identity_event import Event, EventType, Match, Return, TrackKey
-from skyreid.server.matching import returns
+from skyreid.server.matching import checked, members, returns
+from skyreid.server.matching.checked import NOTHING_CHECKED, Checked
 from skyreid.server.matching.returns import Homes
 from skyreid.server.matching.shelf import PersistentMap
 
 DecisionKind = Literal[
-    "assign", "revise", "merge", "move", "split", "return", "erase", "forget", "postpone"
+    "assign", "revise", "merge", "move", "split", "return", "erase", "forget", "postpone", "check"
 ]
 _MOVES = ("merge", "move", "split", "erase", "forget")
 
@@ -43,6 +44,8 @@ class Decision:
     ``forget``  ``tracks`` are forgotten because their time is up, whoever they belong to
     ``postpone``  who is who changes nowhere; ``other`` are the blocks of time, by number, that
                 something came late for and that are decided again when there is time (all of them)
+    ``check``   who is who changes nowhere; ``other`` counts links that were looked at again, and
+                those of them that were taken back (``Checked.text``)
     ==========  ===================================================================================
     """
 
@@ -152,6 +155,9 @@ class State:
     """``at_ns`` of the latest decision: it goes back only where a clock was put right."""
     postponed: tuple[int, ...] = ()
     """Blocks of time that are to be decided again (``settling``), ascending."""
+    checked: Checked = NOTHING_CHECKED
+    """What became of links within identities."""
+    checked_returns: Checked = NOTHING_CHECKED
 
     def resolve(self, identity: str) -> str | None:
         """The id under which ``identity`` lives now; None if it is unknown or erased."""
@@ -202,16 +208,18 @@ class _Draft:
         self.identities, self.tracks, self.aliases = state.identities, state.tracks, state.aliases
         self.erased, self.erased_tracks = state.erased, state.erased_tracks
         self.postponed, self.at_ns = state.postponed, state.at_ns
+        self.checked, self.checked_returns = state.checked, state.checked_returns
 
     def frozen(self) -> State:
         kept = (self.identities, self.tracks, self.aliases, self.erased, self.erased_tracks)
-        return State(*kept, self.at_ns, self.postponed)
+        return State(*kept, self.at_ns, self.postponed, self.checked, self.checked_returns)
 
     def step(self, d: Decision) -> tuple[Event, ...]:
         changes = {
             "assign": self._assign, "revise": self._revise, "merge": self._merge,
             "move": self._move, "split": self._split, "return": self._return,
             "erase": self._erase, "forget": self._forget, "postpone": self._postpone,
+            "check": self._check,
         }  # fmt: skip
         if d.kind not in changes:
             raise InputError(f"decision kind {d.kind!r} is unknown")
@@ -253,9 +261,8 @@ class _Draft:
             self.tracks = self.tracks.set(track, keep.id)
         self.identities = self.identities.delete(gone.id)
         self.aliases = self.aliases.set(gone.id, keep.id)
-        members = {**keep.members, **moved}
         aliases = (*keep.aliases, gone.id, *gone.aliases)
-        self._keep(replace(keep, members=members, aliases=aliases))
+        self._keep(replace(keep, members={**keep.members, **moved}, aliases=aliases))
         return (Event("merged", keep.id, d.at_ns, tuple(moved), gone.id, d.match),)
 
     def _move(self, d: Decision) -> tuple[Event, ...]:
@@ -291,6 +298,8 @@ class _Draft:
         old = {k: h for k, h in self._links(d).items() if before == k or {*h} == {*homes}}
         if link.state != "undone":
             _fits(all(k.state != "undone" for k in old), d, "it was undone")
+        known = [k for k, h in old.items() if {*h} == {*homes}]
+        self.checked_returns += checked.told_anew(known, link)
         self._relink(old, {link: homes})
         person = returns.person_of(self.identities, self.tracks, later.id)
         of = later.id, d.at_ns, (link.track,), earlier.id
@@ -337,6 +346,10 @@ class _Draft:
         self.postponed = tuple(sorted(int(n) for n in numbers))
         return ()
 
+    def _check(self, d: Decision) -> tuple[Event, ...]:
+        self.checked += Checked.read(d.other or "")
+        return ()
+
     def _lose(self, identity: Identity, gone: tuple[TrackKey, ...]) -> None:
         """Tracklets leave an identity and are in none; one without tracklets is no more."""
         for track in gone:
@@ -346,16 +359,7 @@ class _Draft:
             for alias in identity.aliases:
                 self.aliases = self.aliases.delete(alias)
             return
-        self._take(identity, gone)
-        left = self.identities[identity.id]
-        founder = next(track for track, match in left.members.items() if match is None)
-        members = {  # who is here because of one who is gone keeps no evidence against that one
-            track: replace(match, other=founder, evidence=())
-            if match is not None and match.other in gone
-            else match
-            for track, match in left.members.items()
-        }
-        self._keep(replace(left, members=members))
+        self._keep(replace(identity, members=members.after_forgetting(identity.members, gone)))
 
     def _one(self, d: Decision) -> TrackKey:
         _fits(len(d.tracks) == 1, d, f"{len(d.tracks)} tracklets, exactly one is meant")
@@ -369,9 +373,8 @@ class _Draft:
         taken = d.identity in self.identities or d.identity in self.aliases
         _fits(not taken and d.identity not in self.erased, d, f"id {d.identity!r} is taken")
         first, *rest = tracks
-        members: dict[TrackKey, Match | None] = {first: None}
-        members.update({track: d.match for track in rest})
-        self._keep(Identity(d.identity, d.at_ns, members))
+        of = {first: None, **dict.fromkeys(rest, d.match)}
+        self._keep(Identity(d.identity, d.at_ns, of))
         for track in tracks:
             self.tracks = self.tracks.set(track, d.identity)
 
@@ -380,10 +383,7 @@ class _Draft:
         self.tracks = self.tracks.set(track, identity.id)
 
     def _take(self, identity: Identity, tracks: tuple[TrackKey, ...]) -> None:
-        left = {t: m for t, m in identity.members.items() if t not in tracks}
-        if all(m is not None for m in left.values()):  # the founder left: the next is the founder
-            left[next(iter(left))] = None
-        self._keep(replace(identity, members=left))
+        self._keep(replace(identity, members=members.left(identity.members, tracks)))
 
     def _keep(self, identity: Identity) -> None:
         self.identities = self.identities.set(identity.id, identity)

@@ -15,6 +15,7 @@ from itertools import groupby
 import numpy as np
 
 from skyreid.contract.identity_event import Match, TrackKey
+from skyreid.server.matching import checked
 from skyreid.server.matching.clustering import Edges, cluster, edges_of, unique_pairs
 from skyreid.server.matching.identity import Decision, DecisionKind, State
 from skyreid.server.matching.likelihood import Bool, Float64, Int64, weakest_cuts
@@ -293,6 +294,7 @@ def agree(course: Course, found: Grouped) -> None:
     Every identity follows its settled tracklets, else most of its tracklets; where several follow
     into one group, the one with settled ones keeps it, else the oldest. What is left of the others
     moves, founds new identities, or merges. Tracklets that are not among the rows stay as they are.
+    Which links are taken back by that is counted in the log.
     """
     found = _at_odds(course.state, found)
     if not len(found.rows):
@@ -308,6 +310,7 @@ def agree(course: Course, found: Grouped) -> None:
     held: dict[str, list[TrackKey]] = {}
     for key in cluster_of:
         held.setdefault(state.tracks[key], []).append(key)
+    links = checked.within(state.identities, held)
     firm = {name for name, tracks in held.items() if any(settled[place[key]] for key in tracks)}
     by_age = sorted(
         held, key=lambda name: (name not in firm, state.identities[name].founded_ns, name)
@@ -360,6 +363,8 @@ def agree(course: Course, found: Grouped) -> None:
         if there:
             match = found.match(int(rows[place[founder]]), np.array(there, np.int64), course)
         course.decide("merge", keep, (), name, match)
+    if gone := checked.parted(links, course.state.tracks):
+        course.decide("check", "", other=checked.count(gone.values(), gone.values()).text)
 
 
 def _at_odds(state: State, found: Grouped) -> Grouped:

@@ -270,7 +270,12 @@ class Settling:
         tracks = self._course.state.tracks
         found = yield from settle(scene, self.reach, tracks, self._priors)
         if found is not None:
-            self._build_on((yield from conclude(lambda: self._course, found)), block)
+            last = [actor.tracklet.key for actor in scene if actor.began == block - 1]
+            counted = self._course.state.checked.block or 0
+            if block <= counted <= block_of(self._course.at_ns):  # beyond: a clock was ahead
+                last = []
+            changed = yield from conclude(lambda: self._course, found, block, set(last))
+            self._build_on(changed, block)
 
     def _recall(self, block: int, recall: Recall) -> Generator[None, None, None]:
         since_ns, end_ns = begin_of(block), begin_of(block + 1)

@@ -1,7 +1,7 @@
 // One identity: what it looks like from above and from the ground, how sure, why, where and when.
 
 import { h, viewSign } from "/page/dom.js";
-import { meter, reasons, surely } from "/page/evidence.js";
+import { checkedLine, meter, reasons, surely } from "/page/evidence.js";
 import { percent, position, span } from "/page/format.js";
 import { allLinks, clearestLink, faceOf } from "/page/links.js";
 import { identityName } from "/page/mark.js";
@@ -25,7 +25,7 @@ function wide(identity, link, pictures) {
     h("div", { class: "pair" }, pictures),
     h("div", { class: "why" },
       head(identity, link),
-      link ? [title(link), reasons(link)] : "",
+      link ? [title(link), reasons(link), checkedLine(link.match)] : "",
       returned(identity),
       h("footer", {}, places(identity), others(identity, link)),
     ),
@@ -51,7 +51,7 @@ function head(identity, link) {
       identity.aliases.length
         ? h("span", { class: "aliases", title: `Also known as ${identity.aliases.join(", ")}` }, `+${identity.aliases.length} merged`)
         : "",
-      match ? surely(match.probability) : "",
+      match ? surely(match) : "",
     ),
     match ? meter(match.probability, match.state) : "",
   ];

@@ -6,8 +6,9 @@ import { duration, metres, percent, plusMinus, signed, sureness } from "/page/fo
 const FULL_LLR = 6; // a bar is full at odds of about 400 to 1
 
 /** How sure a match is: percent and words. */
-export function surely(probability) {
-  const title = "The matcher's own estimate from looks, place and time. Nobody has checked it on this site.";
+export function surely({ probability, checked }) {
+  const estimate = "The matcher's own estimate from looks, place and time.";
+  const title = `${estimate} ${checked.source === "prior" ? "Too few like it were checked on this site." : takenBack(checked)}`;
   return h("p", { class: "sure", title }, h("b", {}, percent(probability)), " ", h("span", {}, sureness(probability)));
 }
 
@@ -24,6 +25,18 @@ export function meter(probability, state) {
     "aria-valuenow": Math.round(100 * probability),
     "aria-valuetext": `${percent(probability)}, ${sureness(probability)}${state === "tentative" ? ", not sure yet" : ""}`,
   }, bar);
+}
+
+/** What became of links told as sure as this: nothing where they are too few. */
+export function checkedLine({ checked }) {
+  const looked = checked.source === "operator" ? "Operators undo what they see is wrong." : "Looked at again when more had been seen.";
+  const title = `${looked} What was not taken back is not proven right.`;
+  return checked.source === "prior" ? "" : h("p", { class: "checked", title }, takenBack(checked));
+}
+
+function takenBack({ told, wrong, source }) {
+  const [what, end] = source === "operator" ? ["returns", "undone by operators"] : ["links", "taken back since (stream)"];
+  return `Of ${told} ${what} told as sure as this ${wrong} ${wrong === 1 ? "was" : "were"} ${end}`;
 }
 
 /** The reasons of one link. */

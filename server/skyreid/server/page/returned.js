@@ -1,6 +1,7 @@
 // Who this may be, of those who had left: a picture, how sure, among how many, and the way back.
 
 import { h } from "/page/dom.js";
+import { checkedLine } from "/page/evidence.js";
 import { duration, percent } from "/page/format.js";
 import { identityName } from "/page/mark.js";
 import { lookOf } from "/page/palette.js";
@@ -25,6 +26,7 @@ export function returned(identity) {
       h("p", {}, h("b", {}, unsure ? "Perhaps back" : "Back"), ` after ${duration(returns.gap_s)}: `, who),
       unsure && returns.reason ? h("p", {}, `Only a suggestion: ${returns.reason}`) : "",
       h("p", { class: "quiet" }, `${percent(returns.probability)} by looks, told from ${people(returns.told_from)}`),
+      checkedLine(returns),
       MAY_UNDO.includes(store.session?.role) ? undoButton(identity) : "",
     ),
   );

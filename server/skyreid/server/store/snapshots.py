@@ -22,6 +22,7 @@ import numpy as np
 from skyreid.contract.identity_event import Match, Return, TrackKey
 from skyreid.contract.sighting_wire import decode_sighting
 from skyreid.server.matching import identity
+from skyreid.server.matching.checked import NOTHING_CHECKED, Checked
 from skyreid.server.matching.identity import Decision, Identity, State
 from skyreid.server.matching.shelf import Shelf
 from skyreid.server.matching.tracklets import Tracklet
@@ -209,10 +210,9 @@ class Snapshots:
             held: what matching has in hand.
         """
         head = {
+            **_moment(state),
             "decision": decision,
             "sighting": held.sighting,
-            "at_ns": state.at_ns,
-            "postponed": state.postponed,
             "identities": len(state.identities),
             "tracks": len(state.tracks),
             "aliases": len(state.aliases),
@@ -268,7 +268,11 @@ class Snapshots:
         absorbed: _Before[str, str] = _Before(file, file.aliases, aliases)
         shelves = Shelf(people), Shelf(of), Shelf(absorbed)
         postponed = tuple(said.get("postponed", ()))  # an older one does not say
-        return State(*shelves, erased, erased_tracks, said["at_ns"], postponed)
+        counts = (
+            said.get(name) for name in ("checked", "checked_returns")
+        )  # nor does one of these
+        checked = [NOTHING_CHECKED if text is None else Checked.read(text) for text in counts]
+        return State(*shelves, erased, erased_tracks, said["at_ns"], postponed, *checked)
 
     def _window(self) -> list[Tracklet]:
         rows = self._db.execute(
@@ -349,7 +353,12 @@ def clear(db: sqlite3.Connection) -> None:
 
 
 def _moment(state: State) -> dict[str, Any]:
-    return {"at_ns": state.at_ns, "postponed": state.postponed}
+    return {
+        "at_ns": state.at_ns,
+        "postponed": state.postponed,
+        "checked": state.checked.text,
+        "checked_returns": state.checked_returns.text,
+    }
 
 
 def _write_window(db: sqlite3.Connection, window: Sequence[Tracklet]) -> None:

@@ -9,16 +9,18 @@ import json
 import sqlite3
 import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from skyreid.contract.identity_event import Return, TrackKey
+from skyreid.contract.identity_event import Match, Return, TrackKey
 from skyreid.contract.sighting import View
 from skyreid.contract.site import PicturePolicy, Site, poses_of
 from skyreid.server.live import EventId, event_text
+from skyreid.server.matching.checked import SURE_FROM, TOLD_LEAST, Checked
 from skyreid.server.matching.identity import Identity, State
 from skyreid.server.store.beside import ask_erasure, read_erasure
 from skyreid.server.store.erasures import Target
@@ -262,6 +264,7 @@ class Lookup:
             "identity": before,
             "person": state.person(before),
             **link.to_json(),
+            "checked": _checked(state.checked_returns, link.probability, "operator"),
             "tracklet": None if row is None else self._with_picture(row),
         }
 
@@ -271,7 +274,7 @@ class Lookup:
             row = rows.get(key)
             if row is not None:  # all are there, unless something erases between two reads
                 shown = self._with_picture(row)
-                tracklets.append({**shown, "match": None if match is None else match.to_json()})
+                tracklets.append({**shown, "match": match and _match(state, match)})
         views = {t["view"] for t in tracklets}
         return {
             "id": identity.id,
@@ -285,6 +288,17 @@ class Lookup:
             "tracklets": tracklets,
             "aliases": list(identity.aliases),
         }
+
+
+def _match(state: State, match: Match) -> Json:
+    return {**match.to_json(), "checked": _checked(state.checked, match.probability, "stream")}
+
+
+def _checked(counts: Checked, probability: float, source: str) -> Json:
+    at = bisect_right(SURE_FROM, probability)
+    if counts.told[at] < TOLD_LEAST:
+        return {"told": None, "wrong": None, "source": "prior"}
+    return {"told": counts.told[at], "wrong": counts.wrong[at], "source": source}
 
 
 def _return_of(identity: Identity) -> Return | None:
