@@ -50,17 +50,21 @@ def make_world(
     noise: float = 0.7,
     view_gap: float = 0.6,
     breaks: float = 0.05,
+    infrared_from_s: int | None = None,
 ) -> World:
     """People cross a square of 20 m; every camera follows those in its field, with breaks.
 
     ``stay_s``: how long somebody stays (uniform), None = all the time. ``noise`` and ``view_gap``
     say how much a crop and a view differ from the person; ``breaks`` is the chance per second that
-    a tracker loses somebody.
+    a tracker loses somebody. From ``infrared_from_s`` on all cameras see in infrared: the shipped
+    embedder then has a person at a cosine of .39 +- .15 to their own look before (here: signs of
+    three dimensions in ten are turned), strangers at 0 +- .13, and those seen so compare as before.
     """
     rng = np.random.default_rng(seed)
     looks = rng.normal(size=(people, DIM)) / np.sqrt(DIM)
     of_view = {v: rng.normal(size=(people, DIM)) / np.sqrt(DIM) for v in View}
     of_camera = {c.name: rng.normal(size=DIM) / np.sqrt(DIM) for c in cameras}
+    infrared = np.where(np.random.default_rng([seed, 1]).permutation(DIM) < 0.305 * DIM, -1, 1)
     a, b = rng.uniform(-9, 9, (people, 2)), rng.uniform(-9, 9, (people, 2))
     here = np.ones((people, seconds), np.bool_)
     if stay_s is not None:
@@ -89,7 +93,8 @@ def make_world(
                     revision += 1
                 crops += 2
                 scatter = rng.normal(size=DIM) * noise / np.sqrt(DIM) / np.sqrt(2)
-                total += (
+                light = infrared_from_s is not None and second >= infrared_from_s
+                total += (infrared if light else 1) * (
                     looks[person]
                     + view_gap * of_view[camera.view][person]
                     + 0.8 * of_camera[camera.name]
