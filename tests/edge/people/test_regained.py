@@ -282,9 +282,12 @@ def test_the_looks_must_be_alike_and_no_other_who_can_be_it_nearly_so() -> None:
     far = known((0, 0.5, 1.0), (30.5, 31.2, 31.9), look(0.95))
     assert pairs(new, [WALKS, far]) == [(0, 0)]
     assert pairs([*new, known((2.0,), (3.2,), look(0.95))], [WALKS]) == []
-    # Two parts of one person, who were never seen at once, are no rivals: the nearer one has it.
+    # Two parts of one person, who were never seen at once, are no rivals: the later one has it,
+    # also where it is less alike. The earlier would span the later, and be somebody else by that.
     earlier = known((-2.0, -1.5), (-2.8, -2.1), look(0.95))
     assert pairs(new, [earlier, WALKS]) == [(0, 1)]
+    like_the_earlier = [replace(new[0], look=look(0.95))]
+    assert pairs(like_the_earlier, [earlier, WALKS]) == [(0, 1)]
 
 
 def test_in_a_crowd_nobody_is_placed_who_looks_like_somebody_else() -> None:

@@ -19,6 +19,7 @@ from skyreid.edge.people.assignment import assign
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
 
 KEPT_S = 5.0
 """Nobody is asked for who was last seen longer ago."""
@@ -116,21 +117,30 @@ def regained(
         away[i, j] = _away(lost[j].trail, new[i].trail, gaps_s[i, j], locate, tuning)
     alike = np.where(away <= tuning.away_max, looks, _NEVER)
     least = like_min + tuning.like_more + tuning.like_more_each_s * gaps_s
-    sure = (alike >= least) & (alike - _rivals(alike, spans, tuning.overlap_s) >= tuning.margin)
+    at_once = _at_once(spans, tuning.overlap_s)
+    sure = (alike >= least) & (alike - _rivals(alike, at_once) >= tuning.margin)
+    # Who was one person and then another, as it seemed, goes on as the latter: whoever goes on as
+    # the former would have been in two places while the latter was seen.
+    later = ~at_once & (spans[None, :, 1] > spans[:, None, 1])
+    sure &= ~(sure[:, None, :] & later[None]).any(2)
     cost = np.where(sure, 1 - alike + tuning.away_weight * away, np.inf)
     return assign(cost, 2.0 + tuning.away_weight * tuning.away_max)
 
 
-def _rivals(alike: Float64, spans: Float64, overlap_s: float) -> Float64:
+def _at_once(spans: Float64, overlap_s: float) -> Bool:
+    """[lost, lost] who were seen at once, by the ``spans`` [lost, 2] of when: two people."""
+    first, last = spans.T
+    out: Bool = np.minimum(last[:, None], last) - np.maximum(first[:, None], first) > overlap_s
+    np.fill_diagonal(out, False)
+    return out
+
+
+def _rivals(alike: Float64, at_once: Bool) -> Float64:
     """How alike each pair's closest rival is, [new, lost]: another new one, or somebody else lost.
 
-    Two who were not seen at once, by the ``spans`` [lost, 2] of when the lost ones were, may be one
-    person, and are no rivals.
+    Two who were not seen at once may be one person, and are no rivals.
     """
-    first, last = spans.T
-    others = np.minimum(last[:, None], last) - np.maximum(first[:, None], first) > overlap_s
-    np.fill_diagonal(others, False)
-    rivals: Float64 = np.where(others[None], alike[:, None, :], _NEVER).max(2)
+    rivals: Float64 = np.where(at_once[None], alike[:, None, :], _NEVER).max(2)
     for row in range(len(alike)):
         rest = np.delete(alike, row, 0).max(0, initial=_NEVER)
         rivals[row] = np.maximum(rivals[row], rest)
