@@ -5,9 +5,10 @@
 
 One JSON object a line on stdout for each number of workers: milliseconds of CPU a picture (of this
 process and its workers, without their start), pictures a second by the clock, and both against one
-process. All of them take turns, --rounds times, and the medians count. Cores that do something
-else make the clock's figures worse, not the CPU's; `idle` says what share of the machine was left
-for them. Pictures are random: what is done to them does not depend on what they show.
+process. Batches are begun as far ahead as in training. All numbers of workers take turns, --rounds
+times, and the medians count. Cores that do something else make the clock's figures worse, not the
+CPU's; `idle` says what share of the machine was left for them. Pictures are random: what is done to
+them does not depend on what they show.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -30,12 +32,12 @@ import numpy as np
 from skyreid.contract.errors import SettingsError, run_command
 from skyreid.train import recipe
 from skyreid.train.data.augment import Augmentation
-from skyreid.train.data.workers import Make, Workers, maker
+from skyreid.train.data.workers import Begin, Workers, maker
+from skyreid.train.fit.prefetch import SLOTS
 
 ROOT = Path(__file__).resolve().parents[1]
 DEFAULT = ROOT / "recipes" / "visa-base-cargo.toml"
 PICTURES = 2000
-SLOTS = 3
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -52,14 +54,19 @@ def idle_s() -> float:
     return (int(fields[3]) + int(fields[4])) / TICKS
 
 
-def timed(make: Make, pids: Sequence[int], batches: int, rows: int) -> dict[str, float]:
+def timed(begin: Begin, pids: Sequence[int], batches: int, rows: int) -> dict[str, float]:
     """Make some batches: seconds by the clock and of CPU, and what share of the cores was free."""
     rng = np.random.default_rng(0)
     plans = [rng.integers(0, PICTURES, rows).tolist() for _ in range(batches)]
-    make(0, 0, plans[0])
+    begin(0, 0, plans[0])()
     cpu, free, began = sum(map(cpu_of, pids)), idle_s(), time.perf_counter()
+    making: deque[Callable[[], object]] = deque()
     for number, index in enumerate(plans):
-        make(number, 0, index)
+        if len(making) == SLOTS:
+            making.popleft()()
+        making.append(begin(number, 0, index))
+    for end in making:
+        end()
     wall_s = time.perf_counter() - began
     cpu_s = sum(map(cpu_of, pids)) - cpu
     cores = os.cpu_count() or 1
@@ -75,18 +82,18 @@ def measure(
         stored = Path(folder) / "pictures.npy"
         images = np.random.default_rng(0).integers(0, 256, (PICTURES, *size, 3), np.uint8)
         np.save(stored, images)
-        makers: dict[int, tuple[Make, list[int]]] = {}
+        makers: dict[int, tuple[Begin, list[int]]] = {}
         for count in counts:
             if count:
                 group = ending.enter_context(Workers(count, size, stored, how, rows, SLOTS))
-                makers[count] = group.make, [os.getpid(), *group.pids]
+                makers[count] = group.begin, [os.getpid(), *group.pids]
             else:
-                make = ending.enter_context(maker(0, images, stored, how, rows, SLOTS))
-                makers[count] = make, [os.getpid()]
+                begin = ending.enter_context(maker(0, images, stored, how, rows, SLOTS))
+                makers[count] = begin, [os.getpid()]
         found: dict[int, list[dict[str, float]]] = {count: [] for count in counts}
         for _ in range(rounds):
-            for count, (make, pids) in makers.items():
-                found[count].append(timed(make, pids, batches, rows))
+            for count, (begin, pids) in makers.items():
+                found[count].append(timed(begin, pids, batches, rows))
     pictures = batches * rows
     base = {name: median(one[name] for one in found[counts[0]]) for name in ("wall", "cpu")}
     for count in counts:

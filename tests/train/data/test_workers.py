@@ -34,7 +34,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def two(stored: Path) -> Iterator[Workers]:
     with Workers(2, (32, 16), stored, HOW, ROWS, SLOTS) as started:
-        started.make(0, 0, range(ROWS))
+        started.begin(0, 0, range(ROWS))()
         yield started
 
 
@@ -57,17 +57,18 @@ def test_any_number_of_workers_makes_the_bytes_of_none_and_ends_without_a_word(
 ) -> None:
     images = np.load(stored)
     plans = [(n, np.random.default_rng(n).integers(0, 40, ROWS).tolist()) for n in (0, 1, 9, 2, 3)]
-    with maker(0, images, stored, HOW, ROWS, SLOTS) as make:
-        expected = [make(number, 4, index).copy() for number, index in plans]
+    with maker(0, images, stored, HOW, ROWS, SLOTS) as begin:
+        expected = [begin(number, 4, index)().copy() for number, index in plans]
     assert len({batch.tobytes() for batch in expected}) == len(plans)
     for count in (1, 2, 3):
         with Workers(count, (32, 16), stored, HOW, ROWS, SLOTS) as started:
-            made = [started.make(number, 4, index) for number, index in plans[:SLOTS]]
+            begun = [started.begin(number, 4, index) for number, index in plans[:SLOTS]]
+            made = [end() for end in begun]
             for found, wanted in zip(made, expected, strict=False):
                 np.testing.assert_array_equal(found, wanted)
             # What comes next lies in the place of the first, and of no other.
             for number, index in plans[SLOTS:]:
-                made.append(started.make(number, 4, index))
+                made.append(started.begin(number, 4, index)())
             for found, wanted in zip(made[-SLOTS:], expected[-SLOTS:], strict=True):
                 np.testing.assert_array_equal(found, wanted)
             for process in started._processes:
@@ -76,13 +77,48 @@ def test_any_number_of_workers_makes_the_bytes_of_none_and_ends_without_a_word(
     assert capfd.readouterr().err == ""
 
 
+def test_a_slow_worker_holds_nobody_up(two: Workers, stored: Path) -> None:
+    """The other one goes on with its part of the next batches, as many as there is room for."""
+    slow = two._processes[0]
+    os.kill(slow.pid, signal.SIGSTOP)
+    try:
+        begun = [two.begin(number, 0, range(ROWS)) for number in range(1, 1 + SLOTS)]
+        made = two._memory[:, two._cuts[1] :]
+        images = np.load(stored)
+        whole = [HOW.batch(images, number, 0, range(ROWS)) for number in range(1, 1 + SLOTS)]
+        # The first batch of the fixture took the first slot.
+        theirs = [whole[(slot - 1) % SLOTS][two._cuts[1] :] for slot in range(SLOTS)]
+        deadline = time.monotonic() + 60
+        while not np.array_equal(made, theirs):
+            assert time.monotonic() < deadline, "the quick one waits for the slow one"
+            time.sleep(0.01)
+    finally:
+        os.kill(slow.pid, signal.SIGCONT)
+    for end, wanted in zip(begun, whole, strict=True):
+        np.testing.assert_array_equal(end(), wanted)
+
+
+def test_a_worker_that_is_killed_with_batches_before_it_is_no_hang(two: Workers) -> None:
+    """Who ends with more to do than one batch ends all the same, and so does who was asking."""
+    for process in two._processes:
+        os.kill(process.pid, signal.SIGSTOP)
+    begun = [two.begin(number, 0, range(ROWS)) for number in range(1, 1 + SLOTS)]
+    os.kill(two._processes[1].pid, signal.SIGKILL)
+    os.kill(two._processes[0].pid, signal.SIGCONT)
+    for end in begun:
+        with pytest.raises(SkyreidError, match="was killed by signal 9"):
+            end()
+    two.close()
+    assert [process.returncode for process in two._processes] == [0, -9]
+
+
 def test_a_worker_that_is_killed_is_said_in_one_line(two: Workers) -> None:
     victim = two._processes[1].pid
     os.kill(victim, signal.SIGKILL)
     said = rf"worker {victim}, .* was killed by signal 9 \(.*memory\); .* fewer --workers"
     for _ in range(2):  # and the next time too: nobody waits for it
         with pytest.raises(SkyreidError, match=said):
-            two.make(1, 0, range(ROWS))
+            two.begin(1, 0, range(ROWS))()
 
 
 def test_a_worker_that_is_killed_at_work_is_no_hang(
@@ -98,7 +134,7 @@ def test_a_worker_that_is_killed_at_work_is_no_hang(
     os.kill(two._processes[1].pid, signal.SIGSTOP)  # so that it cannot answer before
     monkeypatch.setattr(Workers, "_hear", killed_first)
     with pytest.raises(SkyreidError, match="was killed by signal 9"):
-        two.make(1, 0, range(ROWS))
+        two.begin(1, 0, range(ROWS))()
 
 
 def test_pictures_that_cannot_be_read_are_an_error_of_who_asks(tmp_path: Path) -> None:
@@ -106,7 +142,7 @@ def test_pictures_that_cannot_be_read_are_an_error_of_who_asks(tmp_path: Path) -
         Workers(1, (32, 16), tmp_path / "none.npy", HOW, ROWS, SLOTS) as started,
         pytest.raises(SkyreidError, match=r"cannot augment pictures: FileNotFoundError.*none\.npy"),
     ):
-        started.make(0, 0, range(ROWS))
+        started.begin(0, 0, range(ROWS))()
 
 
 def test_workers_do_not_outlive_a_process_that_is_killed(stored: Path) -> None:
@@ -117,7 +153,7 @@ from skyreid.train.data.augment import Augmentation
 from skyreid.train.data.workers import Workers
 how = Augmentation.model_validate_json({HOW.model_dump_json()!r})
 started = Workers(1, (32, 16), Path({str(stored)!r}), how, {ROWS}, {SLOTS})
-started.make(0, 0, range({ROWS}))
+started.begin(0, 0, range({ROWS}))()
 print(json.dumps([pid for pid in started.pids]), flush=True)
 os.kill(os.getpid(), signal.SIGKILL)
 """

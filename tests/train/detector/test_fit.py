@@ -302,7 +302,7 @@ def test_batches_follow_from_the_seed_and_their_number(recipe: Path) -> None:
     first, again, other = built(1), built(1), built(2)
 
     def draw(one: task.Detection) -> torch.Tensor:
-        return one.make(one.plan()).images
+        return one.begin(one.plan())().images
 
     drawn = [draw(first) for _ in range(3)]
     assert not torch.equal(drawn[0], drawn[1])

@@ -17,6 +17,9 @@ class Counted:
         self.number += 1
         return self.number + self.learnt
 
+    def begin(self, plan: int) -> Callable[[], Any]:
+        return lambda: self.make(plan)
+
     def state(self) -> dict[str, int]:
         return {"number": self.number, "learnt": self.learnt}
 
@@ -48,6 +51,21 @@ def test_what_is_planned_and_not_taken_comes_back_with_the_state() -> None:
     with again as batches:
         assert [batches.take() for _ in range(5)] == going_on
     assert going_on == [4, 5, 56, 57, 58]
+
+
+def test_all_that_there_is_room_for_is_begun_before_the_first_is_waited_for() -> None:
+    """So that who makes a part of one can go on with a part of the next."""
+    begun: list[int] = []
+
+    class Told(Counted):
+        def begin(self, plan: int) -> Callable[[], Any]:
+            begun.append(plan)
+            return lambda: plan
+
+    with Prefetch(Told()) as batches:
+        for step in range(1, 4):
+            assert batches.take() == step
+            assert begun == list(range(1, step + SLOTS))
 
 
 def test_making_goes_on_in_a_thread_while_the_taker_does_something_else() -> None:

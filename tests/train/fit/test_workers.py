@@ -123,9 +123,9 @@ def test_each_of_several_processes_augments_its_own_rows_alone(
     network = variants.construct(setup.network_of(settings, 4), settings.loss)
 
     def third(crew: Crew) -> tuple[Embedding, Crops]:
-        with setup.making(settings, split, crew, 0) as (make, rows):
-            task = Embedding(settings, split, {}, network, network, make, rows)
-            batch = [task.make(task.plan()) for _ in range(3)][2]
+        with setup.making(settings, split, crew, 0) as (begin, rows):
+            task = Embedding(settings, split, {}, network, network, begin, rows)
+            batch = [task.begin(task.plan())() for _ in range(3)][2]
             return task, batch
 
     _, whole = third(ALONE)

@@ -4,7 +4,8 @@ A worker maps the cached pictures (`pictures.load`), so that all of them share o
 its rows straight into a batch that it shares with who asked: no picture travels through a pipe. It
 is told what to make in a line of JSON and answers in one. What a row becomes follows from the run's
 seed, the batch's number and the row's place (`augment`), so that neither the number of workers nor
-who of them is faster can be seen in a result.
+who of them is faster can be seen in a result. Several batches may be in the making: a worker that
+has made its part of one goes on with its part of the next, and who is slower holds nobody up.
 
 A worker is its own program, not a fork: forks of a process with threads and a GPU hang now and
 then. It needs no torch. It ends when its asker does, however that ends, because its input ends
@@ -20,6 +21,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import IO, Any
@@ -36,8 +38,11 @@ Float32 = NDArray[np.float32]
 MOST = 8  # by default; a faster card than that many cores can feed has more beside it
 PATIENCE_S = 10.0  # for a worker that was told to end
 
-Make = Callable[[int, int, Sequence[int]], Float32]
-"""Rows of a batch: its number, the place of the first one, and the pictures; see `Augmentation`."""
+Begin = Callable[[int, int, Sequence[int]], Callable[[], Float32]]
+"""Of rows of a batch: its number, the place of the first one, and the pictures (`Augmentation`).
+
+What is given waits for them. What was begun first is waited for first.
+"""
 
 
 def usual(processes: int, *, gpu: bool) -> int:
@@ -52,7 +57,7 @@ def usual(processes: int, *, gpu: bool) -> int:
 @contextmanager
 def maker(
     count: int, images: UInt8, stored: Path, how: Augmentation, rows: int, slots: int
-) -> Iterator[Make]:
+) -> Iterator[Begin]:
     """What makes batches, by `count` processes, or with 0 by who calls it.
 
     Args:
@@ -61,7 +66,7 @@ def maker(
         stored: the .npy file with them.
         how: they are changed.
         rows: of a batch; each call makes as many.
-        slots: a batch lies in memory that the one made `slots` calls later is written to.
+        slots: a batch lies in memory that the one begun `slots` calls later is written to.
 
     Raises:
         SettingsError: for less than no workers.
@@ -73,24 +78,23 @@ def maker(
         yield _here(images, how, rows, slots)
         return
     with Workers(min(count, rows), images.shape[1:3], stored, how, rows, slots) as workers:
-        yield workers.make
+        yield workers.begin
 
 
-def _here(images: UInt8, how: Augmentation, rows: int, slots: int) -> Make:
-    """Make batches in the calling thread; new memory for each would take as long as a third."""
+def _here(images: UInt8, how: Augmentation, rows: int, slots: int) -> Begin:
+    """Make batches where they are waited for; new memory for each would take as long as a third."""
     memory = np.empty((slots, rows, 3, *images.shape[1:3]), np.float32)
     places = cycle(memory)
 
-    def make(number: int, first: int, index: Sequence[int]) -> Float32:
-        batch: Float32 = next(places)
+    def make(batch: Float32, number: int, first: int, index: Sequence[int]) -> Float32:
         how.fill(batch, images, number, first, index)
         return batch
 
-    return make
+    return lambda number, first, index: partial(make, next(places), number, first, index)
 
 
 class Workers:
-    """Processes that make batches together, one at a time; a context that ends them.
+    """Processes that make batches together; a context that ends them.
 
     Attributes:
         pids: of the processes.
@@ -116,7 +120,7 @@ class Workers:
         rows: int,
         slots: int,
     ) -> None:
-        self._rows, self._slots, self._made = rows, slots, 0
+        self._rows, self._slots, self._begun = rows, slots, 0
         self._cuts = [rows * number // count for number in range(count + 1)]
         self._processes: list[subprocess.Popen[str]] = []
         with ExitStack() as failed:
@@ -150,21 +154,25 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def make(self, number: int, first: int, index: Sequence[int]) -> Float32:
-        """See `Make`; what it gives is written over `slots` calls later.
+    def begin(self, number: int, first: int, index: Sequence[int]) -> Callable[[], Float32]:
+        """See `Begin`; what it gives is written over from `slots` calls later on.
 
         Raises:
-            SkyreidError: when a worker has ended, or could not read the pictures.
+            SkyreidError: when a worker has ended; who waits learns it too, and also that the
+                pictures could not be read.
         """
         if len(index) != self._rows:
             raise ValueError(f"{len(index)} rows, and the workers make {self._rows}")
-        slot = self._made % self._slots
-        self._made += 1
+        slot = self._begun % self._slots
+        self._begun += 1
         parts = list(zip(self._processes, self._cuts, self._cuts[1:], strict=False))
         for process, begin, end in parts:
             job = {"slot": slot, "row": begin, "number": number, "first": first + begin}
             self._tell(process, {**job, "index": list(index[begin:end])})
-        for process, _, _ in parts:
+        return partial(self._end, slot)
+
+    def _end(self, slot: int) -> Float32:
+        for process in self._processes:
             self._hear(process)
         made: Float32 = self._memory[slot]
         return made

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,8 +79,11 @@ class Detection(Task[Pictures]):
         self._drawn += 1
         return self._drawn - 1
 
-    def make(self, plan: int) -> Pictures:
+    def begin(self, plan: int) -> Callable[[], Pictures]:
         """See `Task`."""
+        return partial(self._make, plan)
+
+    def _make(self, plan: int) -> Pictures:
         random = np.random.default_rng([self._recipe.run.seed, plan])
         images, targets = [], []
         for _ in range(self.batch):

@@ -93,14 +93,14 @@ def cost(recipe: Recipe, records: Sequence[Record], crew: Crew, workers: int | N
         torch.manual_seed(recipe.run.seed)
         network = variants.construct(setup.network_of(recipe, len(of_each)), recipe.loss)
         network.to(crew.device)
-        with setup.making(recipe, split, crew, workers) as (make, rows):
-            task = Embedding(recipe, split, {}, network, network, make, rows)
+        with setup.making(recipe, split, crew, workers) as (begin, rows):
+            task = Embedding(recipe, split, {}, network, network, begin, rows)
             run = steps.Run(task, recipe, Path(nowhere), {}, None, crew=crew, board=None)
             network.train()
             drawn, taken = [], []
             for _ in range(STEPS):
                 begun = time.perf_counter()
-                batch = task.make(task.plan())
+                batch = task.begin(task.plan())()
                 made = time.perf_counter()
                 run.step(batch)
                 if crew.device.type == "cuda":

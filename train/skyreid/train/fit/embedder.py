@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from skyreid.train.data.augment import Augmentation
 from skyreid.train.data.sampler import PkSampler
-from skyreid.train.data.workers import Make
+from skyreid.train.data.workers import Begin
 from skyreid.train.fit import selection
 from skyreid.train.fit.distil import Distilled
 from skyreid.train.fit.split import Split
@@ -47,7 +47,7 @@ class Embedding(Task[Crops]):
         config: how to build the network, and notes, for the checkpoints.
         network: that learns.
         trained: the network, or it with its teachers.
-        make: makes rows of batches as `augmentation` says.
+        begin: rows of batches, as `augmentation` says.
         rows: of a batch that this process sees.
     """
 
@@ -62,7 +62,7 @@ class Embedding(Task[Crops]):
         config: Mapping[str, Any],
         network: Method,
         trained: Method | Distilled,
-        make: Make,
+        begin: Begin,
         rows: slice,
     ) -> None:
         self.input_spec = recipe.input
@@ -72,7 +72,7 @@ class Embedding(Task[Crops]):
         self.pictures = len(split.kept)
         self.batch = recipe.batch.people * recipe.batch.crops
         self._split, self._section, self._how = split, recipe.batch, augmentation(recipe)
-        self._make, self._rows, self._planned = make, rows, 0
+        self._begin, self._rows, self._planned = begin, rows, 0
         self._people, self._views = torch.from_numpy(split.people), torch.from_numpy(split.views)
         self._sampler = PkSampler(
             split.people,
@@ -91,11 +91,16 @@ class Embedding(Task[Crops]):
         self._planned += 1
         return [number, next(self._batches).tolist()]
 
-    def make(self, plan: Any) -> Crops:
+    def begin(self, plan: Any) -> Callable[[], Crops]:
         """See `Task`."""
         number, index = plan
-        images = torch.from_numpy(self._make(number, self._rows.start, index[self._rows]))
-        return Crops(number, torch.tensor(index), images.to(torch.get_default_dtype()))
+        made = self._begin(number, self._rows.start, index[self._rows])
+
+        def end() -> Crops:
+            images = torch.from_numpy(made()).to(torch.get_default_dtype())
+            return Crops(number, torch.tensor(index), images)
+
+        return end
 
     def see(self, batch: Crops, rows: slice, device: torch.device) -> Terms:
         """See `Task`."""

@@ -1,8 +1,10 @@
-"""Prefetch: the next batches are made in a thread while this one is trained on.
+"""Prefetch: the next batches are made while this one is trained on.
 
-Plans are drawn here, in the order of steps and always as many ahead, so that what a batch is made
-of depends on nobody's speed; what is learnt has a say in the plans that are drawn from then on. The
-state of a run has the plans whose batches it has not taken.
+They are begun together and ended in a thread, one after another, so that processes that make parts
+of them need not wait for each other (`data.workers`). Plans are drawn here, in the order of steps
+and always as many ahead, so that what a batch is made of depends on nobody's speed; what is learnt
+has a say in the plans that are drawn from then on. The state of a run has the plans whose batches
+it has not taken.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from typing import Any, Generic
 
 from skyreid.train.fit.task import B, Task
 
-AHEAD = 2  # batches: one is made while another waits
+AHEAD = 2  # batches in the making while another is trained on
 SLOTS = AHEAD + 1  # batches that are alive at once, the one that is trained on among them
 
 
@@ -58,7 +60,7 @@ class Prefetch(Generic[B]):
         while len(self._plans) <= AHEAD:
             self._plans.append(self._task.plan())
         for plan in list(self._plans)[len(self._making) :]:
-            self._making.append(self._pool.submit(self._task.make, plan))
+            self._making.append(self._pool.submit(self._task.begin(plan)))
         began = time.monotonic()
         batch = self._making.popleft().result()
         self.waited_s += time.monotonic() - began

@@ -18,7 +18,7 @@ from skyreid.contract.errors import SettingsError
 from skyreid.train import checkpoint
 from skyreid.train.data import workers as processes
 from skyreid.train.data.records import ByReason, Record
-from skyreid.train.data.workers import Make
+from skyreid.train.data.workers import Begin
 from skyreid.train.evaluate.embedding import embedded, with_torch
 from skyreid.train.fit import distil, prompts, resume, score_priors, selection, steps
 from skyreid.train.fit import split as splitting
@@ -119,8 +119,8 @@ def fit(
             taught_by = distil.read(teachers, config["held_out"])
             trained = distil.Distilled(network, taught_by, recipe.input, section).to(crew.device)
             config["teachers"] = [teacher.sha256 for teacher in taught_by]
-        with making(recipe, split, crew, workers) as (make, rows):
-            task = Embedding(recipe, split, config, network, trained, make, rows)
+        with making(recipe, split, crew, workers) as (begin, rows):
+            task = Embedding(recipe, split, config, network, trained, begin, rows)
             outcome = steps.Run(task, recipe, out, mark, found, crew=crew, board=board).train()
         if crew.first and split.held_out:
             embed = with_torch(checkpoint.load(outcome.best))
@@ -132,7 +132,7 @@ def fit(
 @contextmanager
 def making(
     recipe: Recipe, split: Split, crew: Crew, workers: int | None
-) -> Iterator[tuple[Make, slice]]:
+) -> Iterator[tuple[Begin, slice]]:
     """What makes this process's rows of a batch, and which they are.
 
     Raises:
@@ -143,8 +143,8 @@ def making(
         workers = processes.usual(crew.here, gpu=crew.device.type == "cuda")
     with processes.maker(
         workers, split.images, split.stored, augmentation(recipe), rows.stop - rows.start, SLOTS
-    ) as make:
-        yield make, rows
+    ) as begin:
+        yield begin, rows
 
 
 def check(recipe: Recipe, clip: Path | None, teachers: Sequence[Path]) -> None:

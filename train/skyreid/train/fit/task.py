@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -63,8 +63,12 @@ class Task(ABC, Generic[B]):
         """JSON-able: what the next batch is made of. Cheap, and drawn in the order of steps."""
 
     @abstractmethod
-    def make(self, plan: Any) -> B:
-        """A batch as planned, by nothing that changes: in whatever thread, but one at a time."""
+    def begin(self, plan: Any) -> Callable[[], B]:
+        """Begin a batch as planned, of nothing that changes; what is given ends it.
+
+        Batches are begun in the order of steps, and ended in that order: in whatever thread, but
+        one at a time.
+        """
 
     @abstractmethod
     def see(self, batch: B, rows: slice, device: torch.device) -> Terms:
