@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from skyreid.contract import sighting_pb2 as pb
 from skyreid.contract.errors import MessageError
+from skyreid.contract.pauses import MAX_PAUSES, Pause, from_ms, in_ms
 from skyreid.contract.receipt import (
     decode_receipt,
 )
@@ -96,6 +97,95 @@ def test_a_batch_survives_the_wire() -> None:
                 assert getattr(got, field.name) == getattr(sent, field.name), field.name
         np.testing.assert_allclose(got.embedding, sent.embedding, atol=5e-4)  # float16
         assert np.linalg.norm(got.embedding) == pytest.approx(1.0, abs=1e-6)
+
+
+MS = 10**6
+PAUSES = (
+    Pause(START_NS + 900 * MS, START_NS + 1_600 * MS),
+    Pause(START_NS + 1_600 * MS, START_NS + 3_000 * MS),
+)
+
+
+def paused(*pauses: Pause, seconds: float = 4.0) -> Sighting:
+    return make_sighting(captured_at_ns=START_NS + round(seconds * 1e9), pauses=pauses)
+
+
+def paused_bytes(turns_ms: list[int], seconds: float = 4.0) -> bytes:
+    message = pb.Sighting.FromString(encode_sighting(paused(seconds=seconds)))
+    message.pauses_ms.extend(turns_ms)
+    return message.SerializeToString()
+
+
+def test_when_nobody_saw_somebody_survives_the_wire() -> None:
+    assert decode_sighting(encode_sighting(paused(*PAUSES)), DIM).pauses == PAUSES
+    assert decode_sighting(paused_bytes([900, 700, 0, 1_400]), DIM).pauses == PAUSES
+
+
+def test_a_pause_between_milliseconds_is_told_as_what_is_within_it() -> None:
+    exact = (
+        Pause(START_NS + 900 * MS + 1, START_NS + 1_601 * MS - 1),
+        Pause(START_NS + 2_000 * MS + 1, START_NS + 2_001 * MS),
+    )
+    told = Pause(START_NS + 901 * MS, START_NS + 1_600 * MS)
+    assert decode_sighting(encode_sighting(paused(*exact)), DIM).pauses == (told,)
+
+
+def test_a_sighting_without_pauses_is_as_long_as_ever_and_one_with_one_hardly_longer() -> None:
+    without = encode_sighting(paused())
+    assert pb.Sighting.FromString(without).SerializeToString() == without
+    assert b"\x92\x01" not in without[-8:]  # the field's tag
+    assert len(encode_sighting(paused(PAUSES[0]))) - len(without) == 7
+
+
+def test_a_device_that_says_no_pauses_saw_somebody_throughout() -> None:
+    assert decode_sighting(encode_sighting(paused()), DIM).pauses == ()
+
+
+@pytest.mark.parametrize(
+    ("turns_ms", "detail"),
+    [
+        ([900], "pauses_ms has 1 numbers, not pairs of them"),
+        ([900, 0], "pauses_ms says a pause of 0 ms"),
+        ([900, 3_101], "pauses_ms ends after 4001 ms, beyond captured_at_ns"),
+        ([2**32 - 1] * 64, "pauses_ms ends after 274877906880 ms, beyond captured_at_ns"),
+        ([1] * 66, "pauses_ms says 33 pauses, at most 32"),
+        ([1] * 100_000, "pauses_ms says 50000 pauses, at most 32"),
+    ],
+)
+def test_a_hostile_list_of_pauses_is_refused_with_one_line(
+    turns_ms: list[int], detail: str
+) -> None:
+    good = encode_sighting(make_sighting(2))
+    batch = encode_raw_batch(make_batch(), [paused_bytes(turns_ms), good])
+    decoded = decode_usable(batch, site="plaza", device="uav-1")
+    assert list(decoded.raw) == [good]
+    assert [str(u.error) for u in decoded.unusable] == [f"sighting: {detail}"]
+
+
+def test_as_many_pauses_as_may_be_are_read() -> None:
+    said = decode_sighting(paused_bytes([10, 90] * MAX_PAUSES, 3.2), DIM)
+    assert len(said.pauses) == MAX_PAUSES
+    assert said.pauses[-1].end_ns == said.captured_at_ns
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10**12), st.integers(1, 10**12)), max_size=MAX_PAUSES),
+    st.integers(0, 10**12),
+)
+def test_pauses_come_back_within_a_millisecond_and_never_longer(
+    turns: list[tuple[int, int]], rest: int
+) -> None:
+    at_ns, pauses = START_NS, []
+    for seen_ns, unseen_ns in turns:
+        begin_ns = at_ns + seen_ns
+        at_ns = begin_ns + unseen_ns
+        pauses.append(Pause(begin_ns, at_ns))
+    said = from_ms(in_ms(pauses, START_NS), START_NS, at_ns + rest)
+    told = [p for p in pauses if (p.end_ns - START_NS) // MS > -((START_NS - p.begin_ns) // MS)]
+    assert len(said) == len(told)
+    for one, other in zip(said, told, strict=True):
+        assert 0 <= one.begin_ns - other.begin_ns < MS
+        assert 0 <= other.end_ns - one.end_ns < MS
 
 
 def test_a_heartbeat_has_no_sightings() -> None:
@@ -281,6 +371,13 @@ def test_the_bytes_of_a_batch_with_modalities_stay_as_they_are(repository: Path)
     data = (repository / "tests/golden/sighting-batch.modality.bin").read_bytes()
     out = decode(data)
     assert [s.modality for s in out.sightings] == [Modality.INFRARED, Modality.COLOUR]
+    assert encode_batch(out) == data
+
+
+def test_the_bytes_of_a_batch_with_pauses_stay_as_they_are(repository: Path) -> None:
+    data = (repository / "tests/golden/sighting-batch.pauses.bin").read_bytes()
+    out = decode(data)
+    assert [s.pauses for s in out.sightings] == [PAUSES, ()]
     assert encode_batch(out) == data
 
 

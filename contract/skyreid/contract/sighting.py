@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.contract.pauses import Pause
+
 MAX_DIM = 4096
 """Numbers in an embedding, at most."""
 MAX_OFFSET_M = 1e6
@@ -145,6 +147,8 @@ class Sighting:
     spread: float
     ground: Ground | None = None
     modality: Modality = Modality.UNKNOWN
+    pauses: tuple[Pause, ...] = ()
+    """When nobody saw them since ``first_seen_ns``, ascending; to the millisecond on the wire."""
 
 
 @dataclass(frozen=True, eq=False)

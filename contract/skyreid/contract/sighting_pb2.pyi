@@ -128,7 +128,7 @@ class Model(_message.Message):
     def __init__(self, key: _Optional[str] = ..., dim: _Optional[int] = ..., bundle_sha256: _Optional[str] = ..., name: _Optional[str] = ...) -> None: ...
 
 class Sighting(_message.Message):
-    __slots__ = ("seq", "camera", "view", "track", "revision", "kind", "first_seen_ns", "captured_at_ns", "clock", "clock_error_ms", "box", "quality", "crops", "embedding", "spread", "ground", "modality")
+    __slots__ = ("seq", "camera", "view", "track", "revision", "kind", "first_seen_ns", "captured_at_ns", "clock", "clock_error_ms", "box", "quality", "crops", "embedding", "spread", "ground", "modality", "pauses_ms")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     CAMERA_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
@@ -146,6 +146,7 @@ class Sighting(_message.Message):
     SPREAD_FIELD_NUMBER: _ClassVar[int]
     GROUND_FIELD_NUMBER: _ClassVar[int]
     MODALITY_FIELD_NUMBER: _ClassVar[int]
+    PAUSES_MS_FIELD_NUMBER: _ClassVar[int]
     seq: int
     camera: str
     view: View
@@ -163,7 +164,8 @@ class Sighting(_message.Message):
     spread: float
     ground: Ground
     modality: Modality
-    def __init__(self, seq: _Optional[int] = ..., camera: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., track: _Optional[int] = ..., revision: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., first_seen_ns: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., clock: _Optional[_Union[Clock, str]] = ..., clock_error_ms: _Optional[int] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., quality: _Optional[float] = ..., crops: _Optional[int] = ..., embedding: _Optional[bytes] = ..., spread: _Optional[float] = ..., ground: _Optional[_Union[Ground, _Mapping]] = ..., modality: _Optional[_Union[Modality, str]] = ...) -> None: ...
+    pauses_ms: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, seq: _Optional[int] = ..., camera: _Optional[str] = ..., view: _Optional[_Union[View, str]] = ..., track: _Optional[int] = ..., revision: _Optional[int] = ..., kind: _Optional[_Union[Kind, str]] = ..., first_seen_ns: _Optional[int] = ..., captured_at_ns: _Optional[int] = ..., clock: _Optional[_Union[Clock, str]] = ..., clock_error_ms: _Optional[int] = ..., box: _Optional[_Union[Box, _Mapping]] = ..., quality: _Optional[float] = ..., crops: _Optional[int] = ..., embedding: _Optional[bytes] = ..., spread: _Optional[float] = ..., ground: _Optional[_Union[Ground, _Mapping]] = ..., modality: _Optional[_Union[Modality, str]] = ..., pauses_ms: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Box(_message.Message):
     __slots__ = ("x0", "y0", "x1", "y1", "frame_width", "frame_height")

@@ -14,14 +14,16 @@ from others import CALLS, Boxes, Pipe, Seen, run
 from skyreid.bundle.detections import Detections
 from skyreid.bundle.embedder import Embedder
 from skyreid.bundle.signature import Trust
-from skyreid.contract.sighting import Clock, Kind, Modality, Sighting, View
+from skyreid.contract.pauses import Pause
+from skyreid.contract.sighting import Box, Clock, Kind, Modality, Sighting, View
+from skyreid.edge.element.messages import sighting_of, sighting_structure
 from skyreid.edge.people.collector import Collector
 from skyreid.edge.people.quality import with_looks
 from skyreid.edge.people.tracker import Tracker
 from skyreid.edge.sighter import Follower, FrameDetector
 from skyreid.edge.video.clock import FileClock
 from skyreid.edge.video.pipeline import build, parse_source
-from skyreid.edge.video.platform import probe
+from skyreid.edge.video.platform import load_gst, probe
 from skyreid.edge.video.source import GstSource
 
 FRAMES = 24
@@ -127,6 +129,24 @@ def test_a_message_says_what_a_sighting_does(models: Path) -> None:
     (found,) = [note for note in seen.notes if note.startswith("skyreid-detections")]
     assert "from=(string)GstVideoRegionOfInterestMeta" in found
     assert "gstreamer=(string)" in found
+
+
+def test_a_message_says_when_nobody_saw_somebody() -> None:
+    gst, _, _ = load_gst()
+    start = 1_700_000_000_000_000_000
+    two = Pause(start + 10**9 + 1, start + 2 * 10**9), Pause(start + 3 * 10**9, start + 5 * 10**9)
+    for pauses in (two, ()):
+        said = Sighting(
+            seq=0, camera="roof", view=View.AERIAL, track=3, revision=2, kind=Kind.END,
+            first_seen_ns=start, captured_at_ns=start + 6 * 10**9, clock=Clock.FILE,
+            clock_error_ms=0, box=Box(1, 2, 3, 4, 322, 240), quality=0.5, crops=2,
+            embedding=np.array([0.6, 0.8], np.float32), spread=0.9, pauses=pauses,
+        )  # fmt: skip
+        structure = sighting_structure(said, "key", {"pts-ns": 7})
+        got = sighting_of(gst.Message.new_element(gst.Bin.new("any"), structure))
+        assert got is not None
+        assert got.pauses == pauses
+        np.testing.assert_array_equal(got.embedding, said.embedding)
 
 
 @pytest.mark.parametrize("form", ["NV12", "RGB", "BGR", "RGBx", "BGRx", "RGBA", "BGRA", "GRAY8"])

@@ -8,6 +8,7 @@ import pytest
 from small_site import AIR, JPEG, OTHER, SITE, STREET, Served
 
 from skyreid.contract.identity_event import TrackKey
+from skyreid.contract.pauses import Pause
 from skyreid.contract.picture import Picture
 from skyreid.contract.sighting import Modality
 from skyreid.server.store.journal import Journal
@@ -18,6 +19,7 @@ from skyreid.server.store.records import Arrived, ArrivedPicture
 def serve(tmp_path: Path, make: Any) -> Iterator[Callable[..., Served]]:
     path = tmp_path / "journal.sqlite"
     journal = Journal(path, "plaza", pictures_max_bytes=10**6)
+    unseen = Pause(make.start_ns + 2 * 10**9, make.start_ns + 3 * 10**9)
 
     def stored(key: TrackKey, seq: int, **changes: Any) -> Arrived:
         sighting = make.sighting(seq, camera=key.camera, track=key.track, **changes)
@@ -31,7 +33,7 @@ def serve(tmp_path: Path, make: Any) -> Iterator[Callable[..., Served]]:
         [
             stored(AIR, 1, at_s=1, kind=1, modality=Modality.INFRARED),
             stored(AIR, 2, at_s=2, revision=1, kind=3, crops=6, modality=Modality.INFRARED),
-            stored(STREET, 1, at_s=5, kind=1, ground=None),
+            stored(STREET, 1, at_s=5, kind=1, ground=None, pauses=(unseen,)),
             stored(OTHER, 3, at_s=3, kind=1),
         ],
         [],

@@ -120,6 +120,8 @@ def test_sightings_are_newest_first_and_carry_no_embedding(
     assert got[0]["identity"] == AIR.identity_id()
     assert (got[0]["kind"], got[0]["lane"], got[0]["clock"]) == ("new", "live", "file")
     assert {s["modality"] for s in got} == {"infrared", "unknown"}
+    begin_ns, end_ns = make.start_ns + 2 * 10**9, make.start_ns + 3 * 10**9
+    assert [s["pauses"] for s in got] == [[{"begin_ns": begin_ns, "end_ns": end_ns}], [], [], []]
     assert not any("embedding" in s for s in got)
     of_one = served.get("/v1/sightings", identity=AIR.identity_id(), limit=2).json()["sightings"]
     assert [(s["device"], s["seq"]) for s in of_one] == [("street1", 1), ("uav1", 2)]

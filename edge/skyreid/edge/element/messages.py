@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from skyreid.contract.pauses import Pause
 from skyreid.contract.sighting import Box, Clock, Kind, Modality, Sighting, View
 from skyreid.edge.element.library import library
 from skyreid.edge.people.tracker import Track
@@ -169,6 +170,7 @@ def sighting_structure(sighting: Sighting, model_key: str, times: Mapping[str, i
             "kind": s.kind.name.lower(),
             "first-seen-ns": _Nanoseconds(s.first_seen_ns),
             "captured-at-ns": _Nanoseconds(s.captured_at_ns),
+            "pauses": np.array([(p.begin_ns, p.end_ns) for p in s.pauses], "<i8"),
             "clock": s.clock.name.lower(),
             "clock-error-ms": s.clock_error_ms,
             "x0": s.box.x0,
@@ -221,6 +223,7 @@ def sighting_of(message: Any) -> Sighting | None:
         spread=get("spread"),
         ground=None,
         modality=Modality.of(get("modality")),
+        pauses=_pauses(get("pauses")),
     )
 
 
@@ -233,7 +236,8 @@ def _fill(structure: Any, fields: Mapping[str, Any]) -> None:
     _, gobject, glib = load_element_base()
     for name, value in fields.items():
         if isinstance(value, np.ndarray):
-            data = np.ascontiguousarray(value, "<f4").tobytes()
+            whole = np.issubdtype(value.dtype, np.integer)
+            data = np.ascontiguousarray(value, "<i8" if whole else "<f4").tobytes()
             structure.set_value(name, glib.Bytes.new(data))
         elif isinstance(value, _Nanoseconds):
             structure.set_value(name, gobject.Value(gobject.TYPE_INT64, int(value)))
@@ -241,6 +245,13 @@ def _fill(structure: Any, fields: Mapping[str, Any]) -> None:
             structure.set_value(name, gobject.Value(gobject.TYPE_UINT, value))
         else:
             structure.set_value(name, value)
+
+
+def _pauses(data: Any) -> tuple[Pause, ...]:
+    if data is None:
+        return ()
+    times = np.frombuffer(data.get_data() or b"", "<i8").reshape(-1, 2).tolist()
+    return tuple(Pause(begin_ns, end_ns) for begin_ns, end_ns in times)
 
 
 def _vector(data: Any) -> NDArray[np.float32] | None:

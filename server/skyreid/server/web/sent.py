@@ -25,6 +25,7 @@ def sighting_json(row: tuple[Any, ...], state: State) -> dict[str, Any]:
         "lane": Lane(lane).name.lower(),
         "first_seen_ns": s.first_seen_ns,
         "captured_at_ns": s.captured_at_ns,
+        "pauses": [{"begin_ns": p.begin_ns, "end_ns": p.end_ns} for p in s.pauses],
         "received_at_ns": received_at_ns,
         "clock": Clock(s.clock).name.lower(),
         "clock_error_ms": s.clock_error_ms,
