@@ -63,7 +63,7 @@ def off_m(clip: Path, run: Path, camera: str, options: TelemetryOptions) -> np.n
 
     Without what the lag may be off by, which a recorded pose does not say.
     """
-    by = np.array([*options.position_shift_m, *-np.radians(options.boresight_deg)])
+    by = np.array(options.displacement)
     s = options.sigmas
     turn, up = np.radians(s.attitude_deg), np.hypot(s.height_m, options.ground_sigma_m)
     cov = np.diag(np.array([s.position_m, s.position_m, up, turn, turn, turn]) ** 2)
@@ -97,9 +97,10 @@ def by_people(clip: Path, work: Path, camera: str, quality: str) -> None:
     site, run = read_site(work / "site.toml"), work / "runs" / camera
     rows = seen_twice(work / "server" / "journal.db", site, camera, 0.95)
     table = work / f"{camera}.csv"
-    table.write_text("\n".join(as_csv(rows, site)) + "\n")
+    assert site.origin is not None
+    table.write_text("\n".join(as_csv(rows, site.origin)) + "\n")
     options = TelemetryOptions.model_validate({"source": "klv", "quality": quality})
-    lines = bias_of_people(read_people(table, run, options, camera, site.origin, None), options)
+    lines = bias_of_people(read_people(table, run, camera, site.origin, None), options)
     told = tomllib.loads("\n".join(lines[lines.index("") :]))["telemetry"]
     less = TelemetryOptions.model_validate({**options.model_dump(), **told})
     print(f"{camera}: {lines[0]}")

@@ -31,6 +31,8 @@ else:
 
 BIAS = np.array([1.2, -0.8, 1.0, *np.radians([0.7, -0.6, 0.4])])
 SECONDS = 14
+SET_BY = (1.0, -2.0, 0.5, -0.05, 0.02, 0.01)
+"""What the settings of the run put its poses right by; they are others by now."""
 SITE = f"""
 id = "s"
 [origin]
@@ -103,6 +105,7 @@ def written(folder: Path, walkers: Sequence[Walker], street: str = "cam6") -> No
     """A site whose server has linked each walker's two tracklets, and the drone's recorded run."""
     (folder / "site.toml").write_text(SITE)
     (folder / "edge.toml").write_text(SETTINGS)
+    (folder / "server.toml").write_text('site = "site.toml"\njournal.path = "journal.sqlite"\n')
     still = CameraPoses(View.GROUND, 1.0, (1,), (model_at(0.0),))
     write_poses(folder / "poses.json", {"cam6": still})
     rng, arrived, decided = np.random.default_rng(7), list[Arrived](), list[Applied]()
@@ -129,11 +132,11 @@ def written(folder: Path, walkers: Sequence[Walker], street: str = "cam6") -> No
     journal.close()
     info = RunInfo(
         site="s", device="device-cam2", boot="1-a", camera="cam2", view="aerial", source="x",
-        start_ns=START_NS, model_key="key",
+        start_ns=START_NS, model_key="key", displaced=SET_BY,
     )  # fmt: skip
     with Recorder(folder / "run", info) as recorder:
-        for step in range(SECONDS * 4):  # with the boresight that was set
-            model = said_at(step / 4).displaced(set_by())
+        for step in range(SECONDS * 4):
+            model = said_at(step / 4).displaced(np.array(SET_BY))
             recorder.pose(at_ns(step / 4), model)
 
 
@@ -142,14 +145,9 @@ def said_at(time_s: float) -> CameraModel:
     return model_at(time_s)
 
 
-def set_by() -> np.ndarray:
-    return np.array([0, 0, 0, *-np.radians([3.0, 0.0, 0.0])])
-
-
 def places(folder: Path, *more: str) -> int:
-    words = ["journal", "places", str(folder / "journal.sqlite"), "cam2"]
     out = ["-o", str(folder / "people.csv")]
-    return server([*words, "--site", str(folder / "site.toml"), *out, *more])
+    return server(["places", str(folder / "server.toml"), "cam2", *out, *more])
 
 
 def calibrate(folder: Path) -> int:
@@ -181,10 +179,27 @@ def test_people_whom_two_cameras_saw_say_what_a_flight_is_off_by(
     assert options.sigmas.position_m < 1.0
 
 
+def test_the_table_names_nobody_and_the_audit_log_says_that_it_was_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written(tmp_path, crowd())
+    assert places(tmp_path) == 0
+    people = {row.split(",")[-1] for row in (tmp_path / "people.csv").read_text().split()[1:]}
+    assert people == {str(number) for number in range(1, 9)}
+    assert (tmp_path / "people.csv").stat().st_mode & 0o077 == 0
+    capsys.readouterr()
+    assert server(["audit", "show", str(tmp_path / "server.toml"), "--act", "export"]) == 0
+    assert "places of people whom cam2" in capsys.readouterr().out
+    assert places(tmp_path, "--probability", "95") == 2
+    assert "--probability 95: above 0, and 1 at most" in capsys.readouterr().err
+    assert server(["audit", "show", str(tmp_path / "server.toml"), "--act", "export"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
 @pytest.mark.parametrize(
     ("walkers", "street", "words"),
     [
-        (crowd()[:2], "cam6", "of 2 people .* 3 people are needed"),
+        (crowd()[:2], "cam6", "of 2 people .* 8 places of 3 people are needed"),
         (crowd(), "cam7", "0 places of 0 people"),
     ],
     ids=["too few", "a street camera that nobody has surveyed"],

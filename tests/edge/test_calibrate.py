@@ -12,7 +12,7 @@ from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.geodesy import to_earth
 from skyreid.contract.sighting import View
 from skyreid.edge.__main__ import main
-from skyreid.edge.calibrate import read_places, uncorrected, write_pose
+from skyreid.edge.calibrate import read_places, write_pose
 from skyreid.edge.telemetry.options import TelemetryOptions
 from skyreid.synth.telemetry import ORIGIN
 
@@ -110,7 +110,8 @@ def test_a_still_keeps_what_was_said_before_it_was_corrected(tmp_path: Path) -> 
     options = TelemetryOptions(boresight_deg=(2, -3, 1), position_shift_m=(1, 2, -1))
     said = model_at(1.0)
     by = np.array([*options.position_shift_m, *-np.radians(options.boresight_deg)])
-    again = uncorrected(said.displaced(by), options)
+    np.testing.assert_allclose(options.displacement, by)
+    again = said.displaced(by).displaced(-by)
     np.testing.assert_allclose(again.rotation, said.rotation, atol=1e-12)
     np.testing.assert_allclose(again.position, said.position, atol=1e-9)
     path = write_pose(tmp_path / "a.png", "cam2", View.AERIAL, again)

@@ -61,6 +61,9 @@ class RunInfo(BaseModel):
     model_key: str
     bundles: tuple[str, ...] = ()
     """SHA-256 of each bundle's SHA256SUMS."""
+    displaced: tuple[float, float, float, float, float, float] = (0, 0, 0, 0, 0, 0)
+    """By what the settings put `poses` right against what the camera said: `CameraModel.displaced`.
+    """
     ended: bool = False
     """False while the run goes on, and for ever when it was killed."""
     frames: int = 0
@@ -202,10 +205,13 @@ class Recorder:
 def read_said_poses(directory: Path, camera: str) -> tuple[list[int], list[CameraModel]]:
     """Capture times, ascending, and where a camera said it was, but the row that a kill cut.
 
+    What the settings of then put it right by is taken off again.
+
     Raises:
         InputError: the recording has none, or a row is none.
     """
     path = directory / "poses" / f"{camera}.txt"
+    by = np.array(read_run(directory).displaced)
     try:
         lines = path.read_text().split("\n")[:-1]
     except (OSError, ValueError) as error:
@@ -226,7 +232,7 @@ def read_said_poses(directory: Path, camera: str) -> tuple[list[int], list[Camer
             raise InputError(f"recording {path}, line {number}: {error}") from error
         matrix, rotation = numbers[:9].reshape(3, 3), numbers[9:18].reshape(3, 3)
         times.append(time_ns)
-        models.append(CameraModel(matrix, rotation, numbers[18:], width, height))
+        models.append(CameraModel(matrix, rotation, numbers[18:], width, height).displaced(-by))
     return times, models
 
 

@@ -94,8 +94,7 @@ def _main(arguments: Sequence[str]) -> int:
                 "--run",
                 type=Path,
                 metavar="DIR",
-                help="recorded run that the places of --bias are of, by skyreid-server journal "
-                "places",
+                help="recorded run that the places of --bias are of, by skyreid-server places",
             )
         if verb == "bench":
             command.add_argument("--frames", type=int, default=80, metavar="N", help="of a pass")
@@ -181,8 +180,7 @@ def _calibrate(settings: Any, given: argparse.Namespace) -> int:
     if given.run is not None:
         if given.bias is None:
             raise InputError(f"--run {given.run}: is for --bias, whose places people are")
-        of = given.run, settings.telemetry, settings.camera.id, site.origin, terrain
-        seen = calibrate.read_people(table, *of)
+        seen = calibrate.read_people(table, given.run, settings.camera.id, site.origin, terrain)
         print("\n".join(calibrate.bias_of_people(seen, settings.telemetry)))
         return 0
     places = calibrate.read_places(table, settings.camera.id, site.origin, terrain)

@@ -208,7 +208,8 @@ def run(plan: Plan, *, record: Path | None = None, progress: bool = True) -> int
         )
         recorder = None
         if record is not None:
-            info = run_info(identity, plan.source.name, start_ns)
+            by = settings.telemetry.displacement
+            info = run_info(identity, plan.source.name, start_ns, by)
             recorder = open_things.enter_context(Recorder(record, info))
         watch = Watch()
         tell = watch.telling(StateLog().tell)

@@ -5,7 +5,7 @@ that ends in ``.json``: the pose that telemetry said. Whoever finds places in th
 latitude and longitude they know writes them into a table; the rest is a fit.
 
 People are places too, where street cameras with poses saw them at the moment at which the drone
-did: ``skyreid-server journal places`` writes the table, and a recorded run (``run --record``) has
+did: ``skyreid-server places`` writes the table, and a recorded run (``run --record``) has
 the poses.
 """
 
@@ -70,12 +70,6 @@ def write_pose(still: Path, camera: str, view: View, model: CameraModel) -> Path
     return path
 
 
-def uncorrected(model: CameraModel, options: TelemetryOptions) -> CameraModel:
-    """A camera as telemetry said it, before `boresight_deg` and `position_shift_m`."""
-    turned = model.displaced(np.radians([0, 0, 0, *options.boresight_deg]))
-    return turned.displaced(-np.array([*options.position_shift_m, 0, 0, 0]))
-
-
 def read_places(
     path: Path, camera: str, origin: Origin | None, terrain: Terrain | None
 ) -> list[Place]:
@@ -126,17 +120,15 @@ def _place(
 def read_people(
     path: Path,
     run: Path,
-    options: TelemetryOptions,
     camera: str,
     origin: Origin | None,
     terrain: Terrain | None,
 ) -> list[Place]:
-    """Read a table of ``skyreid-server journal places``.
+    """Read a table of ``skyreid-server places``.
 
     Args:
         path: the table.
-        run: the recorded run whose poses they are of, with the settings that are in force now.
-        options: of the telemetry.
+        run: the recorded run whose poses they are of.
         camera: the drone's.
         origin: of the site.
         terrain: the ground.
@@ -164,7 +156,7 @@ def read_people(
         if plane is None or not np.isfinite([x, y, *point]).all():
             raise InputError(f"{where}: the ground has no height there, or a number is none")
         point[2] = plane.up(float(point[0]), float(point[1])) + MIDDLE_M
-        anchor = Anchor(uncorrected(model, options), (x, y), point)
+        anchor = Anchor(model, (x, y), point)
         places.append(Place(str(at_ns), anchor, str(row["person"])))
     if not places:
         raise InputError(f"{path}: none of its {away} moments is one of the recorded run {run}")
@@ -239,7 +231,7 @@ def bias_of_people(places: Sequence[Place], options: TelemetryOptions) -> list[s
 
 def _set(places: Sequence[Place], options: TelemetryOptions) -> list[Place]:
     """With the corrections that are set."""
-    by = np.array([*options.position_shift_m, *-np.radians(options.boresight_deg)])
+    by = np.array(options.displacement)
     return [
         replace(p, anchor=replace(p.anchor, model=p.anchor.model.displaced(by))) for p in places
     ]
@@ -291,7 +283,7 @@ def bias(
     believed = [s.position_m, s.position_m, s.height_m, angle, angle, angle]
     if min(believed) <= 0:
         raise InputError("telemetry of quality exact has no bias to look for")
-    set_by = np.array([*options.position_shift_m, *-np.radians(options.boresight_deg)])
+    set_by = np.array(options.displacement)
     corrected = _set(places, options)
     fitted = fit([p.anchor for p in corrected], believed, sigma_px or _click_px(places))
     angles = -np.degrees(turned_by(turn(fitted.by[3:]) @ turn(set_by[3:])))

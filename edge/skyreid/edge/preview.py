@@ -23,7 +23,7 @@ from skyreid.contract.camera import CameraModel
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.geodesy import to_site
 from skyreid.edge import app
-from skyreid.edge.calibrate import uncorrected, write_pose
+from skyreid.edge.calibrate import write_pose
 from skyreid.edge.ending import GRACE_S, stopped_by_signals
 from skyreid.edge.flow import Stop
 from skyreid.edge.sighter import Detector, Identity, Sighter
@@ -161,7 +161,7 @@ def _write(
     sys.stdout.write(f"{still}\n")
     telemetry = plan.settings.telemetry
     if last.model is not None and telemetry.source:
-        said = uncorrected(last.model, telemetry)
+        said = last.model.displaced(-np.array(telemetry.displacement))
         sys.stdout.write(f"{write_pose(still, plan.camera.id, plan.view, said)}\n")
     return 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from skyreid.contract.recording import Recorder, RunInfo
 from skyreid.contract.sighting import Lane, SightingBatch
@@ -11,8 +11,8 @@ from skyreid.edge.delivery.rows import Row
 from skyreid.edge.sighter import Identity
 
 
-def run_info(who: Identity, source: str, start_ns: int) -> RunInfo:
-    """How the recording of a run from ``source`` begins."""
+def run_info(who: Identity, source: str, start_ns: int, displaced: Iterable[float]) -> RunInfo:
+    """How the recording of a run from ``source`` begins; poses are put right by ``displaced``."""
     return RunInfo(
         site=who.site,
         device=who.device,
@@ -23,6 +23,7 @@ def run_info(who: Identity, source: str, start_ns: int) -> RunInfo:
         start_ns=start_ns,
         model_key=who.model.key,
         bundles=(who.model.bundle_sha256,),
+        displaced=tuple(displaced),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from math import radians
 from pathlib import Path
 from typing import Literal
 
@@ -126,6 +127,13 @@ class TelemetryOptions(Section):
         """Path and bits a second of a serial line; None where the source is none."""
         found = _SERIAL.fullmatch(self.source)
         return None if found is None else (found[1], int(found[2]))
+
+    @property
+    def displacement(self) -> tuple[float, float, float, float, float, float]:
+        """By what a camera is put right against what telemetry says: `CameraModel.displaced`."""
+        east, north, up = self.position_shift_m
+        right, down, forward = (-radians(angle) for angle in self.boresight_deg)
+        return east, north, up, right, down, forward
 
     @property
     def sigmas(self) -> Sigmas:

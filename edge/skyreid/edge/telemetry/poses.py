@@ -104,8 +104,7 @@ class TelemetryPoses:
         """
         self._feed, self._options, self._sigmas = feed, options, options.sigmas
         self._plane_m = plane_m
-        turned = -np.radians(options.boresight_deg)
-        self._corrected = np.array([*options.position_shift_m, *turned])
+        self._corrected = np.array(options.displacement)
         self._track = PoseTrack()
         self._watch = Watch(options)
         self._ahead = ""

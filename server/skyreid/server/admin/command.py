@@ -1,4 +1,4 @@
-"""Verbs of an operator on a journal: quarantine, which devices are let in, erasing, backup.
+"""Verbs of an operator on a journal: quarantine, who is let in, places, erasing, backup.
 
 The server may be running: what is written here it reads within a moment.
 """
@@ -49,6 +49,16 @@ def add_parser(verbs: Any) -> None:
     verb.add_argument("settings", type=Path, help="settings file (server.toml)")
     verb.add_argument("name", nargs="*", metavar="DEVICE", help="whom to admit or forget")
     verb.set_defaults(run=_devices)
+
+    does = "where street cameras saw people whom a drone saw too, for skyreid-edge calibrate --bias"
+    verb = verbs.add_parser("places", help=does, description=does, allow_abbrev=False)
+    verb.add_argument("settings", type=Path, help="settings file (server.toml)")
+    verb.add_argument("camera", help="the drone's, of the site file")
+    verb.add_argument(
+        "--probability", type=float, default=0.95, metavar="P", help="of each link, at least"
+    )
+    verb.add_argument("-o", "--out", type=Path, required=True, help="table to make")
+    verb.set_defaults(run=_places)
 
     does = "erase a person or a tracklet everywhere, and print the receipt"
     verb = verbs.add_parser(
@@ -111,6 +121,26 @@ def _devices(given: argparse.Namespace) -> int:
                 beside.admit(db, name, time.time_ns())
             else:
                 beside.forget(db, name)
+    return 0
+
+
+def _places(given: argparse.Namespace) -> int:
+    from skyreid.contract import files
+    from skyreid.contract.site import read_site
+    from skyreid.server.config import read_settings
+    from skyreid.server.store.places import as_csv, seen_twice
+
+    if not 0 < given.probability <= 1:
+        raise InputError(f"--probability {given.probability:g}: above 0, and 1 at most")
+    settings = read_settings(given.settings, (), verb="places")
+    site = read_site(settings.site)
+    if site.origin is None:
+        raise InputError(f"site {site.id}: a place on the earth needs an [origin]")
+    _note(settings, "export", f"places of people whom {given.camera} and a street camera saw")
+    rows = seen_twice(settings.journal.path, site, given.camera, given.probability)
+    text = "\n".join(as_csv(rows, site.origin)) + "\n"
+    files.write(given.out, text.encode(), mode=0o600)
+    print(f"{given.out}: {len(rows)} places of {len({row.person for row in rows})} people")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""``skyreid-server journal``: verify, repair, places."""
+"""``skyreid-server journal``: verify, repair."""
 
 from __future__ import annotations
 
@@ -30,16 +30,6 @@ def add_parser(verbs: Any) -> None:
             part.add_argument("-o", "--out", type=Path, required=True, help="file to make")
             part.add_argument("--site", help="whose it is, where the file cannot say it any more")
         part.set_defaults(run=run)
-    does = "where street cameras saw people whom a drone saw too, for skyreid-edge calibrate --bias"
-    part = parts.add_parser("places", help=does, description=does, allow_abbrev=False)
-    part.add_argument("journal", type=Path, help="the file (journal.sqlite)")
-    part.add_argument("camera", help="the drone's, of the site file")
-    part.add_argument("--site", type=Path, required=True, help="site file")
-    part.add_argument(
-        "--probability", type=float, default=0.95, metavar="P", help="of each link, at least"
-    )
-    part.add_argument("-o", "--out", type=Path, required=True, help="table to make")
-    part.set_defaults(run=_places)
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -63,18 +53,6 @@ def _repair(given: argparse.Namespace) -> int:
     ):
         report = repair(given.journal, given.out, given.site)
     _print(report, given.json)
-    return 0
-
-
-def _places(given: argparse.Namespace) -> int:
-    from skyreid.contract import files
-    from skyreid.contract.site import read_site
-    from skyreid.server.store.places import as_csv, seen_twice
-
-    site = read_site(given.site)
-    rows = seen_twice(given.journal, site, given.camera, given.probability)
-    files.write(given.out, ("\n".join(as_csv(rows, site)) + "\n").encode())
-    print(f"{given.out}: {len(rows)} places of {len({row.person for row in rows})} people")
     return 0
 
 

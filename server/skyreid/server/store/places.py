@@ -20,7 +20,7 @@ from skyreid.contract.geodesy import to_earth
 from skyreid.contract.identity_event import Match, TrackKey
 from skyreid.contract.sighting import Sighting, View
 from skyreid.contract.sighting_wire import decode_sighting
-from skyreid.contract.site import Site
+from skyreid.contract.site import Origin, Site
 from skyreid.server.matching.identity import replay
 from skyreid.server.store.beside import read_decisions
 from skyreid.server.store.journal import open_to_read
@@ -80,25 +80,21 @@ def seen_twice(journal: Path, site: Site, camera: str, probability: float) -> li
     if len(found) < _ROWS_MIN or people < _PEOPLE_MIN:
         raise InputError(
             f"journal {journal}: {len(found)} places of {people} people whom {camera} and a camera "
-            f"with poses saw at one time, linked with at least {probability:g}; {_ROWS_MIN} of "
-            f"{_PEOPLE_MIN} people are needed: fly longer where both see them"
+            f"with poses saw at one time, linked with at least {probability:g}; {_ROWS_MIN} "
+            f"places of {_PEOPLE_MIN} people are needed: fly longer where both see them"
         )
     return sorted(found, key=lambda row: row.captured_at_ns)
 
 
-def as_csv(rows: Iterable[SeenTwice], site: Site) -> Iterator[str]:
-    """Lines of the table.
-
-    Raises:
-        InputError: the site is not tied to the earth.
-    """
-    if site.origin is None:
-        raise InputError(f"site {site.id}: a place on the earth needs an [origin]")
+def as_csv(rows: Iterable[SeenTwice], origin: Origin) -> Iterator[str]:
+    """Lines of the table; people are numbered, for it leaves the server and says who nobody is."""
     yield ",".join(COLUMNS)
+    number: dict[str, int] = {}
     for row in rows:
-        latitude, longitude, _ = to_earth(site.origin, np.array([*row.place, 0.0]))
+        latitude, longitude, _ = to_earth(origin, np.array([*row.place, 0.0]))
         x, y = row.pixel
-        yield f"{row.captured_at_ns},{x:.1f},{y:.1f},{latitude:.9f},{longitude:.9f},{row.person}"
+        person = number.setdefault(row.person, len(number) + 1)
+        yield f"{row.captured_at_ns},{x:.1f},{y:.1f},{latitude:.9f},{longitude:.9f},{person}"
 
 
 def _sure(match: Match | None, probability: float) -> bool:
