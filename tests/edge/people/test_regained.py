@@ -9,11 +9,13 @@ import pytest
 
 from skyreid.bundle.detections import Detections
 from skyreid.contract.input_spec import InputSpec
+from skyreid.contract.pauses import MAX_PAUSES
 from skyreid.contract.recording import Recorder, RunInfo, read_mot
 from skyreid.contract.sighting import Ground, Kind, Sighting, View
+from skyreid.contract.sighting_wire import decode_sighting, encode_sighting
 from skyreid.edge.people.collector import Collector
 from skyreid.edge.people.options import CollectorOptions
-from skyreid.edge.people.regained import KEPT_S, Known, Locate, RegainTuning, Spot, regained
+from skyreid.edge.people.regained import KEPT_S, Known, Locate, RegainTuning, Spot, Trail, regained
 from skyreid.edge.people.tracker import Tracker
 from skyreid.edge.sighter import Follower, Seen
 from skyreid.edge.video.frame import Frame
@@ -107,6 +109,55 @@ def test_who_comes_back_within_seconds_goes_on_also_after_their_last_word(away: 
     assert sum(s.kind is Kind.NEW for s in said) == 1
     assert (Kind.END in [s.kind for s in said[:-1]]) == (away > FPS)
     in_order(seen)
+
+
+def frame_ns(number: int, fps: float = FPS) -> int:
+    return 10**9 + round(number * 10**9 / fps)
+
+
+@pytest.mark.parametrize("away", [1, 4, 5, 6, 16, 24])
+def test_who_was_hidden_for_longer_than_half_a_second_has_a_pause(away: int) -> None:
+    """From the first frame without them; also where the tracker went on by itself."""
+    seen, _ = play([{50: RED}] * 24 + [{}] * away + [{50: RED}] * 24)
+    said = sightings(seen)
+    assert {s.track for s in said} == {1}
+    told = [(p.begin_ns, p.end_ns) for p in said[-1].pauses]
+    assert told == ([(frame_ns(25), frame_ns(25 + away))] if away > FPS / 2 else [])
+    for each in said:  # nothing is a pause before it is over
+        assert all(p.end_ns <= each.captured_at_ns for p in each.pauses)
+        again = decode_sighting(encode_sighting(each), 3)
+        assert len(again.pauses) == len(each.pauses)
+
+
+def test_each_time_somebody_is_hidden_is_a_pause_also_those_before_they_went_on() -> None:
+    frames = [{50: RED}] * 16 + [{}] * 6 + [{50: RED}] * 8 + [{}] * 12 + [{50: RED}] * 16
+    seen, _ = play(frames)
+    last = sightings(seen)[-1]
+    assert [(p.begin_ns, p.end_ns) for p in last.pauses] == [
+        (frame_ns(17), frame_ns(23)),
+        (frame_ns(31), frame_ns(43)),
+    ]
+    assert last.first_seen_ns == frame_ns(1)
+
+
+@pytest.mark.parametrize("fps", [1.25, 8.0])
+def test_where_no_frame_was_looked_at_nobody_was_missed(fps: float) -> None:
+    """A device that looks once a second, and a stream that stood still for three."""
+    trail = Trail()
+    for number in range(6):
+        trail.note(spot(number / fps + (3 if number > 3 else 0), 0.0))
+    assert trail.pauses == ()
+
+
+def test_of_more_pauses_than_a_sighting_says_the_shortest_are_left_out() -> None:
+    trail, at_s = Trail(), 0.0
+    for number in range(MAX_PAUSES + 8):
+        trail.note(spot(at_s, 0.0))
+        trail.miss(round((at_s + 0.125) * 1e9))
+        at_s += 0.9 if number % 5 == 0 else 2.0
+    trail.note(spot(at_s, 0.0))
+    assert len(trail.pauses) == MAX_PAUSES
+    assert {p.end_ns - p.begin_ns for p in trail.pauses} == {1_875_000_000}
 
 
 def test_somebody_else_at_the_same_place_is_another_tracklet() -> None:
@@ -236,8 +287,10 @@ def nowhere(at: Spot) -> Ground | None:
 
 
 def known(times_s: Sequence[float], xs: Sequence[float], look: np.ndarray = HERE) -> Known:
-    trail = [spot(t, x) for t, x in zip(times_s, xs, strict=True)]
-    return Known(trail[0].captured_at_ns, trail, look)
+    trail = Trail()
+    for t, x in zip(times_s, xs, strict=True):
+        trail.note(spot(t, x))
+    return Known(trail, look)
 
 
 WALKS = known((0, 0.5, 1.0), (0.0, 0.7, 1.4))
@@ -288,6 +341,34 @@ def test_the_looks_must_be_alike_and_no_other_who_can_be_it_nearly_so() -> None:
     assert pairs(new, [earlier, WALKS]) == [(0, 1)]
     like_the_earlier = [replace(new[0], look=look(0.95))]
     assert pairs(like_the_earlier, [earlier, WALKS]) == [(0, 1)]
+
+
+def in_turns(*stretches: tuple[float, ...], look: np.ndarray = HERE) -> Known:
+    """Seen at these times, 1.4 m/s towards the right; missed an eighth of a second after each."""
+    trail = Trail()
+    for times_s in stretches:
+        for t in times_s:
+            trail.note(spot(t, 1.4 * t))
+        trail.miss(round((times_s[-1] + 0.125) * 1e9))
+    return Known(trail, look)
+
+
+def test_two_who_took_turns_may_be_one_and_two_who_were_seen_at_once_are_not() -> None:
+    look = np.array([0.95, np.sqrt(1 - 0.95**2)], np.float32)
+    new = [known((4.5,), (6.3,))]
+    first = in_turns((0.0, 0.5, 1.0), (3.0, 3.5, 4.0))
+    between = in_turns((1.5, 2.0, 2.5), look=look)
+    assert pairs(new, [first, between]) == [(0, 0)]
+    beside = in_turns((1.5, 2.0, 2.5, 3.0, 3.5, 4.0), look=look)
+    assert pairs(new, [first, beside]) == []  # 1.0 and .95: either
+
+
+def test_somebody_lost_is_not_who_was_followed_in_the_boxes_beside_them() -> None:
+    """Shorter than what may be a passer-by's, but long before the lost one's last."""
+    lost = in_turns(tuple(np.arange(0, 4.1, 0.5).tolist()))
+    assert pairs([in_turns((1.0, 1.25))], [lost]) == []
+    assert pairs([in_turns((1.0,), (3.75, 4.5))], [lost]) == [(0, 0)]
+    assert pairs([in_turns((1.0, 1.5), (3.75, 4.5))], [lost]) == []
 
 
 def test_in_a_crowd_nobody_is_placed_who_looks_like_somebody_else() -> None:

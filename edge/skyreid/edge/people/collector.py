@@ -22,7 +22,7 @@ from skyreid.contract.sighting import Box, Clock, Ground, Kind, Modality, Sighti
 from skyreid.edge.people import ground
 from skyreid.edge.people.options import CollectorOptions
 from skyreid.edge.people.quality import Crop, QualityOptions, aggregate, measure, sharpness
-from skyreid.edge.people.regained import KEPT_S, TRAIL_S, Known, RegainTuning, Spot, regained
+from skyreid.edge.people.regained import KEPT_S, Known, RegainTuning, Spot, Trail, regained
 from skyreid.edge.people.terrain import Terrain
 from skyreid.edge.people.tracker import Track
 from skyreid.edge.video.frame import Frame
@@ -70,9 +70,7 @@ LASTING_MOST = 8
 @dataclass(eq=False)
 class _Tracklet:
     number: int
-    first_seen_ns: int
-    trail: list[Spot] = field(default_factory=list)
-    """Where it was detected in the last ``TRAIL_S``, the latest last; never empty."""
+    trail: Trail = field(default_factory=Trail)
     clock: Clock = Clock.ARRIVAL
     clock_error_ms: int = 0
     confirmed: bool = False
@@ -93,7 +91,7 @@ class _Tracklet:
     @property
     def spot(self) -> Spot:
         """Where and when it was last detected."""
-        return self.trail[-1]
+        return self.trail.spots[-1]
 
     @property
     def quality(self) -> float:
@@ -104,19 +102,17 @@ class _Tracklet:
         """Take in where the person is in a frame."""
         self.clock, self.clock_error_ms = frame.clock, frame.clock_error_ms
         self.confirmed = track.confirmed
-        self.trail.append(spot)
-        while self.trail[0].captured_at_ns < spot.captured_at_ns - TRAIL_S * 1e9:
-            del self.trail[0]
+        self.trail.note(spot)
 
     def known(self) -> Known:
         """What it is found again by."""
-        return Known(self.first_seen_ns, self.trail, aggregate(self.crops)[0])
+        return Known(self.trail, aggregate(self.crops)[0])
 
     def go_on_as(self, lost: _Tracklet) -> None:
         """Nothing was said of this one yet, and it is one that was lost."""
         self.number, self.revision, self.stated_ns = lost.number, lost.revision, lost.stated_ns
-        self.first_seen_ns, self.stated_best = lost.first_seen_ns, lost.stated_best
-        self.trail = max(self, lost, key=lambda t: t.spot.captured_at_ns).trail
+        self.stated_best = lost.stated_best
+        self.trail.and_before(lost.trail)
         self.crops, self.fresh = [*lost.crops, *self.crops], [*lost.fresh, *self.fresh]
 
     def keep(self, crop: Crop, *, instead: bool) -> None:
@@ -234,6 +230,7 @@ class Collector:
         ended = [t for number, t in self._open.items() if number not in alive]
         for tracklet in ended:
             del self._open[tracklet.number]
+            tracklet.trail.miss(self._now_ns)
         # Whose track ends although it was just seen was two people all along, or is cut.
         cut = {t.number for t in self._left.values()}
         oldest_ns = self._now_ns - KEPT_S * 1e9
@@ -241,6 +238,8 @@ class Collector:
         self._lost += [t for t in ended if t.spot.captured_at_ns < before_ns or t.number in cut]
         self._left = {number: of for number, of in self._left.items() if number in alive}
         seen = [track for track in tracks if track.detected]
+        for number in {t.number for t in tracks if not t.detected} & self._open.keys():
+            self._open[number].trail.miss(self._now_ns)
         self._take(frame, seen, pose)
         due = [t for track in seen if self._is_due(t := self._open[track.number])]
         return self._state([(t, Kind.END) for t in ended] + [(t, self._kind(t)) for t in due])
@@ -270,7 +269,7 @@ class Collector:
             geometry, (x0, y0, x1, y1) = worth[row], corners
             tracklet = self._open.get(track.number)
             if tracklet is None:
-                tracklet = _Tracklet(track.number, frame.captured_at_ns)
+                tracklet = _Tracklet(track.number)
                 if (of := self._left.pop(track.number, None)) is not None:
                     tracklet.crops, tracklet.not_of = of.odd, of.number
                 tracklet.last = tracklet.crops[-1] if tracklet.crops else None
@@ -385,7 +384,7 @@ class Collector:
             track=tracklet.number,
             revision=tracklet.revision,
             kind=kind,
-            first_seen_ns=tracklet.first_seen_ns,
+            first_seen_ns=tracklet.trail.first_ns,
             captured_at_ns=spot.captured_at_ns,
             clock=tracklet.clock,
             clock_error_ms=tracklet.clock_error_ms,
@@ -396,5 +395,6 @@ class Collector:
             spread=spread,
             ground=self._place(spot),
             modality=self._modality,
+            pauses=tracklet.trail.pauses,
         )
         return Statement(sighting, best.picture)

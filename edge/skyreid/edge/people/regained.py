@@ -1,5 +1,8 @@
 """Who was lost a moment ago and is found again, so that a new track goes on in their tracklet.
 
+A tracklet knows when somebody was seen, stretch by stretch: between two nobody saw them, and they
+may have been followed as somebody else.
+
 As in BoT-SORT (Aharon, Orfaig and Bobrovsky 2022, arXiv 2206.14651) the place says who can be asked
 for and the looks say who it is; but of whole tracklets and not of boxes, once, before anything is
 said of the new one, and only where nobody else who can be there is nearly as alike.
@@ -8,12 +11,14 @@ said of the new one, and only where nobody else who can be there is nearly as al
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.camera import Pose
+from skyreid.contract.pauses import MAX_PAUSES, Pause, between
 from skyreid.contract.sighting import Ground
 from skyreid.edge.people.assignment import assign
 
@@ -25,6 +30,8 @@ KEPT_S = 5.0
 """Nobody is asked for who was last seen longer ago."""
 TRAIL_S = 1.0
 """So far back it is known where somebody was, for how fast they go."""
+PAUSE_S = 0.5
+"""Who is in no frame for longer has a pause; a detector misses anybody for less."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class RegainTuning:
     away_weight: float = 0.02
     """What 1 of that distance is worth beside a cosine, where several want one."""
     overlap_s: float = 0.5
-    """So long a lost track may have gone on beside the new one: in the boxes of whoever passed."""
+    """So long a lost one may have been seen beside the new one: in the boxes of whoever passed."""
     place_m: float = 0.4
     """Standard deviation of a place beside its own: somebody half hidden has half a box."""
     turn_m: float = 0.6
@@ -64,14 +71,77 @@ class Spot:
     pose: Pose | None
 
 
+@dataclass(eq=False)
+class Trail:
+    """When somebody was seen, and where of late."""
+
+    spots: list[Spot] = field(default_factory=list)
+    """Where they were detected in the last ``TRAIL_S``, in order; empty before the first only."""
+    seen: list[tuple[int, int]] = field(default_factory=list)
+    """Stretches (from, until) in nanoseconds, ascending, in which somebody was in no frame for
+    ``PAUSE_S`` at most. Each but the last ends with the first frame that was without them: where no
+    frame is looked at, nobody is missed."""
+    _missed_ns: int | None = None
+
+    @property
+    def first_ns(self) -> int:
+        """When they were first seen."""
+        return self.seen[0][0]
+
+    @property
+    def pauses(self) -> tuple[Pause, ...]:
+        """When nobody saw them, up to when they were last seen."""
+        return between(self.seen)
+
+    def note(self, spot: Spot) -> None:
+        """They were detected."""
+        at_ns, missed_ns = spot.captured_at_ns, self._missed_ns
+        if self.seen and (missed_ns is None or at_ns - missed_ns <= PAUSE_S * 1e9):
+            self.seen[-1] = self.seen[-1][0], at_ns
+        else:
+            self.seen = _joined([*self._closed(), (at_ns, at_ns)])
+        self._missed_ns = None
+        self.spots.append(spot)
+        while self.spots[0].captured_at_ns < at_ns - TRAIL_S * 1e9:
+            del self.spots[0]
+
+    def miss(self, at_ns: int) -> None:
+        """A frame was looked at, and they are not in it."""
+        self._missed_ns = at_ns if self._missed_ns is None else self._missed_ns
+
+    def and_before(self, lost: Trail) -> None:
+        """They had been followed as ``lost``."""
+        last = max(self, lost, key=lambda t: t.spots[-1].captured_at_ns)
+        ours, theirs = (t.seen if t is last else t._closed() for t in (self, lost))
+        self.seen = _joined(sorted([*ours, *theirs]))
+        self.spots, self._missed_ns = last.spots, last._missed_ns
+
+    def _closed(self) -> list[tuple[int, int]]:
+        if self._missed_ns is None:
+            return self.seen
+        return [*self.seen[:-1], (self.seen[-1][0], self._missed_ns)]
+
+
+def _joined(stretches: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Stretches in order of their beginnings as those that a pause lies between, not too many."""
+    out: list[tuple[int, int]] = []
+    for begin, end in stretches:
+        if out and begin - out[-1][1] <= PAUSE_S * 1e9:
+            out[-1] = out[-1][0], max(out[-1][1], end)
+        else:
+            out.append((begin, end))
+    while len(out) > MAX_PAUSES + 1:
+        lengths = [two[0] - one[1] for one, two in pairwise(out)]
+        at = lengths.index(min(lengths))
+        out[at : at + 2] = [(out[at][0], out[at + 1][1])]
+    return out
+
+
 @dataclass(frozen=True, eq=False)
 class Known:
     """What somebody is found again by."""
 
-    first_ns: int
-    """When they were first seen."""
-    trail: Sequence[Spot]
-    """Where they were seen in ``TRAIL_S``, in order; never empty."""
+    trail: Trail
     look: Float32
     """[D], L2-normalised."""
 
@@ -101,38 +171,52 @@ def regained(
     """
     if not new or not lost:
         return []
-    spans = np.array([(k.first_ns, k.trail[-1].captured_at_ns) for k in lost]) / 1e9
-    firsts_s = np.array([n.first_ns for n in new]) / 1e9
-    starts_s = np.array([n.trail[0].captured_at_ns for n in new]) / 1e9
-    apart_s = firsts_s[:, None] - spans[:, 1]
-    gaps_s: Float64 = np.maximum(starts_s[:, None] - spans[:, 1], 0.0)
+    lasts_s = np.array([k.trail.spots[-1].captured_at_ns for k in lost]) / 1e9
+    starts_s = np.array([n.trail.spots[0].captured_at_ns for n in new]) / 1e9
+    apart_s: Float64 = starts_s[:, None] - lasts_s
+    gaps_s = np.maximum(apart_s, 0.0)
     looks = (np.stack([n.look for n in new]) @ np.stack([k.look for k in lost]).T).astype(
         np.float64
     )
     # Who is less alike is neither the one nor a rival: in a crowd most are, and are not placed.
     maybe = looks >= like_min + tuning.like_more - tuning.margin
     maybe &= (apart_s >= -tuning.overlap_s) & (gaps_s <= KEPT_S)
+    maybe &= _together_s(new, lost) <= tuning.overlap_s
+    if not maybe.any():
+        return []
     away = np.full(gaps_s.shape, np.inf)
     for i, j in np.argwhere(maybe):
-        away[i, j] = _away(lost[j].trail, new[i].trail, gaps_s[i, j], locate, tuning)
+        away[i, j] = _away(lost[j].trail.spots, new[i].trail.spots, gaps_s[i, j], locate, tuning)
     alike = np.where(away <= tuning.away_max, looks, _NEVER)
     least = like_min + tuning.like_more + tuning.like_more_each_s * gaps_s
-    at_once = _at_once(spans, tuning.overlap_s)
+    at_once: Bool = _together_s(lost, lost) > tuning.overlap_s
+    np.fill_diagonal(at_once, False)
     sure = (alike >= least) & (alike - _rivals(alike, at_once) >= tuning.margin)
     # Who was one person and then another, as it seemed, goes on as the latter: whoever goes on as
     # the former would have been in two places while the latter was seen.
-    later = ~at_once & (spans[None, :, 1] > spans[:, None, 1])
+    later = ~at_once & (lasts_s[None] > lasts_s[:, None])
     sure &= ~(sure[:, None, :] & later[None]).any(2)
     cost = np.where(sure, 1 - alike + tuning.away_weight * away, np.inf)
     return assign(cost, 2.0 + tuning.away_weight * tuning.away_max)
 
 
-def _at_once(spans: Float64, overlap_s: float) -> Bool:
-    """[lost, lost] who were seen at once, by the ``spans`` [lost, 2] of when: two people."""
-    first, last = spans.T
-    out: Bool = np.minimum(last[:, None], last) - np.maximum(first[:, None], first) > overlap_s
-    np.fill_diagonal(out, False)
+def _together_s(some: Sequence[Known], others: Sequence[Known]) -> Float64:
+    """[some, others] for how long two were both seen."""
+    one, two = _stretches(some), _stretches(others)
+    out = np.zeros((len(one), len(two)))
+    for k in range(two.shape[1]):
+        begin = np.maximum(one[:, None, :, 0], two[None, :, k, None, 0])
+        end = np.minimum(one[:, None, :, 1], two[None, :, k, None, 1])
+        out += np.maximum(end - begin, 0.0).sum(2)
     return out
+
+
+def _stretches(people: Sequence[Known]) -> Float64:
+    """[people, most, 2] when each was seen, in seconds; of who has fewer, the rest is empty."""
+    out = np.zeros((len(people), max(len(p.trail.seen) for p in people), 2))
+    for row, person in enumerate(people):
+        out[row, : len(person.trail.seen)] = person.trail.seen
+    return out / 1e9
 
 
 def _rivals(alike: Float64, at_once: Bool) -> Float64:
