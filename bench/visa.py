@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from skyreid.bundle import processor
 from skyreid.train.models import variants
 from skyreid.train.models.losses import batch_hard_triplet
 from skyreid.train.models.method import AERIAL, GROUND
@@ -330,8 +331,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    words = set(Path("/proc/cpuinfo").read_text().split())
-    flags = [flag for flag in FLAGS if flag in words]
+    flags = [flag for flag in FLAGS if flag in processor.flags()]
     print(
         f"visa-{options.width}, 256 x 128, batch {options.batch}, {options.threads} thread(s), "
         f"torch {torch.__version__}, CPU with {' '.join(flags)}"

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
+from skyreid.bundle import processor
 from skyreid.bundle.archive import Bundle
 from skyreid.bundle.embedder import Embedder, choose, open_all
 from skyreid.bundle.manifest import model_key
-from skyreid.bundle.runner import OnnxRunner, self_test, start
+from skyreid.bundle.runner import EXACT_WITHOUT_VNNI, OnnxRunner, self_test, start
 from skyreid.contract.errors import BundleError, GateError, PlatformError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.contract.sighting import View
@@ -47,6 +49,43 @@ def test_any_batch_size_runs(bundle: Bundle) -> None:
 def test_pictures_that_a_model_does_not_take_are_refused_in_our_words(bundle: Bundle) -> None:
     with start(bundle) as runner, pytest.raises(BundleError, match=r"pictures \[1, 9, 4, 3\]"):
         runner.run(np.zeros((1, 9, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("flags", "slow"),
+    [
+        ("avx2 avx512f", True),
+        ("avx2 avx512f avx512_vnni", False),
+        ("avx2 avx_vnni", False),
+        ("asimd", True),  # where it does nothing
+        (None, True),
+    ],
+)
+def test_bytes_are_made_unsigned_only_where_the_processor_has_no_vnni(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, flags: str | None, slow: bool
+) -> None:
+    """Where it has, that is as exact and a third slower; where nobody knows, exact comes first."""
+    told = tmp_path / "cpuinfo"
+    if flags is not None:
+        told.write_text(
+            f"processor\t: 0\nflags\t\t: {flags}\n\nprocessor\t: 1\nflags\t\t: {flags}\n"
+        )
+    monkeypatch.setattr(processor, "_TOLD", told)
+    asked: list[onnxruntime.SessionOptions] = []
+    load = onnxruntime.InferenceSession
+
+    def recorded(model: bytes, options: onnxruntime.SessionOptions, **rest: object) -> object:
+        asked.append(options)
+        return load(model, options, **rest)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", recorded)
+    OnnxRunner(bundle.model("fp32"), name="fp32").close()
+    (options,) = asked
+    if slow:
+        assert options.get_session_config_entry(EXACT_WITHOUT_VNNI) == "1"
+    else:
+        with pytest.raises(RuntimeError, match="does not have configuration"):
+            options.get_session_config_entry(EXACT_WITHOUT_VNNI)
 
 
 def npz(**arrays: np.ndarray) -> bytes:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from skyreid.bundle import processor
 from skyreid.bundle.archive import Bundle, open_bundle
 from skyreid.bundle.runner import start
 from skyreid.bundle.signature import ANYONE, Trust
@@ -157,14 +158,9 @@ def summary(taken: Mapping[str, Sequence[float]], batch: int) -> list[dict[str, 
 
 def cpu() -> dict[str, Any]:
     """This CPU's `model`, `cores`, and those of its instruction sets that matter (`flags`)."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    said = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
-    words = set(said.get("flags", said.get("Features", "")).split())
+    words = processor.flags()
     return {
-        "model": said.get("model name") or platform.processor() or platform.machine(),
+        "model": processor.told().get("model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count() or 1,
         "flags": [flag for flag in _FLAGS if flag in words],
     }
