@@ -76,6 +76,20 @@ def test_a_device_is_let_in_for_its_camera_and_not_for_talking(
     assert set(one.writer.devices.by_id) == {"uav1", "street"}
 
 
+def test_a_device_that_comes_for_the_first_time_is_not_said_to_be_refused(
+    life: Callable[..., Life], make: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = life()
+    camera = BirthCamera(id="cam6", view="ground")
+    one.arrive(b"online", "status", "street")  # as a device introduces itself
+    birth = encode_birth(Birth(boot="1-a", model=make.model, cameras=(camera,)))
+    one.arrive(birth, "birth", "street")
+    one.writer.step(1)
+    assert one.writer.devices.by_id["street"].online
+    assert counted(one, "device") == 0
+    assert "not let in" not in caplog.text
+
+
 def test_an_operator_admits_a_device_by_name_while_the_server_runs(
     life: Callable[..., Life], make: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """The authority's folder: what is written when, by whom, and what a mistake leaves."""
 
+import json
 import os
 import socket
 import ssl
@@ -27,6 +28,21 @@ def authority(tmp_path: Path) -> Authority:
     folder = tmp_path / "authority"
     assert main(["certs", "init", str(folder), "--site", "plaza", "--host", "localhost"]) == 0
     return Authority(folder)
+
+
+def test_what_init_prints_for_the_server_is_settings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "authority"
+    assert main(["certs", "init", str(folder), "--site", "plaza", "--host", "localhost"]) == 0
+    settings = capsys.readouterr().out.split("these sections:")[1]
+    (tmp_path / "site.toml").write_text('id = "plaza"\n')
+    (tmp_path / "server.toml").write_text(f'site = "site.toml"\n{settings}')
+    assert main(["check", str(tmp_path / "server.toml"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["mqtt"]["url"] == "mqtts://localhost:8883"
+    for section, key in (("mqtt", "ca"), ("mqtt", "key"), ("http", "key"), ("authority", "folder")):
+        assert Path(told[section][key]).exists()
 
 
 def enrol(authority: Authority, name: str) -> bytes:

@@ -132,7 +132,7 @@ class TelemetryOptions(Section):
     def displacement(self) -> tuple[float, float, float, float, float, float]:
         """By what a camera is put right against what telemetry says: `CameraModel.displaced`."""
         east, north, up = self.position_shift_m
-        right, down, forward = (-radians(angle) for angle in self.boresight_deg)
+        right, down, forward = (0.0 - radians(angle) for angle in self.boresight_deg)
         return east, north, up, right, down, forward
 
     @property

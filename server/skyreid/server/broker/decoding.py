@@ -203,9 +203,9 @@ def _sort(
         _need_admission(door, device, {c.id for c in birth.cameras} if birth else ())
         out.births.append((device, birth))
     elif door and not door.lets_in(device):
-        if topic.channel == "status":
-            door.park(device, decode_status(message.payload))
-        _need_admission(door, device, ())
+        if topic.channel != "status":
+            _need_admission(door, device, ())
+        door.park(device, decode_status(message.payload))  # its birth, which comes next, decides
     elif topic.channel == "picture":
         if site.pictures == "never":
             raise MessageError("policy", f"a picture from {device!r}, the site's policy is never")

@@ -92,11 +92,18 @@ def _init(given: argparse.Namespace) -> int:
     print(f"broker: mosquitto -c {folder}/mosquitto.conf")
     if not has:
         print(f"        its user writes in {folder}/{mosquitto.OWN} and reads {folder}/broker.key")
-    print(f'server: [mqtt] url = "{_url(authority)}", ca = "{folder}/ca.pem",')
-    print(f'        certificate = "{folder}/server.pem", key = "{folder}/server.key"')
-    print(f'        [http] certificate = "{folder}/http.pem", key = "{folder}/http.key"')
-    print(f'        [authority] folder = "{folder}"')
+    print("server.toml, the lines of these sections:")
+    print(f'\n[mqtt]\nurl = "{_url(authority)}"\nca = {json.dumps(f"{folder}/ca.pem")}')
+    print(_pair(folder, "server"))
+    print(f"\n[http]\n{_pair(folder, 'http')}")
+    print(f"\n[authority]\nfolder = {json.dumps(str(folder))}")
     return 0
+
+
+def _pair(folder: Path, name: str) -> str:
+    """A certificate and its key, as settings."""
+    at = (json.dumps(f"{folder}/{name}.{end}") for end in ("pem", "key"))
+    return "certificate = {}\nkey = {}".format(*at)
 
 
 def _device(given: argparse.Namespace) -> int:
