@@ -37,7 +37,7 @@ def test_what_init_prints_for_the_server_is_settings(
     assert main(["certs", "init", str(folder), "--site", "plaza", "--host", "localhost"]) == 0
     settings = capsys.readouterr().out.split("these sections:")[1]
     (tmp_path / "site.toml").write_text('id = "plaza"\n')
-    (tmp_path / "server.toml").write_text(f'site = "site.toml"\n{settings}')
+    (tmp_path / "server.toml").write_text(f'site = "site.toml"\njournal.path = "j"\n{settings}')
     assert main(["check", str(tmp_path / "server.toml"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["mqtt"]["url"] == "mqtts://localhost:8883"
