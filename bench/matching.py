@@ -26,9 +26,9 @@ from skyreid.contract.recording import MotRows, read_mot, read_run, read_sightin
 from skyreid.contract.sighting import Sighting, View
 from skyreid.server.app import score_priors
 from skyreid.server.matching.identity import Decision
-from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
+from skyreid.server.matching.priors import Normals
 from skyreid.server.scoring.metrics import (
     TrackedBoxes,
     majority_person,

@@ -26,9 +26,8 @@ from skyreid.bundle.detections import Detections, iou
 from skyreid.contract.camera import read_poses
 from skyreid.contract.recording import MotRows, read_mot
 from skyreid.contract.sighting import Clock, View
-from skyreid.edge.people.assignment import assign
 from skyreid.edge.people.ground import MIDDLE_M, KnownPoses
-from skyreid.edge.people.tracker import Tracker
+from skyreid.edge.people.tracker import Tracker, assign
 from skyreid.edge.telemetry.klv_feed import KlvFeed
 from skyreid.edge.telemetry.options import QUALITIES, TelemetryOptions
 from skyreid.edge.telemetry.poses import TelemetryPoses

@@ -31,9 +31,9 @@ from world_told import Positions, Told, Truth, tell
 from skyreid.contract.identity_event import TrackKey
 from skyreid.server.app import score_priors
 from skyreid.server.matching.identity import Decision
-from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
+from skyreid.server.matching.priors import Normals
 from skyreid.server.people.options import PeopleOptions
 from skyreid.server.scoring.lineage import Lineage, lineage_of
 

@@ -8,8 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Sighting
 from skyreid.server.matching.identity import Applied, Decision
-from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.matching.priors import Normals
 from skyreid.server.people.asking import People
 from skyreid.server.people.options import PeopleOptions
 from skyreid.server.store.gallery import Gallery

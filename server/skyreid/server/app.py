@@ -39,8 +39,8 @@ from skyreid.server.entrance import Entrance, check_entrance
 from skyreid.server.gauges import watch, watch_certificate, watch_list
 from skyreid.server.isolation import told
 from skyreid.server.live import Hub
-from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.matching.priors import Normals
 from skyreid.server.people.asking import People
 from skyreid.server.reload import Reload
 from skyreid.server.store.faults import DamagedJournal, damaged_journal

@@ -17,9 +17,9 @@ from skyreid.contract.site import Site, read_site
 from skyreid.server.config import ServerSettings
 from skyreid.server.counters import Metrics
 from skyreid.server.matching.identity import State
-from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
+from skyreid.server.matching.priors import Normals
 from skyreid.server.rules import Rules
 from skyreid.server.web.answers import Lookup, ShownSite
 from skyreid.server.writer import Writer

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from skyreid.contract.site import Site
 from skyreid.server.devices import Devices
 from skyreid.server.matching.identity import State
-from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.matcher import Matcher
+from skyreid.server.matching.priors import Normals
 from skyreid.server.people.options import PeopleOptions
 
 

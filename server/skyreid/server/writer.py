@@ -295,7 +295,7 @@ class Writer:
             self._write_down(made)
         # Only now: whoever reads that all is settled finds it in the log.
         self.undecided, self.unsettled = self._matcher.undecided, self._matcher.unsettled
-        self.uninformative = self._matcher.scores.uninformative
+        self.uninformative = self._matcher.scores.looks.uninformative
         self.oldest.decided(self._matcher.decided_ns if self.undecided else None)
         self._settled = horizon_ns is None
 

@@ -3,7 +3,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from skyreid.edge.people.assignment import assign
+from skyreid.edge.people.tracker import assign
 
 
 def least(cost: np.ndarray, cost_max: float) -> float:

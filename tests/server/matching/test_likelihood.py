@@ -6,21 +6,16 @@ from scipy.optimize import linear_sum_assignment
 
 from skyreid.server.matching.clustering import Edges, cluster
 from skyreid.server.matching.likelihood import (
-    ODD_LOOKS,
     OUTLIERS,
     PLACE_MAX,
-    RARE,
-    Looks,
-    Normals,
     accept_from,
-    calibrate,
     odds,
     place_llr,
-    shifts,
     time_llr,
 )
+from skyreid.server.matching.looks import ODD_LOOKS, RARE, Looks, calibrate, shifts
 from skyreid.server.matching.odds import assign
-from skyreid.server.matching.priors import DEFAULT, prior_of
+from skyreid.server.matching.priors import DEFAULT, Normals, prior_of
 
 PRIOR = Normals(0.5, 0.2, 0.0, 0.2)
 NOBODY = np.zeros(0)

@@ -10,18 +10,16 @@ from skyreid.contract.sighting import Kind
 from skyreid.server.matching.likelihood import (
     FORGET_S,
     GAPS_S,
-    ODD_LOOKS,
-    RARE,
     SURE_MAX,
-    Looks,
-    Normals,
     accept_from,
     arrivals_per_s,
     by_gap,
 )
+from skyreid.server.matching.looks import ODD_LOOKS, RARE, Looks
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.odds import Scores
 from skyreid.server.matching.options import MatchingOptions
+from skyreid.server.matching.priors import Normals
 from skyreid.server.matching.tracklets import Window, begin
 
 START_NS = 1_790_000_000_000_000_000
@@ -222,7 +220,7 @@ def test_a_site_where_looks_cannot_tell_says_so_and_goes_by_place(telling, world
         seen = s if telling else replace(s, embedding=drawn / np.linalg.norm(drawn))
         told.append((device, boot, model, seen))
     matcher = matched(replace(made, told=told))
-    assert ("aerial-ground" in matcher.scores.uninformative) is not telling
+    assert ("aerial-ground" in matcher.scores.looks.uninformative) is not telling
     looks = [
         e.llr
         for identity in matcher.state.identities.values()

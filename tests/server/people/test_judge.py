@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from skyreid.server.matching.likelihood import Normals
+from skyreid.server.matching.priors import Normals
 from skyreid.server.people.judge import (
     COHORT_MIN,
     FALLS,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from skyreid.contract.camera import Pose
 from skyreid.contract.pauses import MAX_PAUSES, Pause, between
 from skyreid.contract.sighting import Ground
-from skyreid.edge.people.assignment import assign
+from skyreid.edge.people.tracker import assign
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]

@@ -1,10 +1,11 @@
-"""Which boxes of successive frames are one person: a tracker in numpy, in seconds, not in frames.
+"""Which boxes of successive frames are one person: a tracker in numpy by Hungarian assignment.
 
-Follows ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864): strong detections are matched first,
-weak ones only continue tracks that found no strong one. It differs in the cost, and in what it
-does when two people cross: position and size count by the filter's own uncertainty (a likelihood,
-since overlap alone says little when a walker moves a third of their width between frames), and so
-do the looks, because a detector often sees only one of two people who overlap.
+It counts in seconds, not in frames. Follows ByteTrack (Zhang et al., ECCV 2022, arXiv 2110.06864):
+strong detections are matched first, weak ones only continue tracks that found no strong one. It
+differs in the cost, and in what it does when two people cross: position and size count by the
+filter's own uncertainty (a likelihood, since overlap alone says little when a walker moves a third
+of their width between frames), and so do the looks, because a detector often sees only one of two
+people who overlap.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 
 from skyreid.bundle.detections import Detections, Float32, Float64, area, intersection, iou
 from skyreid.edge.people import kalman
-from skyreid.edge.people.assignment import assign
 from skyreid.edge.people.kalman import Noise
 from skyreid.edge.people.options import TrackerOptions
 
@@ -323,3 +323,72 @@ def hidden(boxes: Float64) -> Float64:
     nearer = boxes[None, :, 3] > boxes[:, None, 3]
     result: Float64 = np.clip((covered * nearer).sum(1), 0, 1)
     return result
+
+
+def assign(cost: NDArray[np.float64], cost_max: float) -> list[tuple[int, int]]:
+    """Pairs (row, column), each row and column at most once: Hungarian assignment.
+
+    By successive shortest paths with potentials (Kuhn 1955; Jonker and Volgenant 1987), O(n^2 m)
+    with the inner loop in numpy: enough for the tens of people of one frame, and it spares the
+    device scipy.
+
+    Leaving a pair out costs ``cost_max``: the sum of the costs of the pairs and of ``cost_max``
+    for each pair that is missing from min(N, M) is minimal. Pairs of ``cost_max`` or more, and of
+    infinite cost, never appear.
+
+    Args:
+        cost: float64 [N, M], no NaN.
+        cost_max: what it costs not to pair.
+
+    Returns:
+        Pairs sorted by row.
+    """
+    if 0 in cost.shape:
+        return []
+    limited = np.minimum(cost, cost_max)
+    swap = limited.shape[0] > limited.shape[1]
+    limited = limited.T if swap else limited
+    # Where nobody wants what another wants, each has their best, and no sum can be less.
+    columns = limited.argmin(1)
+    wanted = columns[limited.min(1) < cost_max].tolist()
+    if len(set(wanted)) < len(wanted):
+        columns = _solve(limited)
+    pairs = [(int(c), r) if swap else (r, int(c)) for r, c in enumerate(columns)]
+    return sorted((r, c) for r, c in pairs if cost[r, c] < cost_max)
+
+
+def _solve(cost: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The column of every row, for cost [n, m] with n <= m.
+
+    Column m is a dummy from which the search for a free column starts.
+    """
+    n, m = cost.shape
+    row_potential, column_potential = np.zeros(n), np.zeros(m + 1)
+    row_of = np.full(m + 1, -1)  # which row a column belongs to
+    for row in range(n):
+        row_of[m] = row
+        column = m
+        shortest = np.full(m, np.inf)  # reduced length of the best path to each column
+        previous = np.full(m, m)
+        visited = np.zeros(m + 1, bool)
+        while row_of[column] >= 0:
+            visited[column] = True
+            here = row_of[column]
+            reduced = cost[here] - row_potential[here] - column_potential[:m]
+            better = ~visited[:m] & (reduced < shortest)
+            shortest[better] = reduced[better]
+            previous[better] = column
+            nearest = int(np.argmin(np.where(visited[:m], np.inf, shortest)))
+            delta = shortest[nearest]
+            row_potential[row_of[visited]] += delta
+            column_potential[visited] -= delta
+            shortest[~visited[:m]] -= delta
+            column = nearest
+        while column != m:  # turn the path over
+            row_of[column] = row_of[previous[column]]
+            column = int(previous[column])
+        row_of[m] = -1
+    column_of = np.zeros(n, np.int64)
+    owned = np.flatnonzero(row_of[:m] >= 0)
+    column_of[row_of[owned]] = owned
+    return column_of

@@ -91,7 +91,7 @@ def unique_pairs(rows: Int64, partners: list[Int64]) -> tuple[Int64, Int64]:
 def _alike(scores: Scores, rows: Int64, among: Int64) -> list[Int64]:
     names = ("first_ns", "last_ns", "camera", "model")
     first_ns, last_ns, camera, model = (scores.window.facts[name] for name in names)
-    similarity = scores.unit[rows] @ scores.unit[among].T
+    similarity = scores.looks.alike(rows, among)
     similarity[rows[:, None] == among] = -2.0
     similarity[model[rows][:, None] != model[among]] = -2.0
     of, by = np.nonzero(camera[rows][:, None] == camera[among])

@@ -23,8 +23,9 @@ from skyreid.server.matching.clustering import (
     unique_pairs,
 )
 from skyreid.server.matching.identity import State
-from skyreid.server.matching.likelihood import Int64, Normals
+from skyreid.server.matching.likelihood import Int64
 from skyreid.server.matching.odds import Scores
+from skyreid.server.matching.priors import Normals
 from skyreid.server.matching.regroup import Course, Grouped, agree, revise
 from skyreid.server.matching.shelf import PersistentMap
 from skyreid.server.matching.tracklets import Tracklet, Window

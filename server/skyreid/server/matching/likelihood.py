@@ -1,4 +1,4 @@
-"""Evidence as log-likelihood ratios: what same and different people look like, in numbers.
+"""Evidence as log-likelihood ratios: what place, time and company say; of looks see ``looks``.
 
 Every ratio is natural-logarithm p(measured | same person) / p(measured | different people) and is
 bounded on both sides, so that no single kind of evidence can decide against all others: a camera
@@ -7,28 +7,15 @@ pose may be wrong, and so may a picture.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, ndtr
+from scipy.special import expit
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
 
-ODD_LOOKS = 0.02
-"""How often one person looks like a stranger: somebody else in the box, another light; its
-logarithm is the most that looks say against a pair."""
-LOOK_ALIKES = 0.01
-"""Believed part of the strangers who are look-alikes before any was seen at a site; their cosines
-are ``ALIKE_AT`` of the way from strangers' to one person's, give or take ``ALIKE_WIDTH`` of it."""
-ALIKE_AT, ALIKE_WIDTH = 0.6, 0.3
-CHECKED_PAIRS = 50.0
-"""How many pairs of strangers of a site that is worth."""
-RARE = 5e-4
-"""Nothing is believed to be rarer among strangers, unless more of them were seen."""
 SURE_MAX = 0.999
 """No link is stated surer: beyond it some 3,000 checked ones without an error would be needed."""
 PLACE_MAX = 6.0
@@ -56,151 +43,6 @@ POSE_SIGMA_M = 0.4
 ACCUMULATION = 0.25
 """Evidence of n pairs counts n to this power times their mean: 0 if they all said the same thing
 over again, 1 if they were independent. Pairs of tracklets of two people are far from that."""
-
-
-@dataclass(frozen=True)
-class Normals:
-    """Cosine of same-person and of different-person pairs of one view pair, as two normals."""
-
-    same_mean: float
-    same_std: float
-    different_mean: float
-    different_std: float
-
-
-def shifts(
-    embeddings: Float32, models: Int64, views: Int64, cameras: Int64, strength: float
-) -> dict[tuple[int, int, int], Float64]:
-    """What to take from embeddings: the mean look of their camera.
-
-    A camera's light and angle shift all its embeddings alike, which makes strangers in one camera
-    alike and one person in two cameras different. With few tracklets the mean is mostly the
-    persons themselves, so it is shrunk: towards its view's mean, and that towards nothing.
-
-    Args:
-        embeddings: [N, D], L2-normalised.
-        models: [N] a number per model; of two models nothing is in common.
-        views: [N] a number per view.
-        cameras: [N] a number per camera.
-        strength: tracklets that weigh as much as the mean one level up.
-
-    Returns:
-        float64 [D] by (model, view, camera); by (model, view, -1) of the view as a whole
-    """
-    found: dict[tuple[int, int, int], tuple[Float64, int]] = {}
-    names, which = np.unique(np.stack([models, views, cameras], 1), axis=0, return_inverse=True)
-    order = np.argsort(which.reshape(-1), kind="stable")
-    counts = np.bincount(which.reshape(-1), minlength=len(names))
-    ends = np.cumsum(counts)
-    for (model, view, camera), end, count in zip(names.tolist(), ends, counts, strict=True):
-        total = embeddings[order[end - count : end]].sum(0, dtype=np.float64)
-        found[model, view, camera] = total, int(count)
-        above, many = found.get((model, view, -1), (np.zeros(len(total)), 0))
-        found[model, view, -1] = above + total, many + int(count)
-    out: dict[tuple[int, int, int], Float64] = {}
-    for (model, view, camera), (total, number) in found.items():
-        above, many = found[model, view, -1]
-        of_view = above / (many + strength)
-        shrunk = (total + strength * of_view) / (number + strength)
-        out[model, view, camera] = of_view if camera < 0 else shrunk
-    return out
-
-
-def calibrate(
-    similarity: Float64,
-    different: Bool,
-    same: Bool,
-    strangers: Float64,
-    prior: Normals,
-    *,
-    pairs: float,
-) -> Normals:
-    """The two normals of a view pair, from pairs that are known for other reasons than looks.
-
-    Args:
-        similarity: [P] cosines of the view pair.
-        different: [P] pairs that are certainly or very probably different people.
-        same: [P] pairs that place says are one person.
-        strangers: cosines of pairs of all views that are different people. Without poses only
-            pairs inside one camera are known to be; once centred, those across views are like them.
-        prior: believed before any pair was seen; for ``same`` relative to ``different``, since
-            scales differ between sites.
-        pairs: how many pairs the level above is worth.
-    """
-    d_mean, d_std = _blend(strangers, prior.different_mean, prior.different_std, pairs)
-    d_mean, d_std = _blend(similarity[different], d_mean, d_std, pairs)
-    # Where "same" stands between "different" and 1, as the prior has it.
-    expected = 1 - (1 - prior.same_mean) * (1 - d_mean) / (1 - prior.different_mean)
-    s_mean, s_std = _blend(similarity[same], expected, prior.same_std, pairs)
-    s_mean = max(s_mean, d_mean + 0.5 * d_std)  # looks never count backwards
-    pooled = float(np.sqrt((s_std**2 + d_std**2) / 2))
-    # One width for both: with two, the ratio turns round in the tails.
-    return Normals(s_mean, pooled, d_mean, pooled)
-
-
-def _blend(values: Float64, mean: float, std: float, strength: float) -> tuple[float, float]:
-    n = len(values)
-    blended = (float(values.sum()) + strength * mean) / (n + strength)
-    spread = float(((values - blended) ** 2).sum()) + strength * (std**2 + (mean - blended) ** 2)
-    return blended, max(float(np.sqrt(spread / (n + strength))), 0.02)
-
-
-@dataclass(frozen=True, eq=False)
-class Looks:
-    """What cosines of one view pair say, and what that has been held against."""
-
-    normals: Normals
-    strangers: Float64
-    """Cosines of pairs that are known to be two people, ascending."""
-    worth: float
-    """So many of those pairs are different ones."""
-    blind: bool = False
-    """Nobody can be told apart by looks here: they say nothing (``telling``)."""
-
-    @property
-    def checked(self) -> float:
-        """What they can come to by the strangers that were seen, and one odd pair in fifty."""
-        return float(np.log((CHECKED_PAIRS + self.worth) * (1 - ODD_LOOKS)))
-
-    def share(self, similarity: Float64) -> Float64:
-        """Part of the strangers who look as alike or more; any shape."""
-        below = np.searchsorted(self.strangers, similarity.ravel(), "left")
-        count = len(self.strangers)
-        return ((count - below) / max(count, 1)).reshape(similarity.shape)
-
-    def odd(self, similarity: Float64) -> Float64:
-        """Part of the strangers who look as alike, as far as is known; any shape."""
-        n = self.normals
-        apart = n.same_mean - n.different_mean
-        by = (similarity - n.different_mean - ALIKE_AT * apart) / (ALIKE_WIDTH * apart)
-        believed = np.maximum(LOOK_ALIKES * ndtr(-by), RARE)
-        seen = CHECKED_PAIRS * believed + self.worth * self.share(similarity)
-        out: Float64 = np.maximum(seen / (CHECKED_PAIRS + self.worth), 1 / (1 / RARE + self.worth))
-        return out
-
-    def says(self, similarity: Float64) -> tuple[Float64, Float64]:
-        """Log-likelihood ratios of cosines of any shape, and the most that those can come to.
-
-        Two normals, but some strangers look alike (``odd``), and some tracklets of one person do
-        not: a share ``ODD_LOOKS`` of them is as strangers are.
-        """
-        if self.blind:
-            return np.zeros(similarity.shape), np.zeros(similarity.shape)
-        n, odd = self.normals, self.odd(similarity)
-        same = np.exp(-0.5 * ((similarity - n.same_mean) / n.same_std) ** 2) / n.same_std
-        other = np.exp(-0.5 * ((similarity - n.different_mean) / n.different_std) ** 2)
-        other /= n.different_std
-        tiny = 1e-30  # far from both, nothing is known
-        llr = np.log(
-            ((1 - ODD_LOOKS) * same + ODD_LOOKS * other + tiny)
-            / ((1 - odd) * other + odd * same + tiny)
-        )
-        most = -np.log(odd)
-        return np.minimum(llr, most), most
-
-    def llr(self, similarity: Float64) -> Float64:
-        """The former of what it ``says``."""
-        return self.says(similarity)[0]
 
 
 def place_llr(offset: Float64, covariance: Float64, area_m2: float) -> Float64:

@@ -23,9 +23,9 @@ from skyreid.server.matching import identity, regroup
 from skyreid.server.matching.clustering import candidates
 from skyreid.server.matching.final import OVERLAP_TOLERANCE_S
 from skyreid.server.matching.identity import Applied, Decision, State
-from skyreid.server.matching.likelihood import Normals
 from skyreid.server.matching.odds import Scores
 from skyreid.server.matching.options import MatchingOptions
+from skyreid.server.matching.priors import Normals
 from skyreid.server.matching.regroup import Course, Roster
 from skyreid.server.matching.settling import BLOCK_S, Recall, Settling, block_of
 from skyreid.server.matching.tracklets import Tracklet, Window

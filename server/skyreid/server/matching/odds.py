@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from itertools import combinations_with_replacement
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
@@ -13,41 +12,28 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from skyreid.contract.identity_event import Evidence, LinkState, Match, TrackKey
-from skyreid.contract.sighting import View
 from skyreid.server.matching.likelihood import (
     ACCUMULATION,
     GAPS_S,
     OUTLIERS,
     SURE_MAX,
     Bool,
-    Float32,
     Float64,
     Int64,
-    Looks,
-    Normals,
     accept_from,
     arrivals_per_s,
     by_gap,
-    calibrate,
     fullest,
     odds,
     open_after,
-    overlapping,
-    shifts,
 )
-from skyreid.server.matching.priors import priors_of, view_pair
-from skyreid.server.matching.telling import SEEN_LEAST, tells_nobody
+from skyreid.server.matching.looks import Appearance, short
+from skyreid.server.matching.priors import Normals
 from skyreid.server.matching.tracklets import NONE, PLACE, STEP_S, TIME, Tables, Window
 
-CENTRING = 5.0
-"""Tracklets that weigh as much as the mean one level up (see ``likelihood.shifts``)."""
-PRIOR_PAIRS = 30.0
-"""How many pairs a prior of the score calibration is worth."""
 QUIET = 0.05
 """Weight of a pair that nothing but looks and lapse of time speaks about, against one whose
 places can be compared: in a group the latter know better."""
-STRANGERS = 16384
-"""Pairs of tracklets of one camera that looks are held against, at most."""
 SAMPLE = 4096
 """Pairs that scores are calibrated on: of neighbours in time, whatever they look like."""
 
@@ -95,25 +81,15 @@ class Scores:
 
     def __init__(self, window: Window, priors: Mapping[str, Normals]) -> None:
         self.window = window
-        self._priors = priors_of(priors)
-        self.unit: Float32 = np.zeros((0, 1), np.float32)
-        """[rows, D] embeddings less the mean look of their camera."""
-        self._shift: dict[tuple[int, int, int], Float64] = {}
+        self.looks = Appearance(window, priors)
         self._people, self._arrivals_per_s, self._others, self._placed = 2.0, 0.0, 0, 0
         self._ends, self._starts = np.zeros(0), np.zeros(0)  # of tracklets with positions, seconds
         self._rivals: Float64 = np.zeros(0)
         self._near: Float64 = np.zeros(0)
-        self._looks: dict[tuple[int, int], Looks] = {}
         self._by_gap: Float64 = np.zeros(len(GAPS_S))
         self._told_apart = 1
         self._stale = 0
         self._fresh: list[int] = []
-
-    @property
-    def uninformative(self) -> tuple[str, ...]:
-        """Pairs of views in which looks tell nobody apart, as far as place knows who is who."""
-        blind = [views for views, looks in self._looks.items() if looks.blind]
-        return tuple(sorted(view_pair(View(one).word, View(two).word) for one, two in blind))
 
     def touched(self, row: int) -> None:
         """A row was put."""
@@ -147,7 +123,7 @@ class Scores:
             self._stale = 0
             self._fresh.clear()
             self.window.measure_area()
-            self._centre(rows)
+            self.looks.centre(rows)
             self._crowd(rows, owner)
             self._count(rows)
             self._calibrate(rows)
@@ -156,24 +132,15 @@ class Scores:
         self._fresh.clear()
         if alive:
             new = np.array(sorted(alive), np.int64)
-            self._shifted(new)
+            self.looks.take(new)
             self._count(new)
 
     def between(self, a: Int64, b: Int64, tables: Tables | None = None) -> Pairs:
         """The pairs (``a[k]``, ``b[k]``), scored; ``tables`` as the window has them."""
         facts, tables = self.window.facts, tables or self.window.between(a, b)
-        similarity = np.einsum("ij,ij->i", self.unit[a], self.unit[b]).astype(np.float64)
-        alien = facts["model"][a] != facts["model"][b]
-        unrelated = np.isinf(tables.clock_s)  # nobody knows among whom: only what was seen is sure
-        similarity[alien] = 0.0
-        appearance, most = np.zeros(len(a)), np.zeros(len(a))
-        low, high = (f(facts["view"][a], facts["view"][b]) for f in (np.minimum, np.maximum))
-        for (one, two), looks in self._looks.items():
-            of_pair = (low == one) & (high == two)
-            appearance[of_pair], most[of_pair] = looks.says(similarity[of_pair])
-            most[of_pair & unrelated] = np.minimum(most[of_pair & unrelated], looks.checked)
-        appearance[alien] = most[alien] = 0.0
-        appearance = np.minimum(appearance, most)
+        unrelated = np.isinf(tables.clock_s)
+        similarity = self.looks.similarity(a, b)
+        appearance, most = self.looks.says(a, b, similarity, unrelated)
         most[tables.llr > 0] = np.inf
         unseen_s = np.maximum(facts["first_ns"][a], facts["first_ns"][b])
         unseen_s = (unseen_s - np.minimum(facts["last_ns"][a], facts["last_ns"][b])) / 1e9
@@ -226,63 +193,30 @@ class Scores:
                 sure = odds(some.evidence, some.prior, some.weight)
                 sure = min(sure, float(some.most.max() + some.prior.mean()))
             log_odds = min(log_odds, max(sure, through))
-        evidence = [self._looks_of(pairs, j)]
+        evidence = [
+            self.looks.evidence(
+                int(pairs.a[j]), int(pairs.b[j]), pairs.appearance[j], pairs.similarity[j]
+            )
+        ]
         if t.kind[j] == PLACE:
-            evidence.append(Evidence("place", _short(t.llr[j]), _short(t.measure[j])))
+            evidence.append(Evidence("place", short(t.llr[j]), short(t.measure[j])))
         elif t.kind[j] == TIME:
-            evidence.append(Evidence("time", _short(t.llr[j]), _short(t.measure[j])))
+            evidence.append(Evidence("time", short(t.llr[j]), short(t.measure[j])))
         if np.isinf(t.clock_s[j]):
             evidence.append(Evidence("clock", 0.0))
         elif t.clock_s[j] > 0 or t.kind[j] == TIME:
-            evidence.append(Evidence("clock", 0.0, _short(t.clock_s[j])))
-        evidence.append(Evidence("prior", _short(pairs.prior[j])))
+            evidence.append(Evidence("clock", 0.0, short(t.clock_s[j])))
+        evidence.append(Evidence("prior", short(pairs.prior[j])))
         probability = 1 / (1 + math.exp(-max(min(log_odds, 50.0), -50.0)))
         state: LinkState = "accepted" if probability >= accept_from(fpir) else "tentative"
         other: TrackKey = self.window.at(int(pairs.b[j])).key
-        return Match(state, _short(min(probability, SURE_MAX)), other, tuple(evidence))
-
-    def _looks_of(self, pairs: Pairs, j: int) -> Evidence:
-        llr, cosine = _short(pairs.appearance[j]), _short(pairs.similarity[j])
-        facts = self.window.facts
-        one, two = (int(facts["view"][of[j]]) for of in (pairs.a, pairs.b))
-        looks = self._looks.get((min(one, two), max(one, two)))
-        alien = facts["model"][pairs.a[j]] != facts["model"][pairs.b[j]]
-        if looks is None or alien or not looks.worth:
-            return Evidence("appearance", llr, cosine)
-        alike = looks.worth * float(looks.share(pairs.similarity[j : j + 1])[0])
-        return Evidence("appearance", llr, cosine, round(looks.worth), math.ceil(alike))
+        return Match(state, short(min(probability, SURE_MAX)), other, tuple(evidence))
 
     def _fit(self) -> None:
-        shape = self.window.vectors.shape
-        if self.unit.shape != shape:
-            more = shape[0] - len(self._near)
-            self._rivals = np.pad(self._rivals, (0, more), constant_values=1.0)
-            self._near = np.pad(self._near, (0, more))
-            unit = np.zeros(shape, np.float32)
-            unit[: len(self.unit), : self.unit.shape[1]] = self.unit
-            self.unit = unit
-
-    def _centre(self, rows: Int64) -> None:
-        facts = self.window.facts[rows]
-        self._shift = shifts(
-            self.window.vectors[rows], facts["model"], facts["view"], facts["eye"], CENTRING
-        )
-        self._shifted(rows)
-
-    def _shifted(self, rows: Int64) -> None:
-        facts = self.window.facts[rows]
-        unit = self.window.vectors[rows].astype(np.float64)
-        names = np.stack([facts["model"], facts["view"], facts["eye"]], 1)
-        kinds, which = np.unique(names, axis=0, return_inverse=True)
-        which = which.reshape(-1)
-        for number, (model, view, eye) in enumerate(kinds.tolist()):
-            # A camera that is new since: less the mean of its view, until more is learned.
-            shift = self._shift.get((model, view, eye), self._shift.get((model, view, -1)))
-            if shift is not None:
-                width = len(shift)
-                unit[which == number, :width] -= shift
-        length = np.linalg.norm(unit, axis=1, keepdims=True)
-        self.unit[rows] = unit / np.maximum(length, 1e-9)
+        self.looks.fit()
+        more = len(self.window.facts) - len(self._near)
+        self._rivals = np.pad(self._rivals, (0, more), constant_values=1.0)
+        self._near = np.pad(self._near, (0, more))
 
     def _crowd(self, rows: Int64, owner: Mapping[int, str | None]) -> None:
         """How many are here: those of the fullest moment of a camera; and when all were seen."""
@@ -325,32 +259,8 @@ class Scores:
         a = np.concatenate([*(order[:-d] for d in steps), order[:0]])
         b = np.concatenate([*(order[d:] for d in steps), order[:0]])
         tables = self.window.between(a, b)
-        similarity = np.einsum("ij,ij->i", self.unit[a], self.unit[b]).astype(np.float64)
-        alike = facts["model"][a] == facts["model"][b]
-        apart = (facts["eye"][a] != facts["eye"][b]) & (tables.kind == PLACE)
-        same = alike & apart & (tables.llr >= 3.0) & (tables.shared_s >= 2.0)
-        different: Bool = alike & ((apart & (tables.llr <= -3.0)) | tables.forbidden)
-        low, high = (f(facts["view"][a], facts["view"][b]) for f in (np.minimum, np.maximum))
-        strangers = similarity[different]
-        # Who are seen at once by one camera: of n people so many pairs, however many tracklets.
-        seen = facts[rows]
-        at, to = overlapping(
-            seen["camera"], seen["first_ns"], seen["last_ns"] - self.window.tolerance_ns, STRANGERS
-        )
-        same_model = seen["model"][at] == seen["model"][to]
-        at, to = rows[at[same_model]], rows[to[same_model]]
-        apart_cosines = np.einsum("ij,ij->i", self.unit[at], self.unit[to]).astype(np.float64)
-        of_camera = int(np.bincount(facts["camera"][at], minlength=1).max())
-        worth = float(min(of_camera, self._told_apart * (self._told_apart - 1) // 2))
-        self._looks, self._by_gap = {}, np.zeros(len(GAPS_S))
-        for one, two in combinations_with_replacement(sorted({*facts["view"][rows].tolist()}), 2):
-            of_pair = (low == one) & (high == two)
-            d, s, prior = different & of_pair, same & of_pair, self._priors[one, two]
-            normals = calibrate(similarity, d, s, strangers, prior, pairs=PRIOR_PAIRS)
-            own = similarity[d]
-            checked = np.sort(own if len(own) >= worth else apart_cosines)
-            blind = int(s.sum()) >= SEEN_LEAST and tells_nobody(similarity[s], checked, a[s], b[s])
-            self._looks[one, two] = Looks(normals, checked, worth, blind)
+        self.looks.learn(rows, a, b, tables, self._told_apart)
+        self._by_gap = np.zeros(len(GAPS_S))
         pairs = self.between(a, b, tables)
         pairs = pairs.only(~tables.forbidden & ~np.isinf(tables.clock_s))
         self._by_gap = by_gap(pairs.evidence, pairs.prior, pairs.gap)
@@ -394,7 +304,3 @@ def assign(tracklets: int, asked: Sequence[tuple[int, str]], odds: Float64) -> l
             if c < len(theirs) and which[r, c] >= 0:
                 chosen[int(ours[r])] = int(which[r, c])
     return chosen
-
-
-def _short(value: float) -> float:
-    return round(float(value), 4)

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from skyreid.contract.sighting import View
-from skyreid.server.matching.likelihood import Normals as Normals  # told with them
+
+
+@dataclass(frozen=True)
+class Normals:
+    """Cosine of same-person and of different-person pairs of one view pair, as two normals."""
+
+    same_mean: float
+    same_std: float
+    different_mean: float
+    different_std: float
+
 
 DEFAULT = Normals(0.45, 0.2, 0.0, 0.2)
 """Where nothing is known of a model; for embeddings less their camera's mean."""

@@ -16,7 +16,7 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Sighting
 from skyreid.server.matching.final import Actor, conclude, settle
 from skyreid.server.matching.identity import State
-from skyreid.server.matching.likelihood import Normals
+from skyreid.server.matching.priors import Normals
 from skyreid.server.matching.regroup import Course
 from skyreid.server.matching.tracklets import Tracklet, begin, revised
 

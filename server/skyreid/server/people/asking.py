@@ -17,7 +17,7 @@ import numpy as np
 from skyreid.contract.identity_event import Return, TrackKey
 from skyreid.contract.sighting import View
 from skyreid.server.matching.identity import Decision, State
-from skyreid.server.matching.likelihood import Normals
+from skyreid.server.matching.priors import Normals
 from skyreid.server.people.judge import (
     COHORT_MIN,
     Candidate,

@@ -1,7 +1,7 @@
 """What somebody looks like beside everybody whose looks are kept: exact, centred cosines.
 
 A camera's light and angle shift all its vectors alike, so what is compared is what a vector is less
-the mean look of its camera in that half hour, shrunk as the matcher's (``likelihood.shifts``). No
+the mean look of its camera in that half hour, shrunk as the matcher's (`matching.looks.shifts`). No
 second copy of the vectors is kept: a product with the raw one, less the same product with its
 camera's mean, over a length, is the cosine of the centred ones.
 """
