@@ -45,9 +45,9 @@ class View(enum.IntEnum):
 
 
 class Modality(enum.IntEnum):
-    """What the pixels of a camera are. ``UNKNOWN``: nobody has said, or a word of later releases.
+    """What the pixels of a camera are. ``UNKNOWN``: nobody knows, or a word of later releases.
 
-    A device cannot tell by itself: a camera at night sends grey or infrared pictures in the same
+    A device tells colour from grey by itself, but not grey from infrared: both come in the same
     three planes as by day.
     """
 
@@ -65,6 +65,11 @@ class Modality(enum.IntEnum):
     def of(cls, word: str) -> Modality:
         """Inverse of ``word``; raises KeyError for anything else."""
         return cls[word.upper()]
+
+    @property
+    def colourless(self) -> bool:
+        """Whether looks have no colours: grey and infrared. ``UNKNOWN`` is taken for colour."""
+        return self in (Modality.GREY, Modality.INFRARED)
 
 
 class Kind(enum.IntEnum):

@@ -40,7 +40,7 @@ from skyreid.server.gauges import watch, watch_certificate, watch_list
 from skyreid.server.isolation import told
 from skyreid.server.live import Hub
 from skyreid.server.matching.matcher import Matcher
-from skyreid.server.matching.priors import Normals
+from skyreid.server.matching.priors import Normals, lacking
 from skyreid.server.people.asking import People
 from skyreid.server.reload import Reload
 from skyreid.server.store.faults import DamagedJournal, damaged_journal
@@ -233,6 +233,14 @@ def make_writer(
     with readable(settings.journal.path):
         start = journal.start()
         priors = score_priors(options.bundle, settings.trust)
+        if missing := lacking(priors):
+            _log.warning(
+                "matching.bundle %s: its manifest does not say how looks without colours compare "
+                "(%s), so before and after a switch to infrared looks say little; "
+                "skyreid-export priors measures it",
+                options.bundle,
+                ", ".join(missing),
+            )
         matcher = Matcher(options, start.state, priors)
         matcher.recall = partial(told, journal)
         cameras = [camera.id for camera in site.camera]

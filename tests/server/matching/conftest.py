@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
 from skyreid.contract.identity_event import TrackKey
-from skyreid.contract.sighting import Box, Clock, Ground, Kind, Sighting, View
+from skyreid.contract.sighting import Box, Clock, Ground, Kind, Modality, Sighting, View
 from skyreid.server.matching.matcher import Matcher
 from skyreid.server.matching.options import MatchingOptions
+from skyreid.server.matching.priors import Normals
 
 START_NS = 1_790_000_000_000_000_000
 DIM = 64
@@ -51,6 +52,7 @@ def make_world(
     view_gap: float = 0.6,
     breaks: float = 0.05,
     infrared_from_s: int | None = None,
+    noticed: bool = True,
 ) -> World:
     """People cross a square of 20 m; every camera follows those in its field, with breaks.
 
@@ -59,6 +61,7 @@ def make_world(
     a tracker loses somebody. From ``infrared_from_s`` on all cameras see in infrared: the shipped
     embedder then has a person at a cosine of .39 +- .15 to their own look before (here: signs of
     three dimensions in ten are turned), strangers at 0 +- .13, and those seen so compare as before.
+    A device that ``noticed`` says so, and its aggregates begin anew from there.
     """
     rng = np.random.default_rng(seed)
     looks = rng.normal(size=(people, DIM)) / np.sqrt(DIM)
@@ -94,6 +97,8 @@ def make_world(
                 crops += 2
                 scatter = rng.normal(size=DIM) * noise / np.sqrt(DIM) / np.sqrt(2)
                 light = infrared_from_s is not None and second >= infrared_from_s
+                if noticed and light and second == infrared_from_s:
+                    total, crops = np.zeros(DIM), 2
                 total += (infrared if light else 1) * (
                     looks[person]
                     + view_gap * of_view[camera.view][person]
@@ -122,6 +127,7 @@ def make_world(
                     unit(total),
                     0.9,
                     ground,
+                    modality=Modality.GREY if light and noticed else Modality.UNKNOWN,
                 )
                 told.append((device, "1-a", "model0", sighting))
     told.sort(key=lambda row: (row[3].captured_at_ns, row[0], row[3].track))
@@ -152,9 +158,15 @@ def blind() -> list[Camera]:
     return [replace(camera, pose=False) for camera in PLAZA]
 
 
-def run(world: World, options: MatchingOptions | None = None, *, step_s: float = 0.5) -> Matcher:
+def run(
+    world: World,
+    options: MatchingOptions | None = None,
+    *,
+    step_s: float = 0.5,
+    priors: Mapping[str, Normals] | None = None,
+) -> Matcher:
     """Feed a world in order of capture, deciding as time goes on."""
-    matcher = Matcher(options or MatchingOptions())
+    matcher = Matcher(options or MatchingOptions(), priors=priors or {})
     horizon_ns = START_NS
     for device, boot, model, sighting in world.told:
         while sighting.captured_at_ns > horizon_ns:

@@ -7,9 +7,10 @@ import pytest
 
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import CLOCK_UNKNOWN_MS
+from skyreid.server.matching.likelihood import NONE, PLACE, TIME, Tables
 from skyreid.server.matching.looks import RARE
 from skyreid.server.matching.matcher import Matcher
-from skyreid.server.matching.tracklets import NONE, PLACE, TIME, Tables, Window, begin
+from skyreid.server.matching.tracklets import Window, begin
 
 
 def with_clock(world, error_ms: int, boots: str = ""):

@@ -17,14 +17,16 @@ import numpy as np
 from skyreid.server.matching.likelihood import (
     ACCUMULATION,
     FORGET_S,
+    NONE,
     OUTLIERS,
+    TIME,
     WALK_MPS,
     Bool,
     Float64,
     Int64,
 )
 from skyreid.server.matching.odds import Pairs, Scores
-from skyreid.server.matching.tracklets import NONE, STEP_S, TIME, UNRELATED_S
+from skyreid.server.matching.tracklets import STEP_S, UNRELATED_S
 
 T = TypeVar("T")
 

@@ -7,6 +7,8 @@ pose may be wrong, and so may a picture.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -43,6 +45,26 @@ POSE_SIGMA_M = 0.4
 ACCUMULATION = 0.25
 """Evidence of n pairs counts n to this power times their mean: 0 if they all said the same thing
 over again, 1 if they were independent. Pairs of tracklets of two people are far from that."""
+NONE, PLACE, TIME = 0, 1, 2
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """What is known of P pairs of tracklets; every array is [P]."""
+
+    llr: Float64
+    """Of place, or of time where the tracklets never coincide; 0 where nothing is known."""
+    kind: NDArray[np.int8]
+    """``NONE``, ``PLACE`` or ``TIME``."""
+    measure: Float64
+    """Metres for ``PLACE``, seconds for ``TIME``."""
+    shared_s: Float64
+    """How long both positions are known."""
+    forbidden: Bool
+    """Pairs seen by one camera at one time: certainly two people."""
+    clock_s: Float64
+    """How far the two clocks may be apart: both errors together, 0 within one camera; ``inf``
+    where the clocks are unrelated."""
 
 
 def place_llr(offset: Float64, covariance: Float64, area_m2: float) -> Float64:

@@ -1,8 +1,9 @@
 """What people look like, in numbers: less what their camera adds, and what cosines then say.
 
 A cosine says something only beside the curve of how it came about: one for each pair of ways in
-which people are seen. Every curve begins with what a bundle's manifest says and is learned from the
-site's own pairs that are known for other reasons than looks.
+which people are seen, from above or not, in colour or without. Every curve begins with what a
+bundle's manifest says and is learned from the site's own pairs that are known for other reasons
+than looks.
 """
 
 from __future__ import annotations
@@ -13,14 +14,22 @@ from dataclasses import dataclass
 from itertools import combinations_with_replacement
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from skyreid.contract.identity_event import Evidence
-from skyreid.contract.sighting import View
-from skyreid.server.matching.likelihood import Bool, Float32, Float64, Int64, overlapping
-from skyreid.server.matching.priors import Normals, priors_of, view_pair
+from skyreid.server.matching.likelihood import (
+    PLACE,
+    Bool,
+    Float32,
+    Float64,
+    Int64,
+    Tables,
+    overlapping,
+)
+from skyreid.server.matching.priors import Normals, pair_of, priors_of
 from skyreid.server.matching.telling import SEEN_LEAST, tells_nobody
-from skyreid.server.matching.tracklets import PLACE, Tables, Window
+from skyreid.server.matching.tracklets import Window
 
 ODD_LOOKS = 0.02
 """How often one person looks like a stranger: somebody else in the box, another light; its
@@ -88,12 +97,12 @@ def calibrate(
     *,
     pairs: float,
 ) -> Normals:
-    """The two normals of a view pair, from pairs that are known for other reasons than looks.
+    """The two normals of a curve, from pairs that are known for other reasons than looks.
 
     Args:
-        similarity: [P] cosines of the view pair.
-        different: [P] pairs that are certainly or very probably different people.
-        same: [P] pairs that place says are one person.
+        similarity: [P] cosines of pairs.
+        different: [P] those of the curve that are certainly or very probably different people.
+        same: [P] those of it that place says are one person.
         strangers: cosines of pairs of all views that are different people. Without poses only
             pairs inside one camera are known to be; once centred, those across views are like them.
         prior: believed before any pair was seen; for ``same`` relative to ``different``, since
@@ -120,7 +129,7 @@ def _blend(values: Float64, mean: float, std: float, strength: float) -> tuple[f
 
 @dataclass(frozen=True, eq=False)
 class Looks:
-    """What cosines of one view pair say, and what that has been held against."""
+    """What cosines of one curve say, and what that has been held against."""
 
     normals: Normals
     strangers: Float64
@@ -177,63 +186,73 @@ class Looks:
 
 
 class Appearance:
-    """The looks of a window's rows, and the curves that say what their cosines mean."""
+    """The looks of a window's rows, and the curves that say what their cosines mean.
+
+    Who was here while a camera went over to infrared has looks of both kinds. Two rows are compared
+    in colour where both have that, else without where both have that, else one with the other.
+    """
 
     def __init__(self, window: Window, priors: Mapping[str, Normals]) -> None:
         self._window = window
         self._priors = priors_of(priors)
-        self.unit: Float32 = np.zeros((0, 1), np.float32)
-        """[rows, D] embeddings less the mean look of their camera."""
+        self._unit: Float32 = np.zeros((0, 1, 1), np.float32)
+        """[rows, L, D] as the window's vectors, less the mean look of their camera."""
         self._shift: dict[tuple[int, int, int], Float64] = {}
         self._curves: dict[tuple[int, int], Looks] = {}
 
     @property
     def uninformative(self) -> tuple[str, ...]:
         """Pairs of views in which looks tell nobody apart, as far as place knows who is who."""
-        blind = [views for views, curve in self._curves.items() if curve.blind]
-        return tuple(sorted(view_pair(View(one).word, View(two).word) for one, two in blind))
+        blind = {pair_of(*pair) for pair, curve in self._curves.items() if curve.blind}
+        return tuple(sorted(blind))
 
     def fit(self) -> None:
         """Have room for as many rows as the window."""
-        shape = self._window.vectors.shape
-        if self.unit.shape != shape:
-            unit = np.zeros(shape, np.float32)
-            unit[: len(self.unit), : self.unit.shape[1]] = self.unit
-            self.unit = unit
+        more = np.subtract(self._window.vectors.shape, self._unit.shape)
+        if more.any():
+            self._unit = np.pad(self._unit, [(0, m) for m in more])
 
     def centre(self, rows: Int64) -> None:
         """Learn anew what to take from the embeddings of these rows: all that are here."""
-        facts = self._window.facts[rows]
-        self._shift = shifts(
-            self._window.vectors[rows], facts["model"], facts["view"], facts["eye"], CENTRING
-        )
+        self._shift = {}
+        for grey in range(self._window.vectors.shape[1]):
+            some, facts, seen = self._with(rows, grey)
+            vectors = self._window.vectors[some, grey]
+            self._shift |= shifts(vectors, facts["model"], seen, facts["eye"], CENTRING)
         self.take(rows)
 
     def take(self, rows: Int64) -> None:
         """See to rows that are new."""
-        facts = self._window.facts[rows]
-        unit = self._window.vectors[rows].astype(np.float64)
-        names = np.stack([facts["model"], facts["view"], facts["eye"]], 1)
-        kinds, which = np.unique(names, axis=0, return_inverse=True)
-        which = which.reshape(-1)
-        for number, (model, view, eye) in enumerate(kinds.tolist()):
-            # A camera that is new since: less the mean of its view, until more is learned.
-            shift = self._shift.get((model, view, eye), self._shift.get((model, view, -1)))
-            if shift is not None:
-                width = len(shift)
-                unit[which == number, :width] -= shift
-        length = np.linalg.norm(unit, axis=1, keepdims=True)
-        self.unit[rows] = unit / np.maximum(length, 1e-9)
+        self._unit[rows] = 0
+        for grey in range(self._window.vectors.shape[1]):
+            some, facts, seen = self._with(rows, grey)
+            unit = self._window.vectors[some, grey].astype(np.float64)
+            names = np.stack([facts["model"], seen, facts["eye"]], 1)
+            kinds, which = np.unique(names, axis=0, return_inverse=True)
+            which = which.reshape(-1)
+            for number, (model, way, eye) in enumerate(kinds.tolist()):
+                # A camera that is new since: less the mean of its view, until more is learned.
+                shift = self._shift.get((model, way, eye), self._shift.get((model, way, -1)))
+                if shift is not None:
+                    unit[which == number, : len(shift)] -= shift
+            length = np.linalg.norm(unit, axis=1, keepdims=True)
+            self._unit[some, grey] = unit / np.maximum(length, 1e-9)
 
     def alike(self, rows: Int64, among: Int64) -> Float32:
         """[len(rows), len(among)] cosines of each with each, whatever model they are of."""
-        table: Float32 = self.unit[rows] @ self.unit[among].T
+        table: Float32 = self._unit[rows, 0] @ self._unit[among, 0].T
+        if self._unit.shape[1] > 1:
+            one, two = self._compared(rows[:, None], among[None])
+            for a, b in ((0, 1), (1, 0), (1, 1)):
+                of = (one == a) & (two == b)
+                if of.any():
+                    table[of] = (self._unit[rows, a] @ self._unit[among, b].T)[of]
         return table
 
     def similarity(self, a: Int64, b: Int64) -> Float64:
         """[P] cosines of pairs of rows; 0 across models, which say nothing of each other."""
         models = self._window.facts["model"]
-        cosines: Float64 = np.einsum("ij,ij->i", self.unit[a], self.unit[b]).astype(np.float64)
+        cosines = self._cosines(a, b)
         cosines[models[a] != models[b]] = 0.0
         return cosines
 
@@ -280,13 +299,12 @@ class Appearance:
             told_apart: people who were here, at least.
         """
         facts = self._window.facts
-        similarity = np.einsum("ij,ij->i", self.unit[a], self.unit[b]).astype(np.float64)
+        similarity = self._cosines(a, b)
         alike = facts["model"][a] == facts["model"][b]
         apart = (facts["eye"][a] != facts["eye"][b]) & (tables.kind == PLACE)
         same = alike & apart & (tables.llr >= 3.0) & (tables.shared_s >= 2.0)
         different: Bool = alike & ((apart & (tables.llr <= -3.0)) | tables.forbidden)
         low, high = self._seen(a, b)
-        strangers = similarity[different]
         # Who are seen at once by one camera: of n people so many pairs, however many tracklets.
         seen, tolerance_ns = facts[rows], self._window.tolerance_ns
         at, to = overlapping(
@@ -294,23 +312,55 @@ class Appearance:
         )
         same_model = seen["model"][at] == seen["model"][to]
         at, to = rows[at[same_model]], rows[to[same_model]]
-        apart_cosines = np.einsum("ij,ij->i", self.unit[at], self.unit[to]).astype(np.float64)
-        of_camera = int(np.bincount(facts["camera"][at], minlength=1).max())
-        worth = float(min(of_camera, told_apart * (told_apart - 1) // 2))
+        apart_cosines = self._cosines(at, to)
+        of_at, of_to = self._seen(at, to)
+        ways = {2 * view + grey for view in {*facts["view"][rows].tolist()} for grey in self._greys}
         self._curves = {}
-        for one, two in combinations_with_replacement(sorted({*facts["view"][rows].tolist()}), 2):
+        for one, two in combinations_with_replacement(sorted(ways), 2):
+            # Of a pair in colour and grey nothing is learned from those that both are in colour.
+            greys = one % 2 + two % 2
+            beside = (of_at % 2 + of_to % 2) == greys
+            of_camera = int(np.bincount(facts["camera"][at[beside]], minlength=1).max())
+            worth = float(min(of_camera, told_apart * (told_apart - 1) // 2))
+            strangers = similarity[different & ((low % 2 + high % 2) == greys)]
             of_pair = (low == one) & (high == two)
             d, s, prior = different & of_pair, same & of_pair, self._priors[one, two]
             normals = calibrate(similarity, d, s, strangers, prior, pairs=PRIOR_PAIRS)
             own = similarity[d]
-            checked = np.sort(own if len(own) >= worth else apart_cosines)
+            checked = np.sort(own if len(own) >= worth else apart_cosines[beside])
             blind = int(s.sum()) >= SEEN_LEAST and tells_nobody(similarity[s], checked, a[s], b[s])
             self._curves[one, two] = Looks(normals, checked, worth, blind)
 
+    @property
+    def _greys(self) -> range:
+        """Which kinds of looks anybody here has: in colour (0), without (1)."""
+        return range(self._unit.shape[1])
+
+    def _with(self, rows: Int64, grey: int) -> tuple[Int64, NDArray[np.void], Int64]:
+        """Of some rows those with looks of a kind; their facts, and how they are seen."""
+        facts = self._window.facts[rows]
+        there = (facts["known"] >> grey & 1) == 1
+        return rows[there], facts[there], 2 * facts["view"][there] + grey
+
+    def _compared(self, a: Int64, b: Int64) -> tuple[Int64, Int64]:
+        """Which looks of two rows are compared: 0 in colour, 1 without."""
+        one, two = (self._window.facts["known"][rows] for rows in (a, b))
+        both = one & two
+        alike = np.where(both & 1, 0, 1)
+        none = both == 0
+        return np.where(none, 1 - (one & 1), alike), np.where(none, 1 - (two & 1), alike)
+
+    def _cosines(self, a: Int64, b: Int64) -> Float64:
+        one, two = self._compared(a, b) if self._unit.shape[1] > 1 else (0, 0)
+        cosines = np.einsum("ij,ij->i", self._unit[a, one], self._unit[b, two])
+        return np.asarray(cosines, np.float64)
+
     def _seen(self, a: Int64, b: Int64) -> tuple[Int64, Int64]:
-        """[P] how the two of each pair are seen, as curves are named."""
+        """[P] how the two of each pair are seen (``priors.seen_as``), the lesser first."""
         views = self._window.facts["view"]
-        return np.minimum(views[a], views[b]), np.maximum(views[a], views[b])
+        one, two = self._compared(a, b)
+        one, two = 2 * views[a] + one, 2 * views[b] + two
+        return np.minimum(one, two), np.maximum(one, two)
 
 
 def short(value: float) -> float:

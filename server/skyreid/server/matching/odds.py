@@ -15,11 +15,15 @@ from skyreid.contract.identity_event import Evidence, LinkState, Match, TrackKey
 from skyreid.server.matching.likelihood import (
     ACCUMULATION,
     GAPS_S,
+    NONE,
     OUTLIERS,
+    PLACE,
     SURE_MAX,
+    TIME,
     Bool,
     Float64,
     Int64,
+    Tables,
     accept_from,
     arrivals_per_s,
     by_gap,
@@ -29,7 +33,7 @@ from skyreid.server.matching.likelihood import (
 )
 from skyreid.server.matching.looks import Appearance, short
 from skyreid.server.matching.priors import Normals
-from skyreid.server.matching.tracklets import NONE, PLACE, STEP_S, TIME, Tables, Window
+from skyreid.server.matching.tracklets import STEP_S, Window
 
 QUIET = 0.05
 """Weight of a pair that nothing but looks and lapse of time speaks about, against one whose

@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import CLOCK_UNKNOWN_MS, Ground, Sighting, View
 from skyreid.server.matching.likelihood import (
-    Bool,
+    PLACE,
+    TIME,
     Float32,
     Float64,
     Int64,
+    Tables,
     place_llr,
     time_llr,
 )
@@ -36,7 +38,6 @@ MOMENTS_MAX = 64
 """Moments at which two paths are compared, at most: of a longer common time, evenly spread ones."""
 AREA_POINTS = 8192
 """Positions that the area of the site is taken from, at most."""
-NONE, PLACE, TIME = 0, 1, 2
 _QUANTUM = 2.0**-20
 """Embeddings are rounded to this: sums of them are exact, so that their order does not matter."""
 # What every row is compared by; start and end are points on the grid of time.
@@ -47,6 +48,7 @@ _FACTS = np.dtype(
             (name, np.int64)
             for name in ("first_ns", "last_ns", "camera", "eye", "view", "model", "start", "end")
         ),
+        ("known", np.int64),  # bit 0: what they look like in colour is known, bit 1: in grey
         ("error_ms", np.int64),
         ("at", np.int64),  # of the first point in the pool
         ("head", np.float64, 6),
@@ -69,6 +71,8 @@ class Tracklet:
     model_key: str
     sighting: Sighting
     path: Float64
+    otherwise: Sighting | None = None
+    """The latest before the camera went over from colour to grey, or back: looks of their own."""
 
     @property
     def view(self) -> View:
@@ -108,12 +112,19 @@ def begin(key: TrackKey, model_key: str, sighting: Sighting) -> Tracklet:
 def revised(tracklet: Tracklet, model_key: str, sighting: Sighting) -> Tracklet:
     """The tracklet after one more sighting of it, whichever order they come in.
 
-    The higher revision is the evidence; the path keeps the positions of both.
+    The higher revision is the evidence, and the highest otherwise seen; the path keeps all.
     """
-    path, latest = _extended(tracklet.path, sighting), tracklet.sighting
-    if (sighting.revision, sighting.seq) <= (latest.revision, latest.seq):
-        return Tracklet(tracklet.key, tracklet.model_key, latest, path)
-    return Tracklet(tracklet.key, model_key, sighting, path)
+    path, latest, other = _extended(tracklet.path, sighting), tracklet.sighting, tracklet.otherwise
+    model = tracklet.model_key
+    if _age(sighting) > _age(latest):
+        model, latest, sighting = model_key, sighting, latest
+    if sighting.modality.colourless != latest.modality.colourless:
+        other = sighting if other is None else max(other, sighting, key=_age)
+    return Tracklet(tracklet.key, model, latest, path, other)
+
+
+def _age(sighting: Sighting) -> tuple[int, int]:
+    return sighting.revision, sighting.seq
 
 
 def _extended(path: Float64, sighting: Sighting) -> Float64:
@@ -139,25 +150,6 @@ def _extended(path: Float64, sighting: Sighting) -> Float64:
     return path
 
 
-@dataclass(frozen=True, eq=False)
-class Tables:
-    """What is known of P pairs of tracklets; every array is [P]."""
-
-    llr: Float64
-    """Of place, or of time where the tracklets never coincide; 0 where nothing is known."""
-    kind: NDArray[np.int8]
-    """``NONE``, ``PLACE`` or ``TIME``."""
-    measure: Float64
-    """Metres for ``PLACE``, seconds for ``TIME``."""
-    shared_s: Float64
-    """How long both positions are known."""
-    forbidden: Bool
-    """Pairs seen by one camera at one time: certainly two people."""
-    clock_s: Float64
-    """How far the two clocks may be apart: both errors together, 0 within one camera; ``inf``
-    where the clocks are unrelated."""
-
-
 class Window:
     """Tracklets in rows. ``put`` and ``drop`` change it, ``between`` compares rows."""
 
@@ -167,7 +159,7 @@ class Window:
         self.rows: dict[TrackKey, int] = {}
         """Row of each tracklet, for as long as it is here."""
         self._facts = np.zeros(64, _FACTS)
-        self._vectors: Float32 = np.zeros((64, 1), np.float32)
+        self._vectors: Float32 = np.zeros((64, 1, 1), np.float32)
         self._unnoted: dict[int, None] = {}  # rows that were put since anybody asked
         self._tracklets: list[Tracklet | None] = []
         self._free: list[int] = []
@@ -183,7 +175,10 @@ class Window:
 
     @property
     def vectors(self) -> Float32:
-        """[rows, D] embeddings; of models with fewer dimensions, the rest is zero."""
+        """[rows, L, D] embeddings; of models with fewer dimensions, the rest is zero.
+
+        [:, 0] are those in colour, [:, 1] those without; L is 1 as long as there are none of these.
+        """
         self._note_all()
         return self._vectors
 
@@ -336,12 +331,18 @@ class Window:
 
     def _note(self, row: int, t: Tracklet) -> None:
         """Fill in the facts of a row, and its vector."""
-        embedding = t.sighting.embedding
-        if len(embedding) > self._vectors.shape[1]:
-            more = len(embedding) - self._vectors.shape[1]
-            self._vectors = np.pad(self._vectors, ((0, 0), (0, more)))
+        known, dim = 0, len(t.sighting.embedding)
         self._vectors[row] = 0
-        self._vectors[row, : len(embedding)] = np.round(embedding / _QUANTUM) * _QUANTUM
+        for of in (t.sighting, t.otherwise):
+            if of is not None and len(of.embedding) == dim:
+                grey = int(of.modality.colourless)
+                more = (
+                    np.maximum((grey + 1, dim), self._vectors.shape[1:]) - self._vectors.shape[1:]
+                )
+                if more.any():
+                    self._vectors = np.pad(self._vectors, ((0, 0), *((0, m) for m in more)))
+                self._vectors[row, grey, :dim] = np.round(of.embedding / _QUANTUM) * _QUANTUM
+                known |= 1 << grey
         error_ms = t.sighting.clock_error_ms
         # A file without a known start has other times at every replay: each life is a clock alone.
         life = t.key.boot if error_ms >= CLOCK_UNKNOWN_MS else ""
@@ -359,9 +360,10 @@ class Window:
             self._number((t.key.device, t.key.camera, life)),
             self._number((t.key.device, t.key.camera)),
             int(t.view),
-            self._number((t.model_key, len(t.sighting.embedding))),
+            self._number((t.model_key, dim)),
             start,
             start + len(points),
+            known,
             error_ms,
             at,
             *ends,
