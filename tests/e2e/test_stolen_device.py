@@ -111,6 +111,9 @@ def test_its_disk_has_no_embedding_and_no_picture_and_its_spool_is_delivered_all
         time.sleep(0.2)
     chain.kill(device)
     disk = tmp_path / "disk"
+    edge = [*(chain.work / "edge").iterdir(), *(chain.work / "runs" / "cam1").rglob("*.*")]
+    assert len(edge) > 5
+    assert [path for path in edge if path.stat().st_mode & 0o077] == []  # no other user's
     for name in ("edge", "runs", "logs"):
         shutil.copytree(chain.work / name, disk / name)
     shutil.copy(chain.work / "cam1.toml", disk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ from skyreid.contract.version import add_version
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code: 0 done, 1 failed, 2 bad input, 3 gate, 4 environment."""
+    if arguments is None:
+        os.umask(0o077)  # spool, recording, still: people are nobody else's on this machine
     return run_command(lambda: _main(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -28,6 +29,10 @@ _WITH_SETTINGS = ("run", "check", "rebuild")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; returns the exit code (``contract.errors`` lists them)."""
     given = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments is None:
+        os.umask(
+            0o077
+        )  # a journal, a backup, a recording: people are nobody else's on this machine
     hide_secrets(given)
     return run_command(lambda: _main(given))
 

@@ -90,6 +90,19 @@ def test_the_list_is_written_by_one_at_a_time_and_can_be_read_whatever_the_umask
     assert authority.path("crl.pem").stat().st_mode & 0o777 == 0o644
 
 
+def test_mosquitto_s_user_reads_what_init_makes_for_it_whatever_the_umask(tmp_path: Path) -> None:
+    folder = tmp_path / "srv" / "authority"
+    before = os.umask(0o077)
+    try:
+        assert main(["certs", "init", str(folder), "--site", "plaza", "--host", "localhost"]) == 0
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.iterdir()}
+    assert {modes[name] for name in ("mosquitto.conf", "acl", "ca.pem", "broker.pem")} == {0o644}
+    assert {modes[name] for name in ("ca.key", "server.key", "state.json")} == {0o600}
+    assert [each.stat().st_mode & 0o777 for each in (folder, folder.parent)] == [0o755, 0o755]
+
+
 def test_a_folder_that_is_damaged_is_said_and_no_defect(authority: Authority) -> None:
     authority.path("state.json").write_text("{")
     with pytest.raises(InputError, match=r"authority .*: state\.json"):

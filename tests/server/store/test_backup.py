@@ -3,6 +3,8 @@
 import errno
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -24,6 +26,18 @@ def settings(tmp_path: Path) -> str:
     path = tmp_path / "server.toml"
     path.write_text('site = "site.toml"\n[journal]\npath = "journal.sqlite"\n')
     return str(path)
+
+
+def test_a_backup_is_its_owner_s_alone(
+    life: Callable[..., Life], make: Any, tmp_path: Path, settings: str
+) -> None:
+    one = life()
+    one.arrive(make.payload([make.sighting(1)]))
+    one.step_until(lambda: one.writer.settled)
+    copy = tmp_path / "backup.sqlite"
+    command = [sys.executable, "-m", "skyreid.server", "backup", settings, str(copy)]
+    subprocess.run(["sh", "-c", 'umask 022; exec "$@"', "sh", *command], check=True)
+    assert copy.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_backup_of_before_an_erasure_does_not_bring_the_person_back(

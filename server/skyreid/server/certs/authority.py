@@ -76,7 +76,10 @@ class Authority:
         _check_hosts(hosts)
         if (folder / "ca.key").exists():
             raise InputError(f"authority {folder} exists: give another folder")
+        new = [each for each in (folder, *folder.parents) if not each.exists()]
         folder.mkdir(parents=True, exist_ok=True)
+        for each in new:
+            each.chmod(0o755)  # mosquitto's user reads in it, whatever the umask
         key = ec.generate_private_key(ec.SECP256R1())
         name = _name(_authority_of(site))
         now = utc_now()

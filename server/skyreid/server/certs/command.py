@@ -70,18 +70,18 @@ def add_parser(verbs: Any) -> None:
 
 
 def _init(given: argparse.Namespace) -> int:
-    from skyreid.contract import files
     from skyreid.server.certs import mosquitto
     from skyreid.server.certs.authority import Authority
+    from skyreid.server.certs.key_files import write_open
     from skyreid.server.certs.seal_keys import rotate
 
     _port(given.port)
     authority = Authority.make(given.folder, given.site, given.host, _days(given))
     plugins = None if given.plugins is None else given.plugins.absolute()
     conf = mosquitto.settings(authority, given.port, plugins)
-    files.write(authority.path("mosquitto.conf"), conf.encode())
-    files.write(authority.path("acl"), mosquitto.access_list(authority).encode())
-    files.write(
+    write_open(authority.path("mosquitto.conf"), conf.encode())
+    write_open(authority.path("acl"), mosquitto.access_list(authority).encode())
+    write_open(
         authority.path("broker.url"), f"mqtts://{_host(given.host[0])}:{given.port}".encode()
     )
     rotate(authority)
