@@ -153,7 +153,7 @@ class Broker:
         self._keepalive_s, self._session_expiry_s = keepalive_s, session_expiry_s
         self._on_taken, self._on_dropped, self._on_trouble = on_taken, on_dropped, on_trouble
         self._generation = 0
-        self._told_away = self._answered = False
+        self._told_away, self._answered = set[str](), False
         self._connected_at_s: float | None = None
         self._short_lives, self._gets_on = 0, False
         self._packet_max: int | None = None
@@ -278,7 +278,7 @@ class Broker:
         if refused:
             _log.error("broker refused a subscription: %s; check its access list", refused[0])
             return
-        self._told_away = self._answered = False
+        self._told_away.clear()
         self.connected = self.was_connected = True
 
     def _unreachable(self, _client: Client, _data: Any) -> None:
@@ -322,8 +322,8 @@ class Broker:
 
     def _away(self, why: str) -> None:
         self.connected = False
-        if not self._told_away:
-            self._told_away = True
+        if why not in self._told_away:  # each reason once, until it is back
+            self._told_away.add(why)
             _log.warning("broker %s:%d %s; trying again until it answers", *self._address, why)
 
     def _published(
