@@ -76,6 +76,21 @@ def test_every_verb_and_option_that_a_page_gives_exists(
     assert seen > 60
 
 
+def test_a_value_that_cannot_be_used_is_refused_in_words_of_the_user(
+    commands: dict[str, argparse.ArgumentParser],
+) -> None:
+    ours = {
+        each.type
+        for parser in commands.values()
+        for each in parser._actions
+        if callable(each.type) and each.type.__module__.startswith("skyreid.")
+    }
+    assert len(ours) >= 6
+    for kind in ours:  # argparse says of another error that it is an invalid _name_of_ours value
+        with pytest.raises(argparse.ArgumentTypeError, match="none"):
+            kind("none")
+
+
 def test_the_reference_has_every_verb_and_option_and_no_other(
     pages: dict[str, str], commands: dict[str, argparse.ArgumentParser]
 ) -> None:

@@ -48,6 +48,17 @@ def test_a_still_shows_boxes_verdicts_and_the_ground(chain: Chain, tmp_path: Pat
     assert untouched(chain)
 
 
+def test_a_still_of_later_than_the_video_says_so_and_one_that_is_no_png_is_none(
+    chain: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = ["--camera.source", "test://1280x720@10", "--camera.fps_max", "0.2", "--after", "100"]
+    command = ["preview", str(chain.work / "cam6.toml"), *few, "--still"]
+    assert main([*command, str(tmp_path / "still.png")]) == 0
+    assert re.search(r"ended after \d.\d s: this is its last", capsys.readouterr().err)
+    assert main([*command, str(tmp_path / "still.jpg")]) == 2
+    assert "still.jpg: a PNG is written" in capsys.readouterr().err
+
+
 def test_a_landmark_is_drawn_where_the_pose_puts_it(
     chain: Chain, tmp_path: Path, repository: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

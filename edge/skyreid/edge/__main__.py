@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import sys
 import time
@@ -119,22 +120,10 @@ def _main(arguments: Sequence[str]) -> int:
     words, options = split_options(arguments)
     given, rest = parser.parse_known_args(words)
     rest += options
-    if given.verb == "install-service":
+    if given.verb not in with_settings:
         if rest:
             parser.error(unrecognized(rest))
-        return _install_service(given)
-    if given.verb == "enrol":
-        if rest:
-            parser.error(unrecognized(rest))
-        return _enrol(given)
-    if given.verb == "plan":
-        if rest:
-            parser.error(unrecognized(rest))
-        return _plan(given)
-    if given.verb in ("gst-launch", "gst-inspect"):
-        if rest:
-            parser.error(unrecognized(rest))
-        return _gst(given)
+        return int(given.run(given))
     if given.verb == "doctor":
         return _doctor(given, rest)
     from skyreid.edge.config import read_settings
@@ -196,25 +185,29 @@ def _calibrate(settings: Any, given: argparse.Namespace) -> int:
 
 
 def _place(text: str) -> tuple[float, float]:
-    latitude, _, longitude = text.partition(",")
-    place = float(latitude), float(longitude)
-    if not (abs(place[0]) <= 90 and abs(place[1]) <= 180):
-        raise argparse.ArgumentTypeError(f"{text}: latitude and longitude in degrees")
-    return place
+    latitude, longitude = map(_number, text.partition(",")[::2])
+    if not (abs(latitude) <= 90 and abs(longitude) <= 180):
+        raise argparse.ArgumentTypeError(f"{text}: LATITUDE,LONGITUDE in degrees")
+    return latitude, longitude
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1e9:
+    if not 0 <= _number(text) <= 1e9:
         raise argparse.ArgumentTypeError(f"{text}: seconds from 0 on")
-    return value
+    return _number(text)
 
 
 def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value <= 65535:
+    if not (text.isdecimal() and int(text) <= 65535):
         raise argparse.ArgumentTypeError(f"{text}: a port is 0 to 65535")
-    return value
+    return int(text)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _bench(plan: Any, given: argparse.Namespace) -> int:
@@ -243,6 +236,7 @@ def _add_install_service(verbs: Any) -> None:
         "--program", type=Path, help="the command to run (default: of this environment)"
     )
     command.add_argument("--remove", action="store_true", help="take it away again")
+    command.set_defaults(run=_install_service)
 
 
 def _install_service(given: argparse.Namespace) -> int:
@@ -272,6 +266,7 @@ def _add_enrol(verbs: Any) -> None:
         default=Path("."),
         help="folder of device.key, device.pem, ca.pem and seal.pub",
     )
+    command.set_defaults(run=_enrol)
 
 
 def _enrol(given: argparse.Namespace) -> int:
@@ -300,6 +295,7 @@ def _add_plan(verbs: Any) -> None:
         "--bundle", type=Path, action="append", default=[], help="to run there; again for another"
     )
     command.add_argument("--table", type=Path, help="of skyreid-train altitude, for other bundles")
+    command.set_defaults(run=_plan)
 
 
 def _plan(given: argparse.Namespace) -> int:
@@ -324,9 +320,11 @@ def _add_gst(verbs: Any) -> None:
         action="store_true",
         help="at SIGINT or SIGTERM end the stream first, so that files and tracklets are finished",
     )
+    command.set_defaults(run=_gst)
     does = "print the pads and properties of reidembed, which gst-inspect-1.0 does not know"
     command = verbs.add_parser("gst-inspect", help=does, description=does, allow_abbrev=False)
     command.add_argument("element", nargs="?", default="reidembed", help="reidembed")
+    command.set_defaults(run=_gst)
 
 
 def _gst(given: argparse.Namespace) -> int:

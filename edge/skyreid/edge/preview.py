@@ -148,15 +148,19 @@ def _on_the_ground(plan: app.Plan, landmarks: Sequence[tuple[float, float]]) -> 
 def _write(
     plan: app.Plan, still: Path, after_s: float, stop: threading.Event, points: Sequence[Float64]
 ) -> int:
-    first_ns = last = None
+    if still.suffix.lower() != ".png":
+        raise InputError(f"--still {still}: a PNG is written, name it .png")
+    first_ns, shown_s, last = None, 0.0, None
     with closing(_looks(plan, stop, points)) as looks:
         for look in looks:
             first_ns = look.captured_at_ns if first_ns is None else first_ns
-            last = look
-            if look.captured_at_ns - first_ns >= after_s * 1e9:
+            last, shown_s = look, (look.captured_at_ns - first_ns) / 1e9
+            if shown_s >= after_s:
                 break
     if last is None:
         raise InputError(f"{plan.source.name} gave no frame")
+    if shown_s < after_s:
+        sys.stderr.write(f"the video ended after {shown_s:.1f} s: this is its last picture\n")
     files.write(still, _encoded(last.picture, ".png"))
     sys.stdout.write(f"{still}\n")
     telemetry = plan.settings.telemetry

@@ -231,6 +231,8 @@ def test_a_card_and_the_plan_point_at_each_other(browser: Any, server: Any):
     eventually(lambda: browser.count(".person") == 2, "two people on the plan")
     assert browser.count(".trail[data-identity=AB12CD34]") == 1
     assert browser.count(".camera") == 2
+    assert browser.count(".person ~ .camera-name") == 2, "drawn over people"
+    assert browser.count(".camera-name ~ .person") == 0
     assert browser.count(".timeline .bar") == 3
 
     browser.run("document.querySelector('.card[data-identity=AB12CD34]').focus()")

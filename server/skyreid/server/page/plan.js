@@ -26,7 +26,8 @@ export function drawPlan() {
   const to = projection(points);
   place.replaceChildren(
     s("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": `Plan of the site: ${people.length} people, ${cameras.length} cameras` },
-      grid(to), ways.map((w) => trail(w, to)), cameras.map((c) => camera(c, to, cameras)), people.map((p) => person(p, to)), rule(to)),
+      grid(to), ways.map((w) => trail(w, to)), cameras.map((c) => camera(c, to)), people.map((p) => person(p, to)),
+      cameras.map((c) => cameraName(c, to, cameras)), rule(to)),
   );
 }
 
@@ -104,19 +105,25 @@ function rule(to) {
       s("path", { d: "M0 0V-18M-4 -13 0 -18 4 -13" }), s("text", { x: 0, y: 12, "text-anchor": "middle" }, "N")));
 }
 
-function camera({ id, view, position: at, heading_deg: heading }, to, all) {
+function camera({ view, position: at, heading_deg: heading }, to) {
+  const [x, y] = to(at);
+  const sign = view === "aerial" ? s("path", { d: "M-6 3 0 -3 6 3" }) : s("path", { d: "M-5 -4H3V4H-5ZM3 -1 7 -4V4L3 1" });
+  const beam = typeof heading === "number"
+    ? s("path", { class: "beam", d: "M0 0 -14 -30A34 34 0 0 1 14 -30Z", transform: `rotate(${heading})` })
+    : "";
+  return s("g", { class: `camera ${view}`, transform: `translate(${x} ${y})` }, beam, sign);
+}
+
+/** Drawn after the people, who would cover it. */
+function cameraName({ id, view, position: at }, to, all) {
   const [x, y] = to(at);
   const crowded = all.some((c) => {
     const [left, top] = to(c.position);
     return left > x && left - x < 60 && Math.abs(top - y) < 14;
   });
-  const sign = view === "aerial" ? s("path", { d: "M-6 3 0 -3 6 3" }) : s("path", { d: "M-5 -4H3V4H-5ZM3 -1 7 -4V4L3 1" });
-  const beam = typeof heading === "number"
-    ? s("path", { class: "beam", d: "M0 0 -14 -30A34 34 0 0 1 14 -30Z", transform: `rotate(${heading})` })
-    : "";
   const right = x < WIDTH - 60 && !crowded;
-  return s("g", { class: `camera ${view}`, transform: `translate(${x} ${y})` },
-    beam, sign, s("text", { x: right ? 11 : -11, y: 4, "text-anchor": right ? "start" : "end" }, id));
+  const beside = { x: x + (right ? 11 : -11), y: y + 4, "text-anchor": right ? "start" : "end" };
+  return s("text", { class: `camera-name ${view}`, ...beside }, id);
 }
 
 function trail({ id, points }, to) {

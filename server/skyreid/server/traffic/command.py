@@ -103,14 +103,16 @@ def _ending() -> Iterator[threading.Event]:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not (text.isdecimal() and int(text) >= 1):
+        raise argparse.ArgumentTypeError(f"{text}: a whole number from 1 on")
+    return int(text)
 
 
 def _speed(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1e6:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text}: times as fast as it was, 0 to 1e6")
     return value
