@@ -96,7 +96,8 @@ class Delivery:
         out = []
         for device, boot, model, s in self._rows:
             first_ns, at_ns = s.first_seen_ns + offset_ns, s.captured_at_ns + offset_ns
-            moved = replace(s, first_seen_ns=first_ns, captured_at_ns=at_ns)
+            pauses = tuple(pause.later(offset_ns) for pause in s.pauses)
+            moved = replace(s, first_seen_ns=first_ns, captured_at_ns=at_ns, pauses=pauses)
             out.append((device, boot, model, moved))
         return out
 

@@ -119,7 +119,9 @@ def cut(
         if s.captured_at_ns >= middle_ns:
             boot += "-later"
             first_ns = max(s.first_seen_ns, middle_ns) + gap_ns
-            s = replace(s, first_seen_ns=first_ns, captured_at_ns=s.captured_at_ns + gap_ns)
+            pauses = tuple(p.later(gap_ns) for p in s.pauses if p.begin_ns >= middle_ns)
+            last_ns = s.captured_at_ns + gap_ns
+            s = replace(s, first_seen_ns=first_ns, captured_at_ns=last_ns, pauses=pauses)
             later.add(TrackKey(device, boot, s.camera, s.track))
         whose[TrackKey(device, boot, s.camera, s.track)] = person[before]
         out.append((device, boot, model, s))

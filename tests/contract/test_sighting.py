@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from skyreid.contract import sighting_pb2 as pb
 from skyreid.contract.errors import MessageError
-from skyreid.contract.pauses import MAX_PAUSES, Pause, from_ms, in_ms
 from skyreid.contract.receipt import (
     decode_receipt,
 )
 from skyreid.contract.sighting import (
     MAX_DIM,
+    MAX_PAUSES,
     Box,
     Clock,
     Ground,
@@ -25,9 +25,12 @@ from skyreid.contract.sighting import (
     Lane,
     Modality,
     ModelRef,
+    Pause,
     Sighting,
     SightingBatch,
     View,
+    pauses_from_ms,
+    pauses_in_ms,
 )
 from skyreid.contract.sighting_wire import (
     MAX_BATCH_BYTES,
@@ -180,7 +183,7 @@ def test_pauses_come_back_within_a_millisecond_and_never_longer(
         begin_ns = at_ns + seen_ns
         at_ns = begin_ns + unseen_ns
         pauses.append(Pause(begin_ns, at_ns))
-    said = from_ms(in_ms(pauses, START_NS), START_NS, at_ns + rest)
+    said = pauses_from_ms(pauses_in_ms(pauses, START_NS), START_NS, at_ns + rest)
     told = [p for p in pauses if (p.end_ns - START_NS) // MS > -((START_NS - p.begin_ns) // MS)]
     assert len(said) == len(told)
     for one, other in zip(said, told, strict=True):

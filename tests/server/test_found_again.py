@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from skyreid.contract.identity_event import TrackKey
-from skyreid.contract.sighting import Ground, Kind, Sighting
+from skyreid.contract.sighting import Ground, Kind, Pause, Sighting
 from skyreid.server.web.answers import Lookup, ShownSite
 
 KEY = TrackKey("uav1", "1-abcd", "cam1", 7)
@@ -78,3 +78,48 @@ def test_also_where_its_end_was_decided_for_good_minutes_ago(
     mine = [each for each in shown(one) if each["camera"] == KEY.camera]
     assert [(each["revision"], each["ended"]) for each in mine] == [(4, True)]
     assert mine[0]["last_seen_ns"] == make.start_ns + 66 * 10**9
+
+
+def by_turns(make: Any, other: tuple[float, float]) -> list[Sighting]:
+    """Of one person, seen from 0 to 5 and from 9 to 14 s, and of the same looks meanwhile."""
+    base_ns = make.start_ns
+
+    def at(seq: int, track: int, revision: int, begin_s: float, at_s: float, **more: Any) -> Any:
+        first_ns = base_ns + round(begin_s * 1e9)
+        here = Ground(0.5 * at_s, 2.0, 0.1, 0.0, 0.1)
+        which = {"track": track, "revision": revision, "first_seen_ns": first_ns, "ground": here}
+        return make.sighting(seq, **which, at_s=at_s, **more)
+
+    hidden = (Pause(base_ns + 5 * 10**9, base_ns + 9 * 10**9),)
+    begin_s, end_s = other
+    return [
+        at(1, 7, 1, 0, 4.9, kind=Kind.END),
+        at(2, 8, 1, begin_s, end_s, kind=Kind.END),
+        at(3, 7, 2, 0, 9.5, kind=Kind.UPDATE, pauses=hidden),
+        at(4, 7, 3, 0, 14, kind=Kind.END, pauses=hidden),
+    ]
+
+
+@pytest.mark.parametrize("killed", [False, True])
+@pytest.mark.parametrize(("other", "people"), [((5.5, 8.5), 1), ((5.5, 9.5), 2)])
+def test_who_was_followed_as_two_by_turns_is_one_and_who_was_seen_beside_is_another(
+    life: Any, make: Any, killed: bool, other: tuple[float, float], people: int
+) -> None:
+    """Both are in one camera and look alike; what goes on spans the one in between."""
+    one = life()
+    said = by_turns(make, other)
+    one.arrive(make.payload(said[:3]))
+    one.step_until(lambda: one.writer.stored == 3 and one.writer.settled)
+    if killed:
+        one = life()
+        one.step_until(lambda: one.writer.settled and one.writer._matcher.held())
+        paused = [t.sighting.pauses for t in one.writer._matcher.held() if t.key.track == 7]
+        assert paused == [said[2].pauses]
+    one.arrive(make.payload(said[3:]))
+    later = make.sighting(1, camera="cam6", person=5, at_s=400, first_seen_ns=make.start_ns)
+    one.arrive(make.payload([later], device="street"), device="street")  # decided for good
+    one.step_until(lambda: one.writer.stored == 5 and one.writer.settled)
+    mine = [key for key in one.writer.state.tracks if key.camera == KEY.camera]
+    named = [(one.writer.state.tracks[key], key.track) for key in mine]
+    cards = [[track for name, track in named if name == each] for each, _ in named]
+    assert sorted({tuple(sorted(c)) for c in cards}) == ([(7, 8)] if people == 1 else [(7,), (8,)])

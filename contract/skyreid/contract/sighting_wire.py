@@ -23,7 +23,6 @@ from google.protobuf.message import DecodeError
 
 from skyreid.contract import sighting_pb2 as pb
 from skyreid.contract.errors import MessageError
-from skyreid.contract.pauses import from_ms, in_ms
 from skyreid.contract.sealed import MAGIC, Opener, open_sightings
 from skyreid.contract.sighting import (
     MAX_DIM,
@@ -40,6 +39,8 @@ from skyreid.contract.sighting import (
     Sighting,
     SightingBatch,
     View,
+    pauses_from_ms,
+    pauses_in_ms,
 )
 from skyreid.contract.topics import IDENTIFIER
 
@@ -294,7 +295,7 @@ def _to_pb(s: Sighting) -> pb.Sighting:
         embedding=embedding_bytes(s.embedding),
         spread=s.spread,
         modality=int(s.modality),  # type: ignore[arg-type]
-        pauses_ms=in_ms(s.pauses, s.first_seen_ns) if s.pauses else (),
+        pauses_ms=pauses_in_ms(s.pauses, s.first_seen_ns) if s.pauses else (),
     )
     if s.ground is not None:
         g = s.ground
@@ -364,7 +365,7 @@ def _from_pb(m: pb.Sighting, embeddings: _Embeddings, number: int) -> Sighting:
         spread=spread,
         ground=_ground(m.ground) if m.HasField("ground") else None,
         modality=_MODALITIES.get(m.modality, Modality.UNKNOWN),
-        pauses=from_ms(turns, first_ns, captured_ns) if (turns := m.pauses_ms) else (),
+        pauses=pauses_from_ms(turns, first_ns, captured_ns) if (turns := m.pauses_ms) else (),
     )
 
 

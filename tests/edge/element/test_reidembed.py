@@ -14,8 +14,7 @@ from others import CALLS, Boxes, Pipe, Seen, run
 from skyreid.bundle.detections import Detections
 from skyreid.bundle.embedder import Embedder
 from skyreid.bundle.signature import Trust
-from skyreid.contract.pauses import Pause
-from skyreid.contract.sighting import Box, Clock, Kind, Modality, Sighting, View
+from skyreid.contract.sighting import Box, Clock, Kind, Modality, Pause, Sighting, View
 from skyreid.edge.element.messages import sighting_of, sighting_structure
 from skyreid.edge.people.collector import Collector
 from skyreid.edge.people.quality import with_looks

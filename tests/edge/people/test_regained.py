@@ -9,9 +9,8 @@ import pytest
 
 from skyreid.bundle.detections import Detections
 from skyreid.contract.input_spec import InputSpec
-from skyreid.contract.pauses import MAX_PAUSES
 from skyreid.contract.recording import Recorder, RunInfo, read_mot
-from skyreid.contract.sighting import Ground, Kind, Sighting, View
+from skyreid.contract.sighting import MAX_PAUSES, Ground, Kind, Sighting, View
 from skyreid.contract.sighting_wire import decode_sighting, encode_sighting
 from skyreid.edge.people.collector import Collector
 from skyreid.edge.people.options import CollectorOptions

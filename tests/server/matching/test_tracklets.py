@@ -5,13 +5,12 @@ import numpy as np
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import Ground
 from skyreid.server.matching.clustering import candidates, open_beyond_time
+from skyreid.server.matching.likelihood import STEP_S, on_grid
 from skyreid.server.matching.odds import Scores
 from skyreid.server.matching.tracklets import (
     PATH_GAP_S,
-    STEP_S,
     Tracklet,
     Window,
-    _on_grid,
     begin,
     revised,
 )
@@ -32,10 +31,10 @@ def test_a_clock_that_is_set_does_not_draw_a_path_of_years(make):
     after = make.sighting(1, revision=1, at_s=year_s)
     way = revised(begin(KEY, "m", before), "m", after).way
     assert len(way) == 1
-    assert len(_on_grid(way)[1]) == 1
+    assert len(on_grid(way)[1]) == 1
     still = make.sighting(1, revision=1, at_s=1.0 + PATH_GAP_S)
     way = revised(begin(KEY, "m", before), "m", still).way
-    assert len(_on_grid(way)[1]) == PATH_GAP_S / STEP_S + 1
+    assert len(on_grid(way)[1]) == PATH_GAP_S / STEP_S + 1
 
 
 def test_a_tracklet_is_the_same_in_whatever_order_its_sightings_come(make):

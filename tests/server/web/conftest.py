@@ -8,9 +8,8 @@ import pytest
 from small_site import AIR, JPEG, OTHER, SITE, STREET, Served
 
 from skyreid.contract.identity_event import TrackKey
-from skyreid.contract.pauses import Pause
 from skyreid.contract.picture import Picture
-from skyreid.contract.sighting import Modality
+from skyreid.contract.sighting import Modality, Pause
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.records import Arrived, ArrivedPicture
 

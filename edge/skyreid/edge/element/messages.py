@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.contract.pauses import Pause
-from skyreid.contract.sighting import Box, Clock, Kind, Modality, Sighting, View
+from skyreid.contract.sighting import Box, Clock, Kind, Modality, Pause, Sighting, View
 from skyreid.edge.element.library import library
 from skyreid.edge.people.tracker import Track
 from skyreid.edge.video.platform import load_element_base, load_gst

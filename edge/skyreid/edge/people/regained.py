@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.camera import Pose
-from skyreid.contract.pauses import MAX_PAUSES, Pause, between
-from skyreid.contract.sighting import Ground
+from skyreid.contract.sighting import MAX_PAUSES, Ground, Pause, pauses_between
 from skyreid.edge.people.tracker import assign
 
 Float32 = NDArray[np.float32]
@@ -91,7 +90,7 @@ class Trail:
     @property
     def pauses(self) -> tuple[Pause, ...]:
         """When nobody saw them, up to when they were last seen."""
-        return between(self.seen)
+        return pauses_between(self.seen)
 
     def note(self, spot: Spot) -> None:
         """They were detected."""

@@ -19,6 +19,7 @@ from skyreid.server.matching.likelihood import (
     FORGET_S,
     NONE,
     OUTLIERS,
+    STEP_S,
     TIME,
     WALK_MPS,
     Bool,
@@ -26,7 +27,7 @@ from skyreid.server.matching.likelihood import (
     Int64,
 )
 from skyreid.server.matching.odds import Pairs, Scores
-from skyreid.server.matching.tracklets import STEP_S, UNRELATED_S
+from skyreid.server.matching.tracklets import UNRELATED_S
 
 T = TypeVar("T")
 
@@ -91,15 +92,12 @@ def unique_pairs(rows: Int64, partners: list[Int64]) -> tuple[Int64, Int64]:
 
 
 def _alike(scores: Scores, rows: Int64, among: Int64) -> list[Int64]:
-    names = ("first_ns", "last_ns", "camera", "model")
-    first_ns, last_ns, camera, model = (scores.window.facts[name] for name in names)
+    camera, model = (scores.window.facts[name] for name in ("camera", "model"))
     similarity = scores.looks.alike(rows, among)
     similarity[rows[:, None] == among] = -2.0
     similarity[model[rows][:, None] != model[among]] = -2.0
     of, by = np.nonzero(camera[rows][:, None] == camera[among])
-    a, b = rows[of], among[by]
-    together = np.minimum(last_ns[a], last_ns[b]) - np.maximum(first_ns[a], first_ns[b])
-    barred = together > scores.window.tolerance_ns
+    barred = scores.window.at_once(rows[of], among[by])
     similarity[of[barred], by[barred]] = -2.0
     chosen = np.argpartition(-similarity, ALIKE, axis=1)[:, :ALIKE]
     good = np.take_along_axis(similarity, chosen, 1) > 0.0

@@ -7,11 +7,14 @@ pose may be wrong, and so may a picture.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
+
+from skyreid.contract.sighting import Pause
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -45,6 +48,10 @@ POSE_SIGMA_M = 0.4
 ACCUMULATION = 0.25
 """Evidence of n pairs counts n to this power times their mean: 0 if they all said the same thing
 over again, 1 if they were independent. Pairs of tracklets of two people are far from that."""
+STEP_S = 0.25
+"""Between two points of a path."""
+PAIRS_AT_ONCE = 8192
+"""Pairs whose pauses are compared at a time: each tracklet may have 32."""
 NONE, PLACE, TIME = 0, 1, 2
 
 
@@ -114,14 +121,105 @@ def odds(evidence: Float64, prior: Float64, weight: Float64) -> float:
     return mean * gain + float(prior.mean())
 
 
-def overlapping(camera: Int64, first_ns: Int64, last_ns: Int64, most: int) -> tuple[Int64, Int64]:
-    """Pairs of tracklets that one camera saw at one time: certainly two people.
+class Unseen:
+    """Pauses of the rows of a window.
+
+    A tracklet that went on after its person was lost spans seconds in which they may have been
+    followed as somebody else: only two of one camera who were both *seen* at once are two people.
+    """
+
+    def __init__(self) -> None:
+        self._pauses: Int64 = np.zeros((0, 0, 2), np.int64)
+        """[rows, most, 2] from and until, nanoseconds; of a row with fewer the rest is empty."""
+        self._total_ns: Int64 = np.zeros(0, np.int64)
+
+    def put(self, row: int, pauses: Sequence[Pause]) -> None:
+        """Those of a row, in place of what it had."""
+        rows, most = self._pauses.shape[:2]
+        if row >= rows or len(pauses) > most:
+            grown = max(2 * row + 1, rows) if row >= rows else rows
+            more = ((0, grown - rows), (0, max(len(pauses), most) - most), (0, 0))
+            self._pauses = np.pad(self._pauses, more)
+            self._total_ns = np.pad(self._total_ns, more[0])
+        if pauses or self._total_ns[row]:
+            said = [(pause.begin_ns, pause.end_ns) for pause in pauses]
+            self._pauses[row] = 0
+            self._pauses[row, : len(said)] = np.array(said, np.int64).reshape(-1, 2)
+            self._total_ns[row] = sum(end_ns - begin_ns for begin_ns, end_ns in said)
+
+    def at_once(self, facts: NDArray[np.void], a: Int64, b: Int64, tolerance_ns: int) -> Bool:
+        """[P] pairs of rows that one camera saw at once for longer than is tolerated."""
+        first, last = facts["first_ns"], facts["last_ns"]
+        out: Bool = (facts["camera"][a] == facts["camera"][b]) & (a != b)
+        own = np.flatnonzero(out)
+        one, two = a[own], b[own]
+        begin_ns, end_ns = np.maximum(first[one], first[two]), np.minimum(last[one], last[two])
+        beyond_ns = end_ns - begin_ns - tolerance_ns
+        out[own] = beyond_ns > 0
+        unsure = (beyond_ns > 0) & (beyond_ns <= self._total_ns[one] + self._total_ns[two])
+        some = np.flatnonzero(unsure)
+        for at in (some[k : k + PAIRS_AT_ONCE] for k in range(0, len(some), PAIRS_AT_ONCE)):
+            unseen_ns = self._either_ns(one[at], two[at], begin_ns[at], end_ns[at])
+            out[own[at]] = beyond_ns[at] > unseen_ns
+        return out
+
+    def stretches(self, facts: NDArray[np.void], rows: Int64) -> tuple[Int64, Int64, Int64]:
+        """Rows [N] as the stretches [S] in which they were seen: camera, all first, all last.
+
+        The k-th first and the k-th last are of one camera, not of one stretch.
+        """
+        names = ("camera", "first_ns", "last_ns")
+        pauses, (camera, first, last) = self._of(rows), (facts[name][rows] for name in names)
+        row, k = np.nonzero(pauses[:, :, 1])
+        begin_ns, end_ns = pauses[row, k].T
+        joined = np.concatenate
+        return joined([camera, camera[row]]), joined([first, end_ns]), joined([last, begin_ns])
+
+    def _either_ns(self, a: Int64, b: Int64, begin_ns: Int64, end_ns: Int64) -> Int64:
+        """[P] for how long at least one of two rows has a pause within a stretch of time."""
+        limits = begin_ns[:, None, None], end_ns[:, None, None]
+        one, two = (np.clip(self._of(rows), *limits) for rows in (a, b))
+        out: Int64 = np.diff(one)[..., 0].sum(1) + np.diff(two)[..., 0].sum(1)
+        for k in range(two.shape[1]):
+            begin = np.maximum(one[:, :, 0], two[:, k, None, 0])
+            out -= np.maximum(np.minimum(one[:, :, 1], two[:, k, None, 1]) - begin, 0).sum(1)
+        return out
+
+    def _of(self, rows: Int64) -> Int64:
+        """[len(rows), most, 2] of some rows, as many as the one with most has."""
+        pauses = self._pauses[rows]
+        most = int((pauses[:, :, 1] > 0).sum(1).max(initial=0))
+        return pauses[:, :most]
+
+
+def on_grid(path: Float64, pauses: Sequence[Pause] = ()) -> tuple[int, Float64]:
+    """A path at multiples of ``STEP_S``: number of the first point, and points [M, 5].
+
+    In a pause somebody is between two places, and nobody knows where: there the covariance grows by
+    a walk in an unknown direction, from the nearer end of it.
+    """
+    if not len(path):
+        return 0, np.zeros((0, 5))
+    moments, known = path[:, 0], path[:, 1:]
+    start = round(moments[0] / STEP_S)
+    at = np.arange(start, round(moments[-1] / STEP_S) + 1) * STEP_S
+    k = np.searchsorted(moments[1:-1], at, "right")
+    after = np.minimum(k + 1, len(path) - 1)
+    part = (at - moments[k]) / np.maximum(moments[after] - moments[k], 1e-9)
+    points: Float64 = known[k] + np.clip(part, 0.0, 1.0)[:, None] * (known[after] - known[k])
+    for pause in pauses:
+        away_s = np.minimum(at - pause.begin_ns / 1e9, pause.end_ns / 1e9 - at)
+        points[:, [2, 4]] += (WALK_MPS * np.maximum(away_s, 0.0))[:, None] ** 2 / 2
+    return start, points
+
+
+def in_turn(camera: Int64, first_ns: Int64, most: int) -> tuple[Int64, Int64]:
+    """Pairs of tracklets of one camera that began next to each other.
 
     Args:
         camera: [N] a number per camera.
         first_ns: [N] when each began.
-        last_ns: [N] when each ended.
-        most: how many pairs are looked at; those that began next to each other.
+        most: how many pairs are looked at.
 
     Returns:
         two arrays of places in [N]
@@ -130,12 +228,12 @@ def overlapping(camera: Int64, first_ns: Int64, last_ns: Int64, most: int) -> tu
     reach = min(len(order) - 1, max(1, most // max(len(order), 1)))
     a = np.concatenate([order[:-d] for d in range(1, reach + 1)] or [order[:0]])
     b = np.concatenate([order[d:] for d in range(1, reach + 1)] or [order[:0]])
-    together = (camera[a] == camera[b]) & (last_ns[a] > first_ns[b]) & (last_ns[b] > first_ns[a])
-    return a[together], b[together]
+    own = camera[a] == camera[b]
+    return a[own], b[own]
 
 
 def fullest(camera: Int64, first_ns: Int64, last_ns: Int64) -> int:
-    """How many tracklets [N] the fullest moment of a camera shows; 1 at least."""
+    """How many stretches [N] of people seen the fullest moment of a camera shows; 1 at least."""
     out = 1
     for number in np.unique(camera):
         own = camera == number

@@ -25,7 +25,7 @@ from skyreid.server.matching.likelihood import (
     Float64,
     Int64,
     Tables,
-    overlapping,
+    in_turn,
 )
 from skyreid.server.matching.priors import Normals, pair_of, priors_of
 from skyreid.server.matching.telling import SEEN_LEAST, tells_nobody
@@ -306,12 +306,10 @@ class Appearance:
         different: Bool = alike & ((apart & (tables.llr <= -3.0)) | tables.forbidden)
         low, high = self._seen(a, b)
         # Who are seen at once by one camera: of n people so many pairs, however many tracklets.
-        seen, tolerance_ns = facts[rows], self._window.tolerance_ns
-        at, to = overlapping(
-            seen["camera"], seen["first_ns"], seen["last_ns"] - tolerance_ns, STRANGERS
-        )
-        same_model = seen["model"][at] == seen["model"][to]
-        at, to = rows[at[same_model]], rows[to[same_model]]
+        at, to = in_turn(facts["camera"][rows], facts["first_ns"][rows], STRANGERS)
+        at, to = rows[at], rows[to]
+        known = self._window.at_once(at, to) & (facts["model"][at] == facts["model"][to])
+        at, to = at[known], to[known]
         apart_cosines = self._cosines(at, to)
         of_at, of_to = self._seen(at, to)
         ways = {2 * view + grey for view in {*facts["view"][rows].tolist()} for grey in self._greys}

@@ -18,6 +18,7 @@ from skyreid.server.matching.likelihood import (
     NONE,
     OUTLIERS,
     PLACE,
+    STEP_S,
     SURE_MAX,
     TIME,
     Bool,
@@ -33,7 +34,7 @@ from skyreid.server.matching.likelihood import (
 )
 from skyreid.server.matching.looks import Appearance, short
 from skyreid.server.matching.priors import Normals
-from skyreid.server.matching.tracklets import STEP_S, Window
+from skyreid.server.matching.tracklets import Window
 
 QUIET = 0.05
 """Weight of a pair that nothing but looks and lapse of time speaks about, against one whose
@@ -225,8 +226,8 @@ class Scores:
     def _crowd(self, rows: Int64, owner: Mapping[int, str | None]) -> None:
         """How many are here: those of the fullest moment of a camera; and when all were seen."""
         facts, half_ns = self.window.facts[rows], self.window.tolerance_ns // 2
-        first_ns, last_ns = facts["first_ns"] + half_ns, facts["last_ns"] - half_ns
-        most = fullest(facts["camera"], first_ns, last_ns)
+        camera, first_ns, last_ns = self.window.stretches(rows)
+        most = fullest(camera, first_ns + half_ns, last_ns - half_ns)
         self._people = 1 + float(most)
         held = [row for row in rows.tolist() if owner.get(row) is not None]
         person = np.unique([str(owner[row]) for row in held], return_inverse=True)[1]

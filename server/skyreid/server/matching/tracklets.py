@@ -17,11 +17,15 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import CLOCK_UNKNOWN_MS, Ground, Sighting, View
 from skyreid.server.matching.likelihood import (
     PLACE,
+    STEP_S,
     TIME,
+    Bool,
     Float32,
     Float64,
     Int64,
     Tables,
+    Unseen,
+    on_grid,
     place_llr,
     time_llr,
 )
@@ -29,7 +33,6 @@ from skyreid.server.matching.likelihood import (
 PATH_GAP_S = 60.0
 """Between two positions of one way. No tracker follows somebody unseen for so long: the device's
 clock was set, and in between lies no way but that of the clock."""
-STEP_S = 0.25
 AREA_MIN_M2 = 64.0
 UNRELATED_S = 30.0
 """Two clocks that may differ by more say nothing of each other: in that time a person may be
@@ -159,6 +162,7 @@ class Window:
         self.rows: dict[TrackKey, int] = {}
         """Row of each tracklet, for as long as it is here."""
         self._facts = np.zeros(64, _FACTS)
+        self._unseen = Unseen()
         self._vectors: Float32 = np.zeros((64, 1, 1), np.float32)
         self._unnoted: dict[int, None] = {}  # rows that were put since anybody asked
         self._tracklets: list[Tracklet | None] = []
@@ -228,6 +232,7 @@ class Window:
             self._tracklets[row] = None
             self._unnoted.pop(row, None)
             self._facts[row] = np.zeros((), _FACTS)
+            self._unseen.put(row, ())
             self._vectors[row] = 0
             self._free.append(row)
 
@@ -265,14 +270,19 @@ class Window:
         at = self.facts["at"][rows] - start + near
         return self._pool[at, 0], self._pool[at, 1], np.abs(point - near)
 
+    def at_once(self, a: Int64, b: Int64) -> Bool:
+        """[P] pairs of rows that one camera saw at once, for longer than is tolerated."""
+        return self._unseen.at_once(self.facts, a, b, self.tolerance_ns)
+
+    def stretches(self, rows: Int64) -> tuple[Int64, Int64, Int64]:
+        """When rows were seen: see ``Unseen.stretches``."""
+        return self._unseen.stretches(self.facts, rows)
+
     def between(self, a: Int64, b: Int64) -> Tables:
         """What place and time say of the pairs (``a[k]``, ``b[k]``) of rows."""
         one, two = self.facts[a], self.facts[b]
         count = len(a)
         own = one["camera"] == two["camera"]
-        overlap_ns = np.minimum(one["last_ns"], two["last_ns"])
-        overlap_ns -= np.maximum(one["first_ns"], two["first_ns"])
-        forbidden = own & (overlap_ns > self.tolerance_ns) & (a != b)
         clock_s = np.where(own, 0.0, (one["error_ms"] + two["error_ms"]) / 1e3)
         clock_s[clock_s > UNRELATED_S] = np.inf
         llr, measure, shared_s = np.zeros(count), np.zeros(count), np.zeros(count)
@@ -290,7 +300,7 @@ class Window:
         if len(at):
             kind[at] = TIME
             llr[at], measure[at] = self._gaps(one[at], two[at], clock_s[at])
-        return Tables(llr, kind, measure, shared_s, forbidden, clock_s)
+        return Tables(llr, kind, measure, shared_s, self.at_once(a, b), clock_s)
 
     def _places(
         self, a: Int64, b: Int64, first: Int64, past: Int64, clock_s: Float64
@@ -346,7 +356,8 @@ class Window:
         error_ms = t.sighting.clock_error_ms
         # A file without a known start has other times at every replay: each life is a clock alone.
         life = t.key.boot if error_ms >= CLOCK_UNKNOWN_MS else ""
-        start, points = _on_grid(way := t.way)
+        self._unseen.put(row, t.sighting.pauses)
+        start, points = on_grid(way := t.way, t.sighting.pauses)
         if self._filled + len(points) > len(self._pool):
             self._repack(len(points))
         at = self._filled
@@ -385,16 +396,3 @@ class Window:
             facts["at"][row] = at
             at += count
         self._pool, self._filled = fresh, at
-
-
-def _on_grid(path: Float64) -> tuple[int, Float64]:
-    """A path at multiples of ``STEP_S``: number of the first point, and points [M, 5]."""
-    if not len(path):
-        return 0, np.zeros((0, 5))
-    moments, points = path[:, 0], path[:, 1:]
-    start = round(moments[0] / STEP_S)
-    at = np.arange(start, round(moments[-1] / STEP_S) + 1) * STEP_S
-    k = np.searchsorted(moments[1:-1], at, "right")
-    after = np.minimum(k + 1, len(path) - 1)
-    part = (at - moments[k]) / np.maximum(moments[after] - moments[k], 1e-9)
-    return start, points[k] + np.clip(part, 0.0, 1.0)[:, None] * (points[after] - points[k])
