@@ -135,13 +135,10 @@ def test_a_pause_between_milliseconds_is_told_as_what_is_within_it() -> None:
 
 def test_a_sighting_without_pauses_is_as_long_as_ever_and_one_with_one_hardly_longer() -> None:
     without = encode_sighting(paused())
+    assert decode_sighting(without, DIM).pauses == ()
     assert pb.Sighting.FromString(without).SerializeToString() == without
     assert b"\x92\x01" not in without[-8:]  # the field's tag
     assert len(encode_sighting(paused(PAUSES[0]))) - len(without) == 7
-
-
-def test_a_device_that_says_no_pauses_saw_somebody_throughout() -> None:
-    assert decode_sighting(encode_sighting(paused()), DIM).pauses == ()
 
 
 @pytest.mark.parametrize(
