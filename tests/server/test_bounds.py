@@ -105,6 +105,9 @@ def test_an_operator_admits_a_device_by_name_while_the_server_runs(
     one.arrive(payload, device="guest")
     one.writer.step(1)
     assert told(one) == [(1, 1, Status.STORED, "")]
+    assert capsys.readouterr().out == "admit: guest, other\n"
+    assert main(["devices", "forget", str(settings), "guset", "other"]) == 2
+    assert "guset: not known, see devices list" in capsys.readouterr().err
     assert main(["devices", "list", str(settings)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["guest  camera cam9, admitted", "other  camera not known, admitted"]

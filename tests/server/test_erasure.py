@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 
 import httpx
 import numpy as np
@@ -43,14 +44,8 @@ from skyreid.server.web.session import protect
 VICTIM, OTHERS = 7, (1, 2, 3, 4)
 KEY = TrackKey("uav1", "1-abcd", "cam1", VICTIM)
 STEPS = (
-    "_decision",
-    "_list",
-    "_decide_it",
-    "_drop_vectors",
-    "_remove_copies",
-    "_overwrite",
-    "_finish",
-)
+    "_decision", "_list", "_decide_it", "_drop_vectors", "_remove_copies", "_overwrite", "_finish",
+)  # fmt: skip
 
 PLACES = (
     "before _decision",
@@ -281,8 +276,19 @@ def test_the_command_takes_the_erased_out_of_recordings_and_leaves_everybody_els
     assert main(words) == 2
     assert "it is being written" in capsys.readouterr().err
     writer.close()
-    assert main(words) == 2  # she is erased already; the recording is gone through all the same
-    assert f"from recordings: {{'{place}': 3}}" in capsys.readouterr().err
+    assert main([*words, "--recording", str(tmp_path / "recorder")]) == 2
+    assert "recorder/traffic.bin: No such file" in capsys.readouterr().err
+    assert "journal.sqlite" in found_in(tmp_path, make), "nobody is erased without a receipt"
+    full = Mock(side_effect=InputError("recording: No space left on device"))
+    with patch("skyreid.server.traffic.forget.forget_in", full):
+        assert main(words) == 2
+    told = capsys.readouterr()
+    assert json.loads(told.out)["removed"]["sightings"] > 0, "the receipt of what was done"
+    assert "No space left on device: erase" in told.err
+    assert main(words) == 0  # she is erased already; the recording is gone through all the same
+    assert json.loads(capsys.readouterr().out)["removed"] == {"recordings": {str(place): 3}}
+    assert main(words) == 2
+    assert "no recording had anybody erased" in capsys.readouterr().err
     assert found_in(tmp_path, make) == []
     left = list(read_traffic(place))
     assert [message.at_ns for message in left] == [1, 3, 4, 5]

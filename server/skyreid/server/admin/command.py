@@ -114,6 +114,10 @@ def _devices(given: argparse.Namespace) -> int:
         names = [check_identifier(name) for name in given.name]
     except ValueError as error:
         raise InputError(f"devices {given.what}: {error}") from error
+    with open_to_read(journal) as db:
+        known = {name for name, _, _ in beside.read_all(db)}
+    if given.what == "forget" and (unknown := [name for name in names if name not in known]):
+        raise InputError(f"devices forget: {', '.join(unknown)}: not known, see devices list")
     _note(settings, "devices", f"{given.what} {' '.join(names)}")
     with as_owner(journal.parent), beside.open_to_write(journal) as db:
         for name in names:
@@ -121,6 +125,7 @@ def _devices(given: argparse.Namespace) -> int:
                 beside.admit(db, name, time.time_ns())
             else:
                 beside.forget(db, name)
+    print(f"{given.what}: {', '.join(names)}")
     return 0
 
 
@@ -177,12 +182,14 @@ def _erase(given: argparse.Namespace) -> int:
     from skyreid.server.config import read_settings
     from skyreid.server.forget import ERASE_WAIT_S, erase
     from skyreid.server.store.erasures import parse_target, read_erased
-    from skyreid.server.traffic.forget import forget_in
+    from skyreid.server.traffic.forget import forget_in, require_whole
 
     who = parse_target(given.who)
     settings = read_settings(given.settings, (), verb="erase")
     journal, opener = settings.journal.path, None
-    if given.recording:  # first: a key that cannot be read is said before anything is done
+    for each in given.recording:  # first: what cannot be done is said before anything is
+        require_whole(each)
+    if given.recording:
         site, folder = read_site(settings.site).id, settings.authority.folder
         opener = opening_of(folder, site, required=False).opener
     _note(settings, "erase", given.who, given.reason)
@@ -196,14 +203,21 @@ def _erase(given: argparse.Namespace) -> int:
             "server goes on with it; GET /v1/erasures/N has its receipt then"
         )
     erased = read_erased(journal)
-    recordings = {}
+    recordings, left = dict[str, int](), list[str]()
     for each in given.recording:
-        with as_owner(each):
-            recordings[str(each)] = forget_in(each, erased, opener)
-    if asked.state == "refused":  # an earlier erasure, of which a recording is found only now
-        raise InputError(f"erase {given.who}: {asked.body['why']}; from recordings: {recordings}")
-    removed = {**asked.body["removed"], "recordings": recordings}
+        try:
+            with as_owner(each):
+                recordings[str(each)] = forget_in(each, erased, opener)
+        except InputError as error:  # a full disk
+            left.append(str(error))
+    if asked.state == "refused" and not any(recordings.values()):
+        nobody = f"erase {given.who}: {asked.body['why']}, and no recording had anybody erased"
+        raise InputError("; ".join([nobody, *left]))
+    # Refused, it is an earlier erasure, of which a recording is found only now.
+    removed = {**asked.body.get("removed", {}), "recordings": recordings}
     print(json.dumps({**asked.body, "removed": removed}, indent=1))
+    if left:
+        raise InputError(f"{'; '.join(left)}: erase {given.who} again with it")
     return 0
 
 

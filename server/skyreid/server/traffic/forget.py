@@ -5,9 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 from skyreid.contract import files, topics
 from skyreid.contract.errors import InputError, MessageError
@@ -35,8 +37,7 @@ def forget_in(directory: Path, erased: Collection[TrackKey], opener: Opener | No
     path = directory / TRAFFIC
     gone = 0
     try:
-        with open(path, "rb") as old:
-            fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with _taken(directory) as old:
             mode = stat.S_IMODE(os.fstat(old.fileno()).st_mode)
             with replacing(path, mode=mode) as partial, open(partial, "wb") as new:
                 new.write(MAGIC)
@@ -46,11 +47,32 @@ def forget_in(directory: Path, erased: Collection[TrackKey], opener: Opener | No
                     if kept is not None:
                         new.write(TrafficWriter.encode(kept))
             gone += _forget_tracks(directory, erased)
-    except BlockingIOError as error:
-        raise InputError(f"recording {directory}: it is being written; end that first") from error
     except OSError as error:
         raise InputError(f"recording {path}: {error.strerror}") from error
     return gone
+
+
+def require_whole(directory: Path) -> None:
+    """Raise `InputError` where `forget_in` would, but for a disk that is full by then."""
+    with _taken(directory):
+        for _ in read_traffic(directory):
+            pass
+
+
+@contextmanager
+def _taken(directory: Path) -> Iterator[IO[bytes]]:
+    """A recording that nobody writes meanwhile."""
+    try:
+        file = open(directory / TRAFFIC, "rb")
+    except OSError as error:
+        raise InputError(f"recording {directory / TRAFFIC}: {error.strerror}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            said = "it is being written; end that first"
+            raise InputError(f"recording {directory}: {said}") from error
+        yield file
 
 
 def _forget_tracks(directory: Path, erased: Collection[TrackKey]) -> int:
