@@ -29,7 +29,7 @@ from world_site import CAMERAS, KNOWN_S, SLOT_S, Day, day
 from skyreid.contract.sighting import View
 from skyreid.server.app import score_priors
 from skyreid.server.people.judge import Candidate, Cohort, probabilities, unit_of
-from skyreid.server.people.looks import STRENGTH
+from skyreid.server.people.looks import STRENGTH, variance
 from skyreid.server.people.options import PeopleOptions
 
 Floats = NDArray[np.float64]
@@ -50,7 +50,9 @@ class Visits:
     begin_s: Floats
     end_s: Floats
     looks: Floats
-    """[N, 2, D] means of length 1 from above and from the ground; 0 where there is none."""
+    """[N, 2, D] means from above and from the ground; 0 where there is none."""
+    many: NDArray[np.int64]
+    """[N, 2] of so many passages."""
 
     def of(self, some: Bools | NDArray[np.int64]) -> Visits:
         """Some of them, by a mask or by places."""
@@ -68,14 +70,17 @@ def visits_of(happened: Day, embedded: Embedded, *, centre: bool) -> list[Visits
         looks = _unit(looks - _means(looks, view, slots))
     names, which = np.unique([(p.pid, p.visit) for p in some], axis=0, return_inverse=True)
     sums = np.zeros((len(names), 2, looks.shape[1]))
+    many = np.zeros((len(names), 2), np.int64)
     np.add.at(sums, (which.reshape(-1), view), looks)
+    np.add.at(many, (which.reshape(-1), view), 1)
     begin_s, end_s = np.full(len(names), np.inf), np.zeros(len(names))
     np.minimum.at(begin_s, which.reshape(-1), [p.times_s[0] for p in some])
     np.maximum.at(end_s, which.reshape(-1), [p.times_s[-1] for p in some])
     people = [happened.people[pid] for pid in names[:, 0].tolist()]
     everything = Visits(
         names[:, 0], np.array([one.family for one in people]),
-        np.array([one.alike for one in people]), begin_s, end_s, _unit(sums),
+        np.array([one.alike for one in people]), begin_s, end_s,
+        sums / np.maximum(many, 1)[..., None], many,
     )  # fmt: skip
     first = names[:, 1] == 0
     known = first & (begin_s < KNOWN_S)
@@ -109,13 +114,25 @@ def _unit(vectors: Floats) -> Floats:
 
 def alike(these: Visits, known: Visits) -> Floats:
     """[these, known] cosines, of the pair of views in which two are most alike."""
+    a_view, b_view = _unit(these.looks), _unit(known.looks)
     out = np.full((len(these.pid), len(known.pid)), -1.0)
     for a in range(2):
         for b in range(2):
             seen = np.asarray(these.looks[:, a].any(1)), np.asarray(known.looks[:, b].any(1))
             there = np.outer(*seen)
-            cosines = these.looks[:, a] @ known.looks[:, b].T
+            cosines = a_view[:, a] @ b_view[:, b].T
             out = np.where(there, np.maximum(out, cosines), out)
+    return out
+
+
+def as_a_whole(these: Visits, known: Visits) -> Floats:
+    """[these, known] what `people.looks.alike` says of two."""
+    means, spread = [], []
+    for each in (these, known):
+        means.append(each.looks.sum(1) / (each.many > 0).sum(1)[:, None])
+        spread.append(np.array([variance(row[row > 0].tolist()) for row in each.many]))
+    apart = (means[0] ** 2).sum(1)[:, None] + (means[1] ** 2).sum(1) - 2 * means[0] @ means[1].T
+    out: Floats = 1 - apart / (spread[0][:, None] + spread[1])
     return out
 
 
@@ -206,10 +223,12 @@ def main() -> None:
     if args.among:
         embedded = rendering.among(embedded, *args.among)
     for kind, centre in (
-        ("cosine", False), ("centred", True), ("z-norm", True), ("standing out", True),
+        ("cosine", False), ("centred", True), ("z-norm", True), ("as a whole", True),
+        ("standing out", True),
     ):  # fmt: skip
         people = visits_of(happened, embedded, centre=centre)
-        cosines = [alike(these, people[0]) for these in people[1:]]
+        compared = as_a_whole if kind in ("as a whole", "standing out") else alike
+        cosines = [compared(these, people[0]) for these in people[1:]]
         for many in (*args.known, len(people[0].pid)):
             of = np.random.default_rng(many).permutation(len(people[0].pid))[:many]
             there = np.isin(people[1].pid, people[0].pid[of])

@@ -87,6 +87,8 @@ class Site:
         assert asked.done.is_set()
         return asked.link
 
-    def told(self) -> list[dict[str, Any]]:
-        """The events of returns, as the broker has them."""
-        return [e["data"] for e in self.now.events() if e["data"]["type"] == "returned"]
+    def told(self, *tracks: int) -> list[dict[str, Any]]:
+        """The events of returns, as the broker has them; of the identities of some tracks only."""
+        data = [e["data"] for e in self.now.events() if e["data"]["type"] == "returned"]
+        names = [self.who(track) for track in tracks]
+        return [each for each in data if not names or each["identity"] in names]

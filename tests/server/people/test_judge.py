@@ -10,7 +10,7 @@ from skyreid.server.matching.priors import Normals
 from skyreid.server.people.judge import (
     COHORT_MIN,
     FALLS,
-    LEVEL_MIN,
+    SECOND,
     Candidate,
     Cohort,
     Measured,
@@ -25,8 +25,12 @@ STRANGERS = sorted(np.random.default_rng(5).normal(0, 0.8, 400), reverse=True)
 def test_who_stands_out_is_told_from_who_is_one_of_many_alike() -> None:
     alone = Cohort.of([4.5, *STRANGERS], 400)
     among = Cohort.of([4.5, 4.4, 4.3, 4.2, *STRANGERS], 400)
-    assert alone.level < 0.8 * STRANGERS[0] < among.level
-    assert alone.beyond(4.5) < 0.01 < among.beyond(4.5)
+    assert alone.level < 0.5 * STRANGERS[0] < among.level
+    assert alone.beyond(4.5) < 0.01
+    assert among.beyond(4.5) > 5 * alone.beyond(4.5)
+    alike = [Candidate(str(k), score, 60.0) for k, score in enumerate((4.5, 4.4, 4.3, 4.2))]
+    assert max(probabilities(alike, among, 0.3, 8.0)) < 0.5
+    assert max(probabilities(alike[:1], alone, 0.3, 8.0)) > 0.9
     values = [alone.beyond(score) for score in np.linspace(-20, 9, 50)]
     assert values == sorted(values, reverse=True)
     assert values[0] == 400
@@ -36,16 +40,28 @@ def test_who_stands_out_is_told_from_who_is_one_of_many_alike() -> None:
 
 def test_the_best_is_no_part_of_its_own_cohort_and_a_cohort_may_be_small() -> None:
     assert Cohort.of([9.0, *STRANGERS], 400) == Cohort.of([3.0, *STRANGERS], 400)
-    assert Cohort.of([3.0], 1).level == Cohort.of([], 0).level == LEVEL_MIN
-    assert Cohort.of([3.0, 2.0], 2).level == pytest.approx(1.6)
+    assert Cohort.of([3.0], 1).level == Cohort.of([], 0).level == 0.0
+    assert Cohort.of([2.0, 3.0], 2).level == pytest.approx(2 * SECOND)
 
 
 def test_few_people_who_are_unlike_each_other_make_nobody_stand_out() -> None:
     """A cosine of .15 among four people of one clip was told as perhaps back, at .40."""
     few = Cohort.of([0.15 / 0.2, -0.3 / 0.2, -0.4 / 0.2], 4)
-    assert few.level == LEVEL_MIN
+    assert few.level == 0.0
     (sure,) = probabilities([Candidate("a", 0.15 / 0.2, 4.8)], few, 0.25, 8.0)
     assert sure < 0.1
+
+
+def test_the_more_people_are_known_the_more_it_takes_to_stand_out() -> None:
+    bars = [
+        next(s for s in np.arange(0, 9, 0.01) if Cohort.of([s], people).beyond(s) <= 0.01)
+        for people in (50, 500, 5000)
+    ]
+    assert bars[0] < bars[1] < bars[2] < bars[0] + 1.5
+    sure = [
+        probabilities([Candidate("a", 3.0, 60.0)], Cohort(n, 0.0), 0.3, 8.0) for n in (50, 5000)
+    ]
+    assert sure[0] > sure[1]
 
 
 def test_strangers_of_made_up_galleries_are_expected_as_often_as_they_are_there() -> None:

@@ -7,6 +7,7 @@ time, `waiting` says. Nothing here joins identities (`matching.returns`).
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from skyreid.server.people.judge import (
     unit_of,
     why_not,
 )
-from skyreid.server.people.looks import Looks, Seen
+from skyreid.server.people.looks import Looks, Seen, alike
 from skyreid.server.people.options import PeopleOptions
 from skyreid.server.people.waiting import Waiting
 from skyreid.server.store.gallery import Gallery
@@ -219,14 +220,17 @@ class _Question:
     """One identity, and everybody who had left before it came. Hold the gallery's lock."""
 
     def __init__(self, of: People, state: State, name: str, members: Sequence[TrackKey]) -> None:
-        self._of, self._state, self._name, self._members = of, state, name, members
+        self._of, self._state, self._name = of, state, name
         self._spans = dict(of.times.spans(members))
         self._span = Span(
             min((s.first_ns for s in self._spans.values()), default=0),
             max((s.last_ns for s in self._spans.values()), default=0),
         )
-        seen = of.looks.of(members) if self._spans else []
+        own = _latest({key: span.last_ns for key, span in self._spans.items()})
+        self._model = of.looks.model_of(own)
+        seen = of.looks.of(own, self._model) if self._model else []
         self._looks = [_Look(each, each.ended_before(self._span.first_ns)) for each in seen]
+        self._own = of.looks.average(own, self._model) if self._model else None
         self._unit = unit_of(of.priors)
 
     def answer(self, first: bool) -> tuple[Return, str] | None:
@@ -258,8 +262,8 @@ class _Question:
         )  # fmt: skip
         number, other, similarity = max(rows, key=lambda row: (row[2], row[1]))
         seen = self._looks[number].seen
-        own = [k for k in self._members if k in self._spans and self._view(k) is seen.query]
-        track = max(own or self._members, key=lambda k: (self._spans[k].last_ns, k))
+        own = [key for key in self._spans if self._view(key) is seen.query]
+        track = max(own, key=lambda key: (self._spans[key].last_ns, key))
         link = Return(
             "tentative" if reason else "accepted",
             round(sure, 4),
@@ -292,10 +296,10 @@ class _Question:
         state = self._state
         ahead: dict[str, float] = {}
         for look in self._looks:
-            for key, alike in _ahead(look):
+            for key, cosine in _ahead(look):
                 if (name := state.tracks.get(key)) is not None:
                     person = state.person(name)
-                    ahead[person] = max(ahead.get(person, -1.0), alike)
+                    ahead[person] = max(ahead.get(person, -1.0), cosine)
         ours = {state.person(self._name)}
         for link in state.identities[self._name].links:  # what was undone stays undone
             if link.state == "undone":
@@ -325,17 +329,16 @@ class _Question:
     def _scored(
         self, last_ns: Mapping[TrackKey, int]
     ) -> tuple[float, list[tuple[int, TrackKey, float]]]:
-        """Of the pair of views in which they are most alike; and by which tracklets."""
-        latest = sorted(last_ns, key=lambda key: (last_ns[key], key))[-TRACKLETS_MAX:]
-        best, rows = -1.0, []
+        """As a whole; and how alike each of their tracklets is."""
+        latest, rows = _latest(last_ns), []
         for number, look in enumerate(self._looks):
-            places = {key: self._of.looks.place(key, look.seen) for key in latest}
-            at = {key: place for key, place in places.items() if place is not None}
-            for key, (segment, row) in at.items():
-                rows.append((number, key, float(look.seen.similarity[segment][row])))
-            if at:
-                best = max(best, self._of.looks.together(look.seen, list(at.values())))
-        return best / self._unit, rows
+            for key in latest:
+                if (place := self._of.looks.place(key, look.seen)) is not None:
+                    segment, row = place
+                    rows.append((number, key, float(look.seen.similarity[segment][row])))
+        if self._own is None or self._model is None or not rows:
+            return -math.inf, []
+        return alike(self._own, self._of.looks.average(latest, self._model)) / self._unit, rows
 
     def _measure(self, cohort: Cohort) -> None:
         """Note how alike the most alike of those was who cannot be this one."""
@@ -372,7 +375,11 @@ def _ahead(look: _Look) -> list[tuple[TrackKey, float]]:
             rows = rows[np.argpartition(scores[rows], len(rows) - AHEAD)[-AHEAD:]]
         found += [(float(scores[row]), number, int(row)) for row in rows]
     found.sort(reverse=True)
-    return [(look.seen.segments[n].key(row), alike) for alike, n, row in found[:AHEAD]]
+    return [(look.seen.segments[n].key(row), cosine) for cosine, n, row in found[:AHEAD]]
+
+
+def _latest(last_ns: Mapping[TrackKey, int]) -> list[TrackKey]:
+    return sorted(last_ns, key=lambda key: (last_ns[key], key))[-TRACKLETS_MAX:]
 
 
 def _tracklets(state: State, person: str) -> list[TrackKey]:

@@ -1,12 +1,12 @@
 """From looks to a stated return: how sure, among how many, and whether that is within the rate.
 
-What counts is by how much somebody stands out: their cosine less what others of the gallery come to
-who are most alike but for them (a cohort of the query's own; test normalisation: R. Auckenthaler,
-M. Carey, H. Lloyd-Thomas 2000). So whoever has look-alikes raises the bar for all of them, and how
-often a stranger stands out by so much hardly depends on how many people are known: the more there
-are, the more alike others are, too. The constants are fitted on rendered people of whom nothing is
-reported (docs/LOG.md). Whether they hold at a site is measured beside it, on people who cannot be
-the query because one camera saw both at once: see `Measured`.
+What counts is by how much somebody stands out: how alike they are to who came, less a part of what
+the most alike but for them is. So whoever has look-alikes raises the bar for all of them (test
+normalisation by a cohort: R. Auckenthaler, M. Carey, H. Lloyd-Thomas 2000; of one person here, as
+the rest of the gallery say no more: docs/LOG.md). The more people are known, the more strangers
+stand out, and by a law that one gallery is fitted to as well as another. The constants are fitted
+on rendered people of whom nothing is reported. Whether they hold at a site is measured beside it,
+on people who cannot be the query because one camera saw both at once: see `Measured`.
 """
 
 from __future__ import annotations
@@ -20,19 +20,16 @@ import numpy as np
 
 from skyreid.server.matching.priors import Normals, prior_of
 
-COHORT = 10
-"""People, the most alike but for the first, whom a score has to stand out of."""
-SECOND, OTHERS = 0.35, 0.45
-"""What the first and the mean of the rest of them count."""
-LEVEL_MIN = 0.9
-"""What they come to among some thirty people. Fewer are less alike, and unlike each other besides,
-less their own mean: what that says of one who is not among them has not been seen."""
-ONE_STANDS_OUT, FALLS = 0.84, 0.29
-"""By so much somebody in the gallery stands out for every first comer; by so much more for e times
-fewer. In standard deviations of strangers' cosines, as the bundle states them."""
-EVEN, SURER = 1.4, 3.7
-"""Standing out by so much is as likely who came back as a stranger where half of those who come had
-been here before; odds are e**3.7 times that for each standard deviation more."""
+SECOND = 0.3
+"""What the most alike but for the first counts, whom a score has to stand out of. Nobody counts
+less than who is not alike at all: few people, less their own mean, are unlike each other."""
+ONE_STANDS_OUT, GROWS, FALLS = 0.45, 2 / 3, 0.3
+"""By so much somebody stands out for every first comer, were there one person only; of n people
+n**(2/3) times as many do; by so much more e times fewer. In standard deviations of strangers'
+cosines, as the bundle states them."""
+EVEN, SURER = 0.25, 1.1
+"""Who stands out as much as .25 strangers are expected to is as likely who came back as not where
+half of those who come had been here before; odds are e**1.1 times that where e times fewer are."""
 SURE_MAX = 0.99
 """No return is stated surer: beyond it no count of checked ones has held."""
 COHORT_MIN = 30
@@ -57,16 +54,12 @@ class Cohort:
     @classmethod
     def of(cls, scores: Sequence[float], people: int) -> Cohort:
         """From the scores of the most alike, in any order; the first of them is left out."""
-        others = np.sort(np.asarray(scores, np.float64))[::-1][1 : 1 + COHORT]
-        if not len(others):
-            return cls(people, LEVEL_MIN)
-        rest = others[1:] if len(others) > 1 else others
-        level = SECOND * float(others[0]) + OTHERS * float(rest.mean())
-        return cls(people, max(LEVEL_MIN, level))
+        others = sorted(scores, reverse=True)[1:2]
+        return cls(people, SECOND * max([0.0, *others]))
 
     def beyond(self, score: float) -> float:
         """How many strangers of the gallery are expected at a score or above."""
-        over = (score - self.level - ONE_STANDS_OUT) / FALLS
+        over = (score - self.level - ONE_STANDS_OUT) / FALLS - GROWS * math.log(max(1, self.people))
         return min(float(self.people), math.exp(min(-over, 50.0)))
 
 
@@ -76,7 +69,7 @@ class Candidate:
 
     person: str
     score: float
-    """Cosine, in standard deviations of strangers'."""
+    """`looks.alike`, in standard deviations of strangers' cosines."""
     gap_s: float
 
 
@@ -94,8 +87,7 @@ def probabilities(
     odds = []
     for each in candidates:
         known = share * 0.5 ** (each.gap_s / 3600 / half_life_h)
-        over = SURER * (each.score - cohort.level - EVEN)
-        odds.append(known * math.exp(min(over, 50.0)))
+        odds.append(known * (EVEN / max(cohort.beyond(each.score), 1e-12)) ** SURER)
     whole = (1 - share) + sum(odds)
     return [min(SURE_MAX, each / whole) for each in odds]
 

@@ -4,6 +4,10 @@ A camera's light and angle shift all its vectors alike, so what is compared is w
 the mean look of its camera in that half hour, shrunk as the matcher's (`matching.looks.shifts`). No
 second copy of the vectors is kept: a product with the raw one, less the same product with its
 camera's mean, over a length, is the cosine of the centred ones.
+
+Somebody as a whole is the mean of their tracklets (`Average`). Two are compared by the distance of
+their means, over how far means of so few would lie apart by chance: who was seen often, and looked
+alike each time, is told from others the better for it, and who was seen once is not held to that.
 """
 
 from __future__ import annotations
@@ -27,6 +31,37 @@ SLOT_NS = 1800 * 10**9
 """The mean look of a camera is of so long: the sun and the camera's own exposure go on."""
 STRENGTH = 5.0
 """Vectors that weigh as much as the mean one level up."""
+
+
+ONCE = 2.0
+"""Variance of what somebody looks like in one view from tracklet to tracklet, over what all of them
+there have in common."""
+Model = tuple[str, int]
+"""Key and dimensions."""
+
+
+@dataclass(frozen=True, eq=False)
+class Average:
+    """What somebody looks like on average, no view counting more than another."""
+
+    mean: Float32
+    """[D] of centred vectors of length 1: shorter the more they differ."""
+    variance: float
+    """Of the mean, where a single tracklet's is 1."""
+
+
+def alike(one: Average, two: Average) -> float:
+    """How like each other two are: of a single tracklet each, their cosine.
+
+    At most 1, and below -1 where two of many tracklets each look quite different.
+    """
+    apart = float(np.sum(np.square(one.mean - two.mean), dtype=np.float64))
+    return 1.0 - apart / (one.variance + two.variance)
+
+
+def variance(many: Sequence[int]) -> float:
+    """Of a mean of so many tracklets in each view, none of them 0."""
+    return sum(1 + ONCE / n for n in many) / (1 + ONCE) / len(many) ** 2
 
 
 class Place(NamedTuple):
@@ -76,21 +111,20 @@ class Looks:
         self._gallery = gallery
         self._centres: weakref.WeakKeyDictionary[Segment, _Centre] = weakref.WeakKeyDictionary()
 
-    def of(self, keys: Collection[TrackKey]) -> list[Seen]:
-        """Everybody beside somebody whose tracklets have these names, by pair of views.
-
-        Of one model: that of the latest tracklet. Empty where nothing of them is kept.
-        """
+    def model_of(self, keys: Collection[TrackKey]) -> Model | None:
+        """By which the latest of some tracklets is embedded; None where none of them is kept."""
         found = [place for key in keys if (place := self._gallery.find(key)) is not None]
         if not found:
-            return []
+            return None
         newest = max(found, key=lambda at: int(at[0].columns["seen_ns"][at[1]]))[0]
-        model = newest.model_key, newest.dim
+        return newest.model_key, newest.dim
+
+    def of(self, keys: Collection[TrackKey], model: Model) -> list[Seen]:
+        """Everybody beside somebody whose tracklets have these names, by pair of views."""
+        found = self._found(keys, model)
         answers = []
         for query in View:
-            own = [
-                at for at in found if (at[0].model_key, at[0].dim, at[0].view) == (*model, query)
-            ]
+            own = [at for at in found if at[0].view == query]
             if not own:
                 continue
             total = np.sum([self._vector(*at) for at in own], 0, dtype=np.float64)
@@ -125,11 +159,17 @@ class Looks:
                 return Place(number, row)
         return None
 
-    def together(self, seen: Seen, places: Sequence[Place]) -> float:
-        """How like somebody another is, whose tracklets lie there: the cosine of their means."""
-        mean = np.mean([self._vector(seen.segments[at.segment], at.row) for at in places], 0)
-        alike = np.mean([seen.similarity[at.segment][at.row] for at in places])
-        return float(alike / max(float(np.linalg.norm(mean)), 1e-6))
+    def average(self, keys: Collection[TrackKey], model: Model) -> Average:
+        """Somebody whose tracklets have these names; of one at least a vector is kept."""
+        found = self._found(keys, model)
+        views = [[at for at in found if at[0].view == view] for view in View]
+        means = [np.mean([self._vector(*at) for at in own], 0) for own in views if own]
+        many = [len(own) for own in views if own]
+        return Average(np.asarray(np.mean(means, 0), np.float32), variance(many))
+
+    def _found(self, keys: Collection[TrackKey], model: Model) -> list[tuple[Segment, int]]:
+        found = [place for key in keys if (place := self._gallery.find(key)) is not None]
+        return [at for at in found if (at[0].model_key, at[0].dim) == model]
 
     def _vector(self, segment: Segment, row: int) -> Float32:
         """A row less its camera's mean, of length 1."""
