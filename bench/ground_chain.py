@@ -100,7 +100,8 @@ def by_people(clip: Path, work: Path, camera: str, quality: str) -> None:
     assert site.origin is not None
     table.write_text("\n".join(as_csv(rows, site.origin)) + "\n")
     options = TelemetryOptions.model_validate({"source": "klv", "quality": quality})
-    lines = bias_of_people(read_people(table, run, camera, site.origin, None), options)
+    seen, _ = read_people(table, run, camera, site.origin, None)
+    lines = bias_of_people(seen, options)
     told = tomllib.loads("\n".join(lines[lines.index("") :]))["telemetry"]
     less = TelemetryOptions.model_validate({**options.model_dump(), **told})
     print(f"{camera}: {lines[0]}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flights import SIZE, START_NS, model_at
+from flights import SITE, SIZE, START_NS, model_at
 
 from skyreid.contract.camera import CameraModel, CameraPoses, write_poses
 from skyreid.contract.identity_event import Match, TrackKey
@@ -33,15 +33,7 @@ BIAS = np.array([1.2, -0.8, 1.0, *np.radians([0.7, -0.6, 0.4])])
 SECONDS = 14
 SET_BY = (1.0, -2.0, 0.5, -0.05, 0.02, 0.01)
 """What the settings of the run put its poses right by; they are others by now."""
-SITE = f"""
-id = "s"
-[origin]
-latitude_deg = {ORIGIN.latitude_deg}
-longitude_deg = {ORIGIN.longitude_deg}
-ellipsoid_height_m = {ORIGIN.ellipsoid_height_m}
-[[camera]]
-id = "cam2"
-view = "aerial"
+STREET = """
 [[camera]]
 id = "cam6"
 view = "ground"
@@ -103,7 +95,7 @@ def at_ns(time_s: float) -> int:
 
 def written(folder: Path, walkers: Sequence[Walker], street: str = "cam6") -> None:
     """A site whose server has linked each walker's two tracklets, and the drone's recorded run."""
-    (folder / "site.toml").write_text(SITE)
+    (folder / "site.toml").write_text(SITE + STREET)
     (folder / "edge.toml").write_text(SETTINGS)
     (folder / "server.toml").write_text('site = "site.toml"\njournal.path = "journal.sqlite"\n')
     still = CameraPoses(View.GROUND, 1.0, (1,), (model_at(0.0),))
@@ -161,8 +153,13 @@ def test_people_whom_two_cameras_saw_say_what_a_flight_is_off_by(
     written(tmp_path, crowd())
     assert places(tmp_path) == 0
     assert "places of 8 people" in capsys.readouterr().out  # nobody is taken from a doubtful link
+    table = tmp_path / "people.csv"
+    first, *rest = table.read_text().splitlines(keepends=True)
+    another_flight_s = [f"9{row}" for row in rest[:5]]
+    table.write_text("".join([first, *rest, *another_flight_s]))
     assert calibrate(tmp_path) == 0
     text = capsys.readouterr().out
+    assert text.startswith(f"5 of {len(rest) + 5} rows are of no moment of {tmp_path / 'run'}\n")
     assert "places of 7 people; 13 that do not agree are left out" in text
     told = tomllib.loads(text[text.index("[telemetry]") :])["telemetry"]
     options = TelemetryOptions.model_validate({"source": "klv", **told})

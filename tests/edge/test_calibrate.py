@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from flights import SIZE, model_at
+from flights import SITE, SIZE, model_at
 
 from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.geodesy import to_earth
@@ -28,16 +28,6 @@ camera = {id = "cam2", source = "udp://0.0.0.0:5004"}
 detector.model = "none"
 embedder.bundles = ["none"]
 spool.path = "spool.db"
-"""
-SITE = f"""
-id = "s"
-[origin]
-latitude_deg = {ORIGIN.latitude_deg}
-longitude_deg = {ORIGIN.longitude_deg}
-ellipsoid_height_m = {ORIGIN.ellipsoid_height_m}
-[[camera]]
-id = "cam2"
-view = "aerial"
 """
 
 

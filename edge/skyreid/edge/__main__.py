@@ -168,19 +168,19 @@ def _calibrate(settings: Any, given: argparse.Namespace) -> int:
 
     site = read_site(settings.site)
     table = given.boresight or given.bias
-    terrain = app.terrain_of(settings, site)
+    terrain, options = app.terrain_of(settings, site), settings.telemetry
     if given.run is not None:
         if given.bias is None:
             raise InputError(f"--run {given.run}: is for --bias, whose places people are")
-        seen = calibrate.read_people(table, given.run, settings.camera.id, site.origin, terrain)
-        print("\n".join(calibrate.bias_of_people(seen, settings.telemetry)))
+        of = given.run, settings.camera.id, site.origin, terrain
+        seen, away = calibrate.read_people(table, *of)
+        if away:
+            print(f"{away} of {away + len(seen)} rows are of no moment of {given.run}")
+        print("\n".join(calibrate.bias_of_people(seen, options)))
         return 0
     places = calibrate.read_places(table, settings.camera.id, site.origin, terrain)
-    if given.bias is None:
-        lines = calibrate.boresight(places)[1]
-    else:
-        lines = calibrate.bias(places, settings.telemetry)[1]
-    print("\n".join(lines))
+    found = calibrate.boresight(places) if given.bias is None else calibrate.bias(places, options)
+    print("\n".join(found[1]))
     return 0
 
 

@@ -123,8 +123,8 @@ def read_people(
     camera: str,
     origin: Origin | None,
     terrain: Terrain | None,
-) -> list[Place]:
-    """Read a table of ``skyreid-server places``.
+) -> tuple[list[Place], int]:
+    """Read a table of ``skyreid-server places``, and how many rows are of no moment of the run.
 
     Args:
         path: the table.
@@ -160,7 +160,7 @@ def read_people(
         places.append(Place(str(at_ns), anchor, str(row["person"])))
     if not places:
         raise InputError(f"{path}: none of its {away} moments is one of the recorded run {run}")
-    return places
+    return places, away
 
 
 def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:

@@ -13,12 +13,20 @@ from skyreid.contract.sighting import Clock, View
 from skyreid.edge.video.frame import Frame
 from skyreid.synth.options import FlightPath
 from skyreid.synth.rig import flown, model_of, station
-from skyreid.synth.telemetry import write_telemetry
+from skyreid.synth.telemetry import ORIGIN, write_telemetry
 
 FPS = 8
 SIZE = (640, 360)
-
-
+SITE = f"""
+id = "s"
+[origin]
+latitude_deg = {ORIGIN.latitude_deg}
+longitude_deg = {ORIGIN.longitude_deg}
+ellipsoid_height_m = {ORIGIN.ellipsoid_height_m}
+[[camera]]
+id = "cam2"
+view = "aerial"
+"""
 START_NS = 1_800_000_000_000_000_000
 
 
