@@ -22,7 +22,6 @@ from skyreid.server.__main__ import main as server
 from skyreid.server.matching.identity import Applied, Decision
 from skyreid.server.store.journal import Journal
 from skyreid.server.store.records import Arrived
-from skyreid.synth.telemetry import ORIGIN
 
 if sys.version_info >= (3, 11):
     import tomllib
