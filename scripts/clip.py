@@ -58,7 +58,6 @@ def videos_of(clip: Path) -> tuple[Video, ...]:
             "given",
             COMMON_ZERO_NS,
             length_s=_length_s(clip, n),
-            modality="colour",
         )
         for n in numbers
     )

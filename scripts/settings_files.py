@@ -91,7 +91,6 @@ def _device(plan: Plan, video: Video, site: Path, broker: str) -> str:
         f"[device]\nid = {q('device-' + video.camera)}\n"
         f"[camera]\nid = {q(video.camera)}\n"
         f"source = {q(video.source)}\n{start}"
-        f"modality = {q(video.modality)}\n"
         f"[detector]\nmodel = {q(plan.detector)}\ntiles = {list(plan.tiles)}\n"
         f"[embedder]\nbundles = [{q(plan.embedder)}]\n"
         f"[mqtt]\nurl = {broker}\n"

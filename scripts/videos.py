@@ -45,7 +45,6 @@ class Video:
     error_ms: int = 0
     length_s: float | None = None
     """Of a file, where its container says it."""
-    modality: str = "unknown"
     posed: bool = False
     """Whether the site file knows where it stands and looks."""
 

@@ -17,8 +17,9 @@ from skyreid.contract.recording import (
 )
 from skyreid.contract.sighting import Box, Clock, Kind, Modality, ModelRef, Sighting, View
 from skyreid.contract.sighting_wire import decode_sighting
-from skyreid.edge.people.collector import Judged, Statement
+from skyreid.edge.people.collector import Statement
 from skyreid.edge.people.ground import KnownPoses
+from skyreid.edge.people.quality import Judged
 from skyreid.edge.people.tracker import Track
 from skyreid.edge.recorded import record_said
 from skyreid.edge.sighter import Identity, Sighter

@@ -50,8 +50,8 @@ class CameraSection(Section):
     """Number of the video to take where a file or a camera has several, from 1. Without it the
     largest of a file, the first of a camera."""
     modality: Literal["unknown", "colour", "grey", "infrared"] = "unknown"
-    """What its pixels are, said of every sighting. ``unknown`` until somebody who knows the camera
-    says it: nothing on the device can tell, and a camera for day and night changes by itself."""
+    """What its pixels are, said of every sighting. ``unknown``: colour or grey, as measured, as a
+    camera for day and night changes by itself."""
     file_start_ns: int | None = Field(None, gt=0, le=1 << 62)
     """UTC capture time of a file's first frame, nanoseconds; the same for all cameras of a
     recording. Without it the file is taken to start now, and the server compares its times with

@@ -24,10 +24,10 @@ from skyreid.edge.video.frame import Frame
 
 if TYPE_CHECKING:
     from skyreid.bundle.detections import Detections
-    from skyreid.edge.people.collector import Judged, Statement
+    from skyreid.edge.people.collector import Statement
+    from skyreid.edge.people.quality import Judged
     from skyreid.edge.people.tiling import Finder
     from skyreid.edge.people.tracker import Track
-
 
 log = logging.getLogger(__name__)
 

@@ -139,6 +139,17 @@ def _quantize(options: argparse.Namespace) -> int:
     return 0
 
 
+def _put_priors(options: argparse.Namespace) -> int:
+    from skyreid.export.priors import put
+
+    for pair, p in put(options.bundle, options.data, read_trust(options.trust)).items():
+        print(
+            f"{pair}: same {p.same_mean:.2f} +- {p.same_std:.2f} of {p.pairs}, "
+            f"different {p.different_mean:.2f} +- {p.different_std:.2f}"
+        )
+    return 0
+
+
 def _verify(options: argparse.Namespace) -> int:
     try:
         from skyreid.export.verify import verify
@@ -311,6 +322,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
+    priors = verbs.add_parser("priors", help="measure a bundle's score priors anew")
+    priors.set_defaults(verb=_put_priors)
+    priors.add_argument("bundle", type=Path, help="an embedder's directory, not signed")
+    priors.add_argument(
+        "--data", type=Path, required=True, help="data set whose test people it never saw"
+    )
+
     signing.add_verbs(verbs, print)
 
     compiled = verbs.add_parser("compile", help="build the engine of a bundle for this device")
@@ -342,7 +360,7 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", type=Path, help="what the bundle was made of: PyTorch runs it beside"
     )
     bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    _add_trust(unfold, inspect, quantize, verify, compiled, bench)
+    _add_trust(unfold, inspect, quantize, verify, priors, compiled, bench)
     return parser
 
 

@@ -83,7 +83,7 @@ def test_what_became_of_each_crop_is_said() -> None:
     assert why(good, 3.0, score=0.1) == {1: "unsure detection"}
     crowd = {4: (50, 40, 100, 160), 5: (55, 45, 105, 165)}
     assert why(crowd, 4.0)[4] == "covered"
-    flat = np.full_like(PICTURE, 90)
+    flat = np.full_like(PICTURE, (60, 90, 140))
     collector.update(
         Frame.of_rgb(flat, captured_at_ns=int(6e9)),
         [Track(6, np.array(good[1], np.float32), 0.9, 5, 1.0, True, True)],

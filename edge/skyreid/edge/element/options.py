@@ -43,7 +43,11 @@ PROPERTIES: dict[str, tuple[Any, Any, str]] = {
         "of carried detections, those that are people; empty = all",
     ),
     "camera": (str, "camera", "what messages call the camera"),
-    "modality": (str, "unknown", "what its pixels are: unknown, colour, grey or infrared"),
+    "modality": (
+        str,
+        "unknown",
+        "what its pixels are: colour, grey, infrared; unknown: measured",
+    ),
     "threads": (int, 1, "CPU threads of one call of a model"),
     "trust": (str, "", "an edge.toml or server.toml: only what its [trust] accepts is opened"),
     "settings": (

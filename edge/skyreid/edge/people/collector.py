@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from skyreid.contract.camera import Pose
 from skyreid.contract.input_spec import InputSpec, crop_box, fit
 from skyreid.contract.sighting import Box, Clock, Ground, Kind, Modality, Sighting, View
-from skyreid.edge.people import ground
+from skyreid.edge.people import ground, quality
 from skyreid.edge.people.options import CollectorOptions
-from skyreid.edge.people.quality import Crop, QualityOptions, aggregate, measure, sharpness
+from skyreid.edge.people.quality import Crop, Judged, QualityOptions, Seeing, aggregate
 from skyreid.edge.people.regained import KEPT_S, Known, RegainTuning, Spot, Trail, regained
 from skyreid.edge.people.terrain import Terrain
 from skyreid.edge.people.tracker import Track
@@ -46,17 +46,6 @@ class Statement:
     """``seq`` is 0; ``revision`` counts from 1."""
     picture: UInt8
     """Best crop so far, uint8 [h, w, 3] RGB as cut from the frame."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What became of one crop of one frame."""
-
-    quality: float
-    """0 to 1; without the sharpness where its pixels were not looked at."""
-    kept: bool
-    why: str
-    """Why it was not kept, in two or three words."""
 
 
 LASTING = 2
@@ -116,7 +105,9 @@ class _Tracklet:
         self.crops, self.fresh = [*lost.crops, *self.crops], [*lost.fresh, *self.fresh]
 
     def keep(self, crop: Crop, *, instead: bool) -> None:
-        """Take in a crop, ``instead`` of the newest one or beside it."""
+        """Take in a crop, ``instead`` of the newest or beside it; grey after colour begins anew."""
+        if self.last is not None and self.last.modality.colourless != crop.modality.colourless:
+            self.crops, self.fresh, self.odd = [], [], []
         for crops in (self.fresh, self.odd, self.crops):
             if instead and self.last in crops:
                 crops.remove(self.last)
@@ -175,7 +166,7 @@ class Collector:
             spec: how ``embed`` wants its crops.
             camera: whose people these are.
             view: where the camera looks from.
-            modality: what its pixels are.
+            modality: what its pixels are; ``UNKNOWN`` = as measured.
             options: which crops are kept, and when a tracklet is spoken of.
             quality_options: what makes a crop a good one.
             foot_options: what is assumed for the ground position.
@@ -185,7 +176,7 @@ class Collector:
             regain: how near and how alike who is found again must be.
         """
         self._embed, self._spec = embed, spec
-        self._camera, self._modality = camera, modality
+        self._camera, self._seeing = camera, Seeing(modality)
         self._view = view
         self._options = options or CollectorOptions()
         self._quality = quality_options or QualityOptions()
@@ -240,6 +231,7 @@ class Collector:
         seen = [track for track in tracks if track.detected]
         for number in {t.number for t in tracks if not t.detected} & self._open.keys():
             self._open[number].trail.miss(self._now_ns)
+        self._seeing.note(frame)
         self._take(frame, seen, pose)
         due = [t for track in seen if self._is_due(t := self._open[track.number])]
         return self._state([(t, Kind.END) for t in ended] + [(t, self._kind(t)) for t in due])
@@ -263,7 +255,7 @@ class Collector:
         limit = np.array([frame.width, frame.height] * 2, np.float32)
         boxes = np.minimum(np.maximum(np.array([t.box_xyxy for t in tracks]), 0), limit)
         scores = np.array([t.score for t in tracks])
-        measures = measure(boxes, scores, frame.width, frame.height, self._quality)
+        measures = quality.measure(boxes, scores, frame.width, frame.height, self._quality)
         worth = measures.product.tolist()
         for row, (track, corners) in enumerate(zip(tracks, boxes.tolist(), strict=True)):
             geometry, (x0, y0, x1, y1) = worth[row], corners
@@ -281,19 +273,23 @@ class Collector:
                 and frame.captured_at_ns - last.captured_at_ns < o.crop_every_s * 1e9
             )
             least = last.quality * 1.1 if early and last is not None else o.quality_min
+            if not self._seeing.steady:
+                self.judged[track.number] = Judged(geometry, False, "colours come or go")
+                continue
             if geometry < max(least, o.quality_min):
                 why = "just kept one" if geometry >= o.quality_min else measures.weakest(row)
                 self.judged[track.number] = Judged(geometry, False, why)
                 continue
             area = crop_box((x0, y0, x1, y1), frame.width, frame.height, self._spec.crop_margin)
             picture = frame.crop(*area)
-            quality = geometry * sharpness(picture, self._quality)
-            if quality < max(least, o.quality_min):
-                why = "just kept one" if quality >= o.quality_min else "blurred"
-                self.judged[track.number] = Judged(quality, False, why)
+            good = geometry * quality.sharpness(picture, self._quality)
+            if good < max(least, o.quality_min):
+                why = "just kept one" if good >= o.quality_min else "blurred"
+                self.judged[track.number] = Judged(good, False, why)
                 continue
-            self.judged[track.number] = Judged(quality, True, "")
-            tracklet.keep(Crop(frame.captured_at_ns, quality, picture), instead=early)
+            self.judged[track.number] = Judged(good, True, "")
+            crop = Crop(frame.captured_at_ns, good, picture, modality=self._seeing.modality)
+            tracklet.keep(crop, instead=early)
 
     def _place(self, spot: Spot) -> Ground | None:
         """Where on the ground somebody stood."""
@@ -369,7 +365,8 @@ class Collector:
         """Whether somebody is known, not seen now, and not in whose boxes a new one walked."""
         if lost.spot.captured_at_ns == self._now_ns or lost in new or not lost.crops:
             return False
-        return lost.number not in [t.not_of for t in new]
+        seen_so = lost.crops[-1].modality.colourless == self._seeing.modality.colourless
+        return seen_so and lost.number not in [t.not_of for t in new]
 
     def _statement(self, tracklet: _Tracklet, kind: Kind) -> Statement:
         best = max(tracklet.crops, key=lambda c: c.quality)
@@ -394,7 +391,7 @@ class Collector:
             embedding=embedding,
             spread=spread,
             ground=self._place(spot),
-            modality=self._modality,
+            modality=best.modality,
             pauses=tracklet.trail.pauses,
         )
         return Statement(sighting, best.picture)

@@ -1,4 +1,4 @@
-"""What the pixels in a box say: quality of crops, how much each counts, and colours to follow by.
+"""What pixels say: quality of crops, how much each counts, colours to follow by, or that none are.
 
 Colours are not re-identification: enough to tell two who cross apart from one frame to the next.
 """
@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.bundle.detections import Detections, Float32, Float64, area, intersection
+from skyreid.contract.sighting import Modality
+from skyreid.edge.video.frame import Frame
 
 UInt8 = NDArray[np.uint8]
 
@@ -23,6 +25,17 @@ ROWS, COLUMNS = 6, 2
 SIZE = 3 * ROWS * COLUMNS
 """Numbers per person."""
 _SIDE, _END = 0.2, 0.06  # cut off left and right, top and bottom: background
+
+GRID_PX, ACROSS, DOWN = 160, 16, 9
+"""At most so many pixels across are looked at for whether there are colours, in so many cells: the
+mean of a cell has a tenth of the noise."""
+COLOURED = 3
+"""So many cells must have colours: fewer may be a clock or a lamp in a grey picture."""
+GREY_MOST, COLOUR_LEAST = 1.0, 2.0
+"""Up to so much a picture is grey, from so much on in colour, in steps of 8 bits; in between it is
+what those before it were. Measured: docs/decisions/modality-is-said.md."""
+STEADY_S = 1.0
+"""A camera has gone over to the other once all its pictures say so for so long."""
 
 NEAREST = 3
 """A crop looks like others if it does like so many of them: who turns round is like the latest."""
@@ -139,6 +152,17 @@ def _variance(values: NDArray[Any]) -> float:
     return float(cv2.meanStdDev(values)[1][0, 0]) ** 2
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What became of one crop of one frame."""
+
+    quality: float
+    """0 to 1; without the sharpness where its pixels were not looked at."""
+    kept: bool
+    why: str
+    """Why it was not kept, in two or three words."""
+
+
 @dataclass(eq=False)
 class Crop:
     """Somebody's picture, uint8 [h, w, 3] RGB, and its embedding once there was need of it."""
@@ -147,6 +171,7 @@ class Crop:
     quality: float
     picture: UInt8
     embedding: Float32 | None = None
+    modality: Modality = Modality.UNKNOWN
 
     def looks_like(self, others: Sequence[Crop], like_min: float) -> bool:
         """Whether it may show whom others show: the mean cosine to the nearest of them says so."""
@@ -203,3 +228,63 @@ def _insides(
         right = min(max(round(x1 - beside), left + COLUMNS), width)
         bottom = min(max(round(y1 - above), top + ROWS), height)
         yield left, top, right, bottom
+
+
+class Seeing:
+    """What a camera's pixels are: what somebody said, or else colour or grey, as measured."""
+
+    def __init__(self, said: Modality) -> None:
+        self._measured = said is Modality.UNKNOWN
+        self._since_ns: int | None = None
+        self.modality = said
+        """Until the first picture that is plainly one or the other: ``UNKNOWN``."""
+
+    @property
+    def steady(self) -> bool:
+        """False while the camera may be going over: nobody knows what a crop is then."""
+        return self._since_ns is None
+
+    def note(self, frame: Frame) -> None:
+        """Take in the next frame."""
+        if not self._measured:
+            return
+        much, found = chroma(frame), self.modality
+        if much <= GREY_MOST:
+            found = Modality.GREY
+        elif much >= COLOUR_LEAST:
+            found = Modality.COLOUR
+        if found is not self.modality and self._since_ns is None:
+            self._since_ns = frame.captured_at_ns
+        begun_ns, first = self._since_ns, self.modality is Modality.UNKNOWN
+        if begun_ns is None or first or frame.captured_at_ns - begun_ns >= STEADY_S * 1e9:
+            self.modality = found
+        if found is self.modality:
+            self._since_ns = None
+
+
+def chroma(frame: Frame) -> float:
+    """How much colour a picture has: the ``COLOURED``-th most of its cells', in steps of 8 bits.
+
+    That of a cell is the larger of |U - 128| and |V - 128|, of the mean U and V in it: noise is
+    as often below as above.
+    """
+    planes: tuple[NDArray[Any], ...]
+    if frame.planes is not None:
+        planes, less = frame.planes.chroma, 128
+    else:
+        step = -(-frame.width // GRID_PX)
+        planes = (cv2.transform(frame.rgb()[::step, ::step].astype(np.float32), _TO_CHROMA),)
+        less = 0
+    step = -(-planes[0].shape[1] // GRID_PX)
+    cells = [
+        cv2.resize(
+            plane[::step, ::step].astype(np.float32), (ACROSS, DOWN), interpolation=cv2.INTER_AREA
+        )
+        for plane in planes
+    ]
+    much = np.abs(np.concatenate([of.reshape(ACROSS * DOWN, -1) for of in cells], 1) - less).max(1)
+    return float(np.sort(much)[-COLOURED])
+
+
+_TO_CHROMA = 224 / 255 * np.array([[-0.169, -0.331, 0.5], [0.5, -0.419, -0.081]], np.float32)
+"""RGB to U and V less 128, BT.601, limited range."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract.camera import CameraModel
-from skyreid.edge.people.collector import Judged
+from skyreid.edge.people.quality import Judged
 from skyreid.edge.people.tracker import Track
 
 UInt8 = NDArray[np.uint8]

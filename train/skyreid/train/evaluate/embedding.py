@@ -54,6 +54,16 @@ def embedded(embed: Embed, records: Sequence[Record], images: UInt8) -> Embedded
     return labelled(rows, records)
 
 
+def in_grey(embed: Embed) -> Embed:
+    """What it makes of the luma (BT.601) of pictures, as all three colours."""
+
+    def grey(images: UInt8, view: View) -> Floats:
+        luma = np.rint(images @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+        return embed(np.repeat(luma[..., None], 3, axis=-1), view)
+
+    return grey
+
+
 def labelled(rows: Floats, records: Sequence[Record]) -> Embedded:
     """Embeddings [N, D] with whose they are, `records` in the same order."""
     numbers = numbered(records)

@@ -22,6 +22,7 @@ from skyreid.train.evaluate.embedding import (
     Floats,
     Opened,
     UInt8,
+    in_grey,
     numbered,
     open_model,
     read_and_embed,
@@ -140,7 +141,7 @@ def _measured(found: DataSet, test: TestSet, opened: Opened, ways: Ways) -> Repo
     if ways.flip:
         opened = replace(opened, embed=_with_mirror_image(opened.embed))
     if ways.grey:
-        opened = replace(opened, embed=_in_grey(opened.embed))
+        opened = replace(opened, embed=in_grey(opened.embed))
     everything, kept, unreadable = read_and_embed(opened, test.records, test.refused)
     left = trials.only(test, kept)
     pictures_read = len(left.records)
@@ -188,16 +189,6 @@ def _with_mirror_image(embed: Embed) -> Embed:
         return unit
 
     return both
-
-
-def _in_grey(embed: Embed) -> Embed:
-    """What it makes of the luma (BT.601) of pictures, as all three colours."""
-
-    def grey(images: UInt8, view: View) -> Floats:
-        luma = np.rint(images @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
-        return embed(np.repeat(luma[..., None], 3, axis=-1), view)
-
-    return grey
 
 
 def _re_ranked(query: Embedded, gallery: Embedded, several: Sequence[Trial]) -> tuple[Outcome, ...]:

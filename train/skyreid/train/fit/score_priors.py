@@ -1,4 +1,4 @@
-"""How alike two tracklets of one person, and of two people, look to a model: per pair of views.
+"""How alike tracklets of one person, and of two, look to a model: per pair of ways to be seen.
 
 The matcher's score calibration starts from these numbers, which travel in the bundle. A sighting
 carries the aggregate of a tracklet's crops, so that is what is compared here: the normalised mean
@@ -28,30 +28,38 @@ class Prior(TypedDict):
     pairs: int
 
 
-def measure(people: Embedded) -> dict[str, Prior]:
+def measure(people: Embedded, grey: Embedded) -> dict[str, Prior]:
     """Priors for `aerial-aerial`, `aerial-ground` and `ground-ground`, as far as pairs exist.
 
-    Pairs within one camera are left out: the matcher meets them as one tracklet or two people.
+    Beside each, of grey pictures: `aerial-ground/grey-grey`, and of one in colour and one in grey,
+    `aerial-ground/colour-grey`. Pairs within one camera are left out: the matcher meets them as one
+    tracklet or two people.
 
     Args:
         people: embedded crops of people the model was not fitted on.
+        grey: the same crops in the same order as a grey camera would have taken them.
     """
-    tracklets = _tracklets(people)
-    cosine = tracklets.embeddings @ tracklets.embeddings.T
-    same = tracklets.people[:, None] == tracklets.people[None, :]
-    apart = np.triu(tracklets.cameras[:, None] != tracklets.cameras[None, :])
+    colours, greys = _tracklets(people), _tracklets(grey)
+    same = colours.people[:, None] == colours.people[None, :]
+    apart = colours.cameras[:, None] != colours.cameras[None, :]
+    compared = {
+        "": (colours.embeddings @ colours.embeddings.T, np.triu(apart)),
+        "/colour-grey": (colours.embeddings @ greys.embeddings.T, apart),
+        "/grey-grey": (greys.embeddings @ greys.embeddings.T, np.triu(apart)),
+    }
     priors: dict[str, Prior] = {}
     for one, other in combinations_with_replacement(_VIEWS, 2):
-        of_views = _of_views(tracklets.aerial, _VIEWS[one], _VIEWS[other]) & apart
-        alike, unlike = cosine[of_views & same], cosine[of_views & ~same]
-        if alike.size > 1 and unlike.size > 1:
-            priors[f"{one}-{other}"] = Prior(
-                same_mean=float(alike.mean()),
-                same_std=float(alike.std()),
-                different_mean=float(unlike.mean()),
-                different_std=float(unlike.std()),
-                pairs=int(alike.size),
-            )
+        seen = _of_views(colours.aerial, _VIEWS[one], _VIEWS[other])
+        for name, (cosine, once) in compared.items():
+            alike, unlike = cosine[seen & once & same], cosine[seen & once & ~same]
+            if alike.size > 1 and unlike.size > 1:
+                priors[f"{one}-{other}{name}"] = Prior(
+                    same_mean=float(alike.mean()),
+                    same_std=float(alike.std()),
+                    different_mean=float(unlike.mean()),
+                    different_std=float(unlike.std()),
+                    pairs=int(alike.size),
+                )
     return priors
 
 

@@ -19,7 +19,7 @@ from skyreid.train import checkpoint
 from skyreid.train.data import workers as processes
 from skyreid.train.data.records import ByReason, Record
 from skyreid.train.data.workers import Begin
-from skyreid.train.evaluate.embedding import embedded, with_torch
+from skyreid.train.evaluate.embedding import embedded, in_grey, with_torch
 from skyreid.train.fit import distil, prompts, resume, score_priors, selection, steps
 from skyreid.train.fit import split as splitting
 from skyreid.train.fit.curves import Board
@@ -124,7 +124,10 @@ def fit(
             outcome = steps.Run(task, recipe, out, mark, found, crew=crew, board=board).train()
         if crew.first and split.held_out:
             embed = with_torch(checkpoint.load(outcome.best))
-            priors = score_priors.measure(embedded(embed, split.held_out, split.held_out_images))
+            images = split.held_out_images
+            priors = score_priors.measure(
+                *(embedded(way, split.held_out, images) for way in (embed, in_grey(embed)))
+            )
             files.write(out / SCORE_PRIORS, (json.dumps(priors, indent=2) + "\n").encode())
         return outcome
 
