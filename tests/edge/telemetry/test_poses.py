@@ -11,7 +11,7 @@ from flights import FPS, SIZE, away, flight, model_at, untimed, write_stream
 
 from skyreid.bundle.detections import Detections
 from skyreid.contract.camera import CameraModel, CameraPoses, Pose
-from skyreid.contract.errors import SettingsError
+from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.contract.klv import KlvPacket, encode
 from skyreid.contract.sighting import Clock, Modality, ModelRef, View
@@ -389,6 +389,10 @@ def test_telemetry_needs_a_place_on_the_earth_and_no_other_poses() -> None:
     placed = camera.model_copy(update={"poses": Path("calib.json")})
     with pytest.raises(SettingsError, match="camera 'cam2' has poses in the site file"):
         feeds.check(options, Site(id="s", origin=ORIGIN), placed)
-    feeds.check(options, Site(id="s", origin=ORIGIN), camera)
+    tied = Site(id="s", origin=ORIGIN)
+    feeds.check(options, tied, camera)
+    for key, path in (("source", "/no/flight.csv"), ("lens", Path("/no/lens.csv"))):
+        with pytest.raises(InputError, match=str(path)):
+            feeds.check(options.model_copy(update={key: path}), tied, camera)
     assert feeds.poses_from(TelemetryOptions(), ORIGIN, plane_m=MIDDLE_M) is None
     assert "telemetry klv, quality gnss, on flat ground" in feeds.described(options)

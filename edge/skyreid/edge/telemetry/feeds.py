@@ -16,10 +16,12 @@ from skyreid.edge.telemetry.poses import Feed, TelemetryPoses
 
 
 def check(options: TelemetryOptions, site: Site, camera: SiteCamera) -> None:
-    """See whether a camera can be placed so.
+    """See whether a camera can be placed so; what is a file is opened, a port or a line is not.
 
     Raises:
-        SettingsError: the site is not tied to the earth, or the camera has poses too.
+        InputError: a table cannot be used.
+        SettingsError: the site is not tied to the earth, the camera has poses too, or heights are
+            above a take-off that nobody has placed.
     """
     if options.source and site.origin is None:
         raise SettingsError(
@@ -31,6 +33,9 @@ def check(options: TelemetryOptions, site: Site, camera: SiteCamera) -> None:
             f"camera {camera.id!r} has poses in the site file, and there is telemetry.source "
             f"{options.source!r}: give one"
         )
+    lens = None if options.lens is None else Lens(options.lens)
+    if options.source.endswith(".csv") and site.origin is not None:
+        CsvFeed(Path(options.source), site.origin, options, lens)
 
 
 def poses_from(
