@@ -159,8 +159,8 @@ class Unseen:
         unsure = (beyond_ns > 0) & (beyond_ns <= self._total_ns[one] + self._total_ns[two])
         some = np.flatnonzero(unsure)
         for at in (some[k : k + PAIRS_AT_ONCE] for k in range(0, len(some), PAIRS_AT_ONCE)):
-            unseen_ns = self._either_ns(one[at], two[at], begin_ns[at], end_ns[at])
-            out[own[at]] = beyond_ns[at] > unseen_ns
+            both_ns = self._both_ns(one[at], two[at], begin_ns[at], end_ns[at])
+            out[own[at]] = both_ns > tolerance_ns
         return out
 
     def stretches(self, facts: NDArray[np.void], rows: Int64) -> tuple[Int64, Int64, Int64]:
@@ -175,14 +175,15 @@ class Unseen:
         joined = np.concatenate
         return joined([camera, camera[row]]), joined([first, end_ns]), joined([last, begin_ns])
 
-    def _either_ns(self, a: Int64, b: Int64, begin_ns: Int64, end_ns: Int64) -> Int64:
-        """[P] for how long at least one of two rows has a pause within a stretch of time."""
-        limits = begin_ns[:, None, None], end_ns[:, None, None]
-        one, two = (np.clip(self._of(rows), *limits) for rows in (a, b))
-        out: Int64 = np.diff(one)[..., 0].sum(1) + np.diff(two)[..., 0].sum(1)
-        for k in range(two.shape[1]):
-            begin = np.maximum(one[:, :, 0], two[:, k, None, 0])
-            out -= np.maximum(np.minimum(one[:, :, 1], two[:, k, None, 1]) - begin, 0).sum(1)
+    def _both_ns(self, a: Int64, b: Int64, begin_ns: Int64, end_ns: Int64) -> Int64:
+        """[P] for how long neither of two rows has a pause, within a stretch of time."""
+        said = np.concatenate([self._of(a), self._of(b)], 1)
+        said = np.clip(said, begin_ns[:, None, None], end_ns[:, None, None])
+        # The k-th end before the next beginning, each in order: no pause goes on there.
+        begins, ends = np.moveaxis(np.sort(said, 1), 2, 0)
+        begins = np.concatenate([begins, end_ns[:, None]], 1)
+        ends = np.concatenate([begin_ns[:, None], ends], 1)
+        out: Int64 = np.maximum(begins - ends, 0).sum(1)
         return out
 
     def _of(self, rows: Int64) -> Int64:
