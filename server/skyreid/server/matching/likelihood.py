@@ -7,7 +7,7 @@ pose may be wrong, and so may a picture.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Int64 = NDArray[np.int64]
 Bool = NDArray[np.bool_]
+Facts = NDArray[np.void] | Mapping[str, Int64]
 
 SURE_MAX = 0.999
 """No link is stated surer: beyond it some 3,000 checked ones without an error would be needed."""
@@ -53,6 +54,7 @@ STEP_S = 0.25
 PAIRS_AT_ONCE = 8192
 """Pairs whose pauses are compared at a time: each tracklet may have 32."""
 NONE, PLACE, TIME = 0, 1, 2
+SEEN = ("camera", "first_ns", "last_ns")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,29 +149,31 @@ class Unseen:
             self._pauses[row, : len(said)] = np.array(said, np.int64).reshape(-1, 2)
             self._total_ns[row] = sum(end_ns - begin_ns for begin_ns, end_ns in said)
 
-    def at_once(self, facts: NDArray[np.void], a: Int64, b: Int64, tolerance_ns: int) -> Bool:
-        """[P] pairs of rows that one camera saw at once for longer than is tolerated."""
-        first, last = facts["first_ns"], facts["last_ns"]
-        out: Bool = (facts["camera"][a] == facts["camera"][b]) & (a != b)
+    def at_once(self, a: Int64, b: Int64, one: Facts, two: Facts, tolerance_ns: int) -> Bool:
+        """[P] pairs of rows that one camera saw at once for longer than is tolerated.
+
+        ``one`` and ``two`` are [P] what the rows are compared by, ``SEEN`` at least.
+        """
+        out: Bool = (one["camera"] == two["camera"]) & (a != b)
         own = np.flatnonzero(out)
-        one, two = a[own], b[own]
-        begin_ns, end_ns = np.maximum(first[one], first[two]), np.minimum(last[one], last[two])
+        begin_ns = np.maximum(one["first_ns"][own], two["first_ns"][own])
+        end_ns = np.minimum(one["last_ns"][own], two["last_ns"][own])
         beyond_ns = end_ns - begin_ns - tolerance_ns
         out[own] = beyond_ns > 0
-        unsure = (beyond_ns > 0) & (beyond_ns <= self._total_ns[one] + self._total_ns[two])
+        a, b = a[own], b[own]
+        unsure = (beyond_ns > 0) & (beyond_ns <= self._total_ns[a] + self._total_ns[b])
         some = np.flatnonzero(unsure)
         for at in (some[k : k + PAIRS_AT_ONCE] for k in range(0, len(some), PAIRS_AT_ONCE)):
-            both_ns = self._both_ns(one[at], two[at], begin_ns[at], end_ns[at])
+            both_ns = self._both_ns(a[at], b[at], begin_ns[at], end_ns[at])
             out[own[at]] = both_ns > tolerance_ns
         return out
 
-    def stretches(self, facts: NDArray[np.void], rows: Int64) -> tuple[Int64, Int64, Int64]:
+    def stretches(self, facts: Facts, rows: Int64) -> tuple[Int64, Int64, Int64]:
         """Rows [N] as the stretches [S] in which they were seen: camera, all first, all last.
 
         The k-th first and the k-th last are of one camera, not of one stretch.
         """
-        names = ("camera", "first_ns", "last_ns")
-        pauses, (camera, first, last) = self._of(rows), (facts[name][rows] for name in names)
+        pauses, (camera, first, last) = self._of(rows), (facts[name][rows] for name in SEEN)
         row, k = np.nonzero(pauses[:, :, 1])
         begin_ns, end_ns = pauses[row, k].T
         joined = np.concatenate

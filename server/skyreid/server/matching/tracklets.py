@@ -17,6 +17,7 @@ from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import CLOCK_UNKNOWN_MS, Ground, Sighting, View
 from skyreid.server.matching.likelihood import (
     PLACE,
+    SEEN,
     STEP_S,
     TIME,
     Bool,
@@ -272,7 +273,8 @@ class Window:
 
     def at_once(self, a: Int64, b: Int64) -> Bool:
         """[P] pairs of rows that one camera saw at once, for longer than is tolerated."""
-        return self._unseen.at_once(self.facts, a, b, self.tolerance_ns)
+        one, two = ({name: self.facts[name][rows] for name in SEEN} for rows in (a, b))
+        return self._unseen.at_once(a, b, one, two, self.tolerance_ns)
 
     def stretches(self, rows: Int64) -> tuple[Int64, Int64, Int64]:
         """When rows were seen: see ``Unseen.stretches``."""
@@ -281,12 +283,11 @@ class Window:
     def between(self, a: Int64, b: Int64) -> Tables:
         """What place and time say of the pairs (``a[k]``, ``b[k]``) of rows."""
         one, two = self.facts[a], self.facts[b]
-        count = len(a)
         own = one["camera"] == two["camera"]
         clock_s = np.where(own, 0.0, (one["error_ms"] + two["error_ms"]) / 1e3)
         clock_s[clock_s > UNRELATED_S] = np.inf
-        llr, measure, shared_s = np.zeros(count), np.zeros(count), np.zeros(count)
-        kind = np.zeros(count, np.int8)
+        llr, measure, shared_s = np.zeros((3, len(a)))
+        kind = np.zeros(len(a), np.int8)
         known = (one["end"] > one["start"]) & (two["end"] > two["start"])
         known &= np.isfinite(clock_s) & (a != b)
         first = np.maximum(one["start"], two["start"])
@@ -300,7 +301,8 @@ class Window:
         if len(at):
             kind[at] = TIME
             llr[at], measure[at] = self._gaps(one[at], two[at], clock_s[at])
-        return Tables(llr, kind, measure, shared_s, self.at_once(a, b), clock_s)
+        forbidden = self._unseen.at_once(a, b, one, two, self.tolerance_ns)
+        return Tables(llr, kind, measure, shared_s, forbidden, clock_s)
 
     def _places(
         self, a: Int64, b: Int64, first: Int64, past: Int64, clock_s: Float64
