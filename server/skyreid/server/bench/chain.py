@@ -122,7 +122,10 @@ class Chain:
             now_s = time.monotonic()
             if line.startswith(b"event: devices") and now_s - asked_s >= PAGE_ASKS_EVERY_S:
                 asked_s = now_s
-                self.get("/v1/devices?limit=1000")
+                try:
+                    self.get("/v1/devices?limit=1000")
+                except OSError:
+                    return
 
     def told(self) -> Iterator[bytes]:
         """The lines of ``/v1/events``, for as long as the server lives."""
@@ -192,7 +195,8 @@ def fleet_cores(chain: Chain, seconds: float) -> float:
     names = [f"fleet-{n}" for n in range(FLEET)]
     camera = BirthCamera(id=CAMERA, view="ground")
     birth = encode_birth(Birth(boot=BOOT, model=MODEL, cameras=(camera,)))
-    threading.Thread(target=chain.listen, daemon=True).start()
+    page = threading.Thread(target=chain.listen, daemon=True)
+    page.start()
     with chain.publisher() as client:
         for name in names:
             client.publish(topics.device(SITE, name, "birth"), birth, qos=1)
@@ -205,7 +209,10 @@ def fleet_cores(chain: Chain, seconds: float) -> float:
                 client.publish(topics.device(SITE, names[sent % FLEET], "health"), health)
                 sent += 1
             time.sleep(0.02)
-        return (cpu_s(server.pid) - spent_s) / passed_s
+        cores = (cpu_s(server.pid) - spent_s) / passed_s
+    if not page.is_alive():
+        raise InputError("bench: the page that was open meanwhile was cut off")
+    return cores
 
 
 def cpu_s(pid: int) -> float:
