@@ -4,8 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from skyreid.server.matching.clustering import Edges, cluster
+from skyreid.server.matching.clustering import SETTLED_FROM, Edges, cluster
 from skyreid.server.matching.likelihood import (
+    ACCUMULATION,
     OUTLIERS,
     PLACE_MAX,
     accept_from,
@@ -161,11 +162,13 @@ def test_assignment_in_parts_is_the_assignment_of_all(seed):
     assert len({asked[k][1] for k in chosen}) == len({asked[k][0] for k in chosen}) == len(chosen)
 
 
-def grouped(score, prior, weight, forbidden, pairs):
+def grouped(score, prior, weight, forbidden, pairs, most=None):
     """``cluster`` with some of the pairs as edges."""
+    most = np.full(score.shape, np.inf) if most is None else most
 
     def edges(a, b):
-        return Edges(a, b, score[a, b], prior[a, b], weight[a, b], forbidden[a, b])
+        columns = (score, prior, weight, most, forbidden)
+        return Edges(a, b, *(column[a, b] for column in columns))
 
     count = len(score)
     return cluster(np.arange(count), np.zeros(count, np.bool_), edges(*pairs), edges).tolist()
@@ -188,7 +191,8 @@ def test_settled_groups_are_joined_and_never_join_each_other():
     score, none = np.full((4, 4), 5.0), np.zeros((4, 4), np.bool_)
 
     def edges(a, b):
-        return Edges(a, b, score[a, b], score[a, b] * 0, score[a, b] * 0 + 1, none[a, b])
+        zero = 0 * score[a, b]
+        return Edges(a, b, score[a, b], zero, zero + 1, zero + np.inf, none[a, b])
 
     pairs = edges(*np.triu_indices(4, 1))
     settled = np.array([True, True, True, False])
@@ -196,6 +200,38 @@ def test_settled_groups_are_joined_and_never_join_each_other():
         [0, 0, 2, 0],
         [0, 0, 2, 2],
     )
+
+
+def test_a_settled_group_is_joined_by_who_is_sure_of_it_and_by_nobody_else():
+    """Once it is settled nobody takes out again who joined it wrongly."""
+    none = np.zeros((3, 3), np.bool_)
+
+    def joined(odds_of, settled):
+        def edges(a, b):
+            zero = np.zeros(len(a))
+            return Edges(a, b, zero + odds_of, zero, zero + 1, zero + np.inf, none[a, b])
+
+        pairs = (np.array([0, 1]), np.array([2, 2]))
+        old = np.array([settled, settled, False])
+        return cluster(np.array([0, 0, 2]), old, edges(*pairs), edges).tolist() == [0, 0, 0]
+
+    pair = 2**ACCUMULATION  # two pairs count so much more than one
+    assert not joined((SETTLED_FROM - 0.1) / pair, settled=True)
+    assert joined((SETTLED_FROM - 0.1) / pair, settled=False)
+    assert joined((SETTLED_FROM + 0.1) / pair, settled=True)
+
+
+def test_groups_join_by_what_is_stated_of_it_and_many_pairs_of_looks_are_one():
+    """Two people of four tracklets each: 16 pairs of some likeness, and a prior against it."""
+    score = np.full((8, 8), 9.0)
+    score[:4, 4:] = score[4:, :4] = 3.0
+    prior = np.where(score == 3.0, -4.5, 0.0)
+    none, one = np.zeros((8, 8), np.bool_), np.ones((8, 8))
+    pairs = np.triu_indices(8, 1)
+    assert grouped(score, prior, one, none, pairs, np.full((8, 8), 4.0)) == [0] * 4 + [4] * 4
+    some = np.ones(16)
+    assert odds(3 * some, -4.5 * some, some, 4 * some) == pytest.approx(-0.5)
+    assert odds(3 * some, -4.5 * some, some, np.inf * some) == pytest.approx(1.5)
 
 
 def test_a_right_join_is_not_behind_a_wrong_one_for_the_pairs_that_are_known():
@@ -233,6 +269,8 @@ def test_clusters_do_what_a_plain_loop_does(seed):
     score, weight, prior = score + score.T, weight + weight.T, prior + prior.T
     forbidden = rng.random((n, n)) < 0.1
     forbidden |= forbidden.T
+    most = score + rng.exponential(1.0, (n, n))
+    most = np.minimum(most, most.T)
     groups = [[i] for i in range(n)]
     while True:
         best, pair = 0.0, None
@@ -241,7 +279,8 @@ def test_clusters_do_what_a_plain_loop_does(seed):
                 grid = np.ix_(groups[a], groups[b])
                 if forbidden[grid].any():
                     continue
-                gain = odds(score[grid].ravel(), prior[grid].ravel(), weight[grid].ravel())
+                of = (column[grid].ravel() for column in (score, prior, weight, most))
+                gain = odds(*of)
                 if gain > best:
                     best, pair = gain, (a, b)
         if pair is None:
@@ -250,4 +289,5 @@ def test_clusters_do_what_a_plain_loop_does(seed):
     want = np.zeros(n, int)
     for group in groups:
         want[group] = min(group)
-    assert grouped(score, prior, weight, forbidden, np.triu_indices(n, 1)) == want.tolist()
+    pairs = np.triu_indices(n, 1)
+    assert grouped(score, prior, weight, forbidden, pairs, most) == want.tolist()

@@ -44,8 +44,9 @@ ROWS_AT_ONCE = 256
 """Rows that are compared with all others at a time."""
 PAIRS_AT_ONCE = 32
 """So many pairs of groups that are next to join are scored wholly at a time."""
-
-
+SETTLED_FROM = 1.1
+"""Log odds (three in four) from which somebody joins a settled group: nobody takes it apart again.
+Who is less sure is somebody of their own, of whom a return may be told."""
 A_PIECE = 32
 """Joins and looks in a piece of work."""
 SUMS_A_PIECE = 8192
@@ -177,14 +178,14 @@ class Edges:
     """Log prior odds; count once between two groups, not once a pair."""
     weight: Float64
     """Positive; how much each pair has to say."""
+    most: Float64
+    """What the evidence of several pairs can come to by each (``odds``)."""
     forbidden: Bool
 
 
-def edges_of(pairs: Pairs) -> Edges:
+def edges_of(p: Pairs) -> Edges:
     """Scored pairs as edges of the graph that is clustered."""
-    return Edges(
-        pairs.a, pairs.b, pairs.evidence, pairs.prior, pairs.weight, pairs.tables.forbidden
-    )
+    return Edges(p.a, p.b, p.evidence, p.prior, p.weight, p.most, p.tables.forbidden)
 
 
 def joined(parts: list[Edges]) -> Edges:
@@ -210,7 +211,7 @@ def whole(pieces: Generator[None, None, T]) -> T:
 
 
 # Of two groups, what the known pairs between them sum up to.
-_TOTAL, _MASS, _PRIOR, _KNOWN, _BARRED, _BEST = range(6)
+_TOTAL, _MASS, _PRIOR, _KNOWN, _BARRED, _BEST, _MOST = range(7)
 _Sum = list[float]
 
 
@@ -220,9 +221,9 @@ def clustering(
     """Group items so that no two groups are more probably one person than two.
 
     In pieces of bounded work. Greedy: the two groups with the greatest odds (as ``odds`` has them)
-    join first, until none are positive. The edges say which groups to look at; before two join, all
-    pairs between them are scored. Groups with a forbidden pair between them never join. With all
-    pairs as edges it does what a plain loop over all groups does.
+    join first, until none are positive, with a settled one none above ``SETTLED_FROM``. The edges
+    say which groups to look at; before two join, all pairs between them are scored. Groups with a
+    forbidden pair between them never join. With all pairs as edges it does what a plain loop does.
 
     Args:
         label: [N] groups to begin with: the lowest index in each item's group.
@@ -315,6 +316,7 @@ class _Groups:
                 float(end - at),
                 float(all_pairs.forbidden[at:end].any()),
                 float(all_pairs.evidence[at:end].max()),
+                float(all_pairs.most[at:end].max()),
             ]
             self._push(i, j, found)
             at = end
@@ -333,10 +335,8 @@ class _Groups:
             del theirs[j]
             if other in mine:
                 both = mine[other]
-                best = max(both[_BEST], found[_BEST])
-                for k in range(_BEST):
-                    both[k] += found[k]
-                both[_BEST] = best
+                both[:_BEST] = map(sum, zip(both[:_BEST], found[:_BEST], strict=True))
+                both[_BEST:] = map(max, both[_BEST:], found[_BEST:])
             else:
                 mine[other] = theirs[i] = found
         for other, found in mine.items():
@@ -351,12 +351,13 @@ class _Groups:
         return out
 
     def _gain(self, i: int, j: int, found: _Sum) -> float:
+        """Log odds of a join; 0 where there is none to be."""
         pairs = len(self._items[i]) * len(self._items[j])
         # As long as not all of them are known, as good as the best: a join that is right must not
         # wait behind a wrong one because the pairs that happen to be known are its poor ones.
         mean = found[_BEST] if found[_KNOWN] < pairs else found[_TOTAL] / found[_MASS]
-        gain: float = mean * pairs**ACCUMULATION + found[_PRIOR] / found[_KNOWN]
-        return gain
+        gain = min(mean * pairs**ACCUMULATION, found[_MOST]) + found[_PRIOR] / found[_KNOWN]
+        return gain if gain > (SETTLED_FROM if self._settled & {i, j} else 0.0) else 0.0
 
     def _push(self, i: int, j: int, found: _Sum) -> None:
         if found[_BARRED] or found[_BEST] <= 0:  # the prior speaks against every pair
@@ -372,8 +373,6 @@ class _Groups:
         # Where looks and place speak against a pair it says nothing of whom to look at.
         across = np.flatnonzero((low != high) & (edges.evidence > 0))
         names, which = np.unique(low[across] * self._count + high[across], return_inverse=True)
-        if not len(names):
-            return
         columns = (
             edges.evidence * edges.weight,
             edges.weight,
@@ -385,9 +384,11 @@ class _Groups:
             np.bincount(which.reshape(-1), weights=c[across], minlength=len(names)).tolist()
             for c in columns
         ]
-        best = np.full(len(names), -np.inf)
-        np.maximum.at(best, which.reshape(-1), edges.evidence[across])
-        for k, (name, *found) in enumerate(zip(names.tolist(), *sums, best.tolist(), strict=True)):
+        for column in (edges.evidence, edges.most):
+            most = np.full(len(names), -np.inf)
+            np.maximum.at(most, which.reshape(-1), column[across])
+            sums.append(most.tolist())
+        for k, (name, *found) in enumerate(zip(names.tolist(), *sums, strict=True)):
             if k % SUMS_A_PIECE == 0:
                 yield
             i, j = divmod(name, self._count)

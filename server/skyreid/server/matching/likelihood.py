@@ -116,11 +116,15 @@ def time_llr(offset: Float64, covariance: Float64, gap_s: Float64, area_m2: floa
     return llr
 
 
-def odds(evidence: Float64, prior: Float64, weight: Float64) -> float:
-    """Log posterior odds that two groups are one person, from the pairs between them [N]."""
+def odds(evidence: Float64, prior: Float64, weight: Float64, most: Float64) -> float:
+    """Log posterior odds that two groups are one person, from the pairs between them [N].
+
+    ``most`` is what each pair can come to where nothing but looks speaks for it: many pairs of
+    looks are still one kind of evidence, and bounded as the clearest of them is.
+    """
     mean = float(np.average(evidence, weights=weight))
     gain: float = len(evidence) ** ACCUMULATION
-    return mean * gain + float(prior.mean())
+    return min(mean * gain, float(most.max())) + float(prior.mean())
 
 
 class Unseen:

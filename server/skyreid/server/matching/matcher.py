@@ -265,8 +265,7 @@ class Matcher:
     def _batch(self, tick: int) -> None:
         """One micro-batch: everything captured up to ``tick``."""
         self._regroup()
-        at_ns = tick * self._batch_ns
-        now = block_of(at_ns)
+        at_ns, now = tick * self._batch_ns, block_of(tick * self._batch_ns)
         touched: dict[TrackKey, None] = {}
         while self._arrived and self._arrived[0][0] <= at_ns:
             _, key, _, _, model_key, sighting = heapq.heappop(self._arrived)
@@ -284,7 +283,7 @@ class Matcher:
         ready = self._ready([key for key in fresh if key not in self.state.tracks], tick)
         self._compare(sorted({*fresh, *ready}))
         new = [key for key in ready if self._is_fresh(key, now)]
-        regroup.place_new(self._course(at_ns), self.scores, self._roster, new)
+        regroup.place_new(self._course(at_ns), self.scores, self._roster, new, self._open(now))
         self._due.update(dict.fromkeys([*fresh, *ready]))
         self._pass(tick)
         if tick % self._every == 0:
@@ -302,6 +301,10 @@ class Matcher:
     def _is_fresh(self, key: TrackKey, now: int) -> bool:
         began = self._settling.blocks.began(key)
         return began is not None and began >= now - 1
+
+    def _open(self, now: int) -> Callable[[int], bool]:
+        """Whether the group of a row may still change."""
+        return lambda row: self._is_fresh(self._window.at(row).key, now)
 
     def _forget(self, at_ns: int) -> None:
         facts, rows = self._window.facts, self._window.taken()
@@ -383,7 +386,7 @@ class Matcher:
             self._roster,
             first,
             [name for names in found for name in names],  # one hop further
-            lambda row: self._is_fresh(self._window.at(row).key, now),
+            self._open(now),
             REGROUPED,
         )
 
@@ -391,8 +394,7 @@ class Matcher:
         """Go on with what is to be decided for good."""
         self._regroup()
         self._hand()
-        course = self._course(self.decided_ns)
-        self._settling.advance(course, self.recall, everything=everything)
+        self._settling.advance(self._course(self.decided_ns), self.recall, everything=everything)
 
     def _course(self, at_ns: int) -> Course:
         return Course(self.state, at_ns, self._options.fpir, self._decide)

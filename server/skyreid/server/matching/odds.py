@@ -175,7 +175,9 @@ class Scores:
         mean = np.add.reduceat(pairs.evidence * pairs.weight, starts) / mass
         prior = np.add.reduceat(pairs.prior, starts) / sizes[some]
         barred = np.logical_or.reduceat(pairs.tables.forbidden, starts)
-        odds[some] = np.where(barred, -np.inf, mean * sizes[some] ** ACCUMULATION + prior)
+        most = np.maximum.reduceat(pairs.most, starts)
+        gain = np.minimum(mean * sizes[some] ** ACCUMULATION, most)
+        odds[some] = np.where(barred, -np.inf, gain + prior)
         ends = np.cumsum(sizes).tolist()  # each is cut out when it is asked for: most never are
         return odds, lambda k: pairs.only(slice(ends[k] - int(sizes[k]), ends[k]))
 
@@ -186,8 +188,6 @@ class Scores:
         (``held`` [P], log odds of that one's own link; ``inf`` of those who are not) is in doubt.
         """
         t = pairs.tables
-        # Looks alone: many pairs of them are still one kind of evidence, and bounded as one.
-        log_odds = min(log_odds, float(pairs.most.max() + pairs.prior.mean()))
         j = int(np.argmax(pairs.evidence * np.sqrt(pairs.weight)))
         doubtful = np.isfinite(held)
         if doubtful.any():
@@ -195,8 +195,7 @@ class Scores:
             sure = -np.inf
             if not doubtful.all():
                 some = pairs.only(~doubtful)
-                sure = odds(some.evidence, some.prior, some.weight)
-                sure = min(sure, float(some.most.max() + some.prior.mean()))
+                sure = odds(some.evidence, some.prior, some.weight, some.most)
             log_odds = min(log_odds, max(sure, through))
         evidence = [
             self.looks.evidence(

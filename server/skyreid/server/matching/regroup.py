@@ -16,7 +16,7 @@ import numpy as np
 
 from skyreid.contract.identity_event import Match, TrackKey
 from skyreid.server.matching import checked
-from skyreid.server.matching.clustering import Edges, cluster, edges_of, unique_pairs
+from skyreid.server.matching.clustering import SETTLED_FROM, Edges, cluster, edges_of, unique_pairs
 from skyreid.server.matching.identity import Decision, DecisionKind, State
 from skyreid.server.matching.likelihood import Bool, Float64, Int64, weakest_cuts
 from skyreid.server.matching.odds import Pairs, Scores, assign
@@ -24,6 +24,7 @@ from skyreid.server.matching.tracklets import Window
 
 COMPANY = 8
 """Of its own group's tracklets, so many are among those a tracklet is compared with."""
+Fresh = Callable[[int], bool]
 REVISE_FROM = 0.1
 """A link's posterior must change by this much to be worth an entry in the log."""
 
@@ -81,7 +82,6 @@ class Grouped:
         A group may be two people's, each of whose tracklets hold fast to each other: what joins
         the two parts is what a link of either with the whole is worth (``weakest_cuts``).
         """
-        links: dict[int, tuple[float, Pairs]] = {}
         bounds: dict[int, float] = {}
         order = np.argsort(self.label, kind="stable")
         cuts = np.flatnonzero(np.diff(self.label[order])) + 1
@@ -90,7 +90,7 @@ class Grouped:
         rows = [row for some in fresh for row in self.rows[some].tolist()]
         others = [self.rows[g] for g, some in zip(groups, fresh, strict=True) for _ in some]
         odds, of = self.scores.links(rows, others)
-        links.update((row, (float(odds[k]), of(k))) for k, row in enumerate(rows))
+        links = {row: (float(odds[k]), of(k)) for k, row in enumerate(rows)}
         for g, some in zip(groups, fresh, strict=True):
             if len(g) > 2:
                 own = self.rows[some].tolist()
@@ -188,7 +188,9 @@ class Roster:
                     self.own(window.rows[key], d.identity)
 
 
-def place_new(course: Course, scores: Scores, roster: Roster, new: Sequence[TrackKey]) -> None:
+def place_new(
+    course: Course, scores: Scores, roster: Roster, new: Sequence[TrackKey], fresh: Fresh
+) -> None:
     """Assign tracklets that are in no identity yet, one camera after the other.
 
     Args:
@@ -196,15 +198,19 @@ def place_new(course: Course, scores: Scores, roster: Roster, new: Sequence[Trac
         scores: of the window.
         roster: which of its rows each identity has.
         new: those tracklets, in order of their keys.
+        fresh: whether the group of a row may still change.
     """
     row_of = scores.window.rows
     for _, group in groupby(new, lambda k: (k.device, k.boot, k.camera)):
         keys = list(group)
         names_of = likely(scores, roster, [row_of[key] for key in keys])
         asked = [(place, name) for place, names in enumerate(names_of) for name in names]
+        there = {name: roster.rows(name) for _, name in asked}
         odds, of = scores.links(
-            [row_of[keys[place]] for place, _ in asked], [roster.rows(name) for _, name in asked]
+            [row_of[keys[place]] for place, _ in asked], [there[name] for _, name in asked]
         )
+        firm = {name for name, rows in there.items() if not all(map(fresh, rows.tolist()))}
+        odds[odds <= [SETTLED_FROM if name in firm else 0.0 for _, name in asked]] = -np.inf
         for key, at in zip(keys, assign(len(keys), asked, odds), strict=True):
             if at is None:
                 course.decide("assign", course.state.mint(key), (key,))
@@ -238,7 +244,7 @@ def again(
     roster: Roster,
     first: list[int],
     others: Iterable[str],
-    fresh: Callable[[int], bool],
+    fresh: Fresh,
     most: int,
 ) -> None:
     """Group tracklets again, with their groups and neighbours: what would explain it better?
