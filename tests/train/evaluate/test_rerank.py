@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from skyreid.train.evaluate import protocols, rerank
+from skyreid.train.evaluate import embedding, rerank
 from skyreid.train.evaluate.rerank import K1, K2, LAMBDA, re_ranked
 
 Floats = NDArray[np.float64]
@@ -93,6 +93,6 @@ def test_in_grey_a_model_sees_the_luma_alone() -> None:
     colours = np.zeros((3, 2, 2, 3), np.uint8)
     for row in range(3):
         colours[row, ..., row] = 200
-    seen = protocols._in_grey(lambda images, _: images.reshape(3, -1).astype(np.float32))
+    seen = embedding.in_grey(lambda images, _: images.reshape(3, -1).astype(np.float32))
     found = seen(colours, "ground")
     assert found.tolist() == [[60.0] * 12, [117.0] * 12, [23.0] * 12]
