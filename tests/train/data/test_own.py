@@ -221,6 +221,19 @@ def test_a_parquet_table_is_read_as_the_same_data_set(laid: Laid) -> None:
     )
     with pytest.raises(InputError, match="1 by person, which is empty"):
         catalogue.open(root.parent / "people.parquet")
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    for name, cells in (  # words as old writers have them, and a column that nobody asks for
+        ("path", [row["path"].encode() for row in rows]),
+        ("note", [[b"\xff"] for _ in rows]),
+    ):
+        columns[name] = cells  # type: ignore[assignment]
+        parquet.write_table(pyarrow.table(columns), root.parent / "people.parquet")
+        assert catalogue.open(root.parent / "people.parquet").train() == found
+    for spoilt in ([row["person"]] for row in rows), (b"\xff" for _ in rows):
+        table = pyarrow.table({**columns, "person": list(spoilt)})
+        parquet.write_table(table, root.parent / "people.parquet")
+        with pytest.raises(InputError, match=r"column person is of .* and not of words or numbers"):
+            catalogue.open(root.parent / "people.parquet")
     (root.parent / "people.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match=r"cannot read .*people\.parquet"):
         catalogue.open(root.parent / "people.parquet")
@@ -234,6 +247,8 @@ def test_what_is_wrong_with_a_table_is_named(laid: Laid) -> None:
         ([{**r, "path": f"no/{r['path']}"} for r in rows], "48 by missing file"),
         ([{**r, "view": "sky"} for r in rows], "48 by view 'sky'"),
         ([{**r, "altitude_m": "high"} for r in rows], "48 by altitude_m 'high'"),
+        ([{**r, "altitude_m": "-5"} for r in rows], "48 by altitude_m '-5'"),
+        ([{**r, "altitude_m": "nan"} for r in rows], "48 by altitude_m 'nan'"),
         ([{**r, "person": ""} for r in rows], "48 by person, which is empty"),
         ([*rows, {**rows[0], "person": "9"}], "1 of 49 .*1 by two rows that differ"),
         ([{**rows[0], "view": ""}, *rows[1:]], "47 of 48 pictures have a view, .* has none"),
@@ -247,10 +262,40 @@ def test_what_is_wrong_with_a_table_is_named(laid: Laid) -> None:
     with pytest.raises(InputError, match="has the column person twice"):
         catalogue.open(table)
     table.write_text('path,person,camera\n"a,b,c\nd,e,f\n')
-    with pytest.raises(InputError, match=r"cannot read .*unexpected end of data"):
+    with pytest.raises(InputError, match=r"cannot read .*unexpected end of data; is a quote"):
         catalogue.open(table)
-    with pytest.raises(InputError, match="cannot read"):
+    table.write_text("")
+    with pytest.raises(InputError, match="its first row has to name them and has nothing"):
+        catalogue.open(table)
+    for encoding in ("utf-16", "latin-1"):
+        table.write_text("path,person,camera\na,Jürgen,c\n", encoding)
+        with pytest.raises(InputError, match=r"people\.csv: it is not UTF-8; save it as that"):
+            catalogue.open(table)
+    with pytest.raises(InputError, match=r"cannot read .*none\.csv: No such file or directory$"):
         catalogue.open(root.parent / "none.csv")
+
+
+def test_what_is_neither_folder_nor_table_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "people.xlsx").write_bytes(b"PK")
+    with pytest.raises(InputError, match=r"no table, which ends in one of \.csv, \.tsv, \.parquet"):
+        catalogue.open(tmp_path / "people.xlsx")
+    with pytest.raises(InputError, match="fields in braces"):
+        catalogue.open(tmp_path / "*" / "*")
+    with pytest.raises(InputError, match=r"no folder .*none$"):
+        catalogue.open(tmp_path / "none")
+
+
+def test_columns_may_be_named_in_capitals(laid: Laid) -> None:
+    root = laid(lambda p, c, k: f"{p}/{c}/{k}.jpg")
+    rows, table = rows_of(root), root.parent / "people.csv"
+    expected = catalogue.open(written(table, rows)).train()
+    loud = [{name.title(): cell for name, cell in row.items()} for row in rows]
+    data = catalogue.open(written(table, loud))
+    assert data.train() == expected
+    assert data.unused == ("Note",)
+    table.write_text("path,Person,camera,person\na,b,c,d\n")
+    with pytest.raises(InputError, match="has the column person twice"):
+        catalogue.open(table)
 
 
 def test_a_tracklet_is_searched_for_as_one() -> None:

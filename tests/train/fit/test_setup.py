@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.errors import InputError, SettingsError, SkyreidError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train import checkpoint, recipe, serving
 from skyreid.train.__main__ import main
-from skyreid.train.data import cargo
+from skyreid.train.data import cargo, pictures
 from skyreid.train.data.records import Record
-from skyreid.train.fit import setup
+from skyreid.train.fit import dry_run, setup
 from skyreid.train.fit import split as splitting
 from skyreid.train.fit.embedder import look_alikes
+from skyreid.train.fit.parallel import ALONE
 from skyreid.train.fit.steps import BEST, LAST, STATE
 
 RECIPE = """
@@ -165,6 +166,7 @@ def test_two_runs_of_one_recipe_end_with_the_same_weights(tiny_tree: Path, tmp_p
         ('variant = "gsalign-tiny"\noptions = { eta = 1 }', "", None, "eta: unknown key"),
         ('variant = "vit-tiny"', "[distil]\n", None, "give --teacher"),
         ('variant = "clip-reid-tiny"', "", None, "give --clip"),
+        ('variant = "clip-reid-tiny"', "", Path("none.pt"), "--clip none.pt: there is no such"),
         ('variant = "vit-tiny"', "", Path("clip.pt"), "leave it out"),
     ],
 )
@@ -174,8 +176,38 @@ def test_what_cannot_be_trained_is_refused_before_a_picture_is_read(
     path = tmp_path / "recipe.toml"
     path.write_text(f"[model]\n{model}\n[input]\nheight = 64\nwidth = 32\n[run]\nsteps = 1\n{more}")
     missing = [Record(tmp_path / "none.jpg", str(i), 1, "ground") for i in range(99)]
-    with pytest.raises(SettingsError, match=said):
+    with pytest.raises(SkyreidError, match=said):
         setup.fit(recipe.read(path), missing, tmp_path / "out", clip=clip)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--start", "none.safetensors"], "none.safetensors"),
+        (["--teacher", "recipe.toml"], "cannot read the checkpoint recipe.toml"),
+        (["--workers", "-1"], "--workers -1: give 0 or more"),
+        (["--model.trunk.heads", "5"], "not divisible by 5 heads"),
+        (["--run.accumulate", "3"], "does not divide the 16 pictures"),
+        (
+            ["--run.accumulate", "2", "--model.trunk.stem", "conv"],
+            "would not equal the whole batch",
+        ),
+        (["--model.variant", "vdt-tny"], "vdt-tny"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_what_a_command_asks_in_vain_is_said_before_the_data_set_is_looked_at(
+    words: list[str], said: str, dry: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """A report hashes every picture of it: minutes, of which nothing would be left."""
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.toml").write_text(RECIPE)
+    command = ["fit", "recipe.toml", "--data", "nowhere", "--out", "out", *words, *dry]
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+    assert not Path("out").exists()
 
 
 def test_a_finished_run_is_not_written_over_when_its_state_is_gone(
@@ -190,11 +222,18 @@ def test_a_finished_run_is_not_written_over_when_its_state_is_gone(
     assert {path.name: path.read_bytes() for path in out.iterdir()} == before
 
 
-def test_people_of_one_camera_cannot_choose_a_checkpoint(tiny_tree: Path, tmp_path: Path) -> None:
-    records = [r for r in cargo.read(tiny_tree, "train").records if r.camera == 1]
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    with pytest.raises(InputError, match="none of the 2 held-out people is seen by two cameras"):
-        setup.fit(recipe.read(tmp_path / "recipe.toml"), records, tmp_path / "out")
+def test_people_of_one_camera_cannot_choose_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Said before a picture is read, and by a dry run too."""
+    monkeypatch.setattr(pictures, "load", None)
+    records = [Record(tmp_path / f"{i}.jpg", str(i % 9), 1, "ground") for i in range(99)]
+    settings = recipe.read(written(tmp_path / "recipe.toml"))
+    said = "none of the 2 held-out people is seen by two cameras"
+    with pytest.raises(InputError, match=said):
+        setup.fit(settings, records, tmp_path / "out")
+    with pytest.raises(InputError, match=said):
+        dry_run.cost(settings, records, ALONE)
 
 
 @pytest.mark.parametrize(

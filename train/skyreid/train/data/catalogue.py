@@ -116,8 +116,12 @@ def open(root: Path, name: str | None = None, told: Told = NOTHING) -> DataSet:
         return _of_table(root, told)
     if name is None and pattern.is_pattern(root):
         return _of_pattern(*pattern.divided(root), told)
+    if root.exists() and not root.is_dir():
+        endings = ", ".join(table.SUFFIXES)
+        raise InputError(f"{root} is no folder, and no table, which ends in one of {endings}")
     if not root.is_dir():
-        raise InputError(f"no folder {root}")
+        hint = "; a pattern has its fields in braces: 'DIR/{person}/{camera}/*'"
+        raise InputError(f"no folder {root}" + (hint if "*" in str(root) else ""))
     if name is not None and name not in NAMES:
         raise InputError(f"no data set is called {name}; known are {', '.join(NAMES)}")
     layouts = [layout for layout in LAYOUTS if name in (None, layout.name)]

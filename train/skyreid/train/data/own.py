@@ -157,7 +157,8 @@ def read(
         if having not in (0, len(good)):
             lacking = next(row.path for row in good if not getattr(row, what))
             raise InputError(
-                f"{where}: {having} of {len(good)} pictures have a {what}, {lacking} has none"
+                f"{where}: {having} of {len(good)} pictures have a {what}, {lacking} has none; "
+                "give it to all of them, or to none"
             )
     views = _views(where, good, aerial)
     numbers, names = _numbered(good, views)
@@ -189,10 +190,10 @@ def _wrong(row: Row) -> str | None:
     if row.split and row.split.lower() not in SPLITS:
         return f"split {row.split!r}, which is none of {', '.join(SPLITS)}"
     try:
-        known = np.isfinite(float(row.altitude_m or 0))
+        known = 0 <= float(row.altitude_m or 0) < np.inf
     except ValueError:
         known = False
-    return None if known else f"altitude_m {row.altitude_m!r}, which is no number"
+    return None if known else f"altitude_m {row.altitude_m!r}, which is no height in metres"
 
 
 def _views(where: str, rows: Sequence[Row], aerial: Sequence[str] | None) -> list[View]:

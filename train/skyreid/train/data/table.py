@@ -1,7 +1,7 @@
 """Own people told by a table, CSV or Parquet: a row for each picture.
 
 Columns `path` (relative to the table's folder), `person`, `camera` or `view`, and where wanted
-`split`, `tracklet` and `altitude_m`.
+`split`, `tracklet` and `altitude_m`, in letters of any case. A CSV is UTF-8.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def read(path: Path) -> tuple[list[Row], tuple[str, ...], dict[str, list[Path]]]
         lacking.append("camera or view")
     if lacking:
         raise InputError(
-            f"{path} lacks the column {', '.join(lacking)}; it has {', '.join(columns)}"
+            f"{path} lacks the column {', '.join(lacking)}; its first row has to name them and "
+            f"has {', '.join(columns) or 'nothing'}"
         )
     used = [name for name in FIELDS if name in columns]
     rows: dict[Path, Row] = {}
@@ -69,11 +70,15 @@ def _csv(path: Path) -> tuple[list[str], list[dict[str, str]]]:
             restkey="",
             strict=True,  # a quote that is never closed would swallow the rows behind it
         )
-        columns = [name.strip() for name in reader.fieldnames or ()]
+        columns = [_column(name) for name in reader.fieldnames or ()]
         reader.fieldnames = columns
         lines = [dict(line) for line in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {path}: it is not UTF-8; save it as that") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except csv.Error as error:
+        raise InputError(f"cannot read {path}: {error}; is a quote never closed?") from error
     for number, line in enumerate(lines, start=2):
         if "" in line:
             raise InputError(f"{path}: row {number} has more cells than there are columns")
@@ -89,13 +94,34 @@ def _parquet(path: Path) -> tuple[list[str], Sequence[Mapping[str, str]]]:
         table = read_table(path)
     except (OSError, ArrowException) as error:
         raise InputError(f"cannot read {path}: {error}") from error
-    lines = [{name: _word(cell) for name, cell in line.items()} for line in table.to_pylist()]
-    return list(table.column_names), lines
+    columns = [_column(name) for name in table.column_names]
+    words: dict[str, list[str]] = {}
+    for name, column in zip(columns, table.columns, strict=True):
+        if name not in ("path", *FIELDS):
+            continue
+        try:
+            words[name] = [_word(cell) for cell in column.to_pylist()]
+        except (TypeError, UnicodeDecodeError):
+            raise InputError(
+                f"{path}: column {name} is of {column.type} and not of words or numbers"
+            ) from None
+    lines = [dict(zip(words, cells, strict=True)) for cells in zip(*words.values(), strict=True)]
+    return columns, lines
+
+
+def _column(name: str) -> str:
+    """A column's name as it is known here, where it is."""
+    known = name.strip().lower()
+    return known if known in ("path", *FIELDS) else name.strip()
 
 
 def _word(cell: Any) -> str:
     if cell is None or cell != cell:  # not a number: nobody's name
         return ""
+    if isinstance(cell, list | dict):
+        raise TypeError
+    if isinstance(cell, bytes):  # as words are that nobody said to be words
+        cell = cell.decode()
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
     return str(cell).strip()

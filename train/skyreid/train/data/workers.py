@@ -54,6 +54,16 @@ def usual(processes: int, *, gpu: bool) -> int:
     return min(MOST, cores - 1) if gpu and cores > 1 else 0
 
 
+def require(count: int) -> None:
+    """Refuse a number of workers that there cannot be.
+
+    Raises:
+        SettingsError: saying so.
+    """
+    if count < 0:
+        raise SettingsError(f"--workers {count}: give 0 or more")
+
+
 @contextmanager
 def maker(
     count: int, images: UInt8, stored: Path, how: Augmentation, rows: int, slots: int
@@ -72,8 +82,7 @@ def maker(
         SettingsError: for less than no workers.
         PlatformError: where workers cannot be started.
     """
-    if count < 0:
-        raise SettingsError(f"--workers {count}: give 0 or more")
+    require(count)
     if count == 0:
         yield _here(images, how, rows, slots)
         return

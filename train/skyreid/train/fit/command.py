@@ -44,9 +44,11 @@ def fit(arguments: Namespace, crew: Crew, board: Board | None) -> str:
         SkyreidError: the recipe, a data set, or what the training itself raises.
     """
     settings = recipe.read(arguments.recipe, arguments.overrides)
+    setup.check(
+        settings, crew, arguments.start, arguments.clip, arguments.teacher, arguments.workers
+    )
     reading = read(arguments.data, catalogue.told(arguments), crew.first)
     if arguments.dry_run:
-        setup.check(settings, arguments.clip, arguments.teacher)
         return dry_run.cost(settings, reading.records, crew, arguments.workers).said
     outcome = setup.fit(
         settings,

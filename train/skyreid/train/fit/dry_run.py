@@ -76,8 +76,7 @@ def cost(recipe: Recipe, records: Sequence[Record], crew: Crew, workers: int | N
     Raises:
         SkyreidError: what the run itself would raise at its beginning.
     """
-    kept, _ = splitting.hold_out(records, recipe.run.held_out_people, recipe.run.seed)
-    kept = splitting.some_people(kept, recipe.run.people, recipe.run.seed)
+    kept, _ = splitting.divided(recipe, records)
     of_each: dict[str, list[Record]] = {}
     for record in kept:
         of_each.setdefault(record.person, []).append(record)

@@ -9,7 +9,7 @@ from typing import TypeGuard
 import torch
 from torch import Tensor
 
-from skyreid.contract.errors import SettingsError
+from skyreid.contract.errors import InputError, SettingsError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.train.models import clip_text
 from skyreid.train.models.clip_reid import ClipReid
@@ -24,6 +24,7 @@ def check(network: Method, clip: Path | None) -> None:
 
     Raises:
         SettingsError: in either case.
+        InputError: when there is no such file.
     """
     if not _reads_texts(network):
         if clip is not None:
@@ -33,6 +34,8 @@ def check(network: Method, clip: Path | None) -> None:
             "clip-reid learns a prompt for each person first: give --clip FILE, the weights of "
             "OpenAI's CLIP ViT-B/16, or set model.options.text = false to train without texts"
         )
+    elif not clip.is_file():
+        raise InputError(f"--clip {clip}: there is no such file")
 
 
 def _reads_texts(network: Method) -> TypeGuard[ClipReid]:

@@ -20,7 +20,7 @@ from skyreid.train.data import workers as processes
 from skyreid.train.data.records import ByReason, Record
 from skyreid.train.data.workers import Begin
 from skyreid.train.evaluate.embedding import embedded, in_grey, with_torch
-from skyreid.train.fit import distil, prompts, resume, score_priors, selection, steps
+from skyreid.train.fit import distil, prompts, resume, score_priors, steps
 from skyreid.train.fit import split as splitting
 from skyreid.train.fit.curves import Board
 from skyreid.train.fit.embedder import Embedding, augmentation
@@ -78,14 +78,12 @@ def fit(
             where it is not, or `out` holds another run.
         SkyreidError: when the loss is no number any more; the batch is kept in `out` then.
     """
-    check(recipe, clip, teachers)  # before minutes are spent on pictures
+    check(recipe, crew, start, clip, teachers, workers)  # before minutes go into pictures
     with steps.held(out, crew):
         torch.manual_seed(recipe.run.seed)
         if not crew.first:
             crew.wait()  # for the cache
         split = splitting.read(recipe, records, cache or out, refused)
-        if split.held_out:
-            selection.check(split.held_out)
         if crew.first:
             crew.wait()
         mark = resume.fingerprint(
@@ -150,17 +148,31 @@ def making(
         yield begin, rows
 
 
-def check(recipe: Recipe, clip: Path | None, teachers: Sequence[Path]) -> None:
-    """Refuse a recipe whose network cannot be built, or which lacks what it trains with.
+def check(
+    recipe: Recipe,
+    crew: Crew,
+    start: Path | None,
+    clip: Path | None,
+    teachers: Sequence[Path],
+    workers: int | None,
+) -> None:
+    """Refuse what can be seen to be wrong without a data set; for the arguments see `fit`.
 
     Raises:
-        SettingsError: naming what is wrong.
+        SettingsError: the network cannot be built, its batch not be cut as the recipe says, or
+            something that it trains with is missing.
+        InputError: a file cannot be read.
     """
     with torch.device("meta"):  # shapes without numbers: no time, no memory
         network = variants.construct(network_of(recipe, 2), recipe.loss)
+    rows = crew.rows(recipe.batch.people * recipe.batch.crops)
+    steps.require(network, recipe.run, rows)
+    processes.require(workers or 0)
     prompts.check(network, clip)
     if recipe.distil and not teachers:
         raise SettingsError("the recipe distils, but nobody teaches: give --teacher CHECKPOINT")
+    for path in [*([start] if start else []), *teachers]:
+        checkpoint.load(path)
 
 
 def network_of(recipe: Recipe, people: int) -> dict[str, Any]:

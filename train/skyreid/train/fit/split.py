@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from skyreid.contract.errors import InputError
 from skyreid.train.data import pictures
 from skyreid.train.data.records import ByReason, Record, spelled
+from skyreid.train.fit import selection
 from skyreid.train.recipe import Recipe
 
 log = logging.getLogger(__name__)
@@ -56,15 +57,13 @@ def read(
     Raises:
         InputError: when the people are too few, or too many pictures cannot be used.
     """
-    kept, held_out = hold_out(records, recipe.run.held_out_people, recipe.run.seed)
-    kept = some_people(kept, recipe.run.people, recipe.run.seed)
-    _require_people(kept, recipe)
+    kept, held_out = divided(recipe, records)
     loaded = pictures.load([*kept, *held_out], recipe.input, cache, refused)
     if loaded.unreadable:
         log.warning("skipped %s", spelled({pictures.UNREADABLE: loaded.unreadable}))
     assert loaded.stored is not None, "there is a cache"
     middle = loaded.left_of(len(kept))
-    _require_people(loaded.records[:middle], recipe)  # some may have lost their last picture
+    _require(loaded.records[:middle], loaded.records[middle:], recipe)  # some may have lost all
     people, views = labels(loaded.records[:middle])
     return Split(
         loaded.records[:middle],
@@ -77,7 +76,21 @@ def read(
     )
 
 
-def _require_people(kept: Sequence[Record], recipe: Recipe) -> None:
+def divided(recipe: Recipe, records: Sequence[Record]) -> tuple[list[Record], list[Record]]:
+    """The records that are trained on, and those of the people who are held out.
+
+    Raises:
+        InputError: when the people are too few, or those held out cannot choose a checkpoint.
+    """
+    kept, held_out = hold_out(records, recipe.run.held_out_people, recipe.run.seed)
+    kept = some_people(kept, recipe.run.people, recipe.run.seed)
+    _require(kept, held_out, recipe)
+    return kept, held_out
+
+
+def _require(kept: Sequence[Record], held_out: Sequence[Record], recipe: Recipe) -> None:
+    if held_out:
+        selection.check(held_out)
     count = len({r.person for r in kept})
     if count < recipe.batch.people:
         raise InputError(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 import torch
+from torch import nn
 from tqdm import tqdm
 
 from skyreid.contract.errors import SettingsError
@@ -24,7 +25,7 @@ from skyreid.train.fit.prefetch import Prefetch
 from skyreid.train.fit.resume import Found, Parts, Progress
 from skyreid.train.fit.task import B, Task, Terms, Verdict
 from skyreid.train.models.recompute import recompute
-from skyreid.train.recipe import TrainingRecipe
+from skyreid.train.recipe import RunSection, TrainingRecipe
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,22 @@ def find(out: Path, mark: Mapping[str, Any]) -> Found | None:
     return found
 
 
+def require(trained: nn.Module, run: RunSection, rows: slice) -> None:
+    """Let `trained` recompute what `run` says, and refuse what it asks in vain.
+
+    Args:
+        trained: see `Task`.
+        run: how it is trained.
+        rows: of a batch that this process sees.
+
+    Raises:
+        SettingsError: saying what cannot be done.
+    """
+    accumulate.require(trained, rows, run.accumulate)
+    if run.recompute and not recompute(trained):
+        raise SettingsError("run.recompute: nothing in this network can be recomputed")
+
+
 class Run(Generic[B]):
     """Everything that one process needs from the first step to the last.
 
@@ -122,9 +139,7 @@ class Run(Generic[B]):
         self._task, self._run, self._optimiser = task, recipe.run, recipe.optimiser
         self._out, self._mark, self._crew, self._board = out, mark, crew, board
         self._mine = crew.rows(task.batch)
-        accumulate.require(task.trained, self._mine, self._run.accumulate)
-        if self._run.recompute and not recompute(task.trained):
-            raise SettingsError("run.recompute: nothing in this network can be recomputed")
+        require(task.trained, self._run, self._mine)
         self._length = optimise.length(recipe.run, task.pictures, task.batch)
         average = Average(task.network, recipe.optimiser.average_decay)
         crew.join_up(task.trained)
