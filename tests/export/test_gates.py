@@ -18,6 +18,7 @@ from skyreid.export import closeness, crops, experts, int8, loss, ranges
 from skyreid.export.__main__ import main
 from skyreid.export.int8_trial import Judge
 from skyreid.export.quantize import quantised
+from skyreid.train.data.catalogue import Told
 from skyreid.train.data.records import Record
 from skyreid.train.evaluate.metrics import MEANS, Measures
 
@@ -99,6 +100,33 @@ def test_pictures_of_nobody_knows_whom_are_refused(tmp_path: Path) -> None:
         assert cv2.imwrite(str(tmp_path / f"{index}.png"), picture)
     with pytest.raises(InputError, match="nobody knows whom they show"):
         crops.read(tmp_path, SPEC, 32)
+
+
+def test_own_people_in_folders_are_known_once_their_cameras_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were called pictures of nobody knows whom, and no option could say which cameras fly."""
+    footage = tmp_path / "footage"
+    for path in files_of(data_set(tmp_path / "set")):
+        camera, _, person, shot = path.stem.removeprefix("Cam").split("_")
+        place = footage / person / ("drone" if camera in "12" else "street")
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place / f"{camera}-{shot}.jpg")
+    with pytest.raises(InputError, match=r"which cameras fly: .*--aerial .*drone, street"):
+        crops.read(footage, SPEC, 32)
+    taken = crops.read(footage, SPEC, 32, told=Told(aerial=("drone",)))
+    assert {r.view for r in taken.ranges.records} == {"aerial", "ground"}
+    for verb in (
+        ["quantize", "x", "-o", str(tmp_path / "out"), "--pictures"],
+        ["bundle", "x", "-o", str(tmp_path / "out"), "--view", "any", "--pictures"],
+        ["unfold", "x", "-o", str(tmp_path / "out.safetensors"), "--data"],
+        ["verify", "x", "--data"],
+    ):
+        assert main([*verb, str(footage), "--aerial", "drone"]) == 2
+        assert "x" in capsys.readouterr().err  # no bundle: the option was taken
+    detector = ["bundle", "x.onnx", "-o", "out", "--kind", "detector", "--family", "yolox"]
+    assert main([*detector, "--aerial", "drone"]) == 2
+    assert "--aerial: is for embedders" in capsys.readouterr().err
 
 
 def test_twins_of_a_mac_and_one_damaged_picture_do_not_end_an_export(tmp_path: Path) -> None:

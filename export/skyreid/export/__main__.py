@@ -15,6 +15,7 @@ from skyreid.bundle.signature import read_trust
 from skyreid.contract.errors import GateError, InputError, PlatformError, run_command
 from skyreid.contract.version import add_version
 from skyreid.export import bare, get, signing
+from skyreid.train.data import catalogue
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,7 +54,12 @@ def _bundle(options: argparse.Namespace) -> int:
         range_pictures=None
         if options.pictures is None
         else RangePictures(
-            options.pictures, options.count, options.method, options.percentile, options.explain
+            options.pictures,
+            options.count,
+            options.method,
+            options.percentile,
+            options.explain,
+            catalogue.told(options),
         ),
         form=fields(options.form),
         licence=options.licence,
@@ -71,7 +77,7 @@ def _deepstream(options: argparse.Namespace) -> int:
             f"--formats {options.formats}: for DeepStream the model is fp32; it builds its own "
             "engine by networkMode"
         )
-    for option in ("pictures", "score_priors", "notes", "form"):
+    for option in ("pictures", "aerial", "ag_reid_c2", "score_priors", "notes", "form"):
         if getattr(options, option):
             raise InputError(
                 f"--{option.replace('_', '-')}: is for a bundle, and DeepStream takes an ONNX file "
@@ -104,7 +110,13 @@ def _unfold(options: argparse.Namespace) -> int:
         raise PlatformError(
             f"{error.name} is not installed: pip install 'skyreid[export]'"
         ) from error
-    difference = unfold(options.bundle, options.data, options.out, trust=read_trust(options.trust))
+    difference = unfold(
+        options.bundle,
+        options.data,
+        options.out,
+        told=catalogue.told(options),
+        trust=read_trust(options.trust),
+    )
     print(f"{options.out}, within {difference:.1e} of the bundle's answers")
     return 0
 
@@ -132,6 +144,7 @@ def _quantize(options: argparse.Namespace) -> int:
         percentile=options.percentile,
         count=options.count,
         explain=options.explain,
+        told=catalogue.told(options),
         trust=read_trust(options.trust),
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
@@ -163,6 +176,7 @@ def _verify(options: argparse.Namespace) -> int:
         options.bundle,
         checkpoint=options.checkpoint,
         data=options.data,
+        told=catalogue.told(options),
         write=not options.read_only,
         threads=options.threads,
         trust=read_trust(options.trust),
@@ -360,6 +374,8 @@ def _parser() -> argparse.ArgumentParser:
         "--checkpoint", type=Path, help="what the bundle was made of: PyTorch runs it beside"
     )
     bench.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    for verb in (bundle, unfold, quantize, verify):
+        catalogue.add_options(verb)
     _add_trust(unfold, inspect, quantize, verify, priors, compiled, bench)
     return parser
 

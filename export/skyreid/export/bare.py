@@ -22,7 +22,7 @@ _WHAT = {
     "fit": "how a picture is scaled into it",
     "scores": "what has yet to be done to its class scores",
 }
-_EMBEDDERS = ("pictures", "score_priors", "form")
+_EMBEDDERS = ("pictures", "aerial", "ag_reid_c2", "score_priors", "form")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

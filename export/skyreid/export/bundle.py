@@ -17,6 +17,7 @@ from skyreid.bundle.runner import OnnxRunner, self_test_all
 from skyreid.contract.errors import BundleError, GateError, InputError
 from skyreid.export import closeness, crops, fp16, golden, graph, parity, ranges, trace
 from skyreid.export.quantize import embedded, quantised
+from skyreid.train.data.catalogue import NOTHING, Told
 
 Say = Callable[[str], None]
 
@@ -34,6 +35,7 @@ class RangePictures:
         method: see `ranges.measure`.
         percentile: for `percentile`.
         explain: see `keep.choose`.
+        told: of `directory`, see `crops.read`.
     """
 
     directory: Path
@@ -41,6 +43,7 @@ class RangePictures:
     method: ranges.Method = "minmax"
     percentile: float = ranges.PERCENTILE
     explain: bool = False
+    told: Told = NOTHING
 
 
 def export_bundle(
@@ -100,7 +103,9 @@ def export_bundle(
     people = None
     if range_pictures is not None and traced.kind == "embedder":
         say(f"read pictures of {range_pictures.directory}")
-        people = crops.read(range_pictures.directory, spec, range_pictures.count, view)
+        people = crops.read(
+            range_pictures.directory, spec, range_pictures.count, view, range_pictures.told
+        )
 
     say(f"export the {traced.kind} to ONNX, opset {graph.OPSET}")
     raw = trace.export(traced, pictures[:2])

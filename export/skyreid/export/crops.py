@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec, fit
-from skyreid.train.data import catalogue
+from skyreid.train.data import catalogue, pattern
+from skyreid.train.data.catalogue import NOTHING, Told
 from skyreid.train.data.pictures import read_rgb
 from skyreid.train.data.records import UNREADABLE, Record, View, check_refused, spelled
 
@@ -86,7 +87,11 @@ class Pictures:
 
 
 def read(
-    pictures: Path, spec: InputSpec, count: int = 256, view: View | Literal["any"] = "any"
+    pictures: Path,
+    spec: InputSpec,
+    count: int = 256,
+    view: View | Literal["any"] = "any",
+    told: Told = NOTHING,
 ) -> Pictures:
     """Take `count` pictures for ranges, and as many of other people to judge by.
 
@@ -95,6 +100,7 @@ def read(
         spec: of the model's input.
         count: of each.
         view: that the model serves: it is not measured on pictures that it will not see.
+        told: of the data set, see `catalogue.open`.
 
     Raises:
         InputError: nobody knows whom the pictures show, or too few of them are of use.
@@ -102,7 +108,7 @@ def read(
     if not FEWEST <= count <= MOST:
         raise InputError(f"{count} pictures for ranges: {FEWEST} to {MOST} are sensible")
     by_person: dict[str, list[Record]] = {}
-    root, records = _records(pictures)
+    root, records = _records(pictures, told)
     for record in records:
         if view not in ("any", record.view):
             continue
@@ -136,19 +142,19 @@ def read(
     return Pictures(mine, others, listed, digest.hexdigest(), taken.spelled())
 
 
-def _records(pictures: Path) -> tuple[Path, tuple[Record, ...]]:
+def _records(pictures: Path, told: Told) -> tuple[Path, tuple[Record, ...]]:
     """The pictures of a data set, or of a folder within one, and the folder they lie below.
 
     A folder of a published layout may look like one's own people in folders, so those come last.
     """
     if not pictures.is_dir():  # a table or a pattern
-        found = catalogue.open(pictures)
+        found = catalogue.open(pictures, told=told)
         return found.root, found.train().records
     within = Path(os.path.abspath(pictures))
     opened = []
     for place in (within, *within.parents[:_LEVELS_ABOVE]):
         with suppress(InputError):
-            opened.append(catalogue.open(place))
+            opened.append(catalogue.open(place, told=told))
     for found in sorted(opened, key=lambda one: one.name not in catalogue.NAMES):
         records = _below(within, found.train().records)
         if not records:
@@ -156,6 +162,8 @@ def _records(pictures: Path) -> tuple[Path, tuple[Record, ...]]:
                 records = _below(within, found.test().records)
         if records:
             return within, records
+    if pattern.guessed(within):
+        catalogue.open(within, told=told)  # says what they lack
     raise InputError(
         f"--pictures {pictures}: nobody knows whom they show, and what int8 costs can only be "
         "said of known people: give a data set that docs/datasets.md lists, or a folder of one"

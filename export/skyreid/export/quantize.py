@@ -20,6 +20,7 @@ from skyreid.export import crops, int8, keep, ranges
 from skyreid.export.batched import run_onnx
 from skyreid.export.int8_trial import Judge
 from skyreid.export.report import for_json
+from skyreid.train.data.catalogue import NOTHING, Told
 
 RANGES = "int8-ranges.json"
 
@@ -107,6 +108,7 @@ def quantize(
     percentile: float = ranges.PERCENTILE,
     count: int = 256,
     explain: bool = False,
+    told: Told = NOTHING,
     trust: Trust = ANYONE,
     say: Say = lambda line: None,
 ) -> Bundle:
@@ -123,6 +125,7 @@ def quantize(
         percentile: for `percentile`.
         count: pictures for the ranges; as many more, of other people, judge the result.
         explain: see `keep.choose`.
+        told: of the pictures, see `crops.read`.
         trust: whose bundles are accepted.
         say: receives a line per stage.
 
@@ -139,7 +142,7 @@ def quantize(
     if not (spec.height and spec.width):
         raise InputError(f"{source} is a {old.manifest.kind}: only embedders are quantised")
     say(f"read pictures of {pictures_from}")
-    pictures = crops.read(pictures_from, spec, count, old.manifest.view)
+    pictures = crops.read(pictures_from, spec, count, old.manifest.view, told)
     made = quantised(
         old.model("fp32"),
         pictures,

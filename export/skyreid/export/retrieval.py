@@ -18,6 +18,7 @@ from skyreid.contract.errors import InputError
 from skyreid.contract.input_spec import InputSpec
 from skyreid.export.closeness import cosines
 from skyreid.train.data import catalogue, pictures, trials
+from skyreid.train.data.catalogue import NOTHING, Told
 from skyreid.train.data.records import Record
 from skyreid.train.data.trials import Trial
 from skyreid.train.evaluate.embedding import labelled
@@ -55,13 +56,13 @@ class TestSplit:
         return np.flatnonzero([record.view == view for record in self.records])
 
 
-def read(data: Path, spec: InputSpec, views: Sequence[View]) -> TestSplit:
-    """Query and gallery of a data set that the catalogue knows, as far as they show `views`.
+def read(data: Path, spec: InputSpec, views: Sequence[View], told: Told = NOTHING) -> TestSplit:
+    """Query and gallery of a data set, of which `told` is told, as far as they show `views`.
 
     Raises:
         InputError: it is not known, cannot be read, or no protocol stays within `views`.
     """
-    found = catalogue.open(data)
+    found = catalogue.open(data, told=told)
     test = found.test()
     mine = _of_views(test, views)
     if not mine.records:

@@ -25,6 +25,7 @@ from skyreid.bundle.signature import ANYONE, Trust
 from skyreid.contract.errors import GateError, InputError
 from skyreid.export import unfold_embedder
 from skyreid.train import checkpoint
+from skyreid.train.data.catalogue import NOTHING, Told
 from skyreid.train.detector.clips import find_views
 from skyreid.train.detector.crops import CropRules, windows
 from skyreid.train.detector.fit import load_frames
@@ -37,7 +38,14 @@ LARGEST = 1e-3
 fraction of 1,000 pixels."""
 
 
-def unfold(path: Path, data: Sequence[Path], out: Path, *, trust: Trust = ANYONE) -> float:
+def unfold(
+    path: Path,
+    data: Sequence[Path],
+    out: Path,
+    *,
+    told: Told = NOTHING,
+    trust: Trust = ANYONE,
+) -> float:
     """Write the network of a bundle as a checkpoint.
 
     Args:
@@ -45,6 +53,7 @@ def unfold(path: Path, data: Sequence[Path], out: Path, *, trust: Trust = ANYONE
         data: whose pictures give the batch norms their statistics: a detector's are clips, cut as
             training cuts them, an embedder's are sets of people.
         out: the checkpoint, `.safetensors`.
+        told: of sets of people, see `catalogue.open`.
         trust: whose bundles are accepted.
 
     Returns:
@@ -56,9 +65,10 @@ def unfold(path: Path, data: Sequence[Path], out: Path, *, trust: Trust = ANYONE
             be read.
         GateError: the difference is too large; nothing is written.
     """
+    checkpoint.require_name(out)
     bundle = open_bundle(path, trust)
     if bundle.manifest.detector is None:
-        return unfold_embedder.unfold(bundle, data, out)
+        return unfold_embedder.unfold(bundle, data, out, told)
     return _detector(bundle, data, out)
 
 

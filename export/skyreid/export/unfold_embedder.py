@@ -27,6 +27,7 @@ from skyreid.contract.errors import GateError, InputError
 from skyreid.contract.input_spec import InputSpec, fit
 from skyreid.train import checkpoint
 from skyreid.train.data import catalogue
+from skyreid.train.data.catalogue import NOTHING, Told
 from skyreid.train.data.pictures import read_rgb
 from skyreid.train.models.method import Method
 from skyreid.train.models.variants import WIDTHS, construct
@@ -45,7 +46,7 @@ UInt8 = NDArray[np.uint8]
 _NONE: Floats = np.zeros((1, 0, 0), np.float32)
 
 
-def unfold(bundle: Bundle, data: Sequence[Path], out: Path) -> float:
+def unfold(bundle: Bundle, data: Sequence[Path], out: Path, told: Told = NOTHING) -> float:
     """Write the network of an embedder's bundle as a checkpoint.
 
     Args:
@@ -53,6 +54,7 @@ def unfold(bundle: Bundle, data: Sequence[Path], out: Path) -> float:
         data: sets of people, as `skyreid-train fit` takes, whose training pictures give the batch
             norms their statistics.
         out: the checkpoint, `.safetensors`.
+        told: of the data sets, see `catalogue.open`.
 
     Returns:
         The largest 1 - cosine to the bundle's own answers, see `LARGEST`.
@@ -62,7 +64,7 @@ def unfold(bundle: Bundle, data: Sequence[Path], out: Path) -> float:
         GateError: the difference is too large; nothing is written.
     """
     spec, source = bundle.manifest.input, _float_of(bundle)
-    pictures = _pictures(data, spec)
+    pictures = _pictures(data, spec, told)
     try:
         parts = _parts(onnx.load_from_string(bundle.model(source)).graph)
         config = {**_config(parts, spec), "unfolded_from": bundle.sha256}
@@ -94,9 +96,9 @@ def _float_of(bundle: Bundle) -> NumericFormat:
     raise InputError(f"{bundle.path} has no float model, whose weights could be taken")
 
 
-def _pictures(data: Sequence[Path], spec: InputSpec) -> UInt8:
+def _pictures(data: Sequence[Path], spec: InputSpec, told: Told) -> UInt8:
     """Uint8 [N, H, W, 3] RGB, from all over the training splits."""
-    records = [record for one in data for record in catalogue.open(one).train().records]
+    records = [record for one in data for record in catalogue.open(one, told=told).train().records]
     if len(records) < FEWEST:
         raise InputError(
             f"{', '.join(map(str, data))}: {len(records)} pictures for the statistics of the batch "

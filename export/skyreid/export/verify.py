@@ -27,6 +27,7 @@ from skyreid.contract.errors import BundleError, InputError
 from skyreid.export import closeness, crops, loss, parity, retrieval
 from skyreid.export.batched import BATCH, run_all, run_onnx
 from skyreid.export.report import for_json
+from skyreid.train.data.catalogue import NOTHING, Told
 
 VERIFIED = "verified"
 PICTURES = 64
@@ -72,6 +73,7 @@ def verify(
     *,
     checkpoint: Path | None = None,
     data: Path | None = None,
+    told: Told = NOTHING,
     write: bool = True,
     threads: int = 1,
     trust: Trust = ANYONE,
@@ -83,6 +85,7 @@ def verify(
         paths: of the bundles.
         checkpoint: that they were exported from; torch is the reference then.
         data: data set whose test split is searched in every numeric format.
+        told: of the data set, see `catalogue.open`.
         write: whether parity.json is to say what came out. A bundle that fails says so too.
         threads: of ONNX Runtime.
         trust: whose bundles are accepted.
@@ -107,7 +110,7 @@ def verify(
     if data is not None:
         say(f"read the test split of {data}")
         views = tuple(v for v in _VIEWS if any(b.manifest.view in (v, "any") for b in bundles))
-        test = retrieval.read(data, bundles[0].manifest.input, views)
+        test = retrieval.read(data, bundles[0].manifest.input, views, told)
 
     failures: list[str] = []
     not_shown: list[str] = []

@@ -30,7 +30,23 @@ def test_every_missing_unexpected_and_wrongly_shaped_entry_is_named(tmp_path: Pa
         f"backbone.pos_embed [1, 6, {DIM}] instead of [1, 10, {DIM}]",
     ):
         assert part in message
+    assert "--height" not in message
     assert not (tmp_path / "out.safetensors").exists()
+
+
+def test_positions_alone_of_another_shape_are_those_of_another_size(tmp_path: Path) -> None:
+    source = network_state("vdt-tiny")
+    source["backbone.pos_embed"] = torch.ones(1, 6, DIM)
+    with pytest.raises(InputError, match="give the --height and --width that it was"):
+        converted(written(tmp_path / "w.pth", source, wrap="model"), "vdt-tiny")
+
+
+def test_a_checkpoint_goes_by_its_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`fit` took one called .pth, and `evaluate` called it a bundle without sums."""
+    source = written(tmp_path / "w.pth", network_state("vdt-tiny"), wrap="model")
+    assert main(["convert", str(source), "--to", "vdt-tiny", "--out", str(tmp_path / "x.pth")]) == 2
+    assert "x.pth: a checkpoint's name ends in .safetensors" in capsys.readouterr().err
+    assert not (tmp_path / "x.pth").exists()
 
 
 def test_imagenet_weights_with_parts_our_trunk_lacks_are_refused_by_name(tmp_path: Path) -> None:

@@ -202,7 +202,7 @@ def test_a_disk_too_small_for_the_cache_is_said_before_a_picture_is_read(
     records = many(tmp_path, 20, broken=[])
     monkeypatch.setattr(pictures.shutil, "disk_usage", lambda _: SimpleNamespace(free=30_719))
     monkeypatch.setattr(pictures, "read_rgb", lambda path: pytest.fail(f"{path} was read"))
-    with pytest.raises(InputError, match=r"20 pictures take 0.00 GB, and 0.00 GB .* --cache"):
+    with pytest.raises(InputError, match=r"20 pictures take 0.03 MB, and 0.03 MB .* --cache"):
         pictures.load(records, SPEC, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
     monkeypatch.undo()

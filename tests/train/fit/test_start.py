@@ -53,7 +53,8 @@ def test_a_start_that_would_spoil_the_selection_or_does_not_fit_is_refused(
         begin_with(network, {**first.config, "held_out": ["1/a", "4/d"]}, first)
     begin_with(network, {**first.config, "held_out": ["of another data set"]}, first)
     other = {**first.config, "trunk": {**first.config["trunk"], "depth": 3}}
-    with pytest.raises(InputError, match="another network"):
+    said = r"another network than the recipe: trunk\.depth is \d there and 3 here$"
+    with pytest.raises(InputError, match=said):
         begin_with(network, other, first)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from skyreid.contract.errors import SettingsError, run_command
 from skyreid.contract.version import add_version
+from skyreid.train.data import catalogue
 from skyreid.train.options import taken_out
 
 
@@ -81,7 +82,7 @@ def _run(argv: Sequence[str] | None) -> int:
         help="a checkpoint (.safetensors), or the bundles of one model",
     )
     evaluate.add_argument("--data", type=Path, required=True, metavar="DIR")
-    _tell(evaluate)
+    catalogue.add_options(evaluate)
     evaluate.add_argument(
         "--against",
         type=Path,
@@ -185,24 +186,9 @@ def _run(argv: Sequence[str] | None) -> int:
     return code
 
 
-def _tell(verb: argparse.ArgumentParser) -> None:
-    """Options that say of data sets what their files do not."""
-    verb.add_argument(
-        "--ag-reid-c2",
-        action="store_true",
-        help="AG-ReID's first release: its camera C2 stands on the ground",
-    )
-    verb.add_argument(
-        "--aerial",
-        nargs="*",
-        metavar="CAMERA",
-        help="own people without a view: the cameras that fly; alone, none does",
-    )
-
-
 def _train_options(verb: argparse.ArgumentParser) -> None:
     """Of everything that trains an embedder."""
-    _tell(verb)
+    catalogue.add_options(verb)
     verb.add_argument("--out", type=Path, required=True, metavar="DIR", help="for checkpoints")
     verb.add_argument("--cache", type=Path, metavar="DIR", help="for resized pictures; default OUT")
     verb.add_argument("--start", type=Path, metavar="FILE", help="checkpoint to begin with")
@@ -271,7 +257,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     """Every protocol of the test split: CMC, mAP and mINP with 95 % intervals, and parts of it."""
     import json
 
-    from skyreid.train.data import catalogue
     from skyreid.train.detector import command as detector
     from skyreid.train.evaluate import open_set, protocols, tables
     from skyreid.train.evaluate.protocols import Ways

@@ -41,6 +41,20 @@ class Checkpoint:
     sha256: str
 
 
+SUFFIX = ".safetensors"
+"""By which commands that take checkpoints and bundles tell them apart."""
+
+
+def require_name(path: Path) -> None:
+    """Refuse a name that no command would take for a checkpoint's, before the work.
+
+    Raises:
+        InputError: saying so.
+    """
+    if path.suffix != SUFFIX:
+        raise InputError(f"{path}: a checkpoint's name ends in {SUFFIX}")
+
+
 def save(
     path: Path,
     *,

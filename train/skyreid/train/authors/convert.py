@@ -28,6 +28,7 @@ from skyreid.train.authors import published
 from skyreid.train.authors.published import Origin, described, recognised
 from skyreid.train.models import variants
 from skyreid.train.models.method import Declaration, Pretrained
+from skyreid.train.models.positions import NAMES as POSITIONS
 from skyreid.train.models.positions import resampled
 from skyreid.train.models.registry import method_of, methods
 from skyreid.train.models.vit import TrunkConfig
@@ -118,9 +119,10 @@ def convert(
 
     Raises:
         InputError: when the file cannot be used, naming every tensor that has no place and every
-            entry of the network that has no tensor.
+            entry of the network that has no tensor; or `out` is no checkpoint's name.
         SettingsError: when the variant, `trunk` or `options` are wrong or contradict the file.
     """
+    checkpoint.require_name(out)
     read = published.read(source, key)
     origin = origin or recognised(read.state, source)
     report = Report(source.name, read.sha256, origin, {}, widened=read.widened)
@@ -323,8 +325,12 @@ def fitting(
     ]  # fmt: skip
     if wrong:
         name = report.config["variant"]
+        sized = not (missing or unexpected) and all(
+            any(part in shape for part in POSITIONS) for shape in shapes
+        )
         raise InputError(
             f"{report.source} does not fit {name} ({described(source)}); {'; '.join(wrong)}"
+            + ("; give the --height and --width that it was trained at" if sized else "")
         )
     return source
 

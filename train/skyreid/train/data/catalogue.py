@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +49,21 @@ class Told:
 
 
 NOTHING = Told()
+
+
+def add_options(command: ArgumentParser) -> None:
+    """Options by which a user says of data sets what their files do not; see `told`."""
+    command.add_argument(
+        "--ag-reid-c2",
+        action="store_true",
+        help="AG-ReID's first release: its camera C2 stands on the ground",
+    )
+    command.add_argument(
+        "--aerial",
+        nargs="*",
+        metavar="CAMERA",
+        help="own people without a view: the cameras that fly; alone, none does",
+    )
 
 
 def told(arguments: Namespace) -> Told:

@@ -146,8 +146,8 @@ def _store(stored: Path, records: Sequence[Record], spec: InputSpec) -> None:
     needed, free = len(records) * int(np.prod(size)), shutil.disk_usage(stored.parent).free
     if needed > free:  # before minutes are spent on it
         raise InputError(
-            f"cache {stored}: {len(records)} pictures take {needed / 1e9:.2f} GB, and "
-            f"{free / 1e9:.2f} GB are free; give --cache a folder on another disk"
+            f"cache {stored}: {len(records)} pictures take {needed / 1e6:,.2f} MB, and "
+            f"{free / 1e6:,.2f} MB are free; give --cache a folder on another disk"
         )
     listed = stored.with_suffix(".unread")
     with files.replacing(stored) as partial, partial.open("wb") as file:

@@ -40,23 +40,29 @@ def begin_with(
     Raises:
         InputError: when they are different networks, or as `check_strangers`.
     """
-    if source.kind != "embedder" or _architecture(source.config) != _architecture(config):
-        raise InputError("the checkpoint to start from holds another network than the recipe")
+    if source.kind != "embedder":
+        raise InputError(f"the checkpoint to start from is a {source.kind}, and this an embedder")
+    old, new = _architecture(source.config), _architecture(config)
+    if differing := [key for key in old if key in new and old[key] != new[key]]:
+        said = (f"{key} is {old[key]} there and {new[key]} here" for key in differing)
+        raise InputError(
+            f"the checkpoint to start from holds another network than the recipe: {', '.join(said)}"
+        )
     check_strangers(source, config["held_out"], "the checkpoint to start from")
     state, own = dict(source.state), network.state_dict()
     if source.config["fitted"] != config["fitted"]:
         state |= {key: own[key] for key in per_person(config)}
-    old, new = (_trunk(one) for one in (source.config, config))
-    if (old.size, old.stride) != (new.size, new.stride):
+    before, after = (_trunk(one) for one in (source.config, config))
+    if (before.size, before.stride) != (after.size, after.stride):
         computed = method_of(config["method"]).declaration.computed
         for key in state:
             if key.endswith(positions.NAMES):
-                state[key] = positions.on_grid(state[key], old.grid(), new.grid())
+                state[key] = positions.on_grid(state[key], before.grid(), after.grid())
             elif any(part in key for part in computed) and key in own:
                 state[key] = own[key]
         log.info(
             "positions of %s, stride %s, resampled to %s, stride %s",
-            *(old.size, old.stride, new.size, new.stride),
+            *(before.size, before.stride, after.size, after.stride),
         )
     checkpoint.fill(network, state)
 
@@ -131,13 +137,14 @@ def check_strangers(source: checkpoint.Checkpoint, held_out: Iterable[str], what
         )
 
 
-def _architecture(config: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What decides the entries of a state_dict, but for the people and the grid of patches."""
-    same = {"drop_path": 0.0, "height": 0, "width": 0}
+def _architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the entries of a state_dict, by name; not the people and the grid of patches."""
     trunk = _trunk(config)
+    free = {"drop_path", "height", "width"}
     if trunk.stem == "patch":  # of a conv stem the stride decides how many stages it has
-        same["stride"] = 0
-    return config["method"], trunk.model_copy(update=same)
+        free.add("stride")
+    told = trunk.model_dump(mode="json", exclude=free)
+    return {"method": config["method"], **{f"trunk.{key}": told[key] for key in told}}
 
 
 def _trunk(config: Mapping[str, Any]) -> TrunkConfig:
