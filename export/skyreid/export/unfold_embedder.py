@@ -96,7 +96,7 @@ def _float_of(bundle: Bundle) -> NumericFormat:
     raise InputError(f"{bundle.path} has no float model, whose weights could be taken")
 
 
-def _pictures(data: Sequence[Path], spec: InputSpec, told: Told) -> UInt8:
+def _pictures(data: Sequence[Path], spec: InputSpec, told: Told = NOTHING) -> UInt8:
     """Uint8 [N, H, W, 3] RGB, from all over the training splits."""
     records = [record for one in data for record in catalogue.open(one, told=told).train().records]
     if len(records) < FEWEST:
