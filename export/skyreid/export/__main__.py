@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,6 +25,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_command(lambda: int(options.verb(options)))
 
 
+@contextmanager
+def _extra() -> Iterator[None]:
+    """Within it a library that is missing is said to be, and how it is installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise PlatformError(
+            f"{error.name} is not installed: pip install 'skyreid[export]'"
+        ) from error
+
+
 def _bundle(options: argparse.Namespace) -> int:
     options.name = options.name or options.out.name
     bare.require_texts(options)
@@ -36,13 +48,9 @@ def _bundle(options: argparse.Namespace) -> int:
     options.licence = options.licence or "Apache-2.0"
     if options.io == "deepstream":
         return _deepstream(options)
-    try:
+    with _extra():
         from skyreid.export.bundle import RangePictures, export_bundle
         from skyreid.train.options import fields
-    except ImportError as error:
-        raise PlatformError(
-            f"{error.name} is not installed: pip install 'skyreid[export]'"
-        ) from error
     bundle = export_bundle(
         options.checkpoint,
         options.out,
@@ -83,12 +91,8 @@ def _deepstream(options: argparse.Namespace) -> int:
                 f"--{option.replace('_', '-')}: is for a bundle, and DeepStream takes an ONNX file "
                 "and a configuration; leave it out"
             )
-    try:
+    with _extra():
         from skyreid.export.deepstream import export_deepstream
-    except ImportError as error:
-        raise PlatformError(
-            f"{error.name} is not installed: pip install 'skyreid[export]'"
-        ) from error
     written = export_deepstream(
         options.checkpoint,
         options.out,
@@ -104,19 +108,10 @@ def _deepstream(options: argparse.Namespace) -> int:
 
 
 def _unfold(options: argparse.Namespace) -> int:
-    try:
+    with _extra():
         from skyreid.export.unfold import unfold
-    except ImportError as error:
-        raise PlatformError(
-            f"{error.name} is not installed: pip install 'skyreid[export]'"
-        ) from error
-    difference = unfold(
-        options.bundle,
-        options.data,
-        options.out,
-        told=catalogue.told(options),
-        trust=read_trust(options.trust),
-    )
+    told, trust = catalogue.told(options), read_trust(options.trust)
+    difference = unfold(options.bundle, options.data, options.out, told=told, trust=trust)
     print(f"{options.out}, within {difference:.1e} of the bundle's answers")
     return 0
 
@@ -130,12 +125,8 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _quantize(options: argparse.Namespace) -> int:
-    try:
+    with _extra():
         from skyreid.export.quantize import quantize
-    except ImportError as error:
-        raise PlatformError(
-            f"{error.name} is not installed: pip install 'skyreid[export]'"
-        ) from error
     bundle = quantize(
         options.bundle,
         options.pictures,
@@ -164,12 +155,8 @@ def _put_priors(options: argparse.Namespace) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    try:
+    with _extra():
         from skyreid.export.verify import verify
-    except ImportError as error:
-        raise PlatformError(
-            f"{error.name} is not installed: pip install 'skyreid[export]'"
-        ) from error
     from skyreid.export.report import for_json, verified_lines
 
     verdict = verify(
@@ -211,12 +198,8 @@ def _compile(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    try:
+    with _extra():
         from skyreid.export.bench import as_lines, bench
-    except ImportError as error:
-        raise PlatformError(
-            f"{error.name} is not installed: pip install 'skyreid[export]'"
-        ) from error
     report = bench(
         options.bundle,
         batches=_numbers("--batch", options.batch),
