@@ -1,7 +1,9 @@
 """How a command ends: one line, the contract's exit code."""
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,8 +15,11 @@ from skyreid.contract.errors import (
     PlatformError,
     SettingsError,
     SkyreidError,
+    reason,
     run_command,
 )
+
+TREE = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -87,3 +92,48 @@ def test_a_module_of_ours_that_is_missing_is_a_defect_and_not_an_extra() -> None
 
     with pytest.raises(ModuleNotFoundError):
         run_command(command)
+
+
+def test_a_line_that_names_a_file_says_neither_its_number_nor_its_name_again(
+    tmp_path: Path,
+) -> None:
+    def wrong(path: Path) -> OSError:
+        with pytest.raises(OSError, match="No such file") as raised:
+            path.read_bytes()
+        return raised.value
+
+    file = tmp_path / "table.csv"
+    assert reason(wrong(file), file) == "No such file or directory"
+    assert reason(wrong(file), str(file)) == "No such file or directory"
+    # One of a folder's is named: else nobody knows which.
+    assert reason(wrong(file), tmp_path) == f"{file}: No such file or directory"
+    assert reason(OSError("no address"), file) == "no address"
+    assert reason(ValueError("row 3: no number"), file) == "row 3: no number"
+    assert reason(KeyError("pid"), file) == "it has no 'pid'"
+    assert reason(EOFError(), file) == "EOFError"
+
+
+def test_no_message_shows_the_number_of_an_error() -> None:
+    """``[Errno 2] No such file or directory: 'x'`` after a path is that path twice."""
+    rooms = ("contract", "bundle", "train", "export", "edge", "server", "scripts")
+    handlers, found = 0, []
+    for path in sorted(file for room in rooms for file in (TREE / room).rglob("*.py")):
+        for handler in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(handler, ast.ExceptHandler) or handler.type is None:
+                continue
+            names = {n.id for n in ast.walk(handler.type) if isinstance(n, ast.Name)}
+            # What cannot be imported is told as it is: the file is the library's.
+            if "OSError" not in names or "ImportError" in names:
+                continue
+            handlers += 1
+            found += [
+                f"{path.relative_to(TREE)}:{said.lineno}"
+                for raised in ast.walk(handler)
+                if isinstance(raised, ast.Raise)
+                for said in ast.walk(raised)
+                if isinstance(said, ast.FormattedValue)
+                and isinstance(said.value, ast.Name)
+                and said.value.id == handler.name
+            ]
+    assert handlers > 50
+    assert found == []

@@ -20,7 +20,7 @@ from skyreid.bundle.engine import Built
 from skyreid.bundle.manifest import NumericFormat
 from skyreid.bundle.ownership import strange_parent, stranger
 from skyreid.contract import files
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 
 _SCHEMA = 1
 _MEANING = {
@@ -120,7 +120,7 @@ def ensure(
                 "code, and nobody else may write it"
             )
         plan_path = directory / f"{key.stem()}.plan"
-        plan, reason = cached(directory, key)
+        plan, why = cached(directory, key)
         if plan is not None:
             return Engine(plan, plan_path, "")
         # One build at a time: two would share a board's memory, and its timings would be wrong.
@@ -129,14 +129,16 @@ def ensure(
             of=f"engine cache {directory}",
             waiting=lambda who: say(f"{who} builds an engine here: wait for it"),
         ):
-            plan, reason = cached(directory, key)  # another may have built it in the meantime
+            plan, why = cached(directory, key)  # another may have built it in the meantime
             if plan is not None:
                 return Engine(plan, plan_path, "")
-            say(reason)
+            say(why)
             built = _build(directory, key, plan_path, build)
     except OSError as error:
-        raise InputError(f"engine cache {directory} cannot be used: {error}") from error
-    return Engine(built.plan, plan_path, reason)
+        raise InputError(
+            f"engine cache {directory} cannot be used: {reason(error, directory)}"
+        ) from error
+    return Engine(built.plan, plan_path, why)
 
 
 def _build(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, StringConstraints, model_validator
 
-from skyreid.contract.errors import BundleError, InputError, PlatformError
+from skyreid.contract.errors import BundleError, InputError, PlatformError, reason
 from skyreid.contract.settings import Section, read_table
 from skyreid.contract.settings import check as check_section
 
@@ -186,7 +186,7 @@ def _public_key(path: Path) -> Ed25519PublicKey:
     try:
         key = serialization.load_pem_public_key(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the public key {path}: {error}") from error
+        raise InputError(f"cannot read the public key {path}: {reason(error, path)}") from error
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise InputError(f"{path} is not an Ed25519 key")
     public: Ed25519PublicKey = key

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.contract.rotation import turn, turned_by
 from skyreid.contract.sighting import Ground, View
 
@@ -245,7 +245,7 @@ def read_poses(path: Path, camera: str) -> CameraPoses:
     try:
         table = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"camera poses {path}: {error}") from error
+        raise InputError(f"camera poses {path}: {reason(error, path)}") from error
     if not isinstance(table, dict):
         raise InputError(f"camera poses {path}: not a JSON object by camera")
     name = camera.removeprefix("cam")

@@ -65,6 +65,19 @@ class PlatformError(SkyreidError):
     exit_code = 4
 
 
+def reason(error: Exception, path: str | os.PathLike[str] | None = None) -> str:
+    """What went wrong, for a line that has named ``path``: without its number and that name again.
+
+    Where an OSError is about another file, as one of a folder's, that is named.
+    """
+    if isinstance(error, KeyError):
+        return f"it has no {error}"
+    if not isinstance(error, OSError) or not error.strerror:
+        return str(error) or type(error).__name__
+    other = error.filename if path is None or error.filename != os.fspath(path) else None
+    return error.strerror if other is None else f"{other}: {error.strerror}"
+
+
 _PACKAGES = {
     "cv2": "opencv-python-headless",
     "gi": "'PyGObject<3.51'",

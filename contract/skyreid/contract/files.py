@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 
 
 class FileLock:
@@ -54,7 +54,7 @@ class FileLock:
             tail = f": {remedy}" if remedy else ""
             raise InputError(f"{of} is in use by {held}{tail}") from None
         except OSError as error:
-            raise InputError(f"{of} cannot be used: {path}: {_reason(error)}") from error
+            raise InputError(f"{of} cannot be used: {path}: {reason(error, path)}") from error
 
     def close(self) -> None:
         """Give it back; harmless where it was already, and another may have it."""
@@ -198,7 +198,9 @@ def _turn(path: Path) -> Iterator[tuple[Path, Path]]:
         finally:
             _give_back(lock, handle)
     except OSError as error:
-        raise InputError(f"cannot write {path}: {_reason(error)}; nothing was changed") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; nothing was changed"
+        ) from error
 
 
 def _remove(path: Path) -> None:
@@ -215,7 +217,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from skyreid.bundle.archive import open_bundle
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 
 PERSON_M = (1.7, 0.5)
 """Height of a person, and depth, which is what is left of the height from straight above."""
@@ -161,7 +161,9 @@ def read(path: Path) -> Table:
     try:
         return Table(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no table of `skyreid-train altitude`: {error}") from error
+        raise InputError(
+            f"{path} is no table of `skyreid-train altitude`: {reason(error, path)}"
+        ) from error
 
 
 def band_m(table: Table, camera: Camera) -> tuple[int, int] | None:

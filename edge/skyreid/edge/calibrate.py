@@ -27,7 +27,7 @@ from skyreid.contract.camera import (
     read_poses,
     write_poses,
 )
-from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.errors import InputError, SettingsError, reason
 from skyreid.contract.geodesy import to_site
 from skyreid.contract.recording import read_said_poses
 from skyreid.contract.rotation import turn, turned_by
@@ -176,7 +176,7 @@ def _rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
             for row in reader:
                 yield f"{path}, line {reader.line_num}", row
     except (OSError, ValueError, csv.Error) as error:
-        raise InputError(f"{path}: {error}") from error
+        raise InputError(f"{path}: {reason(error, path)}") from error
 
 
 def bias_of_people(places: Sequence[Place], options: TelemetryOptions) -> list[str]:

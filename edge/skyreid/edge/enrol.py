@@ -19,7 +19,7 @@ from skyreid.contract.enrolment import (
     decode,
     decode_token,
 )
-from skyreid.contract.errors import InputError, MessageError
+from skyreid.contract.errors import InputError, MessageError, reason
 from skyreid.contract.sealed import parse_public_key
 from skyreid.edge.delivery.renewal import check_signed, post
 
@@ -50,7 +50,9 @@ def enrol(text: str, folder: Path) -> Token:
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
         authority = x509.load_der_x509_certificate(b64decode(token.ca))
     except (OSError, ValueError) as error:
-        raise InputError(f"{key_file}, or the token's authority: {error}") from error
+        raise InputError(
+            f"{key_file}, or the token's authority: {reason(error, key_file)}"
+        ) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise InputError(f"{key_file} is no key of an elliptic curve: remove it")
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, token.device)])

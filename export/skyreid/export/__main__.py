@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from skyreid.bundle.manifest import ScorePrior
 from skyreid.bundle.signature import read_trust
-from skyreid.contract.errors import GateError, InputError, PlatformError, run_command
+from skyreid.contract.errors import GateError, InputError, PlatformError, reason, run_command
 from skyreid.contract.version import add_version
 from skyreid.export import bare, get, signing
 from skyreid.train.data import catalogue
@@ -225,8 +225,12 @@ def _priors(path: Path | None) -> dict[str, ScorePrior]:
     try:
         text = path.read_text()
         return dict(TypeAdapter(dict[str, ScorePrior]).validate_json(text))
-    except (OSError, ValidationError) as error:
-        raise InputError(f"--score-priors {path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"--score-priors {path}: {reason(error, path)}") from error
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(str(part) for part in wrong["loc"])
+        raise InputError(f"--score-priors {path}: {where or 'it'}: {wrong['msg']}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from skyreid.bundle.archive import open_bundle, replace_file
 from skyreid.bundle.signature import PURPOSE, SIGNATURE, cryptography_modules, key_id, line, trusted
 from skyreid.contract import files
-from skyreid.contract.errors import BundleError, InputError
+from skyreid.contract.errors import BundleError, InputError, reason
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -106,7 +106,7 @@ def _private_key(path: Path) -> Ed25519PrivateKey:
     try:
         key = serialization.load_pem_private_key(path.read_bytes(), password=None)
     except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"cannot read the private key {path}: {error}") from error
+        raise InputError(f"cannot read the private key {path}: {reason(error, path)}") from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise InputError(f"{path} is not an Ed25519 key")
     private: Ed25519PrivateKey = key

@@ -81,6 +81,7 @@ class FakeServer:
         """What was asked to change: method, path, body, the word against forged requests."""
         self.undone: dict[str, Any] = {}
         """The identity as it is once its return is undone."""
+        self.undo_status = 200
         self._streams: list[queue.Queue[str | None]] = []
         self._server: ThreadingHTTPServer | None = None
         self.port = 0
@@ -163,7 +164,7 @@ class FakeServer:
         elif request.command == "PUT" and self.session is not None:
             self.session = self.session | body
         elif request.path.endswith("/return/undo"):
-            _send(request, 200, "application/json", json.dumps(self.undone).encode())
+            _send(request, self.undo_status, "application/json", json.dumps(self.undone).encode())
             return
         elif body in ({"token": TOKEN}, {"link": LINK}):
             self.session = self.offered

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from canned import back, eventually, identity, show, tracklet
 
 PRESS = "document.querySelector('.returned button').click()"
@@ -29,6 +30,37 @@ def test_a_card_says_who_came_back_and_a_button_undoes_it(browser: Any, server: 
     eventually(lambda: "somebody said so" in browser.text(".returned"), "it is undone")
     assert ("POST", "/v1/identities/AB12CD34/return/undo") in [c[:2] for c in server.changed]
     assert browser.count(".returned button") == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "locked"),
+    [
+        (403, "only an operator may", False),
+        (404, "There is no return any more", False),
+        (500, "try again", False),
+        (401, "", True),
+        (400, "", True),  # purpose and case are asked for, and missing
+    ],
+)
+def test_who_may_not_undo_is_told_why_and_not_to_try_again(
+    browser: Any, server: Any, status: int, said: str, locked: bool
+) -> None:
+    server.people = {"AB12CD34": came()}
+    server.undo_status = status
+    server.session = server.session | {
+        "csrf": "a-word",
+        "purpose_required": status == 400,
+        "case": "7",
+    }
+    show(browser, server)
+    eventually(lambda: browser.count(".returned button"), "the card is there")
+    browser.run(PRESS)
+    browser.run(PRESS)
+    if locked:
+        eventually(lambda: browser.count("body.locked form"), "the form comes")
+    else:
+        eventually(lambda: said in browser.text(".returned"), said)
+        assert ("try again" in browser.text(".returned")) == (status == 500)
 
 
 def test_a_suggestion_says_why_it_is_none_and_a_viewer_has_no_button(

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.synth.shading import Bytes
 from skyreid.synth.stage import Shot
 
@@ -80,7 +80,7 @@ def write_sheet(path: Path, sheet: Bytes) -> None:
             raise OSError("OpenCV cannot encode it")
         path.write_bytes(data.tobytes())
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}") from error
+        raise InputError(f"{path} cannot be written: {reason(error, path)}") from error
 
 
 def _with_boxes(shot: Shot, word: str) -> Bytes:

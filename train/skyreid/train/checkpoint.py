@@ -15,7 +15,7 @@ from typing import Any, Literal, cast
 from torch import Tensor, nn
 
 from skyreid.contract import files
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.contract.input_spec import InputSpec
 
 Kind = Literal["embedder", "detector"]
@@ -138,7 +138,7 @@ def load(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}
     except (OSError, SafetensorError) as error:
-        raise InputError(f"cannot read the checkpoint {path}: {error}") from error
+        raise InputError(f"cannot read the checkpoint {path}: {reason(error, path)}") from error
     if metadata.get("format") != "skyreid-checkpoint-1":
         raise InputError(f"{path} is a safetensors file, but not written by skyreid-train fit")
     return Checkpoint(

@@ -27,7 +27,7 @@ from skyreid.contract.enrolment import (
     RenewalRequest,
     decode,
 )
-from skyreid.contract.errors import InputError, MessageError, SkyreidError
+from skyreid.contract.errors import InputError, MessageError, SkyreidError, reason
 from skyreid.contract.sealed import Sealer, key_name, parse_public_key
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _life(certificate: Path) -> tuple[datetime, datetime]:
     try:
         read = x509.load_pem_x509_certificate(certificate.read_bytes())
     except (OSError, ValueError) as error:
-        raise InputError(f"mqtt.certificate {certificate}: {error}") from error
+        raise InputError(f"mqtt.certificate {certificate}: {reason(error, certificate)}") from error
     return read.not_valid_before_utc, read.not_valid_after_utc
 
 
@@ -219,7 +219,9 @@ def post(host: str, port: int, path: str, body: bytes, context: ssl.SSLContext) 
             f"{where} is not of the authority that is believed: {error.verify_message}"
         ) from error
     except OSError as error:
-        raise InputError(f"{where} cannot be reached: {error}; is certs serve running?") from error
+        raise InputError(
+            f"{where} cannot be reached: {reason(error)}; is certs serve running?"
+        ) from error
     try:  # what is wrong with our certificate is said only now
         link.request("POST", path, body, {"Content-Type": "application/json"})
         said = link.getresponse()
@@ -230,7 +232,7 @@ def post(host: str, port: int, path: str, body: bytes, context: ssl.SSLContext) 
         ) from error
     except (OSError, http.client.HTTPException) as error:
         raise InputError(
-            f"{where} ended the connection ({error!r}); it may not accept {over} certs device"
+            f"{where} ended the connection ({reason(error)}); it may not accept {over} certs device"
         ) from error
     finally:
         link.close()

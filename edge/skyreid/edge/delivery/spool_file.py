@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from skyreid.contract.errors import InputError, SkyreidError
+from skyreid.contract.errors import InputError, SkyreidError, reason
 from skyreid.contract.files import FileLock
 from skyreid.contract.migration import migrate, require_newest
 from skyreid.contract.sealed import Sealer
@@ -219,7 +219,9 @@ class SpoolFile:
                     self.db.execute("INSERT INTO spool VALUES ('sealed', '')")
             self._seal()
         except (OSError, sqlite3.Error) as again:
-            raise SkyreidError(f"spool {self.path} cannot be made anew: {again}") from again
+            raise SkyreidError(
+                f"spool {self.path} cannot be made anew: {reason(again, self.path)}"
+            ) from again
 
     def make_room(self) -> None:
         """On a full disk: give the reserve back, and let file and log stay as large as they are.

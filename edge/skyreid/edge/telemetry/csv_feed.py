@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from skyreid.contract.camera import CameraModel
-from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.errors import InputError, SettingsError, reason
 from skyreid.contract.geodesy import to_site
 from skyreid.contract.site import Origin
 from skyreid.contract.telemetry import axes, camera_at
@@ -49,7 +49,7 @@ class CsvFeed:
                 names = list(reader.fieldnames or ())
                 rows = list(reader)
         except (OSError, ValueError, csv.Error) as error:
-            raise InputError(f"telemetry {path}: {error}") from error
+            raise InputError(f"telemetry {path}: {reason(error, path)}") from error
         columns = set(names) if rows else set()
         if twice := sorted(name for name, count in Counter(names).items() if count > 1):
             raise InputError(f"telemetry {path}: the column {', '.join(twice)} twice")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 
 
 class Lens:
@@ -32,7 +32,7 @@ class Lens:
         except KeyError as error:
             raise InputError(f"lens table {path}: needs the columns zoom and fov_deg") from error
         except (OSError, TypeError, ValueError, csv.Error) as error:
-            raise InputError(f"lens table {path}: {error}") from error
+            raise InputError(f"lens table {path}: {reason(error, path)}") from error
         rows.sort()
         self._zooms = np.array([zoom for zoom, _ in rows])
         angles = np.array([angle for _, angle in rows])

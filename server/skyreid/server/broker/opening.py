@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skyreid.contract.errors import SettingsError
+from skyreid.contract.errors import SettingsError, reason
 from skyreid.contract.sealed import Opener, key_name
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class KeyRing:
                 if self._folder.stat().st_mode & 0o001 and path.stat().st_mode & 0o004:
                     _log.warning("%s opens what devices seal, and anybody here can read it", path)
         except (OSError, ValueError) as error:
-            raise SettingsError(f"authority.folder: {error}") from error
+            raise SettingsError(f"authority.folder: {reason(error)}") from error
         return names
 
     def find(self, name: str) -> X25519PrivateKey | None:

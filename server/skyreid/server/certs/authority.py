@@ -27,7 +27,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from skyreid.contract import files
 from skyreid.contract.broker import broker_address
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.contract.topics import check_identifier
 from skyreid.server.certs.key_files import pem, write_key, write_open, write_secret
 
@@ -57,7 +57,7 @@ class Authority:
             self.site = str(self._read()["site"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
-                f"authority {folder}: {error}; skyreid-server certs init makes one"
+                f"authority {folder}: {reason(error)}; skyreid-server certs init makes one"
             ) from error
         if not isinstance(self._key, ec.EllipticCurvePrivateKey):
             raise InputError(f"authority {folder}: ca.key is no key of an elliptic curve")
@@ -305,7 +305,7 @@ class Authority:
         try:
             return dict(json.loads(self.path("state.json").read_bytes()))
         except (OSError, ValueError) as error:
-            raise InputError(f"authority {self.folder}: state.json: {error}") from error
+            raise InputError(f"authority {self.folder}: state.json: {reason(error)}") from error
 
     def _locked(self) -> files.FileLock:
         return files.FileLock(

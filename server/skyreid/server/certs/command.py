@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 
 if TYPE_CHECKING:
     from skyreid.server.certs.authority import Authority
@@ -115,7 +115,7 @@ def _device(given: argparse.Namespace) -> int:
             with open(given.csv, newline="", encoding="utf-8") as file:
                 names += [row[0].strip() for row in csv.reader(file) if row and row[0].strip()]
         except (OSError, ValueError, csv.Error) as error:
-            raise InputError(f"{given.csv}: {error}") from error
+            raise InputError(f"{given.csv}: {reason(error, given.csv)}") from error
     if not names:
         raise InputError("certs device: give names of devices, or --csv")
     _print_tokens(Authority(given.folder), names, _port(given.enrol_port))

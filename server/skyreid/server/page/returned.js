@@ -6,10 +6,15 @@ import { duration, percent } from "/page/format.js";
 import { identityName } from "/page/mark.js";
 import { lookOf } from "/page/palette.js";
 import { pictureOf } from "/page/picture.js";
-import { send } from "/page/session.js";
+import { isRefusal, refused, send } from "/page/session.js";
 import { change, store } from "/page/store.js";
 
 const MAY_UNDO = ["operator", "officer", "admin"];
+/** Why it is not done, where trying again would not help. */
+const FOR_GOOD = {
+  403: "Not undone: only an operator may.",
+  404: "There is no return any more.",
+};
 
 /** What a card says of a return; nothing where there is none. */
 export function returned(identity) {
@@ -53,7 +58,8 @@ function undoButton(identity) {
           const now = await answer.json();
           return change({ identities: new Map(store.identities).set(now.id, now) });
         }
-        said.textContent = answer.status === 404 ? " There is no return any more." : " Not undone: try again.";
+        if (isRefusal(answer.status)) return refused(answer.status);
+        said.textContent = ` ${FOR_GOOD[answer.status] ?? "Not undone: try again."}`;
       } catch {
         said.textContent = " The server does not answer.";
       }

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from skyreid.contract import files
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.contract.identity_event import TrackKey
 from skyreid.contract.sighting import View
 
@@ -197,7 +197,7 @@ def read(path: Path) -> Segment:
             at = _aligned(at + columns[name].nbytes)
         vectors = np.frombuffer(data, np.float16, rows * dim, at).reshape(rows, dim)
     except (OSError, ValueError, KeyError, TypeError, struct.error) as error:
-        raise InputError(f"segment {path} cannot be used: {error}") from error
+        raise InputError(f"segment {path} cannot be used: {reason(error, path)}") from error
     return Segment(
         head["model_key"],
         View(head["view"]),

@@ -24,7 +24,7 @@ import numpy as np
 from pydantic import BaseModel, Field, ValidationError
 from tqdm import tqdm
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.synth.options import StockOptions
 from skyreid.synth.pasted.cutouts import Cutout, person_cutout, studio, thing_cutout
 from skyreid.synth.shading import Bytes
@@ -179,7 +179,7 @@ def _write(path: Path, picture: Bytes) -> None:
             raise OSError("OpenCV cannot encode it")
         path.write_bytes(data.tobytes())
     except OSError as error:
-        raise InputError(f"{path} cannot be written: {error}") from error
+        raise InputError(f"{path} cannot be written: {reason(error, path)}") from error
 
 
 def _read(path: Path, channels: int) -> Bytes:

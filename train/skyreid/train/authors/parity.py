@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.train.data.records import View
 from skyreid.train.models import variants
 from skyreid.train.models.method import AERIAL, GROUND, Method
@@ -106,13 +106,14 @@ def measure_one(folder: Path, method: str, seed: int) -> Result:
     """
     name = fixtures()[method]
     network = construct(folder, method, seed)
+    fixture = folder / f"{name}.seed{seed}.npz"
     try:
-        with np.load(folder / f"{name}.seed{seed}.npz") as recorded:
+        with np.load(fixture) as recorded:
             images = normalised(recorded["images"])
             words = [str(word) for word in recorded["views"]]
             wanted: Floats = recorded["embedding"]
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{folder / f'{name}.seed{seed}.npz'} is no fixture: {error}") from error
+        raise InputError(f"{fixture} is no fixture: {reason(error, fixture)}") from error
     views = torch.tensor([AERIAL if word == "Aerial" else GROUND for word in words])
     with torch.inference_mode():
         training = network(images, views)
@@ -133,7 +134,7 @@ def construct(folder: Path, method: str, seed: int) -> Method:
         keys = json.loads(path.read_text())
         state = draw(keys, seed, method_of(method).declaration.computed)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no list of keys: {error}") from error
+        raise InputError(f"{path} is no list of keys: {reason(error, path)}") from error
     network = variants.construct(
         variants.variant(f"{method}-base", height=256, width=128, people=PEOPLE)
     )

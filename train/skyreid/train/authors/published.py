@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.train.models.registry import methods
 
 Origin = Literal["authors", "imagenet", "clip"]
@@ -73,7 +73,7 @@ def read(path: Path, key: str | None = None) -> Published:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise InputError(f"cannot read the weights {path}: {error}") from error
+        raise InputError(f"cannot read the weights {path}: {reason(error, path)}") from error
     digest = hashlib.sha256(content).hexdigest()
     if content[8:9] == b"{":  # 8 bytes of length and a JSON header
         whole = _safetensors(path, content)

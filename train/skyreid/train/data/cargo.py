@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.train.data import trials
 from skyreid.train.data.format import Layout
 from skyreid.train.data.reading import holds, read_folder
@@ -83,7 +83,7 @@ def altitudes(root: Path) -> dict[int, float]:
         return {int(camera): float(row["altitude_m"]) for camera, row in cameras.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{file} is not what `skyreid-train synth crops` writes ({error!r}); "
+            f"{file} is not what `skyreid-train synth crops` writes ({reason(error, file)}); "
             "move it away to do without the cameras' altitudes"
         ) from error
 

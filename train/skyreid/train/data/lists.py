@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.train.data.picture_files import spelled_otherwise
 from skyreid.train.data.reading import Parse, Sift
 from skyreid.train.data.records import ByReason, Record, merged
@@ -100,7 +100,7 @@ def lines(found: Sift, fields: int = 1) -> Iterator[tuple[PurePosixPath, tuple[s
     try:
         text = found.split.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {found.split}: {error}") from error
+        raise InputError(f"cannot read {found.split}: {reason(error, found.split)}") from error
     seen: set[PurePosixPath] = set()
     for line in text.splitlines():
         parts = line.split() if fields > 1 else [line.strip()]

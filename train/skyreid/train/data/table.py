@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.train.data.lists import on_disk
 from skyreid.train.data.own import Row
 from skyreid.train.data.pattern import FIELDS
@@ -93,7 +93,7 @@ def _parquet(path: Path) -> tuple[list[str], Sequence[Mapping[str, str]]]:
     try:
         table = read_table(path)
     except (OSError, ArrowException) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+        raise InputError(f"cannot read {path}: {reason(error, path)}") from error
     columns = [_column(name) for name in table.column_names]
     words: dict[str, list[str]] = {}
     for name, column in zip(columns, table.columns, strict=True):

@@ -29,7 +29,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.contract.errors import PlatformError, SettingsError, SkyreidError
+from skyreid.contract.errors import PlatformError, SettingsError, SkyreidError, reason
 from skyreid.train.data.augment import Augmentation
 
 UInt8 = NDArray[np.uint8]
@@ -151,7 +151,8 @@ class Workers:
                     self._tell(self._processes[-1], told)
             except (OSError, AttributeError) as error:  # memfd is Linux's
                 raise PlatformError(
-                    f"workers that augment pictures cannot be started: {error}; give --workers 0"
+                    f"workers that augment pictures cannot be started: {reason(error)}; "
+                    "give --workers 0"
                 ) from error
             failed.pop_all()
         os.close(memory)

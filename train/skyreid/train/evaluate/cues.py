@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.synth.closets import EVERYDAY, VIVID
 from skyreid.synth.wardrobe import PRIVATE_CUES
 
@@ -49,7 +49,7 @@ def read(root: Path) -> dict[str, frozenset[str]]:
         cues = {str(int(row["pid"])): frozenset(cue) for row, cue in _with_cues(rows)}
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise InputError(
-            f"{path} is not what `skyreid-train synth crops` writes ({error!r}); "
+            f"{path} is not what `skyreid-train synth crops` writes ({reason(error, path)}); "
             "move it away to do without results by cue"
         ) from error
     found: dict[str, frozenset[str]] = {}

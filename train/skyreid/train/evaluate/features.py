@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from skyreid.contract.errors import InputError
+from skyreid.contract.errors import InputError, reason
 from skyreid.train.data.cargo import AERIAL_CAMERAS, CAMERAS
 from skyreid.train.evaluate.metrics import Embedded
 
@@ -51,7 +51,7 @@ def read(path: Path, aerial: Sequence[str] | None = None) -> tuple[Embedded, Emb
                 )
             arrays = {name: archive[name] for name in _names()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"cannot read {path} as .npz: {error}") from error
+        raise InputError(f"cannot read {path} as .npz: {reason(error, path)}") from error
     units = [_unit(path, part, arrays[f"{part}_features"]) for part in SETS]
     for part, rows in zip(SETS, units, strict=True):
         for key in ("pids", "cams"):

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from skyreid.contract import files
-from skyreid.contract.errors import InputError, SettingsError
+from skyreid.contract.errors import InputError, SettingsError, reason
 from skyreid.train import checkpoint
 from skyreid.train.checkpoint import sha256_of
 from skyreid.train.fit.ema import Average
@@ -165,7 +165,7 @@ def find(path: Path, mark: Mapping[str, Any]) -> Found | None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"cannot read the run's state {path}: {error}; remove it to begin anew"
+            f"cannot read the run's state {path}: {reason(error, path)}; remove it to begin anew"
         ) from error
     if metadata.get("format") in FORMER:
         raise InputError(
