@@ -307,3 +307,13 @@ def test_those_who_wait_get_it_one_after_the_other(tmp_path: Path) -> None:
     assert most == [1]
     assert set(told) <= {f"process {os.getpid()} ({Path(sys.argv[0]).name})", "another process"}
     assert names(tmp_path) == []
+
+
+def test_a_lock_in_what_is_a_file_says_so(tmp_path: Path) -> None:
+    """As `--out FILE` is, of a command that makes a folder."""
+    file = tmp_path / "out"
+    file.write_text("x")
+    for inside in (file / ".lock", file / "deeper" / ".lock"):
+        with pytest.raises(InputError) as raised:
+            FileLock(inside, of="run out")
+        assert str(raised.value) == f"run out cannot be used: {inside.parent} is no folder"

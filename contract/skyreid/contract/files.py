@@ -53,6 +53,8 @@ class FileLock:
         except _Held as held:
             tail = f": {remedy}" if remedy else ""
             raise InputError(f"{of} is in use by {held}{tail}") from None
+        except (FileExistsError, NotADirectoryError):
+            raise InputError(f"{of} cannot be used: {path.parent} is no folder") from None
         except OSError as error:
             raise InputError(f"{of} cannot be used: {path}: {reason(error, path)}") from error
 

@@ -52,6 +52,9 @@ def test_a_backup_of_before_an_erasure_does_not_bring_the_person_back(
     one.step_until(lambda: one.writer.settled)
     one.writer._bring_snapshot(1)
     copy = tmp_path / "elsewhere" / "backup.sqlite"
+    assert main(["backup", settings, str(copy)]) == 2  # a disk that is not mounted
+    assert f"there is no folder {copy.parent}" in capsys.readouterr().err
+    copy.parent.mkdir()
     assert main(["backup", settings, str(copy)]) == 0  # while the server runs
     assert main(["backup", settings, str(copy)]) == 2
     assert "exists: choose another name" in capsys.readouterr().err

@@ -30,10 +30,13 @@ def backup(path: Path, target: Path) -> None:
     The gallery is not copied: a start makes it anew from the journal.
 
     Raises:
-        InputError: there is no journal of this version, ``target`` exists, or it cannot be written.
+        InputError: there is no journal of this version, ``target`` exists, its folder does not, or
+            it cannot be written.
     """
     if target.exists():
         raise InputError(f"{target} exists: choose another name")
+    if not target.parent.is_dir():  # of a mount that is not there, a folder would be made
+        raise InputError(f"there is no folder {target.parent}: make it, or mount what it is of")
     with open_to_read(path) as db, files.replacing(target) as partial:
         try:
             with closing(sqlite3.connect(partial)) as copy:
