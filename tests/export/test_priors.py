@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from skyreid.bundle.archive import open_bundle
+from skyreid.contract.errors import InputError
 from skyreid.export.__main__ import main
+from skyreid.export.priors import read
 
 
 def test_a_bundle_gets_priors_of_colour_and_grey_and_is_still_whole(
@@ -59,3 +61,17 @@ def test_the_shipped_embedder_says_how_colour_and_grey_compare() -> None:
         apart = [(p.same_mean - p.different_mean) / p.same_std for p in (mixed, grey, colour)]
         assert apart == sorted(apart)  # what colours say is lost, and more of it across
         assert apart[0] > 2
+
+
+def test_priors_that_are_none_are_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "priors.json"
+    for text, said in (
+        ('{"aerial-ground": {"same_mean": 0.5}}', r"aerial-ground\.same_std: Field required$"),
+        ("[]", "it: Input should be"),
+        ("x", "it: Invalid JSON"),
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError, match=f"score priors {file}: {said}"):
+            read(file)
+    with pytest.raises(InputError, match=r"none\.json: No such file or directory$"):
+        read(tmp_path / "none.json")

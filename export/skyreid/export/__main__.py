@@ -9,11 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
-from skyreid.bundle.manifest import ScorePrior
 from skyreid.bundle.signature import read_trust
-from skyreid.contract.errors import GateError, InputError, PlatformError, reason, run_command
+from skyreid.contract.errors import GateError, InputError, PlatformError, run_command
 from skyreid.contract.version import add_version
 from skyreid.export import bare, get, signing
 from skyreid.train.data import catalogue
@@ -50,6 +47,7 @@ def _bundle(options: argparse.Namespace) -> int:
         return _deepstream(options)
     with _extra():
         from skyreid.export.bundle import RangePictures, export_bundle
+        from skyreid.export.priors import read
         from skyreid.train.options import fields
     bundle = export_bundle(
         options.checkpoint,
@@ -72,7 +70,7 @@ def _bundle(options: argparse.Namespace) -> int:
         form=fields(options.form),
         licence=options.licence,
         notes=options.notes,
-        score_priors=_priors(options.score_priors),
+        score_priors=read(options.score_priors) if options.score_priors else {},
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
     print(bundle.path)
@@ -217,20 +215,6 @@ def _numbers(option: str, text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(","))
     except ValueError as error:
         raise InputError(f"{option} {text}: whole numbers from 1 on, with commas") from error
-
-
-def _priors(path: Path | None) -> dict[str, ScorePrior]:
-    if path is None:
-        return {}
-    try:
-        text = path.read_text()
-        return dict(TypeAdapter(dict[str, ScorePrior]).validate_json(text))
-    except OSError as error:
-        raise InputError(f"--score-priors {path}: {reason(error, path)}") from error
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        where = ".".join(str(part) for part in wrong["loc"])
-        raise InputError(f"--score-priors {path}: {where or 'it'}: {wrong['msg']}") from error
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -5,13 +5,31 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from skyreid.bundle.archive import open_bundle, replace_file
 from skyreid.bundle.manifest import ScorePrior
 from skyreid.bundle.signature import ANYONE, Trust
-from skyreid.contract.errors import BundleError
+from skyreid.contract.errors import BundleError, InputError, reason
 from skyreid.train.data import catalogue
 from skyreid.train.evaluate.embedding import in_grey, open_model, read_and_embed
 from skyreid.train.fit.score_priors import measure
+
+
+def read(path: Path) -> dict[str, ScorePrior]:
+    """Those of a JSON file, by pair of views, as a manifest has them.
+
+    Raises:
+        InputError: the file cannot be read, or says something else.
+    """
+    try:
+        return dict(TypeAdapter(dict[str, ScorePrior]).validate_json(path.read_bytes()))
+    except OSError as error:
+        raise InputError(f"score priors {path}: {reason(error, path)}") from error
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        where = ".".join(str(part) for part in wrong["loc"])
+        raise InputError(f"score priors {path}: {where or 'it'}: {wrong['msg']}") from error
 
 
 def put(bundle: Path, data: Path, trust: Trust = ANYONE) -> dict[str, ScorePrior]:
