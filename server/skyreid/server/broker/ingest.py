@@ -294,7 +294,8 @@ class Broker:
         answered, self._answered = self._answered, False
         if not reason.is_failure:
             return
-        self._away(explain_lost(str(reason), answered=answered))
+        if not answered or began_s is not None:  # of a refusal the broker's answer was told
+            self._away(explain_lost(str(reason), answered=answered))
         if began_s is not None and reason.value != TAKEN_OVER:
             self._judge_life(client, time.monotonic() - began_s)
 
