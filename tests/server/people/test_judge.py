@@ -23,12 +23,13 @@ STRANGERS = sorted(np.random.default_rng(5).normal(0, 0.8, 400), reverse=True)
 
 
 def test_who_stands_out_is_told_from_who_is_one_of_many_alike() -> None:
-    alone = Cohort.of([4.5, *STRANGERS], 400)
-    among = Cohort.of([4.5, 4.4, 4.3, 4.2, *STRANGERS], 400)
+    best, *_ = family = [4.0, 3.9, 3.8, 3.7]
+    alone = Cohort.of([best, *STRANGERS], 400)
+    among = Cohort.of([*family, *STRANGERS], 400)
     assert alone.level < 0.5 * STRANGERS[0] < among.level
-    assert alone.beyond(4.5) < 0.01
-    assert among.beyond(4.5) > 5 * alone.beyond(4.5)
-    alike = [Candidate(str(k), score, 60.0) for k, score in enumerate((4.5, 4.4, 4.3, 4.2))]
+    assert alone.beyond(best) < 0.01 < among.beyond(best)  # told at 1 %, and not beside look-alikes
+    assert among.beyond(best) > 5 * alone.beyond(best)
+    alike = [Candidate(str(k), score, 60.0) for k, score in enumerate(family)]
     assert max(probabilities(alike, among, 0.3, 8.0)) < 0.5
     assert max(probabilities(alike[:1], alone, 0.3, 8.0)) > 0.9
     values = [alone.beyond(score) for score in np.linspace(-20, 9, 50)]
